@@ -1,0 +1,235 @@
+//! What is known of the backend's load: the user's [`LoadFeedback`] and the [`Sample`] that travels to the policy.
+//!
+//! Plain numbers. Handlers and monitors write a `LoadFeedback`; the flusher adds what it measured of the batch itself; the
+//! ring carries the sample; policies read it.
+
+use std::time::Duration;
+
+/// How many custom signals a batcher can declare.
+pub const CUSTOM_SIGNALS_MAX: usize = 8;
+
+/// How loaded the backend is, as the user sees it: every signal is optional.
+///
+/// Returned by the handler, or given to [`Batcher::report`](crate::Batcher::report) by a monitor thread. A signal that is not
+/// set takes no part in any score. NaN is ignored, a value out of its range is clamped, and both are counted in
+/// [`Stats::values_corrected`](crate::Stats::values_corrected).
+///
+/// ```
+/// use load_aware_batcher::LoadFeedback;
+/// let feedback = LoadFeedback::new().cpu_load(0.75).queue_depth(120).error_rate(0.05).db_locks(25);
+/// # let _ = feedback;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[must_use]
+pub struct LoadFeedback {
+    cpu_load: Option<f64>,
+    queue_depth: Option<u64>,
+    processing_time: Option<Duration>,
+    error_rate: Option<f64>,
+    db_locks: Option<u64>,
+    custom: [Option<(&'static str, f64)>; CUSTOM_SIGNALS_MAX],
+    /// How many values were clamped or ignored so far.
+    corrected: u32,
+    /// How many custom signals came after the eighth.
+    surplus: u32,
+}
+
+impl LoadFeedback {
+    /// No signal at all. An empty feedback is no evidence: it changes nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The backend's CPU load, 0 (idle) to 1 (saturated).
+    pub fn cpu_load(mut self, share: f64) -> Self {
+        self.cpu_load = self.share(share).or(self.cpu_load);
+        self
+    }
+
+    /// How many requests wait at the backend.
+    pub fn queue_depth(mut self, requests: u64) -> Self {
+        self.queue_depth = Some(requests);
+        self
+    }
+
+    /// How long the backend says it worked on the batch. The time of the whole call is measured anyway.
+    pub fn processing_time(mut self, time: Duration) -> Self {
+        self.processing_time = Some(time);
+        self
+    }
+
+    /// The share of recent operations that failed, 0 to 1.
+    pub fn error_rate(mut self, share: f64) -> Self {
+        self.error_rate = self.share(share).or(self.error_rate);
+        self
+    }
+
+    /// How many locks are waited for at the backend.
+    pub fn db_locks(mut self, waiting: u64) -> Self {
+        self.db_locks = Some(waiting);
+        self
+    }
+
+    /// A signal of the user's own, 0 (idle) to 1 (saturated), under a name declared by
+    /// [`Builder::custom_signal`](crate::Builder::custom_signal).
+    ///
+    /// A name that was not declared is ignored and counted in
+    /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). The same name twice: the later value counts.
+    pub fn custom(mut self, name: &'static str, share: f64) -> Self {
+        if let Some(value) = self.share(share) {
+            let place = self.custom.iter().position(|slot| slot.is_none_or(|(known, _)| known == name));
+            match place {
+                Some(place) => self.custom[place] = Some((name, value)),
+                None => self.surplus += 1,
+            }
+        }
+        self
+    }
+
+    fn share(&mut self, value: f64) -> Option<f64> {
+        if value.is_nan() {
+            self.corrected += 1;
+            return None;
+        }
+        if !(0.0..=1.0).contains(&value) {
+            self.corrected += 1;
+        }
+        Some(value.clamp(0.0, 1.0))
+    }
+
+    /// The signals by declared position, how many values were corrected, how many names were not declared.
+    pub(crate) fn resolve(&self, names: &[(&'static str, f64)]) -> (Signals, u32, u32) {
+        let mut signals = Signals {
+            cpu_load: self.cpu_load,
+            queue_depth: self.queue_depth,
+            processing_time: self.processing_time,
+            error_rate: self.error_rate,
+            db_locks: self.db_locks,
+            custom: [None; CUSTOM_SIGNALS_MAX],
+        };
+        let mut unknown = self.surplus;
+        for (name, value) in self.custom.iter().flatten() {
+            match names.iter().position(|(known, _)| known == name) {
+                Some(place) => signals.custom[place] = Some(*value),
+                None => unknown += 1,
+            }
+        }
+        (signals, self.corrected, unknown)
+    }
+}
+
+/// The signals of one feedback as a policy reads them: in range, custom ones in the order of their declaration.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Signals {
+    /// CPU load, 0..=1.
+    pub cpu_load: Option<f64>,
+    /// Requests that wait at the backend.
+    pub queue_depth: Option<u64>,
+    /// Time the backend says it worked.
+    pub processing_time: Option<Duration>,
+    /// Share of failed operations, 0..=1.
+    pub error_rate: Option<f64>,
+    /// Locks waited for.
+    pub db_locks: Option<u64>,
+    /// Custom signals, 0..=1, in the order in which the builder declared them.
+    pub custom: [Option<f64>; CUSTOM_SIGNALS_MAX],
+}
+
+impl Signals {
+    /// Whether no signal is set: then the feedback is no evidence.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a call of the handler ended, as a policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallOutcome {
+    /// The handler returned `Ok`; single rows may still have been rejected.
+    Ok,
+    /// An error of the class transient, or of no class: the backend may be in trouble.
+    Transient,
+    /// A permanent error: the rows are at fault.
+    Permanent,
+    /// An in-doubt error: the answer was lost.
+    InDoubt,
+    /// The handler panicked.
+    Panicked,
+}
+
+/// What the flusher measured of one call of the handler.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchSample {
+    /// Items lent to the handler.
+    pub len: usize,
+    /// The batch size in force when the batch was cut: a sample cut at an older size says nothing about the newer one.
+    pub cut_at: usize,
+    /// Whether the batch reached the size it was cut at.
+    pub full: bool,
+    /// Whether the batch was a probe.
+    pub probe: bool,
+    /// Which attempt at these items this was, from 1.
+    pub attempt: u32,
+    /// Time the handler took.
+    pub service_time: Duration,
+    /// How long the oldest item had waited when the batch was lent, estimated upwards.
+    pub queue_wait: Duration,
+    /// Items of this call that were not handled: rejected rows, or all of them.
+    pub failed: usize,
+    /// How the call ended.
+    pub outcome: CallOutcome,
+}
+
+impl BatchSample {
+    /// The share of the items that were not handled, 0..=1.
+    #[must_use]
+    pub fn failed_share(&self) -> f64 {
+        if self.len == 0 { 0.0 } else { self.failed as f64 / self.len as f64 }
+    }
+}
+
+/// One piece of evidence: a batch with the feedback its handler returned, or a monitor's report.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// The user's signals; empty if the handler failed or set none.
+    pub signals: Signals,
+    /// What was measured of the batch; `None` for a monitor's report.
+    pub batch: Option<BatchSample>,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_range_is_clamped_nan_ignored_and_both_counted() {
+        let names = [("replica_lag", 1.0)];
+        let table: [(LoadFeedback, Option<f64>, u32); 5] = [
+            (LoadFeedback::new().cpu_load(0.5), Some(0.5), 0),
+            (LoadFeedback::new().cpu_load(1.5), Some(1.0), 1),
+            (LoadFeedback::new().cpu_load(-0.1), Some(0.0), 1),
+            (LoadFeedback::new().cpu_load(f64::NAN), None, 1),
+            (LoadFeedback::new().cpu_load(f64::INFINITY), Some(1.0), 1),
+        ];
+        for (feedback, cpu_load, corrected) in table {
+            let (signals, counted, unknown) = feedback.resolve(&names);
+            assert_eq!((signals.cpu_load, counted, unknown), (cpu_load, corrected, 0), "{feedback:?}");
+        }
+    }
+
+    #[test]
+    fn custom_signals_land_at_their_declared_place_and_unknown_names_are_counted() {
+        let names = [("a", 1.0), ("b", 2.0)];
+        let (signals, _, unknown) =
+            LoadFeedback::new().custom("b", 0.5).custom("c", 0.1).custom("b", 0.6).resolve(&names);
+        assert_eq!(signals.custom[..3], [None, Some(0.6), None]);
+        assert_eq!(unknown, 1);
+        let mut many = LoadFeedback::new();
+        for name in ["1", "2", "3", "4", "5", "6", "7", "8", "9"] {
+            many = many.custom(name, 0.5);
+        }
+        assert_eq!(many.resolve(&names).2, 9);
+    }
+}

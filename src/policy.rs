@@ -1,0 +1,226 @@
+//! The law: from samples to the next setpoint. [`Policy`] and the plain data it reads and writes.
+//!
+//! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the threads and the simulator
+//! drive the same code and the same samples always give the same decisions.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::BuildError;
+use crate::feedback::Sample;
+use crate::setpoint::Setpoint;
+
+mod fixed;
+mod load_threshold;
+
+pub use fixed::Fixed;
+pub use load_threshold::{LoadThreshold, Weights};
+
+/// When a policy wants to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cadence {
+    /// Every `load_check_interval`, and at once after a failed batch ([`Window::is_check`] is then false).
+    #[default]
+    EveryCheck,
+    /// After every batch as well. Batches faster than a millisecond are told of together.
+    EveryBatch,
+}
+
+/// What happened since the last decision, each sample exactly once.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// The samples, oldest first.
+    pub samples: &'a [Sample],
+    /// Samples that were overwritten before they could be read.
+    pub lost: u64,
+    /// Time since the batcher started: a number that the policy is given, never a clock that it reads.
+    pub now: Duration,
+    /// Whether a `load_check_interval` has passed; false when a batch woke the controller in between.
+    pub is_check: bool,
+    /// The smallest size allowed. Whatever a policy answers is clamped to the two bounds.
+    pub min_batch_size: usize,
+    /// The largest size allowed.
+    pub max_batch_size: usize,
+    /// The linger that the user set: the longest a policy may ask for.
+    pub linger: Duration,
+    /// The declared custom signals with their weights, in the order of [`Signals::custom`](crate::Signals::custom).
+    pub custom: &'a [(&'static str, f64)],
+}
+
+/// Where the load lies, as the policy sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Zone {
+    /// There is nothing to go by.
+    #[default]
+    Unknown,
+    /// The backend is idle: grow.
+    Low,
+    /// Neither idle nor stressed: stay.
+    Normal,
+    /// The backend is stressed: shrink.
+    High,
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        })
+    }
+}
+
+/// Why a decision was made, as a sentence that a person can read; formatted only when somebody looks.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A policy's own words.
+    Text(Cow<'static, str>),
+    /// A load score against its two thresholds.
+    Score {
+        /// The score, 0..=1.
+        score: f64,
+        /// Below it the size grows.
+        low: f64,
+        /// Above it the size shrinks.
+        high: f64,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Score { score, low, high, from, to } => {
+                if score < low {
+                    write!(f, "load {score:.2} is under {low:.2}: ")?;
+                } else if score > high {
+                    write!(f, "load {score:.2} is over {high:.2}: ")?;
+                } else {
+                    write!(f, "load {score:.2} is between {low:.2} and {high:.2}: ")?;
+                }
+                change(f, *from, *to)
+            }
+        }
+    }
+}
+
+/// `310 → 155`, or `unchanged at 310`.
+pub(crate) fn change(f: &mut fmt::Formatter<'_>, from: usize, to: usize) -> fmt::Result {
+    if from == to { write!(f, "unchanged at {from}") } else { write!(f, "{from} → {to}") }
+}
+
+impl From<&'static str> for Reason {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+/// What a policy answers. Start from [`Decision::hold`] and change what should change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The batch size from now on, in items. Clamped to the window's bounds by the controller.
+    pub batch_size: usize,
+    /// A shorter linger than the user's; `None` keeps the user's.
+    pub linger: Option<Duration>,
+    /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and negative values count as 0.
+    pub pause_ratio: f64,
+    /// The size of the next batch alone, to learn from it.
+    pub probe: Option<usize>,
+    /// Where the load lies.
+    pub zone: Zone,
+    /// The load score that the decision goes by, 0..=1.
+    pub score: Option<f64>,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Decision {
+    /// Stay at the current size, without a pause or a probe.
+    #[must_use]
+    pub fn hold(current: &Setpoint, reason: impl Into<Reason>) -> Self {
+        Self::resize(current.batch_size, reason)
+    }
+
+    /// Go to this size, without a pause or a probe.
+    #[must_use]
+    pub fn resize(batch_size: usize, reason: impl Into<Reason>) -> Self {
+        Self {
+            batch_size,
+            linger: None,
+            pause_ratio: 0.0,
+            probe: None,
+            zone: Zone::Unknown,
+            score: None,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The law that sizes batches. Runs on the controller's thread; a panic in it is caught and counted and changes nothing.
+///
+/// ```
+/// use load_aware_batcher::{Decision, Policy, Setpoint, Window};
+///
+/// /// Twice as large after a window without a failure, half after one with.
+/// struct Doubling;
+///
+/// impl Policy for Doubling {
+///     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+///         if window.samples.is_empty() {
+///             return Decision::hold(current, "no evidence");
+///         }
+///         let failed = window.samples.iter().filter_map(|s| s.batch).any(|batch| batch.failed > 0);
+///         if failed {
+///             Decision::resize(current.batch_size / 2, "a batch failed")
+///         } else {
+///             Decision::resize(current.batch_size * 2, "all is well")
+///         }
+///     }
+/// }
+/// ```
+pub trait Policy: Send {
+    /// The next setpoint, from what happened since the last decision and what is in force.
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
+
+    /// When the policy wants to be asked.
+    fn cadence(&self) -> Cadence {
+        Cadence::EveryCheck
+    }
+
+    /// Whether the policy's own settings make sense; asked once, before the batcher starts or the policy is exchanged.
+    ///
+    /// # Errors
+    /// A [`BuildError`] that names the setting and its value.
+    fn validate(&self) -> Result<(), BuildError> {
+        Ok(())
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Box<P> {
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        (**self).decide(window, current)
+    }
+
+    fn cadence(&self) -> Cadence {
+        (**self).cadence()
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        (**self).validate()
+    }
+}

@@ -1,0 +1,22 @@
+//! The law that never changes anything: the yardstick.
+
+use crate::error::BuildError;
+use crate::policy::{Decision, Policy, Window};
+use crate::setpoint::Setpoint;
+
+/// Always the same size, clamped to the builder's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed(
+    /// The batch size in items, at least 1.
+    pub usize,
+);
+
+impl Policy for Fixed {
+    fn decide(&mut self, _window: &Window<'_>, _current: &Setpoint) -> Decision {
+        Decision::resize(self.0, "the size is fixed")
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        if self.0 == 0 { Err(BuildError::setting("Fixed", 0, "must be at least 1")) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,334 @@
+//! The threshold law: grow while the load score is low, shrink while it is high, stay in between.
+//!
+//! `score = 0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, plus the declared custom signals with
+//! their weights. At every check the newest ten feedbacks received since the last one are averaged. Under 0.3 the size grows
+//! by `size × factor`, over 0.7 it shrinks by as much, rounded to the nearest and by at least one; the controller clamps it.
+//!
+//! # Guards
+//! The bare law has faults that are known: with few signals the sum cannot reach 0.7, so failures alone make it grow; it grows
+//! on batches that never fill. Four guards, each a switch, on by default and off in [`LoadThreshold::strict`]: weights are
+//! normalised over the signals that somebody reported; the score is at least the error rate; no growth unless a batch since
+//! the last check was full; a failed batch halves the size at once.
+//!
+//! # Limits
+//! It knows nothing of throughput: on a host that is busy for other reasons it holds a small size for ever, and on an idle one
+//! it grows to the maximum, useful or not. `1 − strict < / >`: a score that equals a threshold changes nothing, except that a
+//! full CPU, 100 waiting requests and 50 locks add up, in binary, to 0.7000000000000001: that counts as over 0.7, on purpose,
+//! since a backend with three signals at their end is stressed.
+
+use crate::error::BuildError;
+use crate::feedback::{CUSTOM_SIGNALS_MAX, CallOutcome, Signals};
+use crate::policy::{Decision, Policy, Reason, Window, Zone};
+use crate::setpoint::Setpoint;
+
+/// How many feedbacks the average is taken over at most.
+const NEWEST: usize = 10;
+/// Signals in a score: the four of the law and the custom ones.
+const TERMS: usize = 4 + CUSTOM_SIGNALS_MAX;
+
+/// How much each signal counts; only the proportions matter once they are normalised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weights {
+    /// Of the CPU load; default 0.4.
+    pub cpu_load: f64,
+    /// Of the error rate; default 0.3.
+    pub error_rate: f64,
+    /// Of the queue depth over its scale; default 0.2.
+    pub queue_depth: f64,
+    /// Of the waiting locks over their scale; default 0.1.
+    pub db_locks: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { cpu_load: 0.4, error_rate: 0.3, queue_depth: 0.2, db_locks: 0.1 }
+    }
+}
+
+/// The threshold law, the builder's default: see the module's summary on [`LoadThreshold::new`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LoadThreshold {
+    adjustment_factor: f64,
+    low: f64,
+    high: f64,
+    weights: Weights,
+    queue_scale: f64,
+    lock_scale: f64,
+    normalise: bool,
+    error_floor: bool,
+    grow_only_when_full: bool,
+    halve_on_failure: bool,
+    /// The newest feedbacks since the last check, as a ring: `newest[received % NEWEST]` is the next to be replaced.
+    newest: [Signals; NEWEST],
+    received: usize,
+    seen_full: bool,
+    /// Pinned at the bound in this zone: said once.
+    pinned: Option<Zone>,
+}
+
+impl Default for LoadThreshold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LoadThreshold {
+    /// The law with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50 locks.
+    ///
+    /// The score is `0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, averaged over the newest ten
+    /// feedbacks since the last check. Below the low threshold the batch size grows by `size × factor`, above the high one
+    /// it shrinks by as much, rounded to the nearest and by at least 1. Guards: absent signals take no part (the weights are
+    /// normalised over those present); the score is at least the error rate; growth needs a full batch since the last
+    /// check; a failed batch halves the size at once.
+    pub fn new() -> Self {
+        Self {
+            adjustment_factor: 0.2,
+            low: 0.3,
+            high: 0.7,
+            weights: Weights::default(),
+            queue_scale: 100.0,
+            lock_scale: 50.0,
+            normalise: true,
+            error_floor: true,
+            grow_only_when_full: true,
+            halve_on_failure: true,
+            newest: [Signals::default(); NEWEST],
+            received: 0,
+            seen_full: false,
+            pinned: None,
+        }
+    }
+
+    /// The bare law, without a guard: an absent signal counts as 0.
+    pub fn strict() -> Self {
+        Self {
+            normalise: false,
+            error_floor: false,
+            grow_only_when_full: false,
+            halve_on_failure: false,
+            ..Self::new()
+        }
+    }
+
+    /// By which share of itself the size changes, over 0 and at most 1. Default 0.2.
+    pub fn adjustment_factor(mut self, share: f64) -> Self {
+        self.adjustment_factor = share;
+        self
+    }
+
+    /// Below `low` the size grows, above `high` it shrinks: `0 <= low <= high <= 1`. Defaults 0.3 and 0.7.
+    pub fn thresholds(mut self, low: f64, high: f64) -> Self {
+        (self.low, self.high) = (low, high);
+        self
+    }
+
+    /// How much each signal counts: none negative, not all zero.
+    pub fn weights(mut self, weights: Weights) -> Self {
+        self.weights = weights;
+        self
+    }
+
+    /// The queue depth that counts as full load, in requests, over 0. Default 100.
+    pub fn queue_scale(mut self, requests: f64) -> Self {
+        self.queue_scale = requests;
+        self
+    }
+
+    /// The number of waiting locks that counts as full load, over 0. Default 50.
+    pub fn lock_scale(mut self, locks: f64) -> Self {
+        self.lock_scale = locks;
+        self
+    }
+
+    /// Guard: whether the weights are normalised over the signals present. Default true.
+    pub fn normalise(mut self, on: bool) -> Self {
+        self.normalise = on;
+        self
+    }
+
+    /// Guard: whether the score is at least the error rate. Default true.
+    pub fn error_floor(mut self, on: bool) -> Self {
+        self.error_floor = on;
+        self
+    }
+
+    /// Guard: whether growth needs a full batch since the last check. Default true.
+    pub fn grow_only_when_full(mut self, on: bool) -> Self {
+        self.grow_only_when_full = on;
+        self
+    }
+
+    /// Guard: whether a failed batch halves the size at once. Default true.
+    pub fn halve_on_failure(mut self, on: bool) -> Self {
+        self.halve_on_failure = on;
+        self
+    }
+
+    /// The four terms of the law and the custom ones, each 0..=1, with their weights.
+    fn terms(&self, signals: &Signals, custom: &[(&'static str, f64)]) -> [(f64, Option<f64>); TERMS] {
+        let mut terms = [(0.0, None); TERMS];
+        // In this order, so that the sum rounds as documented.
+        terms[0] = (self.weights.cpu_load, signals.cpu_load);
+        terms[1] = (self.weights.queue_depth, signals.queue_depth.map(|n| (n as f64 / self.queue_scale).min(1.0)));
+        terms[2] = (self.weights.error_rate, signals.error_rate);
+        terms[3] = (self.weights.db_locks, signals.db_locks.map(|n| (n as f64 / self.lock_scale).min(1.0)));
+        for ((term, value), (_, weight)) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
+            *term = (*weight, value);
+        }
+        terms
+    }
+
+    /// The mean score over the feedbacks kept; `None` without one.
+    fn score(&self, custom: &[(&'static str, f64)]) -> Option<f64> {
+        let kept = &self.newest[..self.received.min(NEWEST)];
+        if kept.is_empty() {
+            return None;
+        }
+        if !self.normalise {
+            let sum: f64 = kept
+                .iter()
+                .map(|signals| {
+                    let terms = self.terms(signals, custom);
+                    terms.iter().map(|(weight, value)| weight * value.unwrap_or(0.0)).sum::<f64>().min(1.0)
+                })
+                .sum();
+            return Some(self.floored(sum / kept.len() as f64, kept));
+        }
+        // Each signal's mean over the feedbacks that carry it, then the weighted mean over the signals that any carries. With
+        // all signals present in all feedbacks this is the same figure as the mean of the plain sums.
+        let mut sums = [(0.0, 0.0, 0u32); TERMS];
+        for signals in kept {
+            for (sum, (weight, value)) in sums.iter_mut().zip(self.terms(signals, custom)) {
+                if let Some(value) = value {
+                    *sum = (weight, sum.1 + value, sum.2 + 1);
+                }
+            }
+        }
+        let carried = sums.iter().filter(|(.., count)| *count > 0);
+        let weight: f64 = carried.clone().map(|(weight, ..)| weight).sum();
+        if weight <= 0.0 {
+            return None;
+        }
+        let sum: f64 = carried.map(|(weight, sum, count)| weight * (sum / f64::from(*count))).sum();
+        // A weight that is not 1 in total only by rounding must not move a score across a threshold.
+        let score = if (weight - 1.0).abs() < 1e-9 { sum } else { sum / weight };
+        Some(self.floored(score.min(1.0), kept))
+    }
+
+    /// Guard: at least the mean error rate.
+    fn floored(&self, score: f64, kept: &[Signals]) -> f64 {
+        let (sum, count) =
+            kept.iter().filter_map(|s| s.error_rate).fold((0.0, 0u32), |(sum, n), rate| (sum + rate, n + 1));
+        if self.error_floor && count > 0 { score.max(sum / f64::from(count)) } else { score }
+    }
+
+    fn take(&mut self, window: &Window<'_>) -> Option<CallOutcome> {
+        let mut failed = None;
+        for sample in window.samples {
+            if !sample.signals.is_empty() {
+                self.newest[self.received % NEWEST] = sample.signals;
+                // Only whether it has wrapped and the next place matter, so it never overflows.
+                self.received = if self.received + 1 == 2 * NEWEST { NEWEST } else { self.received + 1 };
+            }
+            if let Some(batch) = sample.batch {
+                self.seen_full |= batch.full && !batch.probe;
+                if batch.outcome != CallOutcome::Ok && batch.attempt == 1 {
+                    failed = Some(batch.outcome);
+                }
+            }
+        }
+        failed
+    }
+
+    /// Size × factor, to the nearest, at least 1.
+    fn step(&self, size: usize) -> usize {
+        ((size as f64 * self.adjustment_factor).round() as usize).max(1)
+    }
+
+    fn check(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        let score = self.score(window.custom);
+        let seen_full = std::mem::take(&mut self.seen_full);
+        self.received = 0;
+        let Some(score) = score else {
+            return Decision::hold(current, "no feedback since the last check: unchanged");
+        };
+        let from = current.batch_size;
+        let (low, high) = (self.low, self.high);
+        let (zone, wanted) = if score < low {
+            (Zone::Low, from.saturating_add(self.step(from)))
+        } else if score > high {
+            (Zone::High, from.saturating_sub(self.step(from)))
+        } else {
+            (Zone::Normal, from)
+        };
+        let idle = zone == Zone::Low && self.grow_only_when_full && !seen_full;
+        let to = if idle { from } else { wanted.clamp(window.min_batch_size, window.max_batch_size) };
+        let pinned = (to == from && wanted != from && !idle).then_some(zone);
+        let reason = match pinned {
+            _ if idle => Reason::from("no full batch since the last check: unchanged"),
+            Some(zone) if self.pinned == Some(zone) => current.reason.clone(),
+            Some(Zone::Low) => Reason::from("the load is low and the size is at its maximum"),
+            Some(_) => Reason::from("the load is high and the size is at its minimum"),
+            None => Reason::Score { score, low, high, from, to },
+        };
+        self.pinned = pinned;
+        Decision { zone, score: Some(score), ..Decision::resize(to, reason) }
+    }
+}
+
+impl Policy for LoadThreshold {
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        let failed = self.take(window);
+        if self.halve_on_failure && failed.is_some() {
+            let half = (current.batch_size / 2).max(window.min_batch_size);
+            if window.is_check {
+                self.received = 0;
+                self.seen_full = false;
+            }
+            return Decision { zone: Zone::High, ..Decision::resize(half, "a batch failed: halved") };
+        }
+        if window.is_check {
+            self.check(window, current)
+        } else {
+            Decision { zone: current.zone, score: current.score, ..Decision::hold(current, current.reason.clone()) }
+        }
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        let factor = self.adjustment_factor;
+        if !(factor > 0.0 && factor <= 1.0) {
+            return Err(BuildError::setting("adjustment_factor", factor, "must be over 0 and at most 1"));
+        }
+        let (low, high) = (self.low, self.high);
+        if !(0.0..=1.0).contains(&low) || !(0.0..=1.0).contains(&high) {
+            let value = if (0.0..=1.0).contains(&low) { high } else { low };
+            return Err(BuildError::setting("thresholds", value, "must be within 0 and 1"));
+        }
+        if low > high {
+            return Err(BuildError::conflict(
+                ("low threshold", low),
+                ("high threshold", high),
+                "low must not exceed high",
+            ));
+        }
+        let Weights { cpu_load, error_rate, queue_depth, db_locks } = self.weights;
+        let weights = [cpu_load, error_rate, queue_depth, db_locks];
+        if let Some(bad) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            return Err(BuildError::setting("weights", bad, "must be finite and not negative"));
+        }
+        if weights.iter().all(|weight| *weight == 0.0) {
+            return Err(BuildError::setting("weights", "all zero", "at least one must count"));
+        }
+        for (setting, scale) in [("queue_scale", self.queue_scale), ("lock_scale", self.lock_scale)] {
+            if !(scale.is_finite() && scale > 0.0) {
+                return Err(BuildError::setting(setting, scale, "must be over 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "load_threshold/tests.rs"]
+mod tests;

@@ -1,0 +1,87 @@
+//! What the controller asks of the flusher: written under the control lock, read by the flusher at every batch without waiting.
+
+use std::time::Duration;
+
+use crate::doorbell::Doorbell;
+use crate::policy::{Reason, Zone};
+use crate::sync::{Arc, AtomicUsize, Ordering, Published};
+
+/// The size of the next batch alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The size of the probing batch, in items.
+    pub batch_size: usize,
+    /// Which probe this is: each is used for exactly one batch, however long its setpoint stays in force.
+    pub sequence: u64,
+}
+
+/// What is in force: the size of the batches, how long the oldest item may wait, how long to pause after a call, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setpoint {
+    /// A batch is handed over when it has this many items.
+    pub batch_size: usize,
+    /// Or when its oldest item has waited this long.
+    pub linger: Duration,
+    /// The pause after each call as a multiple of its service time; 0 is none.
+    pub pause_ratio: f64,
+    /// The size of the next batch alone.
+    pub probe: Option<Probe>,
+    /// Where the policy saw the load.
+    pub zone: Zone,
+    /// The load score it went by, 0..=1.
+    pub score: Option<f64>,
+    /// Why the size is what it is.
+    pub reason: Reason,
+}
+
+/// The setpoint in force.
+///
+/// # Protocol
+/// Writer, under the control lock: (1) publish the whole, (2) store the size, (3) ring the flusher's doorbell if it might sleep
+/// for longer than the new setpoint allows. Flusher: (a) announce the sleep in the doorbell, (b) read the setpoint, (c) sleep
+/// only if (b) still justifies it. A writer between (b) and (c) rings after it published, and the ring leaves a token that
+/// ends the sleep at once: no smaller size is slept through.
+///
+/// # Orderings
+/// The whole travels through arc-swap, which orders it. `batch_size` is a copy for readers who need only the number.
+pub(crate) struct SetpointCell {
+    whole: Published<Setpoint>,
+    /// The size of `whole`, at least 1. Written by whoever holds the control lock; read by the flusher and by `stats`. A reader
+    /// may see it one publication older than `whole`.
+    batch_size: AtomicUsize,
+    doorbell: Arc<Doorbell>,
+}
+
+impl SetpointCell {
+    pub(crate) fn new(first: Setpoint, doorbell: Arc<Doorbell>) -> Self {
+        Self { batch_size: AtomicUsize::new(first.batch_size), whole: Published::new(first), doorbell }
+    }
+
+    /// Puts a setpoint in force. The caller holds the control lock.
+    pub(crate) fn publish(&self, next: Setpoint) {
+        let shorter = self.whole.read(|old| {
+            next.batch_size < old.batch_size
+                || next.linger < old.linger
+                || next.pause_ratio < old.pause_ratio
+                || next.probe.is_some()
+        });
+        let batch_size = next.batch_size;
+        self.whole.publish(next);
+        // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the setpoint it came with.
+        self.batch_size.store(batch_size, Ordering::Release);
+        if shorter {
+            self.doorbell.ring();
+        }
+    }
+
+    /// The size in force.
+    pub(crate) fn batch_size(&self) -> usize {
+        // Acquire: pairs with the Release in `publish`.
+        self.batch_size.load(Ordering::Acquire)
+    }
+
+    /// Looks at the whole setpoint without copying it.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Setpoint) -> R) -> R {
+        self.whole.read(look)
+    }
+}

@@ -1,0 +1,14 @@
+//! The one door to concurrency: everything that a model checker has to see comes through here.
+//!
+//! Two sets of the same names: `native`, thin over std, crossbeam, arc-swap and atomic_float, and `modelled`, over loom, for
+//! `cfg(all(test, loom))`. No other module names those crates or `std::sync::atomic` and `std::thread`.
+
+#[cfg(not(all(test, loom)))]
+mod native;
+#[cfg(not(all(test, loom)))]
+pub(crate) use native::*;
+
+#[cfg(all(test, loom))]
+mod modelled;
+#[cfg(all(test, loom))]
+pub(crate) use modelled::*;

@@ -1,0 +1,173 @@
+//! The real parts.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Instant;
+
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+pub(crate) use atomic_float::AtomicF64;
+pub(crate) use crossbeam_channel::{Receiver, SendError, SendTimeoutError, Sender, TrySendError, bounded};
+pub(crate) use crossbeam_utils::CachePadded;
+pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+
+/// A mutex without poison: no code that may panic runs under this crate's locks.
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+pub(crate) type MutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A condition variable with deadlines instead of durations.
+pub(crate) struct Condvar(std::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(std::sync::Condvar::new())
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    /// Waits for a notification or the deadline, `None` for ever; may return early. The caller looks at its condition again.
+    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+        match deadline {
+            None => self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now());
+                self.0.wait_timeout(guard, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+            }
+        }
+    }
+}
+
+/// An atomic word whose every access is sequentially consistent, for protocols of the store-then-load kind.
+pub(crate) struct SeqCstUsize(AtomicUsize);
+
+impl SeqCstUsize {
+    pub(crate) const fn new(value: usize) -> Self {
+        Self(AtomicUsize::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> usize {
+        // SeqCst: one total order with the channel's own SeqCst accesses; a plain load on x86-64.
+        self.0.load(Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_or(&self, bits: usize) -> usize {
+        // SeqCst: as in `load`.
+        self.0.fetch_or(bits, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_and(&self, bits: usize) -> usize {
+        // SeqCst: as in `load`.
+        self.0.fetch_and(bits, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_add(&self, value: usize) -> usize {
+        // SeqCst: as in `load`.
+        self.0.fetch_add(value, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_sub(&self, value: usize) -> usize {
+        // SeqCst: as in `load`.
+        self.0.fetch_sub(value, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn compare_exchange(&self, from: usize, to: usize) -> Result<usize, usize> {
+        // SeqCst: as in `load`.
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+    }
+}
+
+/// A value that is replaced as a whole and read without waiting.
+pub(crate) struct Published<T>(arc_swap::ArcSwap<T>);
+
+impl<T> Published<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(arc_swap::ArcSwap::from_pointee(value))
+    }
+
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.0.load())
+    }
+
+    pub(crate) fn publish(&self, value: T) {
+        self.0.store(Arc::new(value));
+    }
+}
+
+/// A started thread.
+pub(crate) struct JoinHandle(std::thread::JoinHandle<()>);
+
+impl JoinHandle {
+    /// Waits for the thread's end. Its body catches its own panics.
+    pub(crate) fn join(self) {
+        drop(self.0.join());
+    }
+}
+
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(JoinHandle)
+}
+
+/// Gives the rest of this time slice away.
+pub(crate) fn yield_now() {
+    std::thread::yield_now();
+}
+
+#[inline]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+thread_local! {
+    /// The batcher whose own thread this is, by its serial number; 0 for every other thread. Its address is the thread's tag.
+    static BATCHER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that no other living thread has: the address of a thread-local variable.
+#[inline]
+pub(crate) fn thread_tag() -> usize {
+    BATCHER.with(|own| std::ptr::from_ref(own).addr())
+}
+
+/// Marks this thread as one of a batcher's own.
+pub(crate) fn belong_to(serial: u64) {
+    BATCHER.with(|own| own.set(serial));
+}
+
+/// Whether this thread is one of that batcher's own.
+pub(crate) fn belongs_to(serial: u64) -> bool {
+    BATCHER.with(Cell::get) == serial
+}
+
+/// A number that no other batcher of this process has, from 1.
+pub(crate) fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Relaxed: only the number's uniqueness counts, and a read-modify-write gives that.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Random bits, different at each start of the process.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
