@@ -166,6 +166,12 @@ pub enum BuildError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The closure given to `spawn_with` panicked instead of making a handler.
+    #[non_exhaustive]
+    Handler {
+        /// The panic's message.
+        message: String,
+    },
 }
 
 impl BuildError {
@@ -190,6 +196,7 @@ impl fmt::Display for BuildError {
             Self::Conflict { setting, value, other, other_value, problem } => {
                 write!(f, "{setting} is {value} and {other} is {other_value}: {problem}")
             }
+            Self::Handler { message } => write!(f, "the handler could not be made: {message}"),
             Self::Thread { name, source } => write!(f, "thread {name} did not start: {source}"),
         }
     }

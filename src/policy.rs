@@ -202,6 +202,11 @@ pub trait Policy: Send {
         Cadence::EveryCheck
     }
 
+    /// The size to start with where the builder sets none.
+    fn initial_batch_size(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether the policy's own settings make sense; asked once, before the batcher starts or the policy is exchanged.
     ///
     /// # Errors
@@ -218,6 +223,10 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
 
     fn cadence(&self) -> Cadence {
         (**self).cadence()
+    }
+
+    fn initial_batch_size(&self) -> Option<usize> {
+        (**self).initial_batch_size()
     }
 
     fn validate(&self) -> Result<(), BuildError> {

@@ -16,6 +16,10 @@ impl Policy for Fixed {
         Decision::resize(self.0, "the size is fixed")
     }
 
+    fn initial_batch_size(&self) -> Option<usize> {
+        Some(self.0)
+    }
+
     fn validate(&self) -> Result<(), BuildError> {
         if self.0 == 0 { Err(BuildError::setting("Fixed", 0, "must be at least 1")) } else { Ok(()) }
     }

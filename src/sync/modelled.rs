@@ -340,3 +340,16 @@ pub(crate) fn next_serial() -> u64 {
 pub(crate) fn random_seed() -> u64 {
     0
 }
+
+std::thread_local! {
+    /// The mistake that the model running on this thread must find. Loom runs a model's threads on one thread of the system.
+    static MUTANT: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+pub(crate) fn mutant(mistake: &str) -> bool {
+    MUTANT.with(|mutant| mutant.get() == Some(mistake))
+}
+
+pub(crate) fn make_mistake(mistake: &'static str) {
+    MUTANT.with(|mutant| mutant.set(Some(mistake)));
+}

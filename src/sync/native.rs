@@ -171,3 +171,9 @@ pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
+
+/// Whether this mistake is made on purpose: only in a model that has to find it.
+#[inline]
+pub(crate) const fn mutant(_mistake: &str) -> bool {
+    false
+}

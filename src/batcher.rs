@@ -1,0 +1,324 @@
+//! The owner and the producers: add, submit, flush, close, and what one can look at.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::batch::Failed;
+use crate::builder::Builder;
+use crate::close::{CloseReport, Core};
+use crate::controller::{DecisionRecord, Limits};
+use crate::error::{AddError, BuildError, FlushError};
+use crate::feedback::LoadFeedback;
+use crate::intake::Phase;
+use crate::queue::{Patience, Queue};
+use crate::setpoint::{Setpoint, SetpointCell};
+use crate::stats::Stats;
+use crate::sync::{Arc, belongs_to, now};
+use crate::ticket::{self, Ticket};
+
+/// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
+///
+/// Every method takes `&self` and may be called from any thread; [`producer`](Self::producer) gives a clonable handle. Not
+/// clonable itself: whoever owns it closes it. Dropping it closes it too, with the builder's `close_timeout`, and gives the
+/// report to `on_close`.
+#[must_use = "dropping a batcher closes it"]
+pub struct Batcher<T: Send + 'static> {
+    pub(crate) core: Core<T>,
+    pub(crate) setpoint: Arc<SetpointCell>,
+    pub(crate) close_timeout: Duration,
+}
+
+/// A handle to add with: clone one for each thread. It does not keep the batcher open: once that is closed, adds are refused.
+pub struct Producer<T> {
+    queue: Arc<Queue<T>>,
+}
+
+impl<T> Clone for Producer<T> {
+    fn clone(&self) -> Self {
+        Self { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl<T: Send + 'static> Batcher<T> {
+    /// The settings, each with a default.
+    pub fn builder() -> Builder<T> {
+        Builder::new()
+    }
+
+    /// A handle for another thread.
+    pub fn producer(&self) -> Producer<T> {
+        Producer { queue: Arc::clone(&self.core.queue) }
+    }
+}
+
+/// The same methods for the owner and for producers, with the same words.
+macro_rules! adding {
+    ($queue:ident) => {
+        /// Adds an item; waits while the queue is full.
+        ///
+        /// # Errors
+        /// With the item: [`Closed`](AddError::Closed), at once also if it waits; [`Reentrant`](AddError::Reentrant) on one of
+        /// the batcher's own threads if it would wait; [`TooHeavy`](AddError::TooHeavy) where the builder says so.
+        #[inline]
+        pub fn add(&self, item: T) -> Result<(), AddError<T>> {
+            self.$queue().add(item, Patience::Forever)
+        }
+
+        /// Adds an item if the queue has room; never waits.
+        ///
+        /// # Errors
+        /// As [`add`](Self::add), and [`Full`](AddError::Full) with the item.
+        #[inline]
+        pub fn try_add(&self, item: T) -> Result<(), AddError<T>> {
+            self.$queue().add(item, Patience::Never)
+        }
+
+        /// Adds an item; waits for room for at most `timeout`.
+        ///
+        /// # Errors
+        /// As [`add`](Self::add), and [`Timeout`](AddError::Timeout) with the item.
+        pub fn add_timeout(&self, item: T, timeout: Duration) -> Result<(), AddError<T>> {
+            self.$queue().add(item, patience(timeout))
+        }
+
+        /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the queue is full. Returns how
+        /// many.
+        ///
+        /// A fraction of the price of as many calls of [`add`](Self::add).
+        ///
+        /// # Errors
+        /// As [`add`](Self::add), with all items that were not accepted, what the iterator still had included. What was
+        /// accepted before stays accepted.
+        pub fn add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
+            self.$queue().add_many(items, Patience::Forever)
+        }
+
+        /// Adds as many items as there is room for; never waits.
+        ///
+        /// # Errors
+        /// As [`add_many`](Self::add_many), and [`Full`](AddError::Full) with all items that were not accepted.
+        pub fn try_add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
+            self.$queue().add_many(items, Patience::Never)
+        }
+
+        /// Adds many items; waits for room for at most `timeout` in all.
+        ///
+        /// # Errors
+        /// As [`add_many`](Self::add_many), and [`Timeout`](AddError::Timeout) with all items that were not accepted.
+        pub fn add_many_timeout(
+            &self,
+            items: impl IntoIterator<Item = T>,
+            timeout: Duration,
+        ) -> Result<usize, AddError<Vec<T>>> {
+            self.$queue().add_many(items, patience(timeout))
+        }
+
+        /// Adds an item and returns the claim to its outcome; waits while the queue is full. Two allocations more than
+        /// [`add`](Self::add).
+        ///
+        /// # Errors
+        /// As [`add`](Self::add).
+        pub fn submit(&self, item: T) -> Result<Ticket, AddError<T>> {
+            let queue = self.$queue();
+            let (resolver, ticket) = ticket::pair(queue.serial);
+            queue.add_special(item, Some(resolver), Patience::Forever)?;
+            Ok(ticket)
+        }
+
+        /// Hands over everything that was added before this call, without waiting for size or linger, and waits for the
+        /// outcome of every such item. A pause or a backoff under way is cut short once.
+        ///
+        /// # Errors
+        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included;
+        /// [`Timeout`](FlushError::Timeout) if the deadline passes first (the items are still handed over);
+        /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time meanwhile;
+        /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads.
+        pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+            flush(self.$queue(), timeout)
+        }
+
+        /// Asks for everything added so far to be handed over without waiting for size or linger, and returns at once.
+        pub fn request_flush(&self) {
+            let queue = self.$queue();
+            queue.lock().request_flush(now());
+            queue.doorbell.ring();
+        }
+    };
+}
+
+impl<T: Send + 'static> Batcher<T> {
+    adding!(queue);
+
+    #[inline]
+    fn queue(&self) -> &Queue<T> {
+        &self.core.queue
+    }
+
+    /// Closes: refuses new items at once, hands over what was accepted, and waits until all have their outcome or `timeout`
+    /// has passed.
+    ///
+    /// Linger and pauses are overridden; a batch in backoff, and each later one, gets one last attempt. What is not lent to the
+    /// handler by the deadline comes back as `unsent`; what a handler holds that has not come back counts as `abandoned`. Such
+    /// a handler is left behind on its thread: it may still write what it holds, and is given nothing more.
+    pub fn close(self, timeout: Duration) -> CloseReport<T> {
+        self.core.shutdown(timeout)
+    }
+
+    /// [`close`](Self::close) through a shared reference. Whoever calls it first gets the lists; later callers wait within
+    /// their own timeout and get the counts with empty lists. On one of the batcher's own threads it begins the close and
+    /// returns at once, `reentrant`.
+    pub fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
+        self.core.shutdown(timeout)
+    }
+
+    /// Takes the failed rows that are kept because the builder has no `on_failed` hook.
+    pub fn take_failed(&self) -> Vec<Failed<T>> {
+        let mut intake = self.core.queue.lock();
+        let failed = std::mem::take(&mut intake.kept);
+        let stalled = intake.stalled;
+        drop(intake);
+        if stalled {
+            self.core.queue.doorbell.ring();
+        }
+        failed
+    }
+
+    /// Tells the controller how loaded the backend is, from any thread: for a monitor beside the handler.
+    pub fn report(&self, feedback: LoadFeedback) {
+        self.core.reporter.report(&feedback);
+    }
+
+    /// Changes the limits or the policy of a running batcher. When it returns, the batch size lies within the new limits.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    /// batcher.reconfigure(|limits| limits.max_batch_size = 10).unwrap();
+    /// assert!(batcher.stats().batch_size <= 10);
+    /// assert!(batcher.reconfigure(|limits| limits.max_batch_size = 0).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// A [`BuildError`] that names the setting and its value; then nothing has changed.
+    pub fn reconfigure<R>(&self, change: impl FnOnce(&mut Limits) -> R) -> Result<(), BuildError> {
+        self.core.control.reconfigure(|limits| {
+            change(limits);
+        })?;
+        // A new policy decides at once.
+        self.core.reporter.wake();
+        Ok(())
+    }
+
+    /// The numbers, as one consistent snapshot.
+    pub fn stats(&self) -> Stats {
+        let setpoint = self.setpoint.read(Setpoint::clone);
+        let control = self.core.control.lock();
+        let (average_load, policy_panics) = (control.score, control.policy_panics);
+        drop(control);
+        let intake = self.core.queue.lock();
+        let added = intake.added(&self.core.queue);
+        let counts = &intake.counts;
+        Stats {
+            batch_size: setpoint.batch_size,
+            average_load,
+            added,
+            handled: counts.handled,
+            failed: counts.failed,
+            in_doubt: counts.in_doubt,
+            rejected: counts.rejected,
+            unsent: counts.unsent,
+            abandoned: counts.abandoned,
+            dropped_late: counts.dropped_late,
+            pending: added - counts.settled(),
+            refused: self.core.queue.refused(),
+            batches: counts.batches,
+            calls: counts.calls,
+            retries: counts.retries,
+            bisections: counts.bisections,
+            handler_panics: counts.handler_panics,
+            hook_panics: counts.hook_panics,
+            policy_panics,
+            drop_panics: counts.drop_panics,
+            bad_rejects: counts.bad_rejects,
+            kept_failed: intake.kept.len(),
+            stalled: intake.stalled,
+            service_time: counts.service_time.quantiles(),
+            queue_wait: counts.queue_wait.quantiles(),
+            samples_lost: self.core.reporter.lost(),
+            values_corrected: self.core.reporter.corrected(),
+            unknown_signals: self.core.reporter.unknown(),
+            setpoint,
+        }
+    }
+
+    /// The last 128 decisions, oldest first.
+    pub fn decisions(&self) -> Vec<DecisionRecord> {
+        self.core.control.decisions()
+    }
+}
+
+impl<T: Send + 'static> Drop for Batcher<T> {
+    fn drop(&mut self) {
+        self.core.close_on_drop(self.close_timeout);
+    }
+}
+
+impl<T: Send + 'static> Producer<T> {
+    adding!(queue);
+
+    #[inline]
+    fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
+    /// Whether the batcher is closed: then every add is refused.
+    pub fn is_closed(&self) -> bool {
+        self.queue.doorbell.is_closed()
+    }
+}
+
+fn patience(timeout: Duration) -> Patience {
+    now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+}
+
+fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushError> {
+    if belongs_to(queue.serial) {
+        return Err(FlushError::Reentrant);
+    }
+    let deadline = now().checked_add(timeout);
+    let mut intake = queue.lock();
+    if intake.phase != Phase::Open {
+        return Err(FlushError::Closed);
+    }
+    let Some(waiter) = intake.register_flush(now()) else { return Ok(()) };
+    queue.doorbell.ring();
+    let result = loop {
+        if let Some(failed) = intake.flushed(waiter) {
+            break if failed == 0 { Ok(()) } else { Err(FlushError::Failed { items: failed }) };
+        }
+        if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
+            break Err(FlushError::Closed);
+        }
+        if deadline.is_some_and(|deadline| deadline <= now()) {
+            break Err(FlushError::Timeout);
+        }
+        intake = queue.changed.wait_until(intake, deadline);
+    };
+    intake.unregister_flush(waiter);
+    result
+}
+
+impl<T: Send + 'static> fmt::Debug for Batcher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher")
+            .field("batch_size", &self.setpoint.batch_size())
+            .field("closed", &self.core.queue.doorbell.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("closed", &self.queue.doorbell.is_closed()).finish_non_exhaustive()
+    }
+}

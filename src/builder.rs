@@ -1,0 +1,451 @@
+//! The settings, their defaults and their validation, and the start of the two threads.
+//!
+//! What was not set follows what was; only values that were set can contradict one another. Nothing is corrected silently.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::batch::{Closing, Failed, Handler};
+use crate::batcher::Batcher;
+use crate::close::{CloseReport, Core, Latch, OnClose, Thread};
+use crate::controller::{Control, Controller, Limits, check_sizes};
+use crate::doorbell::Doorbell;
+use crate::error::BuildError;
+use crate::feedback::CUSTOM_SIGNALS_MAX;
+use crate::flusher::{Chance, Flusher, OnFailed, message};
+use crate::intake::Intake;
+use crate::policy::{LoadThreshold, Policy, Zone};
+use crate::queue::{Queue, Weigh, Weigher};
+use crate::reporter::Reporter;
+use crate::retry::Retry;
+use crate::ring::Ring;
+use crate::setpoint::{Setpoint, SetpointCell};
+use crate::settle::Rules;
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
+
+/// The largest queue: its slots are allocated at the start.
+const CAPACITY_MAX: usize = 1 << 30;
+/// The largest feedback ring.
+const FEEDBACK_MAX: usize = 1 << 24;
+
+/// The settings of a [`Batcher`], each with a default; from [`Batcher::builder`].
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder<T> {
+    initial_batch_size: Option<usize>,
+    min_batch_size: Option<usize>,
+    max_batch_size: Option<usize>,
+    linger: Duration,
+    queue_capacity: Option<usize>,
+    load_check_interval: Duration,
+    feedback_capacity: usize,
+    custom: Vec<(&'static str, f64)>,
+    policy: Box<dyn Policy>,
+    retry: Retry,
+    idempotent: bool,
+    keep_failed: usize,
+    on_failed: Option<OnFailed<T>>,
+    close_timeout: Duration,
+    on_close: Option<OnClose<T>>,
+    weigher: Option<(usize, Weigh<T>)>,
+    refuse_too_heavy: bool,
+    thread_name: String,
+}
+
+/// The sizes that hold once everything is known.
+struct Sizes {
+    initial: usize,
+    min: usize,
+    max: usize,
+    capacity: usize,
+}
+
+impl<T: Send + 'static> Builder<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            initial_batch_size: None,
+            min_batch_size: None,
+            max_batch_size: None,
+            linger: Duration::from_secs(1),
+            queue_capacity: None,
+            load_check_interval: Duration::from_secs(1),
+            feedback_capacity: 1_024,
+            custom: Vec::new(),
+            policy: Box::new(LoadThreshold::new()),
+            retry: Retry::default(),
+            idempotent: false,
+            keep_failed: 10_000,
+            on_failed: None,
+            close_timeout: Duration::from_secs(30),
+            on_close: None,
+            weigher: None,
+            refuse_too_heavy: false,
+            thread_name: "batcher".to_owned(),
+        }
+    }
+
+    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy starts with.
+    pub fn initial_batch_size(mut self, items: usize) -> Self {
+        self.initial_batch_size = Some(items);
+        self
+    }
+
+    /// The smallest batch size, in items, at least 1. Default 1.
+    pub fn min_batch_size(mut self, items: usize) -> Self {
+        self.min_batch_size = Some(items);
+        self
+    }
+
+    /// The largest batch size, in items. Default the largest of 1 000, the initial and the smallest size, as far as a
+    /// `queue_capacity` that was set allows.
+    pub fn max_batch_size(mut self, items: usize) -> Self {
+        self.max_batch_size = Some(items);
+        self
+    }
+
+    /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1 s.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How many items wait at most before producers do, from single adds, and as many again from `add_many`; at least the
+    /// largest batch size, at most 2^30. Its memory is allocated at the start. Default the larger of 1 024 and twice the
+    /// largest batch size.
+    pub fn queue_capacity(mut self, items: usize) -> Self {
+        self.queue_capacity = Some(items);
+        self
+    }
+
+    /// How often the policy is asked, over zero. Default 1 s.
+    pub fn load_check_interval(mut self, interval: Duration) -> Self {
+        self.load_check_interval = interval;
+        self
+    }
+
+    /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded up to a power of two.
+    /// Default 1 024.
+    pub fn feedback_capacity(mut self, samples: usize) -> Self {
+        self.feedback_capacity = samples;
+        self
+    }
+
+    /// Declares a custom signal and how much it counts in a load score beside the policy's own weights; up to 8, each name
+    /// once, the weight finite and not negative.
+    pub fn custom_signal(mut self, name: &'static str, weight: f64) -> Self {
+        self.custom.push((name, weight));
+        self
+    }
+
+    /// The law that sizes the batches. Default [`LoadThreshold::new`].
+    pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// How often a failed batch is tried again. Default [`Retry::attempts`]`(5)`.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Whether applying a row twice does no harm, because rows have a key and the backend ignores or overwrites what it has:
+    /// then a batch in doubt is tried again. Each row may be applied more than once. Default false: what is in doubt fails,
+    /// marked in doubt, and is never sent twice.
+    pub fn idempotent(mut self, yes: bool) -> Self {
+        self.idempotent = yes;
+        self
+    }
+
+    /// How many failed rows are kept for `take_failed` and the close report where there is no `on_failed` hook, at least 1.
+    /// With as many kept, the flusher waits; the batch that brings them there may go beyond. Close lifts the bound. Default
+    /// 10 000.
+    pub fn keep_failed(mut self, rows: usize) -> Self {
+        self.keep_failed = rows;
+        self
+    }
+
+    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught and counted.
+    pub fn on_failed(mut self, hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(hook));
+        self
+    }
+
+    /// How long dropping the batcher waits for its close. Default 30 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// Is given the report when the batcher is dropped without having been closed. Its panic is caught and counted.
+    pub fn on_close(mut self, hook: impl FnOnce(CloseReport<T>) + Send + 'static) -> Self {
+        self.on_close = Some(Box::new(hook));
+        self
+    }
+
+    /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters. Items are weighed on the
+    /// producer's thread. An item over the limit goes alone, or is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    pub fn max_batch_weight(mut self, limit: usize, weight: impl Fn(&T) -> usize + Send + Sync + 'static) -> Self {
+        self.weigher = Some((limit, Box::new(weight)));
+        self
+    }
+
+    /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default false: it goes alone.
+    pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
+        self.refuse_too_heavy = yes;
+        self
+    }
+
+    /// The name of the flusher's thread; the controller's has `-control` behind it. Default `batcher`.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that implements [`Handler`].
+    ///
+    /// # Errors
+    /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
+    pub fn spawn<H: Handler<T> + Send + 'static>(self, handler: H) -> Result<Batcher<T>, BuildError> {
+        self.spawn_with(move || handler)
+    }
+
+    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection that is not `Send`. Returns
+    /// when the handler is made.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn), and if making the handler panics.
+    pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        F: FnOnce() -> H + Send + 'static,
+    {
+        self.validate()?;
+        let sizes = self.sizes()?;
+        self.start(&sizes, make)
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        if self.load_check_interval.is_zero() {
+            return Err(BuildError::setting("load_check_interval", "0s", "must be over zero"));
+        }
+        if !(1..=FEEDBACK_MAX).contains(&self.feedback_capacity) {
+            let problem = "must be within 1 and 16777216";
+            return Err(BuildError::setting("feedback_capacity", self.feedback_capacity, problem));
+        }
+        if self.keep_failed == 0 {
+            return Err(BuildError::setting("keep_failed", 0, "must be at least 1"));
+        }
+        if matches!(self.weigher, Some((0, _))) {
+            return Err(BuildError::setting("max_batch_weight", 0, "must be at least 1"));
+        }
+        if self.thread_name.contains('\0') {
+            let name = self.thread_name.escape_debug();
+            return Err(BuildError::setting("thread_name", name, "must not contain a zero byte"));
+        }
+        if self.custom.len() > CUSTOM_SIGNALS_MAX {
+            return Err(BuildError::setting("custom_signal", self.custom.len(), "at most 8 can be declared"));
+        }
+        for (place, (name, weight)) in self.custom.iter().enumerate() {
+            if !(weight.is_finite() && *weight >= 0.0) {
+                return Err(BuildError::setting("custom_signal", weight, "a weight must be finite and not negative"));
+            }
+            if self.custom[..place].iter().any(|(known, _)| known == name) {
+                return Err(BuildError::setting("custom_signal", name, "each name can be declared once"));
+            }
+        }
+        self.retry.validate()?;
+        self.policy.validate()
+    }
+
+    fn sizes(&self) -> Result<Sizes, BuildError> {
+        let set = [
+            ("initial_batch_size", self.initial_batch_size),
+            ("min_batch_size", self.min_batch_size),
+            ("max_batch_size", self.max_batch_size),
+            ("queue_capacity", self.queue_capacity),
+        ];
+        for (setting, value) in set {
+            if value == Some(0) {
+                return Err(BuildError::setting(setting, 0, "must be at least 1"));
+            }
+        }
+        if let Some(capacity) = self.queue_capacity.filter(|capacity| *capacity > CAPACITY_MAX) {
+            return Err(BuildError::setting("queue_capacity", capacity, "must be at most 1073741824"));
+        }
+        let ordered = [
+            (1, 0, "the initial size must be within the smallest and the largest"),
+            (0, 2, "the initial size must be within the smallest and the largest"),
+            (1, 2, "the smallest must not exceed the largest"),
+            (0, 3, "the queue must hold a whole batch"),
+            (1, 3, "the queue must hold a whole batch"),
+            (2, 3, "the queue must hold a whole batch"),
+        ];
+        for (lesser, greater, problem) in ordered {
+            if let ((one, Some(small)), (other, Some(large))) = (set[lesser], set[greater]) {
+                if small > large {
+                    return Err(BuildError::conflict((one, small), (other, large), problem));
+                }
+            }
+        }
+        let wanted = self.initial_batch_size.or_else(|| self.policy.initial_batch_size());
+        let min = self.min_batch_size.unwrap_or(1);
+        let capacity_max = self.queue_capacity.unwrap_or(CAPACITY_MAX);
+        let max = self.max_batch_size.unwrap_or_else(|| 1_000.max(wanted.unwrap_or(0)).max(min).min(capacity_max));
+        if max > CAPACITY_MAX {
+            return Err(BuildError::setting("max_batch_size", max, "must be at most 1073741824"));
+        }
+        let capacity = self.queue_capacity.unwrap_or_else(|| 1_024.max(max.saturating_mul(2)).min(CAPACITY_MAX));
+        check_sizes(min, max, capacity)?;
+        Ok(Sizes { initial: wanted.unwrap_or(20).clamp(min, max), min, max, capacity })
+    }
+
+    fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        F: FnOnce() -> H + Send + 'static,
+    {
+        let start = now();
+        let serial = next_serial();
+        let seed = random_seed();
+        let (parker, alarm_parker) = (Parker::new(), Parker::new());
+        let doorbell = Arc::new(Doorbell::new(&parker));
+        let (ring, reader) = Ring::new(self.feedback_capacity);
+        let reporter = Arc::new(Reporter::new(ring, self.custom, Doorbell::new(&alarm_parker)));
+        let first = Setpoint {
+            batch_size: sizes.initial,
+            linger: self.linger,
+            pause_ratio: 0.0,
+            probe: None,
+            zone: Zone::Unknown,
+            score: None,
+            reason: "the initial size".into(),
+        };
+        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
+        let limits = Limits::new(sizes.min, sizes.max, self.linger);
+        let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
+        let weigher =
+            self.weigher.map(|(limit, weigh)| Weigher { weigh, limit, refuse_too_heavy: self.refuse_too_heavy });
+        let failed_rows = (self.on_failed.is_some(), self.keep_failed);
+        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |receiver| {
+            Intake::new(receiver, Arc::new(Closing::new()), seed, start, failed_rows)
+        }));
+        let flusher = Flusher {
+            queue: Arc::clone(&queue),
+            setpoint: Arc::clone(&setpoint),
+            reporter: Arc::clone(&reporter),
+            parker,
+            on_failed: self.on_failed,
+            rules: Rules { retry: self.retry, idempotent: self.idempotent },
+            chance: Chance(seed),
+        };
+        let on_close = Arc::new(Mutex::new(self.on_close));
+        let flusher = start_flusher(&self.thread_name, flusher, Arc::clone(&on_close), serial, make)?;
+        let controller = Controller {
+            control: Arc::clone(&control),
+            reporter: Arc::clone(&reporter),
+            reader,
+            parker: alarm_parker,
+            interval: self.load_check_interval,
+        };
+        let controller = start_controller(&self.thread_name, controller, serial, self.policy);
+        let (controller, problem) = match controller {
+            Ok(thread) => (thread, None),
+            Err(problem) => (never_started(), Some(problem)),
+        };
+        let core = Core { queue, reporter, control, flusher, controller, on_close };
+        match problem {
+            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout }),
+            Some(problem) => {
+                drop(core.shutdown(self.close_timeout));
+                Err(problem)
+            }
+        }
+    }
+}
+
+/// Whether the handler was made, or the message of the panic.
+type Made = (Mutex<Option<Result<(), String>>>, Condvar);
+
+fn start_flusher<T, H, F>(
+    name: &str,
+    mut flusher: Flusher<T>,
+    on_close: Arc<Mutex<Option<OnClose<T>>>>,
+    serial: u64,
+    make: F,
+) -> Result<Thread, BuildError>
+where
+    T: Send + 'static,
+    H: Handler<T> + 'static,
+    F: FnOnce() -> H + Send + 'static,
+{
+    let ended = Arc::new(Latch::new());
+    let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
+    let (at_end, tell) = (Arc::clone(&ended), Arc::clone(&made));
+    let body = move || {
+        belong_to(serial);
+        let handler = catch_unwind(AssertUnwindSafe(make)).map_err(message);
+        *tell.0.lock() = Some(handler.as_ref().map(|_| ()).map_err(String::clone));
+        tell.1.notify_all();
+        drop(tell);
+        match handler {
+            Ok(mut handler) => {
+                flusher.run_to_the_end(&mut handler);
+                flusher.finish(handler, &on_close);
+            }
+            Err(_) => flusher.finish((), &on_close),
+        }
+        drop(on_close);
+        belong_to(0);
+        at_end.open();
+    };
+    let handle = spawn(name, body).map_err(|source| BuildError::Thread { name: "flusher", source })?;
+    let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
+    let mut result = made.0.lock();
+    loop {
+        match result.take() {
+            Some(Ok(())) => return Ok(thread),
+            Some(Err(message)) => return Err(BuildError::Handler { message }),
+            None => result = made.1.wait_until(result, None),
+        }
+    }
+}
+
+fn start_controller(
+    name: &str,
+    controller: Controller,
+    serial: u64,
+    policy: Box<dyn Policy>,
+) -> Result<Thread, BuildError> {
+    let ended = Arc::new(Latch::new());
+    let at_end = Arc::clone(&ended);
+    let body = move || {
+        belong_to(serial);
+        controller.run(policy);
+        belong_to(0);
+        at_end.open();
+    };
+    let handle: JoinHandle =
+        spawn(&format!("{name}-control"), body).map_err(|source| BuildError::Thread { name: "controller", source })?;
+    Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
+}
+
+/// In the place of a thread that did not start, for the close of the other.
+fn never_started() -> Thread {
+    let ended = Arc::new(Latch::new());
+    ended.open();
+    Thread { ended, handle: Mutex::new(None) }
+}
+
+impl<T> fmt::Debug for Builder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("initial_batch_size", &self.initial_batch_size)
+            .field("min_batch_size", &self.min_batch_size)
+            .field("max_batch_size", &self.max_batch_size)
+            .field("linger", &self.linger)
+            .field("queue_capacity", &self.queue_capacity)
+            .field("load_check_interval", &self.load_check_interval)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
+//!
+//! All decisions are the intake's, under its lock; this thread runs the user's code, the handler, the hook and the drops of
+//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Failed, Handler};
+use crate::close::{OnClose, deliver_unclaimed};
+use crate::error::{BatchError, ErrorClass};
+use crate::feedback::{BatchSample, CallOutcome, LoadFeedback};
+use crate::intake::{Phase, Step, Target};
+use crate::queue::Queue;
+use crate::reporter::Reporter;
+use crate::setpoint::SetpointCell;
+use crate::settle::{Finished, Rules};
+use crate::sync::{Arc, Mutex, Parker, now, yield_now};
+
+/// The dead-letter hook.
+pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) + Send>;
+
+/// A sleep shorter than this is not worth its wake-up: while batches fill faster, the flusher looks again a few times first.
+const SHORT_SLEEP: Duration = Duration::from_micros(20);
+/// How often it looks again.
+const LOOKS: u32 = 16;
+
+/// What the thread owns.
+pub(crate) struct Flusher<T> {
+    pub(crate) queue: Arc<Queue<T>>,
+    pub(crate) setpoint: Arc<SetpointCell>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) parker: Parker,
+    pub(crate) on_failed: Option<OnFailed<T>>,
+    pub(crate) rules: Rules,
+    /// For the backoff's jitter.
+    pub(crate) chance: Chance,
+}
+
+impl<T> Flusher<T> {
+    /// Runs; should this crate's own code panic, closes the batcher, so that nobody waits for this thread.
+    pub(crate) fn run_to_the_end(&mut self, handler: &mut impl Handler<T>) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
+            self.queue.lock().close(&self.queue, None);
+            self.queue.wake_waiting();
+            self.reporter.alarm.close();
+            self.reporter.alarm.ring();
+        }
+    }
+
+    /// Until the batcher is closed and empty, or abandoned.
+    fn run(&mut self, handler: &mut impl Handler<T>) {
+        let mut finished = None;
+        let mut probe_used = 0;
+        let mut slept_briefly = false;
+        loop {
+            let (target, pause_ratio, probe) = self.target(probe_used);
+            let at = finished.as_ref().map_or_else(now, |finished: &Finished<T>| finished.now);
+            let mut flushed = false;
+            let mut intake = self.queue.lock();
+            let mut dropped_late = Vec::new();
+            if let Some(finished) = finished.take() {
+                // A probe is one batch; the buffers are kept for the size in force.
+                let size = self.setpoint.batch_size();
+                if pause_ratio > 0.0 {
+                    let pause = finished.service_time.as_secs_f64() * pause_ratio;
+                    intake.pause_until =
+                        Duration::try_from_secs_f64(pause).ok().and_then(|pause| at.checked_add(pause));
+                }
+                dropped_late = intake.settle(finished, &self.rules, size);
+            }
+            let step = intake.next(&self.queue, target, at, &mut flushed);
+            drop(intake);
+            if flushed {
+                self.queue.changed.notify_all();
+            }
+            if !dropped_late.is_empty() {
+                self.drop_caught(dropped_late);
+            }
+            match step {
+                Step::Lend(batch) => {
+                    if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
+                        probe_used = probe;
+                    }
+                    finished = Some(self.call(handler, batch));
+                }
+                Step::Hook(failed) => self.hook(failed),
+                Step::Sleep { wanted, deadline } => slept_briefly = self.sleep(wanted, deadline, target, slept_briefly),
+                Step::Stop => return,
+            }
+        }
+    }
+
+    /// What the setpoint asks for: the target, the pause after a call, and which probe it holds.
+    fn target(&self, probe_used: u64) -> (Target, f64, u64) {
+        self.setpoint.read(|setpoint| {
+            let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
+            let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
+            let target = Target { batch_size, linger: setpoint.linger, probe: probe.is_some() };
+            (target, setpoint.pause_ratio, probe.map_or(probe_used, |probe| probe.sequence))
+        })
+    }
+
+    fn call(&mut self, handler: &mut impl Handler<T>, mut batch: Batch<T>) -> Finished<T> {
+        let begun = now();
+        batch.course.since.get_or_insert(begun);
+        batch.rejected.clear();
+        let result = catch_unwind(AssertUnwindSafe(|| handler.handle(&mut batch)));
+        let now = now();
+        let service_time = now.saturating_duration_since(begun);
+        let result = result.unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
+        let len = batch.items.len();
+        // The first rejection of a row counts: the sort is stable.
+        batch.rejected.sort_by_key(|(index, _)| *index);
+        batch.rejected.dedup_by_key(|(index, _)| *index);
+        let (outcome, failed) = match &result {
+            Ok(_) => (CallOutcome::Ok, batch.rejected.len()),
+            Err(error) => (outcome(error), len),
+        };
+        let whole = batch.parent.is_none();
+        let sample = BatchSample {
+            len,
+            cut_at: batch.course.cut_at,
+            full: batch.course.full && whole,
+            probe: batch.course.probe && whole,
+            attempt: batch.course.calls_before + batch.attempt,
+            service_time,
+            queue_wait: batch.course.queue_wait,
+            failed,
+            outcome,
+        };
+        self.reporter.report_batch(result.as_ref().ok(), sample);
+        let result = result.map(|_: LoadFeedback| self.take_rejected(&mut batch));
+        Finished { batch, result, service_time, now, chance: self.chance.next() }
+    }
+
+    /// Takes the rejected rows, sorted by index, out of a batch that went through, and drops the rest.
+    fn take_rejected(&mut self, batch: &mut Batch<T>) -> Vec<(usize, T, BatchError)> {
+        let mut rejected = Vec::new();
+        if !batch.rejected.is_empty() {
+            let mut errors = batch.rejected.drain(..).peekable();
+            let mut handled = Vec::with_capacity(batch.items.len());
+            for (index, item) in batch.items.drain(..).enumerate() {
+                match errors.next_if(|(at, _)| *at == index) {
+                    Some((_, error)) => rejected.push((index, item, error)),
+                    None => handled.push(item),
+                }
+            }
+            drop(errors);
+            batch.items = handled;
+        }
+        if std::mem::needs_drop::<T>() {
+            let panicked = catch_unwind(AssertUnwindSafe(|| batch.items.clear()));
+            self.count_drop_panic(panicked);
+        }
+        batch.items.clear();
+        rejected
+    }
+
+    fn hook(&mut self, failed: Failed<T>) {
+        let Some(on_failed) = &mut self.on_failed else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| on_failed(failed))) {
+            drop(message(panic));
+            self.queue.lock().counts.hook_panics += 1;
+        }
+    }
+
+    /// Sleeps, and returns whether it was for a moment only.
+    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, slept_briefly: bool) -> bool {
+        // Announcing a sleep and being woken costs two system calls: while batches fill in less, look again a few times.
+        if wanted > 1 && slept_briefly && self.looks_full(wanted) {
+            return true;
+        }
+        let begun = now();
+        self.queue.doorbell.sleep(&self.parker, wanted, deadline, || {
+            let setpoint_moved = self.setpoint.read(|setpoint| {
+                let size =
+                    setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
+                size < target.batch_size || setpoint.linger < target.linger
+            });
+            setpoint_moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || self.queue.is_heavy()))
+        });
+        now().saturating_duration_since(begun) < SHORT_SLEEP
+    }
+
+    fn looks_full(&self, wanted: usize) -> bool {
+        (0..LOOKS).any(|_| {
+            yield_now();
+            self.queue.items_in_channel() >= wanted || self.queue.doorbell.is_closed()
+        })
+    }
+
+    fn drop_caught<D>(&self, value: D) {
+        let panicked = catch_unwind(AssertUnwindSafe(|| drop(value)));
+        self.count_drop_panic(panicked);
+    }
+
+    fn count_drop_panic(&self, result: Result<(), Box<dyn std::any::Any + Send>>) {
+        if let Err(panic) = result {
+            drop(message(panic));
+            self.queue.lock().counts.drop_panics += 1;
+        }
+    }
+
+    /// The end of the thread. The handler and the hook go first, so that their connections are closed when `close` returns.
+    pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
+        let on_failed = self.on_failed.take();
+        let mut intake = self.queue.lock();
+        if intake.phase != Phase::Abandoned {
+            intake.phase = Phase::Done;
+        }
+        drop(intake);
+        self.queue.changed.notify_all();
+        self.drop_caught(handler);
+        self.drop_caught(on_failed);
+        if self.queue.lock().deliver_at_end {
+            deliver_unclaimed(&self.queue, on_close);
+        }
+    }
+}
+
+fn outcome(error: &BatchError) -> CallOutcome {
+    match error.class() {
+        _ if error.is_panic() => CallOutcome::Panicked,
+        ErrorClass::Permanent => CallOutcome::Permanent,
+        ErrorClass::InDoubt => CallOutcome::InDoubt,
+        ErrorClass::Transient | ErrorClass::Unclassified => CallOutcome::Transient,
+    }
+}
+
+/// A panic's message. The payload may panic when dropped: then what it throws is leaked.
+pub(crate) fn message(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    text
+}
+
+/// Pseudo-random bits: SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

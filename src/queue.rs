@@ -1,0 +1,540 @@
+//! Admission: the bounded channel, who may still add, who must be woken. Producers write here, the flusher reads.
+//!
+//! # Protocol of an add and a close
+//! An add is accepted or refused, exactly, and a close decides which with one look at the channel's length:
+//!
+//! Producer: (1) load the doorbell's word: closed, refuse; (2) send the message with this thread's tag; (3) load the word
+//! again; (4) if it is closed, settle: lock the intake, move what is in the channel to the late list, look there for the own
+//! tag; found, take the item out and refuse; not found, it was accepted.
+//! Closer: (a) lock the intake; (b) set the closed bit; (c) n = the channel's length; (d) move exactly n messages to the
+//! surplus: they are accepted; (e) unlock.
+//!
+//! The race: an add sends while close runs. Sends move the tail by a SeqCst compare-exchange, (b) is a SeqCst
+//! read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c) is among the first n, because the
+//! channel is first in, first out and nobody receives while the lock is held; (d) moves it, and a settling producer does not
+//! find it in the late list, so it is accepted. A send behind (c) is behind (b), so (3) sees the bit and the producer comes to
+//! settle; it finds its message, because only settling producers receive from the channel after (e), all under the lock, all
+//! into the late list. No third case. A thread has one add in flight, so its tag is unique in the late list.
+//!
+//! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each message taken out, and
+//! each of them settles, which takes at least its own message out and wakes the next. None waits for the handler.
+//!
+//! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under Miri.
+//!
+//! # Chunks
+//! `add_many` sends up to 64 items as one message. Their items take credit from a counter of their own before they are sent,
+//! `queue_capacity` in all, and give it back when they are gathered; who finds no credit waits on a condition variable. Waiter:
+//! lock, count itself in, try again, wait. Flusher: give credit back, look at the number of waiters, if any lock and notify.
+//! Both counters are SeqCst, so one of the two sees the other.
+//!
+//! # Costs
+//! An add is one send and two loads of a word that stays in the producer's cache while the flusher is awake. Tried and
+//! rejected for the same guarantee, on one thread: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an
+//! arc-swap guard (+12), a read lock (+10).
+
+use std::time::Instant;
+
+use crate::doorbell::{CLOSED, Doorbell};
+use crate::error::AddError;
+use crate::intake::Intake;
+use crate::stats::Refused;
+use crate::sync::{
+    Arc, AtomicU64, CachePadded, Condvar, Mutex, MutexGuard, Ordering, Receiver, SendError, SendTimeoutError, Sender,
+    SeqCstUsize, TrySendError, belongs_to, bounded, mutant, thread_tag,
+};
+use crate::ticket::Resolver;
+
+/// How many items one message carries at most.
+pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
+/// How many empty chunks are kept for the next `add_many`.
+const SPARE_CHUNKS: usize = 64;
+
+/// What travels through the channel. The tag is the sending thread's.
+pub(crate) enum Message<T> {
+    One { tag: usize, item: T },
+    Chunk { tag: usize, chunk: Box<Chunk<T>> },
+    Special { tag: usize, special: Box<Special<T>> },
+}
+
+/// Items added together: 1 to [`CHUNK_ITEMS_MAX`].
+pub(crate) struct Chunk<T> {
+    pub(crate) items: Vec<T>,
+    /// Each item's weight; empty without a weigher.
+    pub(crate) weights: Vec<usize>,
+}
+
+/// One item with a weight, or with somebody who waits for its outcome.
+pub(crate) struct Special<T> {
+    pub(crate) item: T,
+    pub(crate) weight: usize,
+    pub(crate) ticket: Option<Resolver>,
+}
+
+/// What a message brings into the channel beyond one item.
+#[derive(Clone, Copy)]
+pub(crate) struct Extra {
+    pub(crate) items: usize,
+    pub(crate) weight: usize,
+}
+
+impl Extra {
+    const NONE: Self = Self { items: 0, weight: 0 };
+}
+
+/// How long an add may wait for room.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    Never,
+    Until(Instant),
+    Forever,
+}
+
+/// What an item weighs.
+pub(crate) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
+
+/// A limit on the sum of the weights of a batch.
+pub(crate) struct Weigher<T> {
+    pub(crate) weigh: Weigh<T>,
+    pub(crate) limit: usize,
+    pub(crate) refuse_too_heavy: bool,
+}
+
+/// See the module's doc.
+pub(crate) struct Queue<T> {
+    sender: Sender<Message<T>>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) weigher: Option<Weigher<T>>,
+    pub(crate) capacity: usize,
+    /// Which batcher this is, for its own threads to be known by.
+    pub(crate) serial: u64,
+    /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after the send, the flusher
+    /// subtracts when it takes a chunk out, so it may pass below zero while an `add_many` is between its send and its count.
+    chunk_surplus: CachePadded<SeqCstUsize>,
+    /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the flusher subtracts.
+    credit_taken: CachePadded<SeqCstUsize>,
+    /// The weight in the channel, as a wrapping sum like `chunk_surplus`. 0 without a weigher.
+    weight: SeqCstUsize,
+    /// How many producers wait for credit. Written under `room`.
+    waiting: SeqCstUsize,
+    room: Mutex<()>,
+    room_changed: Condvar,
+    spare_chunks: (Sender<Box<Chunk<T>>>, Receiver<Box<Chunk<T>>>),
+    refused: RefusedCounters,
+    pub(crate) intake: Mutex<Intake<T>>,
+    /// Goes with `intake`: an outcome for a flush, the end of a close.
+    pub(crate) changed: Condvar,
+}
+
+/// Counted by whoever is refused, read by `stats`; Relaxed, they order nothing.
+struct RefusedCounters {
+    full: AtomicU64,
+    timeout: AtomicU64,
+    closed: AtomicU64,
+    reentrant: AtomicU64,
+    too_heavy: AtomicU64,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new(
+        capacity: usize,
+        weigher: Option<Weigher<T>>,
+        doorbell: Arc<Doorbell>,
+        serial: u64,
+        intake: impl FnOnce(Receiver<Message<T>>) -> Intake<T>,
+    ) -> Self {
+        let (sender, receiver) = bounded(capacity);
+        Self {
+            sender,
+            doorbell,
+            weigher,
+            capacity,
+            serial,
+            chunk_surplus: CachePadded::new(SeqCstUsize::new(0)),
+            credit_taken: CachePadded::new(SeqCstUsize::new(0)),
+            weight: SeqCstUsize::new(0),
+            waiting: SeqCstUsize::new(0),
+            room: Mutex::new(()),
+            room_changed: Condvar::new(),
+            spare_chunks: bounded(SPARE_CHUNKS),
+            refused: RefusedCounters {
+                full: AtomicU64::new(0),
+                timeout: AtomicU64::new(0),
+                closed: AtomicU64::new(0),
+                reentrant: AtomicU64::new(0),
+                too_heavy: AtomicU64::new(0),
+            },
+            intake: Mutex::new(intake(receiver)),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Adds one item.
+    #[inline]
+    pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        if self.weigher.is_some() {
+            return self.add_special(item, None, patience);
+        }
+        if self.doorbell.word() & CLOSED != 0 {
+            return Err(self.count(AddError::Closed(item)));
+        }
+        let tag = thread_tag();
+        let result = match self.sender.try_send(Message::One { tag, item }) {
+            Ok(()) => self.sent(tag),
+            Err(TrySendError::Full(message)) => self.wait_for_room(message, Extra::NONE, patience),
+            Err(TrySendError::Disconnected(message)) => Err(AddError::Closed(message)),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.count(refused.map(Message::into_item))),
+        }
+    }
+
+    /// Adds one item that carries a weight or a ticket.
+    pub(crate) fn add_special(&self, item: T, ticket: Option<Resolver>, patience: Patience) -> Result<(), AddError<T>> {
+        if self.doorbell.is_closed() {
+            return Err(self.count(AddError::Closed(item)));
+        }
+        let weight = match self.weigh(&item) {
+            Ok(weight) => weight,
+            Err(()) => return Err(self.count(AddError::TooHeavy(item))),
+        };
+        let message = Message::Special { tag: thread_tag(), special: Box::new(Special { item, weight, ticket }) };
+        self.send(message, Extra { items: 0, weight }, patience)
+            .map_err(|refused| self.count(refused.map(Message::into_item)))
+    }
+
+    /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
+    fn weigh(&self, item: &T) -> Result<usize, ()> {
+        let Some(weigher) = &self.weigher else { return Ok(0) };
+        let weight = (weigher.weigh)(item);
+        if weigher.refuse_too_heavy && weight > weigher.limit { Err(()) } else { Ok(weight.min(weigher.limit)) }
+    }
+
+    /// Adds the items of an iterator in chunks, lazily; returns how many. On refusal all that was not accepted comes back.
+    pub(crate) fn add_many(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        patience: Patience,
+    ) -> Result<usize, AddError<Vec<T>>> {
+        let mut rest = items.into_iter();
+        let mut added = 0;
+        let mut chunk = self.spare_chunk();
+        loop {
+            let mut too_heavy = None;
+            // `by_ref`: what this chunk does not take stays for the next, or for the error.
+            for item in rest.by_ref().take(CHUNK_ITEMS_MAX.saturating_sub(chunk.items.len())) {
+                match self.weigh(&item) {
+                    Ok(weight) => {
+                        chunk.items.push(item);
+                        if self.weigher.is_some() {
+                            chunk.weights.push(weight);
+                        }
+                    }
+                    Err(()) => {
+                        too_heavy = Some(item);
+                        break;
+                    }
+                }
+            }
+            if chunk.items.is_empty() && too_heavy.is_none() {
+                self.recycle(chunk);
+                return Ok(added);
+            }
+            while !chunk.items.is_empty() {
+                match self.add_chunk(chunk, patience) {
+                    Ok((sent, left)) => {
+                        added += sent;
+                        chunk = left.unwrap_or_else(|| self.spare_chunk());
+                    }
+                    Err(refused) => {
+                        let mut back = Vec::new();
+                        let refused = refused.map(|mut chunk| {
+                            back.append(&mut chunk.items);
+                            back.extend(too_heavy.into_iter().chain(rest));
+                            back
+                        });
+                        return Err(self.count(refused));
+                    }
+                }
+            }
+            if let Some(item) = too_heavy {
+                let back = std::iter::once(item).chain(rest).collect();
+                return Err(self.count(AddError::TooHeavy(back)));
+            }
+        }
+    }
+
+    /// Sends as much of the chunk as there is credit for, at least one item; returns how many and what is left.
+    #[allow(clippy::type_complexity, reason = "the parts of one answer")]
+    fn add_chunk(
+        &self,
+        mut chunk: Box<Chunk<T>>,
+        patience: Patience,
+    ) -> Result<(usize, Option<Box<Chunk<T>>>), AddError<Box<Chunk<T>>>> {
+        if self.doorbell.is_closed() {
+            return Err(AddError::Closed(chunk));
+        }
+        let granted = match self.take_credit(chunk.items.len(), patience) {
+            Ok(granted) => granted,
+            Err(refused) => return Err(refused.map(|()| chunk)),
+        };
+        let left = (granted < chunk.items.len()).then(|| {
+            let mut left = self.spare_chunk();
+            left.items.extend(chunk.items.drain(granted..));
+            left.weights.extend(chunk.weights.drain(granted.min(chunk.weights.len())..));
+            left
+        });
+        let extra = Extra { items: granted - 1, weight: chunk.weights.iter().sum() };
+        match self.send(Message::Chunk { tag: thread_tag(), chunk }, extra, patience) {
+            Ok(()) => Ok((granted, left)),
+            Err(refused) => {
+                self.give_credit(granted);
+                Err(refused.map(|message| {
+                    let Message::Chunk { mut chunk, .. } = message else { unreachable!("a chunk was sent") };
+                    if let Some(mut left) = left {
+                        chunk.items.append(&mut left.items);
+                        chunk.weights.append(&mut left.weights);
+                    }
+                    chunk
+                }))
+            }
+        }
+    }
+
+    fn send(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
+        let tag = message.tag();
+        match self.sender.try_send(message) {
+            Ok(()) => self.sent_with(tag, extra),
+            Err(TrySendError::Full(message)) => self.wait_for_room(message, extra, patience),
+            Err(TrySendError::Disconnected(message)) => Err(AddError::Closed(message)),
+        }
+    }
+
+    /// The queue is full.
+    #[cold]
+    fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
+        let tag = message.tag();
+        let sent = match patience {
+            Patience::Never => return Err(AddError::Full(message)),
+            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
+            Patience::Forever => {
+                self.sender.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message))
+            }
+            Patience::Until(deadline) => self.sender.send_deadline(message, deadline),
+        };
+        match sent {
+            Ok(()) => self.sent_with(tag, extra),
+            Err(SendTimeoutError::Timeout(message)) => Err(AddError::Timeout(message)),
+            Err(SendTimeoutError::Disconnected(message)) => Err(AddError::Closed(message)),
+        }
+    }
+
+    /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so that nothing counts that is
+    /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
+    fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
+        if extra.items > 0 {
+            self.chunk_surplus.fetch_add(extra.items);
+        }
+        if extra.weight > 0 {
+            self.weight.fetch_add(extra.weight);
+        }
+        self.sent(tag).inspect_err(|_| self.taken_out(extra))
+    }
+
+    /// What a message brought beyond one item has left the channel: taken by the flusher, or by a settling producer.
+    pub(crate) fn taken_out(&self, extra: Extra) {
+        if extra.items > 0 {
+            self.chunk_surplus.fetch_sub(extra.items);
+        }
+        if extra.weight > 0 {
+            self.weight.fetch_sub(extra.weight);
+        }
+    }
+
+    /// Step (3) of an add, behind the send.
+    #[inline]
+    fn sent(&self, tag: usize) -> Result<(), AddError<Message<T>>> {
+        if mutant("queue: no second look") {
+            return Ok(());
+        }
+        match self.doorbell.word() {
+            0 => Ok(()),
+            word => self.sent_while(word, tag),
+        }
+    }
+
+    /// Somebody may need something of this add: the flusher sleeps, or the batcher is closed.
+    fn sent_while(&self, word: usize, tag: usize) -> Result<(), AddError<Message<T>>> {
+        if word & CLOSED != 0 {
+            return self.settle(tag);
+        }
+        if self.items_in_channel() >= word || self.is_heavy() {
+            self.doorbell.ring_for(word);
+        }
+        Ok(())
+    }
+
+    /// Step (4) of an add: was this thread's message accepted?
+    #[cold]
+    fn settle(&self, tag: usize) -> Result<(), AddError<Message<T>>> {
+        match self.intake.lock().settle_late(tag) {
+            None => Ok(()),
+            Some(message) => Err(AddError::Closed(message)),
+        }
+    }
+
+    /// Items in the channel, those of chunks that were counted included.
+    #[inline]
+    pub(crate) fn items_in_channel(&self) -> usize {
+        self.sender.len().saturating_add_signed(self.chunk_surplus())
+    }
+
+    /// Whether the weight that waits fills a batch.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.weigher.as_ref().is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
+    }
+
+    /// Items beyond one a message in the channel; below zero while a chunk was taken out before it was counted.
+    #[inline]
+    pub(crate) fn chunk_surplus(&self) -> isize {
+        self.chunk_surplus.load() as isize
+    }
+
+    /// Takes credit for 1 to `wanted` items, waiting for the first.
+    fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, AddError<()>> {
+        if let Some(granted) = self.try_credit(wanted) {
+            return Ok(granted);
+        }
+        match patience {
+            Patience::Never => return Err(AddError::Full(())),
+            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
+            _ => {}
+        }
+        let deadline = if let Patience::Until(deadline) = patience { Some(deadline) } else { None };
+        let mut room = self.room.lock();
+        self.waiting.fetch_add(1);
+        let granted = loop {
+            if self.doorbell.is_closed() {
+                break Err(AddError::Closed(()));
+            }
+            if let Some(granted) = self.try_credit(wanted) {
+                break Ok(granted);
+            }
+            if deadline.is_some_and(|deadline| deadline <= crate::sync::now()) {
+                break Err(AddError::Timeout(()));
+            }
+            room = self.room_changed.wait_until(room, deadline);
+        };
+        self.waiting.fetch_sub(1);
+        granted
+    }
+
+    fn try_credit(&self, wanted: usize) -> Option<usize> {
+        let mut taken = self.credit_taken.load();
+        loop {
+            let granted = wanted.min(self.capacity.saturating_sub(taken));
+            if granted == 0 {
+                return None;
+            }
+            match self.credit_taken.compare_exchange(taken, taken + granted) {
+                Ok(_) => return Some(granted),
+                Err(now) => taken = now,
+            }
+        }
+    }
+
+    /// Gives credit back and wakes who waits for it.
+    pub(crate) fn give_credit(&self, items: usize) {
+        if items == 0 {
+            return;
+        }
+        self.credit_taken.fetch_sub(items);
+        if self.waiting.load() > 0 {
+            self.wake_waiting();
+        }
+    }
+
+    /// Wakes all that wait for credit, to look again: there is some, or the batcher is closed.
+    pub(crate) fn wake_waiting(&self) {
+        // The lock: a waiter that has looked and not yet waited holds it.
+        drop(self.room.lock());
+        self.room_changed.notify_all();
+    }
+
+    fn spare_chunk(&self) -> Box<Chunk<T>> {
+        self.spare_chunks
+            .1
+            .try_recv()
+            .unwrap_or_else(|_| Box::new(Chunk { items: Vec::with_capacity(CHUNK_ITEMS_MAX), weights: Vec::new() }))
+    }
+
+    /// Keeps an empty chunk for the next `add_many`.
+    pub(crate) fn recycle(&self, mut chunk: Box<Chunk<T>>) {
+        chunk.weights.clear();
+        debug_assert!(chunk.items.is_empty());
+        // Full: this one is dropped.
+        let _ = self.spare_chunks.0.try_send(chunk);
+    }
+
+    fn count<U>(&self, refused: AddError<U>) -> AddError<U> {
+        let counter = match &refused {
+            AddError::Full(_) => &self.refused.full,
+            AddError::Timeout(_) => &self.refused.timeout,
+            AddError::Closed(_) => &self.refused.closed,
+            AddError::Reentrant(_) => &self.refused.reentrant,
+            AddError::TooHeavy(_) => &self.refused.too_heavy,
+        };
+        // Relaxed: a count for people.
+        counter.fetch_add(1, Ordering::Relaxed);
+        refused
+    }
+
+    pub(crate) fn refused(&self) -> Refused {
+        // Relaxed: counts for people.
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Refused {
+            full: read(&self.refused.full),
+            timeout: read(&self.refused.timeout),
+            closed: read(&self.refused.closed),
+            reentrant: read(&self.refused.reentrant),
+            too_heavy: read(&self.refused.too_heavy),
+        }
+    }
+
+    /// The consumer's side, under its lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Intake<T>> {
+        self.intake.lock()
+    }
+}
+
+impl<T> Message<T> {
+    pub(crate) fn tag(&self) -> usize {
+        match self {
+            Self::One { tag, .. } | Self::Chunk { tag, .. } | Self::Special { tag, .. } => *tag,
+        }
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        match self {
+            Self::One { .. } | Self::Special { .. } => 1,
+            Self::Chunk { chunk, .. } => chunk.items.len(),
+        }
+    }
+
+    pub(crate) fn extra(&self) -> Extra {
+        match self {
+            Self::One { .. } => Extra::NONE,
+            Self::Special { special, .. } => Extra { items: 0, weight: special.weight },
+            Self::Chunk { chunk, .. } => Extra { items: chunk.items.len() - 1, weight: chunk.weights.iter().sum() },
+        }
+    }
+
+    /// The item of a message that is not a chunk, which only `add_many` sends.
+    fn into_item(self) -> T {
+        match self {
+            Self::One { item, .. } => item,
+            Self::Special { special, .. } => special.item,
+            Self::Chunk { .. } => unreachable!("a single item was sent"),
+        }
+    }
+}

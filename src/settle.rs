@@ -1,0 +1,166 @@
+//! What becomes of the items of a call: settled under the intake's lock, in one step, by the flusher alone.
+//!
+//! Each item of the call gets its outcome here or stays with its batch for another attempt. Counters, tickets, flushes and
+//! failed rows change together, so no snapshot sees an item twice or not at all.
+
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Failed};
+use crate::error::BatchError;
+use crate::intake::{Intake, Phase, Search, fail_all};
+use crate::retry::{Failure, Retry, Verdict};
+use crate::ticket::Outcome;
+
+/// A call of the handler that has returned.
+pub(crate) struct Finished<T> {
+    /// Emptied if the call succeeded.
+    pub(crate) batch: Batch<T>,
+    /// The rejected rows, sorted by index, or why the call failed.
+    pub(crate) result: Result<Vec<(usize, T, BatchError)>, BatchError>,
+    pub(crate) service_time: Duration,
+    pub(crate) now: Instant,
+    /// 64 random bits for the backoff.
+    pub(crate) chance: u64,
+}
+
+/// How failures are treated: from the builder.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) retry: Retry,
+    pub(crate) idempotent: bool,
+}
+
+impl<T> Intake<T> {
+    /// Settles a call. Returns the failed rows that nobody is left to take, for the caller to drop outside the lock.
+    pub(crate) fn settle(&mut self, finished: Finished<T>, rules: &Rules, batch_size: usize) -> Vec<Failed<T>> {
+        let Finished { mut batch, result, service_time, now, chance } = finished;
+        self.counts.service_time.record(service_time);
+        self.counts.bad_rejects += std::mem::take(&mut batch.out_of_range);
+        let lent = self.lent.take().expect("a call ends once");
+        batch.tickets = lent.tickets;
+        let late = self.phase == Phase::Abandoned;
+        if late {
+            self.counts.abandoned -= lent.items as u64;
+        }
+        let failed = match result {
+            Ok(rejected) => {
+                self.search.run = 0;
+                self.search.outage_waits = 0;
+                self.counts.handled += (lent.items - rejected.len()) as u64;
+                let failed = self.reject(&mut batch, rejected);
+                self.keep_spare(batch, batch_size);
+                failed
+            }
+            Err(error) => self.judge(batch, error, rules, now, chance),
+        };
+        self.hand_on(failed, late)
+    }
+
+    /// The rows that the handler refused one by one; the rest of the batch is handled.
+    fn reject(&mut self, batch: &mut Batch<T>, rejected: Vec<(usize, T, BatchError)>) -> Vec<Failed<T>> {
+        let in_doubt = batch.course.in_doubt;
+        let attempts = batch.course.calls_before + batch.attempt;
+        for (index, ticket) in batch.tickets.drain(..) {
+            ticket.tell(match rejected.binary_search_by_key(&index, |(rejected, ..)| *rejected) {
+                Err(_) => Outcome::Handled,
+                Ok(_) if in_doubt => Outcome::InDoubt,
+                Ok(place) => Outcome::Failed(rejected[place].2.clone()),
+            });
+        }
+        self.counts.failed += rejected.len() as u64;
+        self.counts.rejected += rejected.len() as u64;
+        self.counts.in_doubt += if in_doubt { rejected.len() as u64 } else { 0 };
+        let first = batch.course.first;
+        rejected
+            .into_iter()
+            .map(|(index, item, error)| {
+                self.note_failure(first + index as u64);
+                Failed { item, error, attempts, in_doubt }
+            })
+            .collect()
+    }
+
+    /// A call that failed as a whole.
+    fn judge(
+        &mut self,
+        mut batch: Batch<T>,
+        error: BatchError,
+        rules: &Rules,
+        now: Instant,
+        chance: u64,
+    ) -> Vec<Failed<T>> {
+        self.counts.handler_panics += u64::from(error.is_panic());
+        if batch.parent.is_some() {
+            self.search.run += 1;
+        } else {
+            self.search = Search { whole: batch.items.len(), ..Search::default() };
+        }
+        let failure = Failure {
+            class: error.class(),
+            len: batch.items.len(),
+            attempt: batch.attempt,
+            last_chance: batch.course.last_chance,
+            elapsed: now.saturating_duration_since(batch.course.since.unwrap_or(now)),
+            closing: self.phase != Phase::Open,
+            idempotent: rules.idempotent,
+            whole: self.search.whole,
+            run: self.search.run,
+            outage_waits: self.search.outage_waits,
+        };
+        batch.course.in_doubt |= error.is_in_doubt();
+        batch.course.error = Some(error);
+        let verdict = match rules.retry.judge(&failure, chance) {
+            // Nobody is left to try again.
+            _ if self.phase == Phase::Abandoned => Verdict::Fail,
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Retry(wait) | Verdict::WaitOut(wait) => {
+                self.search.outage_waits += u32::from(matches!(verdict, Verdict::WaitOut(_)));
+                batch.course.not_before = now.checked_add(wait);
+                self.parts.push_front(batch);
+                Vec::new()
+            }
+            Verdict::Halve { last_chance } => {
+                self.counts.bisections += 1;
+                let ids = [self.next_id(), self.next_id()];
+                let [first, second] = batch.split(ids, last_chance);
+                self.parts.push_front(second);
+                self.parts.push_front(first);
+                Vec::new()
+            }
+            Verdict::Fail => self.fail(batch),
+            Verdict::FailAll => {
+                let error = batch.course.error.clone();
+                let mut failed = self.fail(batch);
+                for mut part in std::mem::take(&mut self.parts) {
+                    part.course.error.clone_from(&error);
+                    failed.append(&mut self.fail(part));
+                }
+                failed
+            }
+        }
+    }
+
+    fn fail(&mut self, part: Batch<T>) -> Vec<Failed<T>> {
+        let rows = part.items.len() as u64;
+        let first = part.course.first;
+        (first..first + rows).for_each(|sequence| self.note_failure(sequence));
+        self.counts.failed += rows;
+        self.counts.in_doubt += if part.course.in_doubt { rows } else { 0 };
+        fail_all(part).collect()
+    }
+
+    /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody takes them.
+    fn hand_on(&mut self, failed: Vec<Failed<T>>, late: bool) -> Vec<Failed<T>> {
+        if self.has_hook {
+            self.for_hook.extend(failed);
+        } else if late {
+            self.counts.dropped_late += failed.len() as u64;
+            return failed;
+        } else {
+            self.kept.extend(failed);
+        }
+        Vec::new()
+    }
+}

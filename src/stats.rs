@@ -1,0 +1,251 @@
+//! The numbers: counted by the flusher under the intake's lock, read as one consistent snapshot.
+
+use std::time::Duration;
+
+use crate::batch::Trigger;
+use crate::policy::Reason;
+use crate::setpoint::Setpoint;
+
+/// Batches by what made the flusher hand them over. Attempts at the same batch count once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchesByTrigger {
+    /// Reached the batch size or the weight limit.
+    pub size: u64,
+    /// The oldest item had waited for one linger.
+    pub linger: u64,
+    /// Somebody flushed.
+    pub flush: u64,
+    /// The batcher was being closed.
+    pub close: u64,
+}
+
+impl BatchesByTrigger {
+    pub(crate) fn count(&mut self, trigger: Trigger) {
+        match trigger {
+            Trigger::Size => self.size += 1,
+            Trigger::Linger => self.linger += 1,
+            Trigger::Flush => self.flush += 1,
+            Trigger::Close => self.close += 1,
+        }
+    }
+
+    /// All batches.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.size + self.linger + self.flush + self.close
+    }
+}
+
+/// Quantiles of a time, each at most 1/16 above the true one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quantiles {
+    /// Half of the times are at most this.
+    pub p50: Duration,
+    /// 90 % are at most this.
+    pub p90: Duration,
+    /// 99 % are at most this.
+    pub p99: Duration,
+    /// The largest.
+    pub max: Duration,
+}
+
+/// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending` in every snapshot, and no
+/// counter runs backwards but `pending` and, when a lost handler comes back, `abandoned`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The size in force, in items.
+    pub batch_size: usize,
+    /// The whole setpoint in force, with the reason for it.
+    pub setpoint: Setpoint,
+    /// The load score of the last decision that had one, 0..=1.
+    pub average_load: Option<f64>,
+    /// Items accepted.
+    pub added: u64,
+    /// Items handled.
+    pub handled: u64,
+    /// Items failed: rejected, or in a call that failed for good.
+    pub failed: u64,
+    /// Of the failed, those that the backend may have applied.
+    pub in_doubt: u64,
+    /// Of the failed, those that the handler rejected one by one.
+    pub rejected: u64,
+    /// Items that came back in the close report without having been lent.
+    pub unsent: u64,
+    /// Items lent to a handler that had not come back when the close ran out of time.
+    pub abandoned: u64,
+    /// Items that failed in the hands of an abandoned handler that did come back, when nobody was left to give them to.
+    /// A subset of `failed`.
+    pub dropped_late: u64,
+    /// Items accepted that have no outcome yet.
+    pub pending: u64,
+    /// Calls of add that were refused, by reason.
+    pub refused: Refused,
+    /// Batches by trigger.
+    pub batches: BatchesByTrigger,
+    /// Calls of the handler: attempts and parts count each.
+    pub calls: u64,
+    /// Calls that repeated the same items under the same name.
+    pub retries: u64,
+    /// Batches and parts that were halved to find their bad rows.
+    pub bisections: u64,
+    /// Panics of the handler, caught.
+    pub handler_panics: u64,
+    /// Panics of the hooks `on_failed` and `on_close`, caught.
+    pub hook_panics: u64,
+    /// Panics of the policy, caught.
+    pub policy_panics: u64,
+    /// Panics while items or the handler were dropped on the flusher's thread, caught.
+    pub drop_panics: u64,
+    /// Rejections of an index that the batch did not have.
+    pub bad_rejects: u64,
+    /// Failed items kept for `take_failed`.
+    pub kept_failed: usize,
+    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows.
+    pub stalled: bool,
+    /// Time of a call of the handler.
+    pub service_time: Quantiles,
+    /// How long the oldest item of a batch had waited when the batch was lent first, estimated upwards.
+    pub queue_wait: Quantiles,
+    /// Feedback samples overwritten before the controller read them.
+    pub samples_lost: u64,
+    /// Feedback values that were out of range or NaN.
+    pub values_corrected: u64,
+    /// Custom signals under a name that was not declared.
+    pub unknown_signals: u64,
+}
+
+impl Stats {
+    /// Why the size is what it is.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.setpoint.reason
+    }
+}
+
+/// Refused calls of add by reason. A chunk that was refused counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The queue was full.
+    pub full: u64,
+    /// The queue stayed full until the deadline.
+    pub timeout: u64,
+    /// The batcher was closed.
+    pub closed: u64,
+    /// The call came from one of the batcher's own threads.
+    pub reentrant: u64,
+    /// The item was too heavy.
+    pub too_heavy: u64,
+}
+
+/// What the flusher counts. Under the intake's lock.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) handled: u64,
+    pub(crate) failed: u64,
+    pub(crate) in_doubt: u64,
+    pub(crate) rejected: u64,
+    pub(crate) unsent: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) dropped_late: u64,
+    pub(crate) batches: BatchesByTrigger,
+    pub(crate) calls: u64,
+    pub(crate) retries: u64,
+    pub(crate) bisections: u64,
+    pub(crate) handler_panics: u64,
+    pub(crate) hook_panics: u64,
+    pub(crate) drop_panics: u64,
+    pub(crate) bad_rejects: u64,
+    pub(crate) service_time: Histogram,
+    pub(crate) queue_wait: Histogram,
+}
+
+impl Counts {
+    /// Items that have an outcome, abandonment included.
+    pub(crate) fn settled(&self) -> u64 {
+        self.handled + self.failed + self.unsent + self.abandoned
+    }
+}
+
+const BUCKETS_AN_OCTAVE: usize = 16;
+const OCTAVES: usize = 41;
+
+/// Times in nanoseconds, in buckets of a sixteenth of an octave, from 16 ns to 9 hours, all beyond in the last: fixed size.
+pub(crate) struct Histogram {
+    buckets: Box<[u64]>,
+    total: u64,
+    max: Duration,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: vec![0; BUCKETS_AN_OCTAVE * OCTAVES].into(), total: 0, max: Duration::ZERO }
+    }
+}
+
+impl Histogram {
+    pub(crate) fn record(&mut self, time: Duration) {
+        self.buckets[Self::bucket(time)] += 1;
+        self.total += 1;
+        self.max = self.max.max(time);
+    }
+
+    fn bucket(time: Duration) -> usize {
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(BUCKETS_AN_OCTAVE as u64);
+        let octave = time_ns.ilog2() as usize;
+        // The four bits behind the leading one.
+        let fraction = (time_ns >> (octave - 4)) as usize & (BUCKETS_AN_OCTAVE - 1);
+        ((octave - 4) * BUCKETS_AN_OCTAVE + fraction).min(BUCKETS_AN_OCTAVE * OCTAVES - 1)
+    }
+
+    /// The upper edge of a bucket.
+    fn edge(bucket: usize) -> Duration {
+        let (octave, fraction) = (bucket / BUCKETS_AN_OCTAVE, bucket % BUCKETS_AN_OCTAVE);
+        Duration::from_nanos(((BUCKETS_AN_OCTAVE + fraction + 1) as u64) << octave)
+    }
+
+    pub(crate) fn quantiles(&self) -> Quantiles {
+        let quantile = |share: f64| {
+            let rank = (self.total as f64 * share).ceil() as u64;
+            let mut seen = 0;
+            let bucket = self.buckets.iter().position(|count| {
+                seen += count;
+                seen >= rank
+            });
+            bucket.map_or(self.max, |bucket| Self::edge(bucket).min(self.max))
+        };
+        Quantiles { p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99), max: self.max }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_at_most_a_sixteenth_above_the_true_one() {
+        let mut histogram = Histogram::default();
+        for step in 1..=10_000 {
+            histogram.record(Duration::from_micros(step));
+        }
+        let Quantiles { p50, p90, p99, max } = histogram.quantiles();
+        for (got, true_us) in [(p50, 5_000.0), (p90, 9_000.0), (p99, 9_900.0)] {
+            let ratio = got.as_secs_f64() * 1e6 / true_us;
+            assert!((1.0..=1.0625).contains(&ratio), "{got:?} for {true_us} µs");
+        }
+        assert_eq!(max, Duration::from_millis(10));
+    }
+
+    #[test]
+    fn any_time_has_a_bucket() {
+        let mut histogram = Histogram::default();
+        for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(5_000), Duration::MAX] {
+            histogram.record(time);
+        }
+        assert_eq!(histogram.quantiles().max, Duration::MAX);
+        assert_eq!(Histogram::default().quantiles(), Quantiles::default());
+    }
+}

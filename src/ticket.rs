@@ -1,0 +1,116 @@
+//! One item's outcome: [`Ticket`] waits for it, [`Resolver`] travels with the item and tells it.
+//!
+//! # Protocol
+//! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one, notify. Ticket: lock, look,
+//! wait. The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes back. A resolver that is
+//! dropped before it was told anything says "in doubt", so that no ticket ever hangs.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::error::BatchError;
+use crate::sync::{Arc, Condvar, Mutex, belongs_to, mutant, now};
+
+/// How an item ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler took it.
+    Handled,
+    /// It was not applied: the handler rejected it, or its last attempt failed.
+    Failed(BatchError),
+    /// The backend may or may not have applied it.
+    InDoubt,
+    /// It was never lent to the handler: the close report has it.
+    Unsent,
+    /// The wait came from one of the batcher's own threads, which would wait for itself. The item goes its way.
+    Reentrant,
+}
+
+impl Outcome {
+    /// Whether the handler took the item.
+    #[must_use]
+    pub fn is_handled(&self) -> bool {
+        matches!(self, Self::Handled)
+    }
+}
+
+struct Cell {
+    outcome: Mutex<Option<Outcome>>,
+    told: Condvar,
+    /// Whose item it is: that batcher's own threads do not wait for it.
+    serial: u64,
+}
+
+/// The claim to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it costs nothing and changes
+/// nothing for the item.
+pub struct Ticket(Arc<Cell>);
+
+/// Tells the outcome, once.
+pub(crate) struct Resolver(Arc<Cell>);
+
+pub(crate) fn pair(serial: u64) -> (Resolver, Ticket) {
+    let cell = Arc::new(Cell { outcome: Mutex::new(None), told: Condvar::new(), serial });
+    (Resolver(Arc::clone(&cell)), Ticket(cell))
+}
+
+impl Ticket {
+    /// Waits until the item has its outcome: after retries and the search for bad rows, at the latest when the batcher is
+    /// closed. Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads.
+    pub fn wait(self) -> Outcome {
+        self.wait_until(None).unwrap_or(Outcome::Reentrant)
+    }
+
+    /// Waits for at most `timeout`; `None` if there is no outcome yet.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Outcome> {
+        let deadline = now().checked_add(timeout);
+        self.wait_until(deadline)
+    }
+
+    /// The outcome, if there is one yet.
+    pub fn try_wait(&self) -> Option<Outcome> {
+        self.0.outcome.lock().clone()
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Option<Outcome> {
+        let mut outcome = self.0.outcome.lock();
+        loop {
+            if outcome.is_some() {
+                return outcome.clone();
+            }
+            if belongs_to(self.0.serial) {
+                return Some(Outcome::Reentrant);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now()) {
+                return None;
+            }
+            outcome = self.0.told.wait_until(outcome, deadline);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ticket").field(&self.try_wait()).finish()
+    }
+}
+
+impl Resolver {
+    /// Tells the outcome, if none was told before.
+    pub(crate) fn tell(&self, outcome: Outcome) {
+        let mut told = self.0.outcome.lock();
+        if told.is_none() {
+            *told = Some(outcome);
+            drop(told);
+            if !mutant("ticket: no notification") {
+                self.0.told.notify_all();
+            }
+        }
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.tell(Outcome::InDoubt);
+    }
+}
