@@ -25,7 +25,7 @@ fn everything_added_is_handled_in_order() {
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().handled, 10_000);
     assert_eq!(batcher.add_many(90_000..90_500).unwrap(), 500);
-    let ticket = batcher.submit(7).unwrap();
+    let ticket = batcher.submit(95_000).unwrap();
     assert!(batcher.flush(LONG).is_ok());
     assert!(ticket.wait().is_handled());
     let stats = batcher.stats();
