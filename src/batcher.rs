@@ -13,7 +13,7 @@ use crate::intake::Phase;
 use crate::queue::{Patience, Queue};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::stats::Stats;
-use crate::sync::{Arc, belongs_to, now};
+use crate::sync::{Arc, belongs_to, mutant, now};
 use crate::ticket::{self, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
@@ -281,7 +281,7 @@ fn patience(timeout: Duration) -> Patience {
     now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
 }
 
-fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushError> {
+pub(crate) fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushError> {
     if belongs_to(queue.serial) {
         return Err(FlushError::Reentrant);
     }
@@ -291,7 +291,9 @@ fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushError> {
         return Err(FlushError::Closed);
     }
     let Some(waiter) = intake.register_flush(now()) else { return Ok(()) };
-    queue.doorbell.ring();
+    if !mutant("flush: no ring") {
+        queue.doorbell.ring();
+    }
     let result = loop {
         if let Some(failed) = intake.flushed(waiter) {
             break if failed == 0 { Ok(()) } else { Err(FlushError::Failed { items: failed }) };

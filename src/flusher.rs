@@ -15,15 +15,13 @@ use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::setpoint::SetpointCell;
 use crate::settle::{Finished, Rules};
-use crate::sync::{Arc, Mutex, Parker, now, yield_now};
+use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, mutant, now, yield_now};
 
 /// The dead-letter hook.
 pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) + Send>;
 
 /// A sleep shorter than this is not worth its wake-up: while batches fill faster, the flusher looks again a few times first.
 const SHORT_SLEEP: Duration = Duration::from_micros(20);
-/// How often it looks again.
-const LOOKS: u32 = 16;
 
 /// What the thread owns.
 pub(crate) struct Flusher<T> {
@@ -71,7 +69,7 @@ impl<T> Flusher<T> {
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
             drop(intake);
-            if flushed {
+            if flushed && !mutant("flush: nobody is told") {
                 self.queue.changed.notify_all();
             }
             if !dropped_late.is_empty() {
@@ -184,7 +182,7 @@ impl<T> Flusher<T> {
     }
 
     fn looks_full(&self, wanted: usize) -> bool {
-        (0..LOOKS).any(|_| {
+        (0..LOOKS_BEFORE_SLEEP).any(|_| {
             yield_now();
             self.queue.items_in_channel() >= wanted || self.queue.doorbell.is_closed()
         })

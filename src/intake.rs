@@ -438,6 +438,15 @@ impl<T> Intake<T> {
         full_by_weight || batch.items.len() >= size
     }
 
+    /// Takes one message out of the channel and gives its credit back, for the models.
+    #[cfg(all(test, loom))]
+    pub(crate) fn take_one_message(&mut self, queue: &Queue<T>) -> Option<Message<T>> {
+        let message = self.receiver.try_recv().ok()?;
+        self.left_channel(queue, &message);
+        queue.give_credit(message.items());
+        Some(message)
+    }
+
     /// The next position at which a flush wants to know the sequence number.
     fn next_flush_target(&self) -> u64 {
         self.waiters.iter().filter(|w| w.boundary.is_none()).map(|w| w.target).min().unwrap_or(u64::MAX)

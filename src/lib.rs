@@ -34,3 +34,7 @@ pub use retry::Retry;
 pub use setpoint::{Probe, Setpoint};
 pub use stats::{BatchesByTrigger, Quantiles, Refused, Stats};
 pub use ticket::{Outcome, Ticket};
+
+#[cfg(all(test, loom))]
+#[path = "../loom-tests/mod.rs"]
+mod loom_tests;

@@ -449,7 +449,7 @@ impl<T> Queue<T> {
             return;
         }
         self.credit_taken.fetch_sub(items);
-        if self.waiting.load() > 0 {
+        if self.waiting.load() > 0 && !mutant("credit: waiters are not woken") {
             self.wake_waiting();
         }
     }

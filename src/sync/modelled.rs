@@ -69,7 +69,9 @@ impl SeqCstUsize {
     }
 
     pub(crate) fn load(&self) -> usize {
-        fence(Ordering::SeqCst);
+        if !mutant("sync: a load that orders nothing") {
+            fence(Ordering::SeqCst);
+        }
         self.0.load(Ordering::Acquire)
     }
 
@@ -188,8 +190,13 @@ pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     fn push(&self, queue: &mut VecDeque<T>, message: T) {
         queue.push_back(message);
-        // Relaxed here, a SeqCst fence behind: the real channel moves the tail by a SeqCst compare-exchange.
+        // Relaxed: the real channel's SeqCst compare-exchange orders nothing behind it but SeqCst accesses, and the fence of
+        // such a load is in `SeqCstUsize`.
         self.0.tail.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
@@ -199,7 +206,6 @@ impl<T> Sender<T> {
         }
         self.push(&mut queue, message);
         drop(queue);
-        fence(Ordering::SeqCst);
         Ok(())
     }
 
@@ -223,16 +229,21 @@ impl<T> Sender<T> {
         }
         self.push(&mut queue, message);
         drop(queue);
-        fence(Ordering::SeqCst);
         Ok(())
+    }
+}
+
+impl<T> Channel<T> {
+    fn len(&self) -> usize {
+        fence(Ordering::SeqCst);
+        let head = self.head.load(Ordering::Acquire);
+        self.tail.load(Ordering::Acquire).saturating_sub(head)
     }
 }
 
 impl<T> Receiver<T> {
     pub(crate) fn len(&self) -> usize {
-        fence(Ordering::SeqCst);
-        let head = self.0.head.load(Ordering::Acquire);
-        self.0.tail.load(Ordering::Acquire).saturating_sub(head)
+        self.0.len()
     }
 
     pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
@@ -304,6 +315,9 @@ pub(crate) fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> io::Re
     Ok(JoinHandle(loom::thread::spawn(body)))
 }
 
+/// None: they change when the flusher sleeps, not what it may miss.
+pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
+
 pub(crate) fn yield_now() {
     loom::thread::yield_now();
 }
@@ -350,6 +364,6 @@ pub(crate) fn mutant(mistake: &str) -> bool {
     MUTANT.with(|mutant| mutant.get() == Some(mistake))
 }
 
-pub(crate) fn make_mistake(mistake: &'static str) {
-    MUTANT.with(|mutant| mutant.set(Some(mistake)));
+pub(crate) fn make_mistake(mistake: Option<&'static str>) {
+    MUTANT.with(|mutant| mutant.set(mistake));
 }

@@ -128,6 +128,9 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map(JoinHandle)
 }
 
+/// How often the flusher looks for a full batch before it sleeps, where batches fill fast.
+pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 16;
+
 /// Gives the rest of this time slice away.
 pub(crate) fn yield_now() {
     std::thread::yield_now();

@@ -1,0 +1,89 @@
+//! Admission against close: every `Ok` is delivered, every refused item comes back, nobody hangs.
+
+use super::{Parts, close_and_seize, model, mutant};
+use crate::error::AddError;
+use crate::queue::Patience;
+use crate::sync::Arc;
+
+/// What a producer was told of its item.
+fn told(result: Result<(), AddError<u32>>, item: u32) -> Option<u32> {
+    match result {
+        Ok(()) => Some(item),
+        Err(refused) => {
+            assert_eq!(refused.into_inner(), item, "the item comes back");
+            None
+        }
+    }
+}
+
+/// Two producers add while main closes; the items told accepted are those the close has.
+fn race(capacity: usize, patience: Patience) {
+    let Parts { queue, .. } = Parts::<u32>::new(capacity, 8);
+    let producers: Vec<_> = [1, 2]
+        .into_iter()
+        .map(|item| {
+            let queue = Arc::clone(&queue);
+            loom::thread::spawn(move || {
+                loom::thread::yield_now();
+                told(queue.add(item, patience), item)
+            })
+        })
+        .collect();
+    loom::thread::yield_now();
+    let mut delivered = close_and_seize(&queue);
+    let mut accepted: Vec<_> = producers.into_iter().filter_map(|producer| producer.join().unwrap()).collect();
+    delivered.sort_unstable();
+    accepted.sort_unstable();
+    assert_eq!(accepted, delivered);
+    assert!(queue.lock().settle_late(usize::MAX).is_none(), "and none is left in the channel");
+}
+
+#[test]
+fn an_add_beside_a_close_is_accepted_or_refused_and_nothing_else() {
+    model("admission: two adds, room for both", 2_000, || race(2, Patience::Never));
+}
+
+#[test]
+fn a_producer_that_waits_for_room_is_woken_by_close() {
+    model("admission: two adds, room for one, waiting", 2_000, || race(1, Patience::Forever));
+}
+
+#[test]
+fn mutant_an_add_without_its_second_look_is_found() {
+    mutant("queue: no second look", || race(2, Patience::Never));
+}
+
+#[test]
+fn mutant_a_close_that_counts_first_is_found() {
+    mutant("close: length before the closed bit", || race(2, Patience::Never));
+}
+
+#[test]
+fn mutant_a_second_look_that_orders_nothing_is_found() {
+    mutant("sync: a load that orders nothing", || race(2, Patience::Never));
+}
+
+/// A chunk larger than the credit, against a close.
+fn chunk_race() {
+    let Parts { queue, .. } = Parts::<u32>::new(1, 8);
+    let producer = {
+        let queue = Arc::clone(&queue);
+        loom::thread::spawn(move || match queue.add_many([1, 2], Patience::Forever) {
+            Ok(added) => (added, Vec::new()),
+            Err(refused) => {
+                let back = refused.into_inner();
+                (2 - back.len(), back)
+            }
+        })
+    };
+    loom::thread::yield_now();
+    let delivered = close_and_seize(&queue);
+    let (added, back) = producer.join().unwrap();
+    let all: Vec<_> = delivered.iter().chain(&back).copied().collect();
+    assert_eq!((delivered.len(), all), (added, vec![1, 2]));
+}
+
+#[test]
+fn a_chunk_that_waits_for_credit_is_refused_by_close() {
+    model("admission: a chunk that waits for credit", 70, chunk_race);
+}

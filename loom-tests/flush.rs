@@ -1,0 +1,56 @@
+//! Flush: everything added before the call has its outcome when it returns, and it returns.
+
+use std::time::Duration;
+
+use super::{Parts, begin_close, model, mutant};
+use crate::batch::Batch;
+use crate::batcher::flush;
+use crate::error::{BatchError, FlushError};
+use crate::feedback::LoadFeedback;
+use crate::queue::Patience;
+use crate::sync::{Arc, AtomicUsize, Ordering};
+
+/// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails it.
+fn flush_one(fails: bool) {
+    let parts = Parts::<u32>::new(2, 2);
+    let queue = Arc::clone(&parts.queue);
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    let flusher = parts.start(move |batch: &mut Batch<u32>| {
+        if fails {
+            return Err(BatchError::permanent("refused"));
+        }
+        // Relaxed: read behind a flush, which orders it.
+        count.fetch_add(batch.len(), Ordering::Relaxed);
+        Ok(LoadFeedback::new())
+    });
+    assert!(queue.add(1, Patience::Never).is_ok());
+    let result = flush(&queue, Duration::from_secs(60));
+    if fails {
+        assert_eq!(result, Err(FlushError::Failed { items: 1 }));
+    } else {
+        assert_eq!((result, handled.load(Ordering::Relaxed)), (Ok(()), 1));
+    }
+    begin_close(&queue);
+    flusher.join().unwrap();
+}
+
+#[test]
+fn a_flush_returns_when_its_items_have_their_outcome() {
+    model("flush: one item", 300, || flush_one(false));
+}
+
+#[test]
+fn a_flush_of_a_failed_batch_says_so() {
+    model("flush: one item fails", 300, || flush_one(true));
+}
+
+#[test]
+fn mutant_a_flush_that_wakes_nobody_is_found() {
+    mutant("flush: no ring", || flush_one(false));
+}
+
+#[test]
+fn mutant_a_completion_that_tells_nobody_is_found() {
+    mutant("flush: nobody is told", || flush_one(false));
+}

@@ -1,0 +1,47 @@
+//! Tickets: the first outcome stays, and no ticket hangs.
+
+use super::{model, mutant};
+use crate::sync::Arc;
+use crate::ticket::{Outcome, pair};
+
+fn wait_for_outcome() {
+    let (resolver, ticket) = pair(1);
+    let teller = loom::thread::spawn(move || resolver.tell(Outcome::Handled));
+    assert_eq!(ticket.wait(), Outcome::Handled);
+    teller.join().unwrap();
+}
+
+#[test]
+fn a_ticket_wakes_with_its_outcome() {
+    model("ticket: told while waiting", 14, wait_for_outcome);
+}
+
+#[test]
+fn mutant_an_outcome_that_wakes_nobody_is_found() {
+    mutant("ticket: no notification", wait_for_outcome);
+}
+
+/// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
+#[test]
+fn the_first_of_two_outcomes_stays() {
+    model("ticket: two tell", 4, || {
+        let (resolver, ticket) = pair(1);
+        let resolver = Arc::new(resolver);
+        let other = Arc::clone(&resolver);
+        let late = loom::thread::spawn(move || other.tell(Outcome::Handled));
+        resolver.tell(Outcome::InDoubt);
+        let first = ticket.try_wait().expect("somebody told");
+        late.join().unwrap();
+        assert_eq!(ticket.wait(), first);
+    });
+}
+
+#[test]
+fn a_resolver_that_is_dropped_says_in_doubt() {
+    model("ticket: dropped while waiting", 8, || {
+        let (resolver, ticket) = pair(1);
+        let dropper = loom::thread::spawn(move || drop(resolver));
+        assert_eq!(ticket.wait(), Outcome::InDoubt);
+        dropper.join().unwrap();
+    });
+}

@@ -1,0 +1,80 @@
+//! The coalesced wake-up and the credit of chunks: no lost wake-up.
+
+use super::{Parts, model, mutant};
+use crate::queue::Patience;
+use crate::sync::Arc;
+
+/// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a deadlock.
+fn sleep_for_two() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
+    let producers: Vec<_> = [1, 2]
+        .into_iter()
+        .map(|item| {
+            let queue = Arc::clone(&queue);
+            loom::thread::spawn(move || {
+                loom::thread::yield_now();
+                assert!(queue.add(item, Patience::Never).is_ok());
+            })
+        })
+        .collect();
+    while queue.items_in_channel() < 2 {
+        queue.doorbell.sleep(&parker, 2, None, || queue.items_in_channel() >= 2);
+    }
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+}
+
+#[test]
+fn the_completing_add_wakes_the_flusher() {
+    model("wake-up: two adds complete a batch of two", 3_000, sleep_for_two);
+}
+
+#[test]
+fn mutant_a_sleep_without_its_second_look_is_found() {
+    mutant("doorbell: no re-check", sleep_for_two);
+}
+
+#[test]
+fn mutant_a_second_look_that_orders_nothing_is_found() {
+    mutant("sync: a load that orders nothing", sleep_for_two);
+}
+
+/// A chunk of two completes a batch of two: its surplus item counts.
+fn sleep_for_a_chunk() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
+    let producer = {
+        let queue = Arc::clone(&queue);
+        loom::thread::spawn(move || assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2))
+    };
+    while queue.items_in_channel() < 2 {
+        queue.doorbell.sleep(&parker, 2, None, || queue.items_in_channel() >= 2);
+    }
+    producer.join().unwrap();
+}
+
+#[test]
+fn a_chunk_wakes_the_flusher_for_all_its_items() {
+    model("wake-up: a chunk completes a batch", 100, sleep_for_a_chunk);
+}
+
+/// A producer waits for the credit that the flusher gives back.
+fn wait_for_credit() {
+    let Parts { queue, .. } = Parts::<u32>::new(1, 1);
+    assert_eq!(queue.add_many([1], Patience::Never).unwrap(), 1);
+    let producer = {
+        let queue = Arc::clone(&queue);
+        loom::thread::spawn(move || assert_eq!(queue.add_many([2], Patience::Forever).unwrap(), 1))
+    };
+    loom::thread::yield_now();
+    drop(queue.lock().take_one_message(&queue));
+    producer.join().unwrap();
+}
+
+#[test]
+fn credit_given_back_wakes_who_waits_for_it() {
+    model("credit: one waits, one is given back", 20, wait_for_credit);
+}
+
+#[test]
+fn mutant_credit_without_a_wake_up_is_found() {
+    mutant("credit: waiters are not woken", wait_for_credit);
+}

@@ -1,0 +1,107 @@
+//! The whole data plane: producers, the real flusher, a handler whose first call fails, a flush and a close.
+
+use std::time::Duration;
+
+use super::{Parts, begin_close, model, mutant};
+use crate::batch::Batch;
+use crate::batcher::flush;
+use crate::error::{BatchError, FlushError};
+use crate::feedback::LoadFeedback;
+use crate::queue::Patience;
+use crate::sync::{Arc, Mutex};
+
+/// One producer beside main, batches of two, the first call fails; main flushes and closes while the producer adds.
+fn conserve(panics: bool) {
+    let parts = Parts::<u32>::new(2, 2);
+    let queue = Arc::clone(&parts.queue);
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&handled);
+    let mut calls = 0;
+    let flusher = parts.start(move |batch: &mut Batch<u32>| {
+        calls += 1;
+        if calls == 1 {
+            if panics {
+                // Without the panic hook, which would print some 100 000 messages.
+                std::panic::resume_unwind(Box::new("the first call panics"));
+            }
+            return Err(BatchError::transient("the first call fails"));
+        }
+        into.lock().extend_from_slice(batch);
+        Ok(LoadFeedback::new())
+    });
+    let producer = {
+        let queue = Arc::clone(&queue);
+        loom::thread::spawn(move || queue.add(1, Patience::Forever).is_ok())
+    };
+    assert!(queue.add(2, Patience::Forever).is_ok());
+    // The handler may hold the items for good if close comes between its two attempts: then they fail with its error.
+    let flushed = flush(&queue, Duration::from_secs(60));
+    assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })), "{flushed:?}");
+    begin_close(&queue);
+    let mut accepted = vec![2];
+    if producer.join().unwrap() {
+        accepted.push(1);
+    }
+    flusher.join().unwrap();
+    let mut intake = queue.lock();
+    let (unsent, failed) = intake.seize();
+    assert!(unsent.is_empty(), "the flusher left {unsent:?}");
+    let mut ended = handled.lock().clone();
+    ended.extend(failed.iter().map(|failed| failed.item));
+    ended.sort_unstable();
+    accepted.sort_unstable();
+    assert_eq!(ended, accepted, "each item accepted ends once");
+    assert_eq!(intake.counts.settled(), accepted.len() as u64);
+    assert_eq!(intake.added(&queue), accepted.len() as u64);
+}
+
+#[test]
+fn every_item_ends_once_though_the_first_call_fails() {
+    model("whole: the first call fails", 50_000, || conserve(false));
+}
+
+#[test]
+fn every_item_ends_once_though_the_first_call_panics() {
+    model("whole: the first call panics", 50_000, || conserve(true));
+}
+
+#[test]
+fn mutant_an_add_without_its_second_look_is_found() {
+    mutant("queue: no second look", || conserve(false));
+}
+
+/// Two items in batches of one; a close whose deadline has passed takes what waits while the handler works.
+fn abandon() {
+    let parts = Parts::<u32>::new(2, 1);
+    let queue = Arc::clone(&parts.queue);
+    assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2);
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&handled);
+    let flusher = parts.start(move |batch: &mut Batch<u32>| {
+        into.lock().extend_from_slice(batch);
+        Ok(LoadFeedback::new())
+    });
+    loom::thread::yield_now();
+    begin_close(&queue);
+    let mut intake = queue.lock();
+    let (unsent, failed) = intake.seize();
+    assert!(failed.is_empty());
+    assert_eq!(intake.counts.settled(), 2, "at the deadline: handled, unsent or abandoned");
+    drop(intake);
+    flusher.join().unwrap();
+    let counts = &queue.lock().counts;
+    assert_eq!((counts.handled + counts.unsent, counts.abandoned), (2, 0), "the handler came back");
+    let mut ended = handled.lock().clone();
+    ended.extend(unsent);
+    assert_eq!(ended, [1, 2], "nothing twice, in order");
+}
+
+#[test]
+fn an_abandoned_batch_settles_late_and_once() {
+    model("whole: abandoned", 50, abandon);
+}
+
+#[test]
+fn mutant_a_late_return_counted_twice_is_found() {
+    mutant("settle: a late return counts twice", abandon);
+}
