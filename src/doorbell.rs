@@ -94,7 +94,7 @@ impl Doorbell {
     ) {
         let announced = wanted > 0 && self.word.compare_exchange(0, wanted.min(CLOSED - 1)).is_ok();
         // Not announced although something is wanted: closed meanwhile; the flusher looks again.
-        if (wanted == 0 || announced) && !(!mutant("doorbell: no re-check") && enough()) {
+        if (wanted == 0 || announced) && (mutant("doorbell: no re-check") || !enough()) {
             match deadline {
                 Some(deadline) => parker.park_deadline(deadline),
                 None => parker.park(),

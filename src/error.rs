@@ -2,7 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+
+use crate::sync::Shared;
 
 /// Why an item was not accepted; the item comes back.
 #[non_exhaustive]
@@ -233,7 +234,7 @@ pub enum ErrorClass {
 pub struct BatchError {
     class: ErrorClass,
     panicked: bool,
-    source: Arc<dyn Error + Send + Sync>,
+    source: Shared<dyn Error + Send + Sync>,
 }
 
 impl BatchError {
@@ -254,7 +255,7 @@ impl BatchError {
     }
 
     fn new(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { class, panicked: false, source: Arc::from(error.into()) }
+        Self { class, panicked: false, source: Shared::from(error.into()) }
     }
 
     pub(crate) fn panicked(message: String) -> Self {

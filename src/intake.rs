@@ -48,6 +48,7 @@ pub(crate) struct Target {
 }
 
 /// What the flusher does next.
+#[allow(clippy::large_enum_variant, reason = "moved once a batch; a box would be an allocation once a batch")]
 pub(crate) enum Step<T> {
     /// Lend this batch; so many items gave their credit back.
     Lend(Batch<T>),

@@ -1,4 +1,107 @@
-//! placeholder
+//! Batches items from plain threads for a blocking backend, a database above all, sized by how loaded the backend says it is.
+//! It loses nothing and needs no async runtime.
+//!
+//! ```
+//! use std::time::Duration;
+//! use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+//!
+//! let batcher = Batcher::builder()
+//!     .max_batch_size(500)
+//!     .linger(Duration::from_millis(50))
+//!     .spawn(|batch: &mut Batch<String>| {
+//!         // One round trip for the whole batch; any error converts with `?`.
+//!         let bytes: usize = batch.iter().map(String::len).sum();
+//!         assert!(bytes > 0);
+//!         Ok(LoadFeedback::new().cpu_load(0.2))
+//!     })?;
+//! std::thread::scope(|scope| {
+//!     for thread in 0..4 {
+//!         let producer = batcher.producer();
+//!         scope.spawn(move || {
+//!             for n in 0..1_000 {
+//!                 producer.add(format!("row {n} of thread {thread}")).expect("open until close");
+//!             }
+//!         });
+//!     }
+//! });
+//! let report = batcher.close(Duration::from_secs(10));
+//! assert_eq!(report.handled, 4_000);
+//! # Ok::<(), load_aware_batcher::BuildError>(())
+//! ```
+//!
+//! # The line of data
+//!
+//! ```text
+//! producers ─add→ queue ─gather→ Batch ─handle→ handler ─→ outcome of every item
+//!                   ▲ item back       │                │
+//!                   on refusal        │◄── Sample ─────┘ size, wait, service time, errors, LoadFeedback
+//!                                     ▼ report
+//!             Setpoint ▲         feedback ring (lock-free, overwrites its oldest)
+//!       publish        │              ▼ take
+//!                      └── Controller ─decide(&window)→ Policy      every load_check_interval
+//! ```
+//!
+//! Producers' threads and one flusher thread carry the data; one controller thread closes the loop underneath.
+//!
+//! # The life of a batcher
+//!
+//! **Start.** [`Batcher::builder`] has a default for everything; [`Builder::spawn`] checks the settings, starts the two threads
+//! and returns. A bad setting is a [`BuildError`] that names it and its value.
+//!
+//! **Add.** [`Batcher::add`] and its kin put items into a bounded queue, from any thread, through `&Batcher` or a clonable
+//! [`Producer`]. A full queue makes `add` wait, `try_add` refuse, `add_timeout` do one after the other; whatever is refused
+//! comes back in the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome.
+//! The flusher hands a batch over when it has the size in force or when its oldest item has waited for one linger.
+//!
+//! **Flush.** [`Batcher::flush`] hands over what was added before the call and waits for its outcome.
+//!
+//! **Close.** [`Batcher::close`] refuses new items at once, hands over the rest, and returns a [`CloseReport`] at the latest at
+//! its deadline, whatever the handler does. Dropping the batcher does the same with
+//! [`close_timeout`](Builder::close_timeout).
+//!
+//! # What happens to my items
+//!
+//! An item whose add returned `Ok` ends in exactly one way, and [`Stats`] counts it there.
+//!
+//! | what happens | where the item ends | what the caller sees |
+//! | --- | --- | --- |
+//! | the handler returns `Ok` | handled, dropped by the flusher | `Stats::handled`, [`Outcome::Handled`] |
+//! | the handler rejects the row and returns `Ok` | failed with that error, not tried again | `on_failed`, `take_failed` or the report; [`Outcome::Failed`]; `flush` says `Failed` |
+//! | the handler returns an error or panics | lent again after a backoff, up to [`Retry`]'s limits | `Stats::retries`, [`Batch::attempt`] |
+//! | the attempts are used up, or the error is permanent | the batch is halved until its bad rows stand alone: those fail, the rest is handled | as for a rejected row; `Stats::bisections` |
+//! | the error is in doubt | failed, marked `in_doubt`, never sent twice; under [`Builder::idempotent`] retried | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
+//! | the halves keep failing alike: an outage | waits out the backoff, then failed as a whole | as for a rejected row |
+//! | close, in time | handled, or failed on its one last attempt | the report's `failed`, or the hook |
+//! | close, out of time, not lent yet | unsent | `CloseReport::unsent`, [`Outcome::Unsent`] |
+//! | close, out of time, lent | abandoned | `CloseReport::abandoned`, [`Outcome::InDoubt`] |
+//! | the abandoned handler comes back | handled, or failed: to the hook, without one counted as `dropped_late` | `Stats` only; the report is not changed |
+//! | the batcher is dropped | as for close | the report goes to [`on_close`](Builder::on_close); without a hook its items are dropped with it |
+//!
+//! An item whose add returned `Err` is in the error.
+//!
+//! # What this does not promise
+//!
+//! - **A killed process loses what is in memory.** Acknowledge upstream from tickets: an item is safe when its outcome is
+//!   `Handled`, not when its add returned.
+//! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Say `in_doubt` for an error of the
+//!   commit itself; give rows a key, ignore conflicts and declare them [`idempotent`](Builder::idempotent), and they are stored
+//!   exactly once; or keep a table of [`BatchId`]s beside the rows, in the same transaction, with bisection off.
+//! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it was lent,
+//!   long after the close.
+//! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
+//!   one through yours.
+//! - **An exact age.** An add reads no clock. An item is handed over at the latest one linger after its add if the handler is
+//!   free and no pause or backoff is in force, and may go up to one call of the handler earlier.
+//!
+//! # The law
+//!
+//! [`LoadThreshold`], the default, scores the signals of [`LoadFeedback`] at every check: under 0.3 the size grows by its
+//! factor, over 0.7 it shrinks, in between it stays. [`Fixed`] never changes it. A [`Policy`] of your own is one method on plain
+//! numbers. [`Batcher::decisions`] says what was decided and why, in sentences.
+//!
+//! # Features
+//!
+//! `sim` (off): a deterministic simulator of batchers that share a backend, to judge a policy with.
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -99,6 +99,9 @@ pub(crate) struct Weigher<T> {
     pub(crate) refuse_too_heavy: bool,
 }
 
+/// Empty chunks between `recycle` and the next `add_many`: both ends of a small channel.
+type SpareChunks<T> = (Sender<Box<Chunk<T>>>, Receiver<Box<Chunk<T>>>);
+
 /// See the module's doc.
 pub(crate) struct Queue<T> {
     sender: Sender<Message<T>>,
@@ -118,7 +121,7 @@ pub(crate) struct Queue<T> {
     waiting: SeqCstUsize,
     room: Mutex<()>,
     room_changed: Condvar,
-    spare_chunks: (Sender<Box<Chunk<T>>>, Receiver<Box<Chunk<T>>>),
+    spare_chunks: SpareChunks<T>,
     refused: RefusedCounters,
     pub(crate) intake: Mutex<Intake<T>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.

@@ -85,6 +85,7 @@ pub(crate) struct Reader {
     awaited: Option<u64>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "lives on the stack for one look")]
 enum Look {
     Whole(Sample),
     NotYet,

@@ -11,6 +11,9 @@ use std::time::Instant;
 pub(crate) use loom::sync::Arc;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
+/// Shared ownership that no protocol leans on.
+pub(crate) type Shared<T> = std::sync::Arc<T>;
+
 pub(crate) type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -12,6 +12,9 @@ pub(crate) use crossbeam_channel::{Receiver, SendError, SendTimeoutError, Sender
 pub(crate) use crossbeam_utils::CachePadded;
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
 
+/// Shared ownership that no protocol leans on.
+pub(crate) type Shared<T> = std::sync::Arc<T>;
+
 /// A mutex without poison: no code that may panic runs under this crate's locks.
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 

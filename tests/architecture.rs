@@ -1,0 +1,114 @@
+//! The tree is the architecture: imports point down, and one door leads to concurrency.
+
+use std::fs;
+use std::path::Path;
+
+/// Each module with those that it may import, beside the plain data and the doors that all may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("sync", &[]),
+    ("error", &[]),
+    ("feedback", &[]),
+    ("policy", &["setpoint"]),
+    ("batch", &["ticket"]),
+    ("retry", &[]),
+    ("ticket", &[]),
+    ("doorbell", &[]),
+    ("ring", &[]),
+    ("setpoint", &["doorbell", "policy"]),
+    ("stats", &["batch", "policy", "setpoint"]),
+    ("reporter", &["doorbell", "ring"]),
+    ("queue", &["doorbell", "intake", "stats", "ticket"]),
+    ("intake", &["batch", "queue", "stats", "ticket"]),
+    ("settle", &["batch", "intake", "retry", "ticket"]),
+    ("close", &["batch", "controller", "flusher", "intake", "queue", "reporter"]),
+    ("flusher", &["batch", "close", "intake", "queue", "reporter", "setpoint", "settle"]),
+    ("controller", &["flusher", "policy", "reporter", "ring", "setpoint"]),
+];
+
+/// All may import these.
+const EVERYWHERE: &[&str] = &["error", "feedback", "sync"];
+
+/// What only the door may name.
+const BEHIND_THE_DOOR: &[&str] =
+    &["std::thread", "std::sync", "crossbeam_channel", "crossbeam_utils", "arc_swap", "atomic_float", "loom::"];
+
+/// Policies and retry are pure: no door, no clock.
+const PURE: &[&str] = &["policy", "retry"];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else {
+                found.push((path.to_str().unwrap().replace('\\', "/"), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.len() > 15, "the sources are where they are expected");
+    found
+}
+
+/// The module under `src` that a file belongs to, `policy` for `src/policy/fixed.rs`.
+fn module(path: &str) -> &str {
+    let inside = path.rsplit_once("/src/").unwrap().1;
+    inside.split(['/', '.']).next().unwrap()
+}
+
+/// The code of a file: without comments and without its tests.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(all(test, not(loom)))]").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn imported(code: &str) -> Vec<String> {
+    code.match_indices("crate::")
+        .map(|(at, _)| code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
+}
+
+#[test]
+fn imports_point_down() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let own = module(&path);
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == own) else { continue };
+        for import in imported(&code(&text)) {
+            if import != own && !allowed.contains(&&*import) && !EVERYWHERE.contains(&&*import) {
+                wrong.push(format!("{own} imports {import}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_door_names_concurrency() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| module(path) != "sync") {
+        for name in BEHIND_THE_DOOR {
+            assert!(!code(&text).contains(name), "{path} names {name}");
+        }
+    }
+}
+
+#[test]
+fn policies_and_retry_are_pure() {
+    for (path, text) in
+        sources().into_iter().filter(|(path, _)| PURE.contains(&module(path)) && !path.contains("/tests"))
+    {
+        for name in ["crate::sync", "Instant", "SystemTime", "rand"] {
+            assert!(!code(&text).contains(name), "{path} names {name}");
+        }
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 430, "{path} has {lines} lines: split it");
+    }
+}
