@@ -139,5 +139,5 @@ fn close_and_seize<T>(queue: &Queue<T>) -> Vec<T> {
 fn begin_close<T>(queue: &Queue<T>) {
     queue.lock().close(queue, None);
     queue.doorbell.ring();
-    queue.wake_waiting();
+    queue.credit.wake_all();
 }

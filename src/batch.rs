@@ -108,6 +108,8 @@ pub(crate) struct Course {
     pub(crate) in_doubt: bool,
     /// When the first attempt at these items began.
     pub(crate) since: Option<Instant>,
+    /// Whether the last attempt began when the batcher was already being closed: then it is the last.
+    pub(crate) closing: bool,
     /// Not to be lent before.
     pub(crate) not_before: Option<Instant>,
     /// Why the last attempt failed.

@@ -126,7 +126,8 @@ macro_rules! adding {
         }
 
         /// Hands over everything that was added before this call, without waiting for size or linger, and waits for the
-        /// outcome of every such item. A pause or a backoff under way is cut short once.
+        /// outcome of every such item. A pause or a backoff under way is cut short, once; if a call of the handler is under way,
+        /// the one behind it is.
         ///
         /// # Errors
         /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included;
@@ -251,7 +252,7 @@ impl<T: Send + 'static> Batcher<T> {
         }
     }
 
-    /// The last 128 decisions, oldest first.
+    /// The last 128 decisions, oldest first; those that only repeat the one before are left out.
     pub fn decisions(&self) -> Vec<DecisionRecord> {
         self.core.control.decisions()
     }
@@ -295,7 +296,7 @@ pub(crate) fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushE
         queue.doorbell.ring();
     }
     let result = loop {
-        if let Some(failed) = intake.flushed(waiter) {
+        if let Some(failed) = intake.flushes.failed(waiter) {
             break if failed == 0 { Ok(()) } else { Err(FlushError::Failed { items: failed }) };
         }
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
@@ -306,7 +307,7 @@ pub(crate) fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushE
         }
         intake = queue.changed.wait_until(intake, deadline);
     };
-    intake.unregister_flush(waiter);
+    intake.flushes.unregister(waiter);
     result
 }
 

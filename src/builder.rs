@@ -1,28 +1,22 @@
-//! The settings, their defaults and their validation, and the start of the two threads.
+//! The settings, their defaults and their validation.
 //!
 //! What was not set follows what was; only values that were set can contradict one another. Nothing is corrected silently.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::batch::{Closing, Failed, Handler};
+use crate::batch::{Failed, Handler};
 use crate::batcher::Batcher;
-use crate::close::{CloseReport, Core, Latch, OnClose, Thread};
-use crate::controller::{Control, Controller, Limits, check_sizes};
-use crate::doorbell::Doorbell;
+use crate::close::{CloseReport, OnClose};
+use crate::controller::check_sizes;
 use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
-use crate::flusher::{Chance, Flusher, OnFailed, message};
-use crate::intake::Intake;
-use crate::policy::{LoadThreshold, Policy, Zone};
-use crate::queue::{Queue, Weigh, Weigher};
-use crate::reporter::Reporter;
+use crate::flusher::OnFailed;
+use crate::policy::{LoadThreshold, Policy};
+use crate::queue::Weigh;
 use crate::retry::Retry;
-use crate::ring::Ring;
-use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::Rules;
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
+
+mod start;
 
 /// The largest queue: its slots are allocated at the start.
 const CAPACITY_MAX: usize = 1 << 30;
@@ -299,142 +293,6 @@ impl<T: Send + 'static> Builder<T> {
         check_sizes(min, max, capacity)?;
         Ok(Sizes { initial: wanted.unwrap_or(20).clamp(min, max), min, max, capacity })
     }
-
-    fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
-    where
-        H: Handler<T> + 'static,
-        F: FnOnce() -> H + Send + 'static,
-    {
-        let start = now();
-        let serial = next_serial();
-        let seed = random_seed();
-        let (parker, alarm_parker) = (Parker::new(), Parker::new());
-        let doorbell = Arc::new(Doorbell::new(&parker));
-        let (ring, reader) = Ring::new(self.feedback_capacity);
-        let reporter = Arc::new(Reporter::new(ring, self.custom, Doorbell::new(&alarm_parker)));
-        let first = Setpoint {
-            batch_size: sizes.initial,
-            linger: self.linger,
-            pause_ratio: 0.0,
-            probe: None,
-            zone: Zone::Unknown,
-            score: None,
-            reason: "the initial size".into(),
-        };
-        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let limits = Limits::new(sizes.min, sizes.max, self.linger);
-        let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
-        let weigher =
-            self.weigher.map(|(limit, weigh)| Weigher { weigh, limit, refuse_too_heavy: self.refuse_too_heavy });
-        let failed_rows = (self.on_failed.is_some(), self.keep_failed);
-        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), seed, start, failed_rows)
-        }));
-        let flusher = Flusher {
-            queue: Arc::clone(&queue),
-            setpoint: Arc::clone(&setpoint),
-            reporter: Arc::clone(&reporter),
-            parker,
-            on_failed: self.on_failed,
-            rules: Rules { retry: self.retry, idempotent: self.idempotent },
-            chance: Chance(seed),
-        };
-        let on_close = Arc::new(Mutex::new(self.on_close));
-        let flusher = start_flusher(&self.thread_name, flusher, Arc::clone(&on_close), serial, make)?;
-        let controller = Controller {
-            control: Arc::clone(&control),
-            reporter: Arc::clone(&reporter),
-            reader,
-            parker: alarm_parker,
-            interval: self.load_check_interval,
-        };
-        let controller = start_controller(&self.thread_name, controller, serial, self.policy);
-        let (controller, problem) = match controller {
-            Ok(thread) => (thread, None),
-            Err(problem) => (never_started(), Some(problem)),
-        };
-        let core = Core { queue, reporter, control, flusher, controller, on_close };
-        match problem {
-            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout }),
-            Some(problem) => {
-                drop(core.shutdown(self.close_timeout));
-                Err(problem)
-            }
-        }
-    }
-}
-
-/// Whether the handler was made, or the message of the panic.
-type Made = (Mutex<Option<Result<(), String>>>, Condvar);
-
-fn start_flusher<T, H, F>(
-    name: &str,
-    mut flusher: Flusher<T>,
-    on_close: Arc<Mutex<Option<OnClose<T>>>>,
-    serial: u64,
-    make: F,
-) -> Result<Thread, BuildError>
-where
-    T: Send + 'static,
-    H: Handler<T> + 'static,
-    F: FnOnce() -> H + Send + 'static,
-{
-    let ended = Arc::new(Latch::new());
-    let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
-    let (at_end, tell) = (Arc::clone(&ended), Arc::clone(&made));
-    let body = move || {
-        belong_to(serial);
-        let handler = catch_unwind(AssertUnwindSafe(make)).map_err(message);
-        *tell.0.lock() = Some(handler.as_ref().map(|_| ()).map_err(String::clone));
-        tell.1.notify_all();
-        drop(tell);
-        match handler {
-            Ok(mut handler) => {
-                flusher.run_to_the_end(&mut handler);
-                flusher.finish(handler, &on_close);
-            }
-            Err(_) => flusher.finish((), &on_close),
-        }
-        drop(on_close);
-        belong_to(0);
-        at_end.open();
-    };
-    let handle = spawn(name, body).map_err(|source| BuildError::Thread { name: "flusher", source })?;
-    let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
-    let mut result = made.0.lock();
-    loop {
-        match result.take() {
-            Some(Ok(())) => return Ok(thread),
-            Some(Err(message)) => return Err(BuildError::Handler { message }),
-            None => result = made.1.wait_until(result, None),
-        }
-    }
-}
-
-fn start_controller(
-    name: &str,
-    controller: Controller,
-    serial: u64,
-    policy: Box<dyn Policy>,
-) -> Result<Thread, BuildError> {
-    let ended = Arc::new(Latch::new());
-    let at_end = Arc::clone(&ended);
-    let body = move || {
-        belong_to(serial);
-        controller.run(policy);
-        belong_to(0);
-        at_end.open();
-    };
-    let handle: JoinHandle =
-        spawn(&format!("{name}-control"), body).map_err(|source| BuildError::Thread { name: "controller", source })?;
-    Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
-}
-
-/// In the place of a thread that did not start, for the close of the other.
-fn never_started() -> Thread {
-    let ended = Arc::new(Latch::new());
-    ended.open();
-    Thread { ended, handle: Mutex::new(None) }
 }
 
 impl<T> fmt::Debug for Builder<T> {

@@ -140,7 +140,7 @@ impl<T> Core<T> {
         let claimed = claim && !std::mem::replace(&mut intake.collected, true);
         drop(intake);
         self.queue.doorbell.ring();
-        self.queue.wake_waiting();
+        self.queue.credit.wake_all();
         self.reporter.alarm.close();
         self.reporter.alarm.ring();
         claimed

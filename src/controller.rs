@@ -79,7 +79,7 @@ impl std::fmt::Debug for Limits {
     }
 }
 
-/// A decision that was put in force.
+/// A decision that was put in force. One that changes nothing and only says again what the one before said is not kept.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DecisionRecord {
@@ -95,6 +95,17 @@ pub struct DecisionRecord {
     pub score: Option<f64>,
     /// When, since the batcher started.
     pub at: Duration,
+}
+
+impl DecisionRecord {
+    /// Whether it changes nothing and says the same as the one before, figures aside.
+    fn repeats(&self, last: &Self) -> bool {
+        let same_words = match (&self.reason, &last.reason) {
+            (Reason::Text(words), Reason::Text(before)) => words == before,
+            (reason, before) => std::mem::discriminant(reason) == std::mem::discriminant(before),
+        };
+        self.from == self.to && last.to == self.to && last.zone == self.zone && same_words
+    }
 }
 
 /// What controller and `reconfigure` share.
@@ -176,6 +187,9 @@ impl Control {
             at: now().saturating_duration_since(self.start),
         };
         self.setpoint.publish(next);
+        if state.decisions.back().is_some_and(|last| record.repeats(last)) {
+            return;
+        }
         if state.decisions.len() == DECISIONS_MAX {
             state.decisions.pop_front();
         }

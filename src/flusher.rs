@@ -10,10 +10,11 @@ use crate::batch::{Batch, Failed, Handler};
 use crate::close::{OnClose, deliver_unclaimed};
 use crate::error::{BatchError, ErrorClass};
 use crate::feedback::{BatchSample, CallOutcome, LoadFeedback};
-use crate::intake::{Phase, Step, Target};
+use crate::gather::{Step, Target};
+use crate::intake::Phase;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
-use crate::setpoint::SetpointCell;
+use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::{Finished, Rules};
 use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, mutant, now, yield_now};
 
@@ -40,7 +41,7 @@ impl<T> Flusher<T> {
     pub(crate) fn run_to_the_end(&mut self, handler: &mut impl Handler<T>) {
         if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
             self.queue.lock().close(&self.queue, None);
-            self.queue.wake_waiting();
+            self.queue.credit.wake_all();
             self.reporter.alarm.close();
             self.reporter.alarm.ring();
         }
@@ -52,7 +53,7 @@ impl<T> Flusher<T> {
         let mut probe_used = 0;
         let mut slept_briefly = false;
         loop {
-            let (target, pause_ratio, probe) = self.target(probe_used);
+            let (target, probe) = self.target(probe_used);
             let at = finished.as_ref().map_or_else(now, |finished: &Finished<T>| finished.now);
             let mut flushed = false;
             let mut intake = self.queue.lock();
@@ -60,11 +61,6 @@ impl<T> Flusher<T> {
             if let Some(finished) = finished.take() {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
-                if pause_ratio > 0.0 {
-                    let pause = finished.service_time.as_secs_f64() * pause_ratio;
-                    intake.pause_until =
-                        Duration::try_from_secs_f64(pause).ok().and_then(|pause| at.checked_add(pause));
-                }
                 dropped_late = intake.settle(finished, &self.rules, size);
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
@@ -89,13 +85,14 @@ impl<T> Flusher<T> {
         }
     }
 
-    /// What the setpoint asks for: the target, the pause after a call, and which probe it holds.
-    fn target(&self, probe_used: u64) -> (Target, f64, u64) {
+    /// What the setpoint asks for, and which probe it holds.
+    fn target(&self, probe_used: u64) -> (Target, u64) {
         self.setpoint.read(|setpoint| {
             let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
             let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
-            let target = Target { batch_size, linger: setpoint.linger, probe: probe.is_some() };
-            (target, setpoint.pause_ratio, probe.map_or(probe_used, |probe| probe.sequence))
+            let Setpoint { linger, pause_ratio, .. } = *setpoint;
+            let target = Target { batch_size, linger, pause_ratio, probe: probe.is_some() };
+            (target, probe.map_or(probe_used, |probe| probe.sequence))
         })
     }
 
@@ -171,12 +168,12 @@ impl<T> Flusher<T> {
         }
         let begun = now();
         self.queue.doorbell.sleep(&self.parker, wanted, deadline, || {
-            let setpoint_moved = self.setpoint.read(|setpoint| {
+            let moved = self.setpoint.read(|setpoint| {
                 let size =
                     setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
-                size < target.batch_size || setpoint.linger < target.linger
+                size < target.batch_size || setpoint.linger < target.linger || setpoint.pause_ratio < target.pause_ratio
             });
-            setpoint_moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || self.queue.is_heavy()))
+            moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || self.queue.is_heavy()))
         });
         now().saturating_duration_since(begun) < SHORT_SLEEP
     }

@@ -104,16 +104,21 @@
 //! `sim` (off): a deterministic simulator of batchers that share a backend, to judge a policy with.
 #![forbid(unsafe_code)]
 
+mod ages;
 mod batch;
 mod batcher;
 mod builder;
 mod close;
 mod controller;
+mod credit;
 mod doorbell;
 mod error;
 mod feedback;
 mod flusher;
+mod flushes;
+mod gather;
 mod intake;
+mod message;
 mod policy;
 mod queue;
 mod reporter;

@@ -21,12 +21,6 @@
 //!
 //! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under Miri.
 //!
-//! # Chunks
-//! `add_many` sends up to 64 items as one message. Their items take credit from a counter of their own before they are sent,
-//! `queue_capacity` in all, and give it back when they are gathered; who finds no credit waits on a condition variable. Waiter:
-//! lock, count itself in, try again, wait. Flusher: give credit back, look at the number of waiters, if any lock and notify.
-//! Both counters are SeqCst, so one of the two sees the other.
-//!
 //! # Costs
 //! An add is one send and two loads of a word that stays in the producer's cache while the flusher is awake. Tried and
 //! rejected for the same guarantee, on one thread: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an
@@ -34,52 +28,17 @@
 
 use std::time::Instant;
 
+use crate::credit::{Credit, Denied};
 use crate::doorbell::{CLOSED, Doorbell};
 use crate::error::AddError;
 use crate::intake::Intake;
+use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Message, SpareChunks, Special};
 use crate::stats::Refused;
 use crate::sync::{
     Arc, AtomicU64, CachePadded, Condvar, Mutex, MutexGuard, Ordering, Receiver, SendError, SendTimeoutError, Sender,
     SeqCstUsize, TrySendError, belongs_to, bounded, mutant, thread_tag,
 };
 use crate::ticket::Resolver;
-
-/// How many items one message carries at most.
-pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
-/// How many empty chunks are kept for the next `add_many`.
-const SPARE_CHUNKS: usize = 64;
-
-/// What travels through the channel. The tag is the sending thread's.
-pub(crate) enum Message<T> {
-    One { tag: usize, item: T },
-    Chunk { tag: usize, chunk: Box<Chunk<T>> },
-    Special { tag: usize, special: Box<Special<T>> },
-}
-
-/// Items added together: 1 to [`CHUNK_ITEMS_MAX`].
-pub(crate) struct Chunk<T> {
-    pub(crate) items: Vec<T>,
-    /// Each item's weight; empty without a weigher.
-    pub(crate) weights: Vec<usize>,
-}
-
-/// One item with a weight, or with somebody who waits for its outcome.
-pub(crate) struct Special<T> {
-    pub(crate) item: T,
-    pub(crate) weight: usize,
-    pub(crate) ticket: Option<Resolver>,
-}
-
-/// What a message brings into the channel beyond one item.
-#[derive(Clone, Copy)]
-pub(crate) struct Extra {
-    pub(crate) items: usize,
-    pub(crate) weight: usize,
-}
-
-impl Extra {
-    const NONE: Self = Self { items: 0, weight: 0 };
-}
 
 /// How long an add may wait for room.
 #[derive(Clone, Copy)]
@@ -99,29 +58,21 @@ pub(crate) struct Weigher<T> {
     pub(crate) refuse_too_heavy: bool,
 }
 
-/// Empty chunks between `recycle` and the next `add_many`: both ends of a small channel.
-type SpareChunks<T> = (Sender<Box<Chunk<T>>>, Receiver<Box<Chunk<T>>>);
-
 /// See the module's doc.
 pub(crate) struct Queue<T> {
     sender: Sender<Message<T>>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) weigher: Option<Weigher<T>>,
-    pub(crate) capacity: usize,
     /// Which batcher this is, for its own threads to be known by.
     pub(crate) serial: u64,
     /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after the send, the flusher
     /// subtracts when it takes a chunk out, so it may pass below zero while an `add_many` is between its send and its count.
     chunk_surplus: CachePadded<SeqCstUsize>,
-    /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the flusher subtracts.
-    credit_taken: CachePadded<SeqCstUsize>,
-    /// The weight in the channel, as a wrapping sum like `chunk_surplus`. 0 without a weigher.
+    /// Room for the items of chunks.
+    pub(crate) credit: Credit,
+    /// The weight that waits, in the channel or first in line, as a wrapping sum like `chunk_surplus`. 0 without a weigher.
     weight: SeqCstUsize,
-    /// How many producers wait for credit. Written under `room`.
-    waiting: SeqCstUsize,
-    room: Mutex<()>,
-    room_changed: Condvar,
-    spare_chunks: SpareChunks<T>,
+    pub(crate) spare_chunks: SpareChunks<T>,
     refused: RefusedCounters,
     pub(crate) intake: Mutex<Intake<T>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
@@ -150,15 +101,11 @@ impl<T> Queue<T> {
             sender,
             doorbell,
             weigher,
-            capacity,
             serial,
             chunk_surplus: CachePadded::new(SeqCstUsize::new(0)),
-            credit_taken: CachePadded::new(SeqCstUsize::new(0)),
+            credit: Credit::new(capacity),
             weight: SeqCstUsize::new(0),
-            waiting: SeqCstUsize::new(0),
-            room: Mutex::new(()),
-            room_changed: Condvar::new(),
-            spare_chunks: bounded(SPARE_CHUNKS),
+            spare_chunks: SpareChunks::new(),
             refused: RefusedCounters {
                 full: AtomicU64::new(0),
                 timeout: AtomicU64::new(0),
@@ -221,7 +168,7 @@ impl<T> Queue<T> {
     ) -> Result<usize, AddError<Vec<T>>> {
         let mut rest = items.into_iter();
         let mut added = 0;
-        let mut chunk = self.spare_chunk();
+        let mut chunk = self.spare_chunks.take();
         loop {
             let mut too_heavy = None;
             // `by_ref`: what this chunk does not take stays for the next, or for the error.
@@ -240,14 +187,14 @@ impl<T> Queue<T> {
                 }
             }
             if chunk.items.is_empty() && too_heavy.is_none() {
-                self.recycle(chunk);
+                self.spare_chunks.put(chunk);
                 return Ok(added);
             }
             while !chunk.items.is_empty() {
                 match self.add_chunk(chunk, patience) {
                     Ok((sent, left)) => {
                         added += sent;
-                        chunk = left.unwrap_or_else(|| self.spare_chunk());
+                        chunk = left.unwrap_or_else(|| self.spare_chunks.take());
                     }
                     Err(refused) => {
                         let mut back = Vec::new();
@@ -282,7 +229,7 @@ impl<T> Queue<T> {
             Err(refused) => return Err(refused.map(|()| chunk)),
         };
         let left = (granted < chunk.items.len()).then(|| {
-            let mut left = self.spare_chunk();
+            let mut left = self.spare_chunks.take();
             left.items.extend(chunk.items.drain(granted..));
             left.weights.extend(chunk.weights.drain(granted.min(chunk.weights.len())..));
             left
@@ -291,7 +238,7 @@ impl<T> Queue<T> {
         match self.send(Message::Chunk { tag: thread_tag(), chunk }, extra, patience) {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {
-                self.give_credit(granted);
+                self.credit.give_back(granted);
                 Err(refused.map(|message| {
                     let Message::Chunk { mut chunk, .. } = message else { unreachable!("a chunk was sent") };
                     if let Some(mut left) = left {
@@ -341,16 +288,23 @@ impl<T> Queue<T> {
         if extra.weight > 0 {
             self.weight.fetch_add(extra.weight);
         }
-        self.sent(tag).inspect_err(|_| self.taken_out(extra))
+        self.sent(tag).inspect_err(|_| {
+            self.chunk_left(extra.items);
+            self.weight_left(extra.weight);
+        })
     }
 
-    /// What a message brought beyond one item has left the channel: taken by the flusher, or by a settling producer.
-    pub(crate) fn taken_out(&self, extra: Extra) {
-        if extra.items > 0 {
-            self.chunk_surplus.fetch_sub(extra.items);
+    /// So many items beyond one a message have left the channel: taken by the flusher, or by a settling producer.
+    pub(crate) fn chunk_left(&self, items: usize) {
+        if items > 0 {
+            self.chunk_surplus.fetch_sub(items);
         }
-        if extra.weight > 0 {
-            self.weight.fetch_sub(extra.weight);
+    }
+
+    /// So much weight no longer waits: gathered by the flusher, or refused.
+    pub(crate) fn weight_left(&self, weight: usize) {
+        if weight > 0 {
+            self.weight.fetch_sub(weight);
         }
     }
 
@@ -405,78 +359,19 @@ impl<T> Queue<T> {
 
     /// Takes credit for 1 to `wanted` items, waiting for the first.
     fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, AddError<()>> {
-        if let Some(granted) = self.try_credit(wanted) {
+        if let Some(granted) = self.credit.try_take(wanted) {
             return Ok(granted);
         }
-        match patience {
+        let deadline = match patience {
             Patience::Never => return Err(AddError::Full(())),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
-            _ => {}
-        }
-        let deadline = if let Patience::Until(deadline) = patience { Some(deadline) } else { None };
-        let mut room = self.room.lock();
-        self.waiting.fetch_add(1);
-        let granted = loop {
-            if self.doorbell.is_closed() {
-                break Err(AddError::Closed(()));
-            }
-            if let Some(granted) = self.try_credit(wanted) {
-                break Ok(granted);
-            }
-            if deadline.is_some_and(|deadline| deadline <= crate::sync::now()) {
-                break Err(AddError::Timeout(()));
-            }
-            room = self.room_changed.wait_until(room, deadline);
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Forever => None,
         };
-        self.waiting.fetch_sub(1);
-        granted
-    }
-
-    fn try_credit(&self, wanted: usize) -> Option<usize> {
-        let mut taken = self.credit_taken.load();
-        loop {
-            let granted = wanted.min(self.capacity.saturating_sub(taken));
-            if granted == 0 {
-                return None;
-            }
-            match self.credit_taken.compare_exchange(taken, taken + granted) {
-                Ok(_) => return Some(granted),
-                Err(now) => taken = now,
-            }
-        }
-    }
-
-    /// Gives credit back and wakes who waits for it.
-    pub(crate) fn give_credit(&self, items: usize) {
-        if items == 0 {
-            return;
-        }
-        self.credit_taken.fetch_sub(items);
-        if self.waiting.load() > 0 && !mutant("credit: waiters are not woken") {
-            self.wake_waiting();
-        }
-    }
-
-    /// Wakes all that wait for credit, to look again: there is some, or the batcher is closed.
-    pub(crate) fn wake_waiting(&self) {
-        // The lock: a waiter that has looked and not yet waited holds it.
-        drop(self.room.lock());
-        self.room_changed.notify_all();
-    }
-
-    fn spare_chunk(&self) -> Box<Chunk<T>> {
-        self.spare_chunks
-            .1
-            .try_recv()
-            .unwrap_or_else(|_| Box::new(Chunk { items: Vec::with_capacity(CHUNK_ITEMS_MAX), weights: Vec::new() }))
-    }
-
-    /// Keeps an empty chunk for the next `add_many`.
-    pub(crate) fn recycle(&self, mut chunk: Box<Chunk<T>>) {
-        chunk.weights.clear();
-        debug_assert!(chunk.items.is_empty());
-        // Full: this one is dropped.
-        let _ = self.spare_chunks.0.try_send(chunk);
+        self.credit.wait(wanted, deadline, || self.doorbell.is_closed()).map_err(|denied| match denied {
+            Denied::Closed => AddError::Closed(()),
+            Denied::Timeout => AddError::Timeout(()),
+        })
     }
 
     fn count<U>(&self, refused: AddError<U>) -> AddError<U> {
@@ -507,37 +402,5 @@ impl<T> Queue<T> {
     /// The consumer's side, under its lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Intake<T>> {
         self.intake.lock()
-    }
-}
-
-impl<T> Message<T> {
-    pub(crate) fn tag(&self) -> usize {
-        match self {
-            Self::One { tag, .. } | Self::Chunk { tag, .. } | Self::Special { tag, .. } => *tag,
-        }
-    }
-
-    pub(crate) fn items(&self) -> usize {
-        match self {
-            Self::One { .. } | Self::Special { .. } => 1,
-            Self::Chunk { chunk, .. } => chunk.items.len(),
-        }
-    }
-
-    pub(crate) fn extra(&self) -> Extra {
-        match self {
-            Self::One { .. } => Extra::NONE,
-            Self::Special { special, .. } => Extra { items: 0, weight: special.weight },
-            Self::Chunk { chunk, .. } => Extra { items: chunk.items.len() - 1, weight: chunk.weights.iter().sum() },
-        }
-    }
-
-    /// The item of a message that is not a chunk, which only `add_many` sends.
-    fn into_item(self) -> T {
-        match self {
-            Self::One { item, .. } => item,
-            Self::Special { special, .. } => special.item,
-            Self::Chunk { .. } => unreachable!("a single item was sent"),
-        }
     }
 }

@@ -6,7 +6,7 @@
 //! | permanent | halve at once | fail |
 //! | otherwise, attempts and time left | again after a backoff | again after a backoff |
 //! | otherwise, none left | halve, one attempt each | fail |
-//! | otherwise, closing | fail | fail |
+//! | otherwise, begun while closing | fail | fail |
 //!
 //! Halves are tried in order, depth first, so the order of the rows stays. One bad row among n costs at most 2·⌈log2 n⌉ calls
 //! after the attempt that failed: two a level.
@@ -14,8 +14,9 @@
 //! An outage looks like a batch of bad rows only. They are told apart by the run of failures without a success between them:
 //! one bad row makes a run of at most ⌈log2 n⌉, each further bad row beside it makes it longer. When the run exceeds
 //! ⌈log2 n⌉ + 8 and the error does not blame the rows (it is not permanent), the search stops: the part waits for a backoff and
-//! is tried again, up to the number of attempts; then the rest of the batch fails with that error. Permanent errors never
-//! count as an outage: a backend that refuses rows is alive.
+//! is tried again, up to the number of attempts. Then it fails as it is, and the parts behind it, at most ⌈log2 n⌉, get one
+//! attempt each as they are: a success ends the outage and the search goes on, so that good rows behind a stretch of bad ones
+//! are not lost with them. Permanent errors never count as an outage: a backend that refuses rows is alive.
 
 use std::time::Duration;
 
@@ -112,6 +113,7 @@ pub(crate) struct Failure {
     pub(crate) last_chance: bool,
     /// Since the first attempt at the batch began.
     pub(crate) elapsed: Duration,
+    /// Whether the call began when the batcher was already being closed.
     pub(crate) closing: bool,
     pub(crate) idempotent: bool,
     /// Rows in the whole batch.
@@ -136,8 +138,6 @@ pub(crate) enum Verdict {
     },
     /// These rows fail.
     Fail,
-    /// These rows and all other parts of the batch fail.
-    FailAll,
 }
 
 impl Retry {
@@ -159,7 +159,7 @@ impl Retry {
             return if failure.outage_waits < self.attempts && in_time {
                 Verdict::WaitOut(wait)
             } else {
-                Verdict::FailAll
+                Verdict::Fail
             };
         }
         if !failure.last_chance && failure.attempt < self.attempts {
@@ -218,7 +218,7 @@ mod tests {
             ("no retry, permanent", none, Failure { class: Permanent, ..FAILURE }, Verdict::Fail),
             ("not yet an outage", on, Failure { run: 11, last_chance: true, ..FAILURE }, HALVE_LAST),
             ("an outage", on, Failure { run: 12, last_chance: true, ..FAILURE }, Verdict::WaitOut(Duration::ZERO)),
-            ("an outage to its end", on, Failure { run: 12, outage_waits: 5, ..FAILURE }, Verdict::FailAll),
+            ("an outage to its end", on, Failure { run: 12, outage_waits: 5, ..FAILURE }, Verdict::Fail),
         ];
         for (name, retry, failure, expected) in table {
             assert_eq!(retry.judge(&failure, 0), expected, "{name}");

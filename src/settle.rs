@@ -36,6 +36,8 @@ impl<T> Intake<T> {
     pub(crate) fn settle(&mut self, finished: Finished<T>, rules: &Rules, batch_size: usize) -> Vec<Failed<T>> {
         let Finished { mut batch, result, service_time, now, chance } = finished;
         self.counts.service_time.record(service_time);
+        let cut = std::mem::take(&mut self.cut_next_wait);
+        self.paused_after = (!cut).then_some((now, service_time));
         self.counts.bad_rejects += std::mem::take(&mut batch.out_of_range);
         let lent = self.lent.take().expect("a call ends once");
         batch.tickets = lent.tickets;
@@ -52,7 +54,7 @@ impl<T> Intake<T> {
                 self.keep_spare(batch, batch_size);
                 failed
             }
-            Err(error) => self.judge(batch, error, rules, now, chance),
+            Err(error) => self.judge(batch, error, rules, now, if cut { None } else { Some(chance) }),
         };
         self.hand_on(failed, late)
     }
@@ -75,20 +77,21 @@ impl<T> Intake<T> {
         rejected
             .into_iter()
             .map(|(index, item, error)| {
-                self.note_failure(first + index as u64);
+                let number = first + index as u64;
+                self.flushes.note_failed(number..number + 1);
                 Failed { item, error, attempts, in_doubt }
             })
             .collect()
     }
 
-    /// A call that failed as a whole.
+    /// A call that failed as a whole. Without a chance there is no backoff.
     fn judge(
         &mut self,
         mut batch: Batch<T>,
         error: BatchError,
         rules: &Rules,
         now: Instant,
-        chance: u64,
+        chance: Option<u64>,
     ) -> Vec<Failed<T>> {
         self.counts.handler_panics += u64::from(error.is_panic());
         if batch.parent.is_some() {
@@ -102,7 +105,7 @@ impl<T> Intake<T> {
             attempt: batch.attempt,
             last_chance: batch.course.last_chance,
             elapsed: now.saturating_duration_since(batch.course.since.unwrap_or(now)),
-            closing: self.phase != Phase::Open,
+            closing: batch.course.closing,
             idempotent: rules.idempotent,
             whole: self.search.whole,
             run: self.search.run,
@@ -110,7 +113,7 @@ impl<T> Intake<T> {
         };
         batch.course.in_doubt |= error.is_in_doubt();
         batch.course.error = Some(error);
-        let verdict = match rules.retry.judge(&failure, chance) {
+        let verdict = match rules.retry.judge(&failure, chance.unwrap_or(0)) {
             // Nobody is left to try again.
             _ if self.phase == Phase::Abandoned => Verdict::Fail,
             verdict => verdict,
@@ -131,22 +134,13 @@ impl<T> Intake<T> {
                 Vec::new()
             }
             Verdict::Fail => self.fail(batch),
-            Verdict::FailAll => {
-                let error = batch.course.error.clone();
-                let mut failed = self.fail(batch);
-                for mut part in std::mem::take(&mut self.parts) {
-                    part.course.error.clone_from(&error);
-                    failed.append(&mut self.fail(part));
-                }
-                failed
-            }
         }
     }
 
     fn fail(&mut self, part: Batch<T>) -> Vec<Failed<T>> {
         let rows = part.items.len() as u64;
         let first = part.course.first;
-        (first..first + rows).for_each(|sequence| self.note_failure(sequence));
+        self.flushes.note_failed(first..first + rows);
         self.counts.failed += rows;
         self.counts.in_doubt += if part.course.in_doubt { rows } else { 0 };
         fail_all(part).collect()

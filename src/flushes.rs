@@ -1,0 +1,122 @@
+//! Who waits in `flush`, for what, and whether it failed. Lives in the intake, under its lock.
+//!
+//! Messages are numbered as they leave the channel, which is the order in which they entered it. A flush waits for a position:
+//! all that was sent before the call lies before it, whether the channel is full or not, so a flush needs no marker and no room.
+//! Items are numbered as they are gathered; the number of the first item behind the position tells which failures are the flush's.
+
+use std::ops::Range;
+
+/// Somebody who waits.
+struct Waiter {
+    id: u64,
+    /// Every message before this position.
+    target: u64,
+    /// The number of the first item behind the target, once gathered so far.
+    boundary: Option<u64>,
+    /// Items before the target that failed since the call.
+    failed: u64,
+    done: bool,
+}
+
+/// See the module's doc.
+#[derive(Default)]
+pub(crate) struct Flushes {
+    /// Everything before this position is handed over without waiting for size or linger.
+    urgent_before: u64,
+    waiters: Vec<Waiter>,
+    next_id: u64,
+}
+
+impl Flushes {
+    /// Everything before this position is urgent from now on.
+    pub(crate) fn request(&mut self, end: u64) {
+        self.urgent_before = self.urgent_before.max(end);
+    }
+
+    /// Whether the message at this position must not wait.
+    pub(crate) fn is_urgent(&self, position: u64) -> bool {
+        position < self.urgent_before
+    }
+
+    /// Somebody waits for every message before `target`; the next to be gathered is message `gathered`, item `item`.
+    pub(crate) fn register(&mut self, target: u64, gathered: u64, item: u64) -> u64 {
+        self.next_id += 1;
+        let boundary = (gathered >= target).then_some(item);
+        self.waiters.push(Waiter { id: self.next_id, target, boundary, failed: 0, done: false });
+        self.next_id
+    }
+
+    /// How many of the flushed items failed, once all have their outcome.
+    pub(crate) fn failed(&self, id: u64) -> Option<u64> {
+        self.waiters.iter().find(|waiter| waiter.id == id).filter(|waiter| waiter.done).map(|waiter| waiter.failed)
+    }
+
+    /// The caller of `flush` no longer waits.
+    pub(crate) fn unregister(&mut self, id: u64) {
+        self.waiters.retain(|waiter| waiter.id != id);
+    }
+
+    /// Everything before position `gathered` has its outcome. True if a flush is done by that.
+    pub(crate) fn settle(&mut self, gathered: u64) -> bool {
+        let mut any = false;
+        for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done && waiter.target <= gathered) {
+            waiter.done = true;
+            any = true;
+        }
+        any
+    }
+
+    /// The items with these numbers failed: the flushes that wait for them say so.
+    pub(crate) fn note_failed(&mut self, items: Range<u64>) {
+        for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done) {
+            // Without a boundary nothing behind the target is gathered yet.
+            let end = waiter.boundary.map_or(items.end, |boundary| items.end.min(boundary));
+            waiter.failed += end.saturating_sub(items.start);
+        }
+    }
+
+    /// The next position at which a flush wants to know the item's number.
+    pub(crate) fn next_boundary(&self) -> u64 {
+        self.waiters.iter().filter(|w| w.boundary.is_none()).map(|w| w.target).min().unwrap_or(u64::MAX)
+    }
+
+    /// Message `gathered`, item `item`, is next to be gathered.
+    pub(crate) fn pass(&mut self, gathered: u64, item: u64) {
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.boundary.is_none() && waiter.target <= gathered) {
+            waiter.boundary = Some(item);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_counts_the_failures_before_its_position_and_no_other() {
+        let mut flushes = Flushes::default();
+        // Two messages are gathered, which were five items; two more are in the channel.
+        let first = flushes.register(2, 2, 5);
+        let second = flushes.register(4, 2, 5);
+        assert_eq!(flushes.next_boundary(), 4);
+        flushes.note_failed(3..6);
+        flushes.pass(4, 7);
+        assert_eq!(flushes.next_boundary(), u64::MAX);
+        assert!(flushes.settle(2));
+        assert_eq!((flushes.failed(first), flushes.failed(second)), (Some(2), None));
+        flushes.note_failed(6..9);
+        assert!(flushes.settle(5));
+        assert!(!flushes.settle(5), "each is done once");
+        assert_eq!((flushes.failed(first), flushes.failed(second)), (Some(2), Some(4)));
+        flushes.unregister(first);
+        assert_eq!(flushes.failed(first), None);
+    }
+
+    #[test]
+    fn what_was_added_before_a_request_is_urgent() {
+        let mut flushes = Flushes::default();
+        flushes.request(3);
+        flushes.request(2);
+        assert_eq!([1, 2, 3].map(|position| flushes.is_urgent(position)), [true, true, false]);
+    }
+}

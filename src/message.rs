@@ -1,0 +1,112 @@
+//! What travels through the channel: single items, chunks of items, and items with a weight or a ticket.
+
+use crate::sync::{Receiver, Sender, bounded};
+use crate::ticket::Resolver;
+
+/// How many items one message carries at most.
+pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
+/// How many empty chunks are kept for the next `add_many`.
+const SPARE_CHUNKS: usize = 64;
+
+/// One send. The tag is the sending thread's.
+pub(crate) enum Message<T> {
+    One { tag: usize, item: T },
+    Chunk { tag: usize, chunk: Box<Chunk<T>> },
+    Special { tag: usize, special: Box<Special<T>> },
+}
+
+/// Items added together: 1 to [`CHUNK_ITEMS_MAX`].
+pub(crate) struct Chunk<T> {
+    pub(crate) items: Vec<T>,
+    /// Each item's weight; empty without a weigher.
+    pub(crate) weights: Vec<usize>,
+}
+
+/// One item with a weight, or with somebody who waits for its outcome.
+pub(crate) struct Special<T> {
+    pub(crate) item: T,
+    pub(crate) weight: usize,
+    pub(crate) ticket: Option<Resolver>,
+}
+
+/// What a message brings into the channel beyond one item.
+#[derive(Clone, Copy)]
+pub(crate) struct Extra {
+    pub(crate) items: usize,
+    pub(crate) weight: usize,
+}
+
+impl Extra {
+    pub(crate) const NONE: Self = Self { items: 0, weight: 0 };
+}
+
+impl<T> Message<T> {
+    pub(crate) fn tag(&self) -> usize {
+        match self {
+            Self::One { tag, .. } | Self::Chunk { tag, .. } | Self::Special { tag, .. } => *tag,
+        }
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        match self {
+            Self::One { .. } | Self::Special { .. } => 1,
+            Self::Chunk { chunk, .. } => chunk.items.len(),
+        }
+    }
+
+    /// The item of a message that is not a chunk, which only `add_many` sends.
+    pub(crate) fn into_item(self) -> T {
+        match self {
+            Self::One { item, .. } => item,
+            Self::Special { special, .. } => special.item,
+            Self::Chunk { .. } => unreachable!("a single item was sent"),
+        }
+    }
+}
+
+impl<T> Chunk<T> {
+    /// How many of its items fit into the room and under the weight limit, from the first on; adds them to `weight`. The first
+    /// item of a batch always fits.
+    pub(crate) fn fitting(&self, room: usize, limit: usize, first: bool, weight: &mut usize) -> usize {
+        if self.weights.is_empty() {
+            return self.items.len().min(room);
+        }
+        let mut taken = 0;
+        for item in self.weights.iter().take(room) {
+            let heavier = weight.saturating_add(*item);
+            if heavier > limit && !(first && taken == 0) {
+                break;
+            }
+            *weight = heavier;
+            taken += 1;
+        }
+        taken
+    }
+}
+
+/// Empty chunks between their gathering and the next `add_many`, so that steady adding allocates nothing.
+pub(crate) struct SpareChunks<T> {
+    put: Sender<Box<Chunk<T>>>,
+    take: Receiver<Box<Chunk<T>>>,
+}
+
+impl<T> SpareChunks<T> {
+    pub(crate) fn new() -> Self {
+        let (put, take) = bounded(SPARE_CHUNKS);
+        Self { put, take }
+    }
+
+    pub(crate) fn take(&self) -> Box<Chunk<T>> {
+        self.take
+            .try_recv()
+            .unwrap_or_else(|_| Box::new(Chunk { items: Vec::with_capacity(CHUNK_ITEMS_MAX), weights: Vec::new() }))
+    }
+
+    /// Keeps an empty chunk.
+    pub(crate) fn put(&self, mut chunk: Box<Chunk<T>>) {
+        chunk.weights.clear();
+        debug_assert!(chunk.items.is_empty());
+        // Full: this one is dropped.
+        let _ = self.put.try_send(chunk);
+    }
+}
