@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Parts, begin_close, model, mutant};
 use crate::batch::Batch;
-use crate::batcher::flush;
+use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
@@ -25,7 +25,7 @@ fn flush_one(fails: bool) {
         Ok(LoadFeedback::new())
     });
     assert!(queue.add(1, Patience::Never).is_ok());
-    let result = flush(&queue, Duration::from_secs(60));
+    let result = flush(&queue, &ToldOf::new(0), Duration::from_secs(60));
     if fails {
         assert_eq!(result, Err(FlushError::Failed { items: 1 }));
     } else {

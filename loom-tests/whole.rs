@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Parts, begin_close, model, mutant};
 use crate::batch::Batch;
-use crate::batcher::flush;
+use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
@@ -35,7 +35,7 @@ fn conserve(panics: bool) {
     };
     assert!(queue.add(2, Patience::Forever).is_ok());
     // The handler may hold the items for good if close comes between its two attempts: then they fail with its error.
-    let flushed = flush(&queue, Duration::from_secs(60));
+    let flushed = flush(&queue, &ToldOf::new(0), Duration::from_secs(60));
     assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })), "{flushed:?}");
     begin_close(&queue);
     let mut accepted = vec![2];

@@ -13,7 +13,7 @@ use crate::intake::Phase;
 use crate::queue::{Patience, Queue};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::stats::Stats;
-use crate::sync::{Arc, belongs_to, mutant, now};
+use crate::sync::{Arc, AtomicU64, Ordering, belongs_to, mutant, now};
 use crate::ticket::{self, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
@@ -26,16 +26,43 @@ pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
     pub(crate) setpoint: Arc<SetpointCell>,
     pub(crate) close_timeout: Duration,
+    pub(crate) told_of: ToldOf,
 }
 
 /// A handle to add with: clone one for each thread. It does not keep the batcher open: once that is closed, adds are refused.
+///
+/// Each handle is told by its own [`flush`](Self::flush) of the failures since it was made.
 pub struct Producer<T> {
     queue: Arc<Queue<T>>,
+    told_of: ToldOf,
 }
 
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self { queue: Arc::clone(&self.queue) }
+        Self { queue: Arc::clone(&self.queue), told_of: self.told_of.clone() }
+    }
+}
+
+/// How many failed items, since the start, the flushes of one handle have told of.
+pub(crate) struct ToldOf(AtomicU64);
+
+impl ToldOf {
+    pub(crate) fn new(failed: u64) -> Self {
+        Self(AtomicU64::new(failed))
+    }
+
+    /// A flush ends with so many failed items since the start.
+    fn tell(&self, failed: u64) -> Result<(), FlushError> {
+        // Relaxed: a count that orders nothing; called under the intake's lock.
+        let before = self.0.fetch_max(failed, Ordering::Relaxed);
+        if failed > before { Err(FlushError::Failed { items: failed - before }) } else { Ok(()) }
+    }
+}
+
+impl Clone for ToldOf {
+    fn clone(&self) -> Self {
+        // Relaxed: as in `tell`.
+        Self::new(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -47,7 +74,8 @@ impl<T: Send + 'static> Batcher<T> {
 
     /// A handle for another thread.
     pub fn producer(&self) -> Producer<T> {
-        Producer { queue: Arc::clone(&self.core.queue) }
+        let failed = self.core.queue.lock().flushes.failed();
+        Producer { queue: Arc::clone(&self.core.queue), told_of: ToldOf::new(failed) }
     }
 }
 
@@ -130,12 +158,13 @@ macro_rules! adding {
         /// the one behind it is.
         ///
         /// # Errors
-        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included;
+        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included, also before the call: a flush
+        /// tells of every failure since this handle's last one;
         /// [`Timeout`](FlushError::Timeout) if the deadline passes first (the items are still handed over);
         /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time meanwhile;
         /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads.
         pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-            flush(self.$queue(), timeout)
+            flush(self.$queue(), &self.told_of, timeout)
         }
 
         /// Asks for everything added so far to be handed over without waiting for size or linger, and returns at once.
@@ -282,7 +311,7 @@ fn patience(timeout: Duration) -> Patience {
     now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
 }
 
-pub(crate) fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushError> {
+pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) -> Result<(), FlushError> {
     if belongs_to(queue.serial) {
         return Err(FlushError::Reentrant);
     }
@@ -291,13 +320,13 @@ pub(crate) fn flush<T>(queue: &Queue<T>, timeout: Duration) -> Result<(), FlushE
     if intake.phase != Phase::Open {
         return Err(FlushError::Closed);
     }
-    let Some(waiter) = intake.register_flush(now()) else { return Ok(()) };
+    let Some(waiter) = intake.register_flush(now()) else { return told_of.tell(intake.flushes.failed()) };
     if !mutant("flush: no ring") {
         queue.doorbell.ring();
     }
     let result = loop {
-        if let Some(failed) = intake.flushes.failed(waiter) {
-            break if failed == 0 { Ok(()) } else { Err(FlushError::Failed { items: failed }) };
+        if let Some(failed) = intake.flushes.failed_before(waiter) {
+            break told_of.tell(failed);
         }
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);

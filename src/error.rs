@@ -107,7 +107,7 @@ pub enum FlushError {
     /// Every item has its outcome, but not all were handled.
     #[non_exhaustive]
     Failed {
-        /// How many of the items that the flush waited for failed: in failed batches or rejected one by one.
+        /// How many items failed since this handle's last flush: in failed batches or rejected one by one.
         items: u64,
     },
     /// The deadline passed first. The flush itself goes on.

@@ -3,6 +3,10 @@
 //! Messages are numbered as they leave the channel, which is the order in which they entered it. A flush waits for a position:
 //! all that was sent before the call lies before it, whether the channel is full or not, so a flush needs no marker and no room.
 //! Items are numbered as they are gathered; the number of the first item behind the position tells which failures are the flush's.
+//!
+//! A flush is a barrier, so it also tells of items that failed before it was called: failures are counted from the start, and
+//! each handle to flush with remembers how many it was told of (as Linux's errseq_t does for the errors of fsync). So no handle
+//! misses a failure, whoever else flushes, and none is told of one twice.
 
 use std::ops::Range;
 
@@ -13,7 +17,7 @@ struct Waiter {
     target: u64,
     /// The number of the first item behind the target, once gathered so far.
     boundary: Option<u64>,
-    /// Items before the target that failed since the call.
+    /// Items before the target that failed, since the start.
     failed: u64,
     done: bool,
 }
@@ -25,6 +29,8 @@ pub(crate) struct Flushes {
     urgent_before: u64,
     waiters: Vec<Waiter>,
     next_id: u64,
+    /// Items that failed, since the start.
+    failed: u64,
 }
 
 impl Flushes {
@@ -42,12 +48,17 @@ impl Flushes {
     pub(crate) fn register(&mut self, target: u64, gathered: u64, item: u64) -> u64 {
         self.next_id += 1;
         let boundary = (gathered >= target).then_some(item);
-        self.waiters.push(Waiter { id: self.next_id, target, boundary, failed: 0, done: false });
+        self.waiters.push(Waiter { id: self.next_id, target, boundary, failed: self.failed, done: false });
         self.next_id
     }
 
-    /// How many of the flushed items failed, once all have their outcome.
-    pub(crate) fn failed(&self, id: u64) -> Option<u64> {
+    /// Items that failed, since the start.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// How many items before this flush's position failed since the start, once all before it have their outcome.
+    pub(crate) fn failed_before(&self, id: u64) -> Option<u64> {
         self.waiters.iter().find(|waiter| waiter.id == id).filter(|waiter| waiter.done).map(|waiter| waiter.failed)
     }
 
@@ -68,6 +79,7 @@ impl Flushes {
 
     /// The items with these numbers failed: the flushes that wait for them say so.
     pub(crate) fn note_failed(&mut self, items: Range<u64>) {
+        self.failed += items.end - items.start;
         for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done) {
             // Without a boundary nothing behind the target is gathered yet.
             let end = waiter.boundary.map_or(items.end, |boundary| items.end.min(boundary));
@@ -103,13 +115,16 @@ mod tests {
         flushes.pass(4, 7);
         assert_eq!(flushes.next_boundary(), u64::MAX);
         assert!(flushes.settle(2));
-        assert_eq!((flushes.failed(first), flushes.failed(second)), (Some(2), None));
+        assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), None));
         flushes.note_failed(6..9);
         assert!(flushes.settle(5));
         assert!(!flushes.settle(5), "each is done once");
-        assert_eq!((flushes.failed(first), flushes.failed(second)), (Some(2), Some(4)));
+        assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), Some(4)));
         flushes.unregister(first);
-        assert_eq!(flushes.failed(first), None);
+        assert_eq!(flushes.failed_before(first), None);
+        let third = flushes.register(5, 5, 9);
+        assert!(flushes.settle(5));
+        assert_eq!((flushes.failed_before(third), flushes.failed()), (Some(6), 6), "those before the call too");
     }
 
     #[test]

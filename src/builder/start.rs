@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Builder, Sizes};
 use crate::batch::{Closing, Handler};
-use crate::batcher::Batcher;
+use crate::batcher::{Batcher, ToldOf};
 use crate::close::{Core, Latch, OnClose, Thread};
 use crate::controller::{Control, Controller, Limits};
 use crate::doorbell::Doorbell;
@@ -75,7 +75,7 @@ impl<T: Send + 'static> Builder<T> {
         };
         let core = Core { queue, reporter, control, flusher, controller, on_close };
         match problem {
-            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout }),
+            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout, told_of: ToldOf::new(0) }),
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
                 Err(problem)

@@ -1,0 +1,124 @@
+//! Bad rows, outages and the end: how many calls a failure may cost, and which rows it takes with it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use load_aware_batcher::{Batch, BatchError, Batcher, FlushError, LoadFeedback, Retry};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn at_once(attempts: u32) -> Retry {
+    Retry::attempts(attempts).backoff(Duration::ZERO, Duration::ZERO)
+}
+
+#[test]
+fn a_dead_backend_is_not_asked_once_a_row() {
+    let batcher = Batcher::builder()
+        .initial_batch_size(1_000)
+        .linger(LONG)
+        .retry(at_once(3))
+        .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("no route to host")))
+        .unwrap();
+    assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
+    assert!(batcher.flush(LONG).is_err());
+    let stats = batcher.stats();
+    assert_eq!((stats.failed, stats.pending), (1_000, 0));
+    // 3 attempts, 10 + 9 halves until it is taken for an outage, 3 waits, 10 parts behind it.
+    assert!(stats.calls <= 3 + 19 + 3 + 10, "{} calls", stats.calls);
+}
+
+#[test]
+fn good_rows_behind_a_stretch_of_bad_ones_are_handled() {
+    let bad = 300..340;
+    let batcher = Batcher::builder()
+        .initial_batch_size(1_000)
+        .linger(LONG)
+        .retry(at_once(2))
+        .spawn(move |batch: &mut Batch<u64>| {
+            if batch.iter().any(|row| bad.contains(row)) {
+                return Err(std::io::Error::other("a value that this table does not take").into());
+            }
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
+    assert!(batcher.flush(LONG).is_err());
+    let failed: Vec<u64> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
+    assert!((300..340).all(|row| failed.contains(&row)), "all bad rows fail: {failed:?}");
+    // The part at which the stretch was taken for an outage fails as a whole; it may hold a few neighbours.
+    assert!(failed.len() <= 40 + 64, "{} failed", failed.len());
+    assert_eq!(batcher.stats().handled as usize + failed.len(), 1_000);
+}
+
+#[test]
+fn a_batch_under_way_when_close_begins_gets_one_last_attempt() {
+    let (begun, calls) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let batcher = Batcher::builder()
+        .initial_batch_size(1)
+        .retry(Retry::attempts(5).backoff(LONG, LONG))
+        .spawn(move |batch: &mut Batch<u64>| {
+            begun.send(batch.is_closing())?;
+            if batch.attempt() == 1 {
+                released.recv()?;
+                return Err(BatchError::transient("a deadlock"));
+            }
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add(7).unwrap();
+    assert_eq!(calls.recv_timeout(LONG), Ok(false));
+    let report = std::thread::scope(|scope| {
+        let closer = scope.spawn(|| batcher.shutdown(LONG));
+        let producer = batcher.producer();
+        while !producer.is_closed() {
+            std::thread::yield_now();
+        }
+        release.send(()).unwrap();
+        closer.join().unwrap()
+    });
+    assert_eq!(calls.recv_timeout(LONG), Ok(true));
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn what_fails_in_a_call_begun_while_closing_has_failed() {
+    let (begun, calls) = mpsc::channel();
+    let batcher = Batcher::builder()
+        .initial_batch_size(10)
+        .linger(LONG)
+        .retry(Retry::attempts(5).backoff(LONG, LONG))
+        .spawn(move |batch: &mut Batch<u64>| {
+            begun.send(batch.attempt())?;
+            Err(BatchError::transient("still down"))
+        })
+        .unwrap();
+    batcher.add(7).unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!(calls.iter().collect::<Vec<_>>(), [1]);
+    assert_eq!((report.failed.len(), report.timed_out), (1, false));
+}
+
+#[test]
+fn a_flush_tells_each_handle_once_of_what_failed_before_it() {
+    let (seen, failures) = mpsc::channel();
+    let batcher = Batcher::builder()
+        .initial_batch_size(1)
+        .retry(Retry::none())
+        .on_failed(move |failed| seen.send(failed.item).unwrap())
+        .spawn(
+            |batch: &mut Batch<u64>| if batch[0] > 0 { Ok(LoadFeedback::new()) } else { Err(std::fmt::Error.into()) },
+        )
+        .unwrap();
+    let (one, other) = (batcher.producer(), batcher.producer());
+    one.add(0).unwrap();
+    assert_eq!(failures.recv_timeout(LONG), Ok(0), "it has failed before anybody flushes");
+    let late = batcher.producer();
+    other.add(1).unwrap();
+    for handle in [&one, &other] {
+        assert!(matches!(handle.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+        assert_eq!(handle.flush(LONG), Ok(()), "told once");
+    }
+    assert_eq!(late.flush(LONG), Ok(()), "made behind the failure");
+    assert!(batcher.flush(LONG).is_err(), "the owner was not told yet");
+}
