@@ -51,6 +51,25 @@ fn good_rows_behind_a_stretch_of_bad_ones_are_handled() {
 }
 
 #[test]
+fn many_bad_rows_apart_from_one_another_are_no_outage() {
+    let batcher = Batcher::builder()
+        .initial_batch_size(1_000)
+        .linger(LONG)
+        .retry(at_once(2))
+        .spawn(|batch: &mut Batch<u64>| {
+            if batch.iter().any(|row| row % 50 == 0) {
+                return Err(std::io::Error::other("a value that this table does not take").into());
+            }
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
+    assert!(batcher.flush(LONG).is_err());
+    let failed: Vec<u64> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
+    assert_eq!(failed, (0..1_000).step_by(50).collect::<Vec<_>>(), "each alone, in order");
+}
+
+#[test]
 fn a_batch_under_way_when_close_begins_gets_one_last_attempt() {
     let (begun, calls) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
