@@ -143,6 +143,10 @@ pub use setpoint::{Probe, Setpoint};
 pub use stats::{BatchesByTrigger, Quantiles, Refused, Stats};
 pub use ticket::{Outcome, Ticket};
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(all(test, loom))]
 #[path = "../loom-tests/mod.rs"]
 mod loom_tests;
