@@ -1,0 +1,325 @@
+//! The main job as people run it: the example's binary on trees that are made here, its table read by another connection.
+
+#![cfg(all(unix, not(loom)))]
+
+#[path = "support/tree.rs"]
+mod tree;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use tree::{Tree, assert_one_line, ended, example, rows};
+
+fn wild_tree() -> Tree {
+    let tree = Tree::new(&[
+        "plain.txt",
+        ".hidden",
+        ".git/config",
+        ".gitignore",
+        "node_modules/x.js",
+        "a b/c'd\"e.rs",
+        "%41",
+        "100%",
+        "новый/файл.тхт",
+        "line\nbreak",
+        "-dash",
+        "no.dot.",
+        ".ignore",
+        "deep/er/and/deep/er/still.tar.gz",
+    ]);
+    tree.write(OsStr::new(".gitignore"), "*\n");
+    tree.write(OsStr::new(".ignore"), "*.txt\n");
+    tree.write(OsStr::new("empty"), "");
+    for n in 0..700 {
+        tree.write(OsStr::new(&format!("many/{}/{n}.dat", n % 7)), "x");
+    }
+    symlink("plain.txt", tree.root.join("link")).unwrap();
+    symlink("many", tree.root.join("folder link")).unwrap();
+    symlink("..", tree.root.join("loop")).unwrap();
+    symlink("nowhere", tree.root.join("dangling")).unwrap();
+    assert!(Command::new("mkfifo").arg(tree.root.join("pipe")).status().unwrap().success());
+    tree
+}
+
+#[test]
+fn every_file_has_exactly_one_row_however_often_and_with_whatever_options() {
+    let tree = wild_tree();
+    for options in
+        [&[][..], &[], &["--threads", "8"], &["--policy", "fixed:1"], &["--policy", "fixed:1000", "--threads", "1"]]
+    {
+        let (stdout, _) = tree.run(options, 0);
+        tree.assert_indexed();
+        assert!(stdout.contains("files seen   715\nrows written 715\nrows failed  0\n"), "{stdout}");
+        assert!(stdout.contains("batch size over time"), "{stdout}");
+        assert!(!tree.folder.path().join("x.db-wal").exists(), "the one file is the whole database");
+        assert_eq!(rows(&tree.db, "PRAGMA journal_mode"), [[Value::Text("delete".into())]]);
+    }
+    fs::remove_file(&tree.db).unwrap();
+    assert_eq!(tree.run(&["--threads", "8", "--quiet"], 0), (String::new(), String::new()));
+    tree.assert_indexed();
+}
+
+#[test]
+fn an_extension_is_stored_where_there_is_one() {
+    let tree = wild_tree();
+    tree.run(&[], 0);
+    for (name, extension) in
+        [("plain.txt", Some("txt")), (".hidden", None), ("still.tar.gz", Some("gz")), ("-dash", None)]
+    {
+        let found = rows(&tree.db, &format!("SELECT extension FROM files WHERE path LIKE '%/{name}'"));
+        assert_eq!(found, [[extension.map_or(Value::Null, |text| Value::Text(text.into()))]], "{name}");
+    }
+}
+
+#[test]
+fn a_second_run_brings_the_table_up_to_date_and_leaves_other_trees_alone() {
+    let tree = Tree::new(&["keep", "change", "gone", "becomes a folder", "folder/a", "folder/b"]);
+    let neighbour = tree.folder.path().join("tree2");
+    fs::create_dir(&neighbour).unwrap();
+    fs::write(neighbour.join("theirs"), "").unwrap();
+    let mut other = Command::new(example());
+    ended(other.arg(&neighbour).arg("--db").arg(&tree.db).output().unwrap(), 0);
+    tree.run(&[], 0);
+
+    tree.write(OsStr::new("change"), "longer than before");
+    tree.write(OsStr::new("new"), "");
+    fs::remove_file(tree.root.join("gone")).unwrap();
+    fs::remove_file(tree.root.join("becomes a folder")).unwrap();
+    tree.write(OsStr::new("becomes a folder/inside"), "");
+    // Behind a link the same names can still be read, but they are no files of this tree any more.
+    fs::rename(tree.root.join("folder"), tree.folder.path().join("elsewhere")).unwrap();
+    symlink("../elsewhere", tree.root.join("folder")).unwrap();
+    let (stdout, _) = tree.run(&[], 0);
+    assert!(stdout.contains("rows removed 4 "), "{stdout}");
+
+    let theirs = rows(&tree.db, "SELECT path FROM files WHERE path LIKE '%/tree2/%'");
+    assert_eq!(theirs.len(), 1, "a name that only begins like DIR");
+    Connection::open(&tree.db).unwrap().execute("DELETE FROM files WHERE path LIKE '%/tree2/%'", []).unwrap();
+    tree.assert_indexed();
+}
+
+#[test]
+fn names_that_are_not_utf8_keep_every_byte_and_never_share_a_row() {
+    let tree = Tree::new(&["a%FF", "a\u{fffd}", "a\\xff", "f.\u{e4}"]);
+    for name in [&b"a\xff"[..], b"a\xfe", b"folder \xc3/inside.txt", b"f.\xe4"] {
+        tree.write(OsStr::from_bytes(name), "");
+    }
+    for _ in 0..2 {
+        tree.run(&[], 0);
+        tree.assert_indexed();
+        let kinds = rows(&tree.db, "SELECT typeof(path), count(*) FROM files GROUP BY 1 ORDER BY 1");
+        let count = |kind: &str, count| vec![Value::Text(kind.into()), Value::Integer(count)];
+        assert_eq!(kinds, [count("blob", 4), count("text", 4)]);
+    }
+    fs::remove_file(tree.root.join(OsStr::from_bytes(b"a\xff"))).unwrap();
+    tree.run(&[], 0);
+    tree.assert_indexed();
+}
+
+#[test]
+fn hashes_are_stored_when_asked_for() {
+    let tree = Tree::new(&["one", "two"]);
+    tree.write(OsStr::new("large"), &"0123456789".repeat(100_000));
+    tree.run(&["--hash"], 0);
+    for row in rows(&tree.db, "SELECT path, blake3 FROM files") {
+        let [Value::Text(path), Value::Text(hash)] = &row[..] else { panic!("{row:?}") };
+        assert_eq!(*hash, blake3::hash(&fs::read(path).unwrap()).to_string(), "{path}");
+    }
+    tree.run(&[], 0);
+    assert_eq!(rows(&tree.db, "SELECT count(*) FROM files WHERE blake3 IS NULL"), [[Value::Integer(3)]]);
+}
+
+#[test]
+fn a_database_inside_the_tree_has_a_row_and_its_journals_have_none() {
+    let mut tree = Tree::new(&["a", "b"]);
+    tree.db = tree.root.join("x.db");
+    tree.write(OsStr::new("elsewhere/x.db-wal"), "a file like any other");
+    for _ in 0..2 {
+        tree.run(&[], 0);
+        let paths = rows(&tree.db, "SELECT path FROM files ORDER BY path");
+        let expected = ["a", "b", "elsewhere/x.db-wal", "x.db"].map(|name| tree.root.join(name));
+        assert_eq!(paths, expected.map(|path| [Value::Text(path.into_os_string().into_string().unwrap())]));
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let tree = Tree::new(&["a"]);
+    let folder = tree.folder.path();
+    fs::write(folder.join("garbage"), "no database, but long enough to be taken for one ".repeat(100)).unwrap();
+    let mut damaged = fs::read({
+        tree.run(&[], 0);
+        &tree.db
+    })
+    .unwrap();
+    damaged[4_096..].fill(0xa5);
+    fs::write(folder.join("damaged"), damaged).unwrap();
+    Connection::open(folder.join("foreign")).unwrap().execute("CREATE TABLE files(name)", []).unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["nowhere", "--db", "made"], "nowhere: no such directory"),
+        (&["two\nlines", "--db", "made"], "two\\nlines: no such directory"),
+        (&["garbage", "--db", "made"], "garbage: is not a directory"),
+        (&["", "--db", "made"], "DIR is an empty path"),
+        (&["tree", "--db", "nowhere/x.db"], "nowhere/x.db: the database cannot be opened or made"),
+        (&["tree", "--db", "tree"], "tree: is not a file"),
+        (&["tree", "--db", "/dev/null"], "/dev/null: is not a file"),
+        (&["tree", "--db", "garbage"], "garbage: is not a database of SQLite"),
+        (&["tree", "--db", "damaged"], "damaged: the database is corrupt"),
+        (&["tree", "--db", "foreign"], "foreign: its table `files` is not this program's"),
+        (&["tree", "--db", ""], "--db is an empty path"),
+        (&["tree", "--db"], "missing argument for option '--db'"),
+        (&["tree", "tree"], "unexpected argument \"tree\""),
+        (&["--db", "made", "--threads", "0"], "--threads is \"0\""),
+        (&["--db", "made", "--threads", "257"], "--threads is \"257\""),
+        (&["--db", "made", "--threads", "many"], "--threads is \"many\""),
+        (&["--db", "made", "--policy", "fixed:0"], "fixed:N is \"0\""),
+        (&["--db", "made", "--policy", "fixed:99999999999999999999"], "fixed:N is"),
+        (&["--db", "made", "--policy", "sometimes"], "--policy is \"sometimes\""),
+        (&["--db", "made", "--verbose"], "invalid option '--verbose'"),
+        (&["--db", "made", "--quiet=yes"], "unexpected argument for option '--quiet'"),
+    ];
+    for (arguments, about) in cases {
+        assert_one_line(Command::new(example()).args(*arguments).current_dir(folder).output().unwrap(), about);
+    }
+    assert!(!folder.join("made").exists(), "no database is made for nothing");
+}
+
+#[test]
+fn a_locked_database_is_told_of_soon() {
+    let tree = Tree::new(&["a"]);
+    tree.run(&[], 0);
+    for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let other = Connection::open(&tree.db).unwrap();
+        other.execute_batch(lock).unwrap();
+        assert_one_line(tree.command(&[]).output().unwrap(), "another program has the database locked");
+    }
+    tree.run(&[], 0);
+}
+
+#[test]
+fn rows_that_the_table_refuses_are_counted_and_the_others_are_written() {
+    let tree = wild_tree();
+    tree.run(&[], 0);
+    let trigger = "CREATE TRIGGER picky BEFORE INSERT ON files WHEN new.extension = 'dat' AND new.path LIKE '%/3/%' \
+                   BEGIN SELECT RAISE(ABORT, 'no\ndata here'); END; DELETE FROM files";
+    Connection::open(&tree.db).unwrap().execute_batch(trigger).unwrap();
+    let (stdout, _) = tree.run(&["--policy", "fixed:50"], 1);
+    assert!(stdout.contains("rows written 615\nrows failed  100\n"), "{stdout}");
+    assert!(stdout.contains("100 rows failed: no\\ndata here\n"), "{stdout}");
+    assert_eq!(rows(&tree.db, "SELECT count(*) FROM files"), [[Value::Integer(615)]]);
+}
+
+#[test]
+fn a_database_that_fails_under_way_ends_the_run() {
+    let tree = wild_tree();
+    tree.run(&[], 0);
+    // No row is at fault: the same goes wrong whatever is written.
+    let trigger =
+        "CREATE TRIGGER broken BEFORE INSERT ON files BEGIN SELECT abs(-9223372036854775808); END; DELETE FROM files";
+    Connection::open(&tree.db).unwrap().execute_batch(trigger).unwrap();
+    let output = tree.command(&["--quiet"]).output().unwrap();
+    assert_one_line(output, "x.db: the database failed: integer overflow; 0 rows are written, ");
+    assert_eq!(rows(&tree.db, "SELECT count(*) FROM files"), [[Value::Integer(0)]]);
+}
+
+/// Root may read everything: then the program runs as somebody else, from a copy that this somebody may run.
+#[test]
+fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
+    const NOBODY: u32 = 65_534;
+    let tree = Tree::new(&["a", "closed/inside"]);
+    for n in 0..12 {
+        tree.write(OsStr::new(&format!("secret {n}")), "");
+        fs::set_permissions(tree.root.join(format!("secret {n}")), PermissionsExt::from_mode(0o000)).unwrap();
+    }
+    let closed = tree.root.join("closed");
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+    let mut command = tree.command(&["--hash"]);
+    if fs::metadata(&tree.folder).unwrap().uid() == 0 {
+        let copy = tree.folder.path().join("file_index");
+        fs::copy(example(), &copy).unwrap();
+        let mut as_nobody = Command::new(copy);
+        as_nobody.args(command.get_args()).current_dir(&tree.folder).uid(NOBODY).gid(NOBODY);
+        command = as_nobody;
+        chown(&tree.folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let output = command.output().unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+    let (stdout, _) = ended(output, 0);
+    assert!(stdout.contains("rows written 13\nrows failed  0\n"), "{stdout}");
+    assert!(stdout.contains("\n0 files vanished, 13 could not be read:\n"), "{stdout}");
+    assert_eq!(stdout.matches("Permission denied").count(), 10, "{stdout}");
+    assert!(stdout.ends_with("  and 3 more\n"), "{stdout}");
+    let hashed = rows(&tree.db, "SELECT count(*), count(blake3) FROM files");
+    assert_eq!(hashed, [[Value::Integer(13), Value::Integer(1)]], "an unreadable file has its row");
+}
+
+#[test]
+fn files_that_vanish_are_counted_and_do_no_harm() {
+    const RUNS_MAX: usize = 500;
+    let tree = Tree::new(&["stable/a", "stable/b", "fleeting/x"]);
+    let over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let names: Vec<_> = (0..300).map(|n| tree.root.join(format!("fleeting/{n}"))).collect();
+            while !over.load(Ordering::Relaxed) {
+                names.iter().for_each(|name| fs::write(name, "").unwrap());
+                names.iter().for_each(|name| fs::remove_file(name).unwrap());
+            }
+        });
+        // One run in a few is unlucky enough.
+        let seen = (0..RUNS_MAX).any(|_| {
+            let (stdout, _) = ended(tree.command(&["--hash"]).output().unwrap(), 0);
+            stdout.contains(" files vanished, 0 could not be read:\n")
+        });
+        over.store(true, Ordering::Relaxed);
+        seen
+    });
+    assert!(seen);
+    tree.run(&[], 0);
+    tree.assert_indexed();
+}
+
+/// A program that must not outlive a test that fails.
+struct EndedAnyhow(Child);
+
+impl Drop for EndedAnyhow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn ctrl_c_commits_what_was_added_and_says_so() {
+    let tree = Tree::new(&[]);
+    (0..300).for_each(|n| tree.write(OsStr::new(&n.to_string()), ""));
+    // A terabyte of nothing: its hash takes longer than anybody waits.
+    fs::File::create(tree.root.join("endless")).unwrap().set_len(1 << 40).unwrap();
+    let mut command = tree.command(&["--hash", "--threads", "2"]);
+    let mut child = EndedAnyhow(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(" 300 rows, ")), "it tells how far it is once a second");
+    // The shell's own, since not every system has a program of that name.
+    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.0.id())]).status().unwrap().success());
+    let said: Vec<_> = lines.collect();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130), "{said:?}");
+    assert_eq!(said.last().unwrap(), "file_index: interrupted; all 300 rows added so far are committed");
+    assert_eq!(rows(&tree.db, "SELECT count(*) FROM files"), [[Value::Integer(300)]]);
+}
+
+#[test]
+fn the_usage_names_every_option() {
+    let (stdout, _) = ended(Command::new(example()).arg("--help").output().unwrap(), 0);
+    for option in ["DIR", "--db", "--threads", "--policy threshold", "--policy fixed:N", "--hash", "--quiet"] {
+        assert!(stdout.contains(option), "{option}");
+    }
+}
