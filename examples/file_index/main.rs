@@ -189,8 +189,10 @@ fn start(
     let builder = match policy {
         Sizing::Fixed(rows) => builder.max_batch_size(rows).policy(Fixed(rows)),
         Sizing::Threshold => builder
-            .initial_batch_size(50)
-            .min_batch_size(10)
+            // Each commit waits for the disk once. From 50 the law took too long to get anywhere: it goes by load, not by
+            // rows a second, and walkers alone keep a small host busy.
+            .initial_batch_size(500)
+            .min_batch_size(50)
             .max_batch_size(QUEUE_CAPACITY / 2)
             .queue_capacity(QUEUE_CAPACITY)
             // Walkers are fast: only a full queue is full load.
