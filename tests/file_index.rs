@@ -302,7 +302,7 @@ fn ctrl_c_commits_what_was_added_and_says_so() {
     let tree = Tree::new(&[]);
     (0..300).for_each(|n| tree.write(OsStr::new(&n.to_string()), ""));
     // Nothing, but so much of it that its hash takes longer than the test.
-    fs::File::create(tree.root.join("endless")).unwrap().set_len(1 << 38).unwrap();
+    fs::File::create(tree.root.join("endless")).unwrap().set_len(1 << 36).unwrap();
     let mut command = tree.command(&["--hash", "--threads", "2"]);
     let mut child = EndedAnyhow(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines().map(Result::unwrap);
