@@ -1,0 +1,252 @@
+//! Random programs for a batcher: what several threads do with it, how its handler behaves, how it ends.
+//!
+//! Generated from a seed or from bytes without any dependency, run on real threads (`run.rs`), and accounted for item by item
+//! (`ledger.rs`). Shared by the property test, the soak and the fuzz target: include it with `#[path]`.
+//!
+//! ```ignore
+//! let program = Program::from_seed(seed, Scale::LARGE);
+//! let account = program.run();
+//! assert!(account.violations.is_empty(), "{program:#?}\n{account:#?}");
+//! ```
+#![allow(dead_code, reason = "each includer uses its part")]
+
+#[path = "ledger.rs"]
+mod ledger;
+#[path = "run.rs"]
+mod run;
+#[path = "scripted.rs"]
+mod scripted;
+
+pub use run::Account;
+
+/// Where a program's choices come from. 0 is always the simplest choice, so that shorter bytes are simpler programs.
+pub enum Dice<'a> {
+    /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+    Seed(u64),
+    /// One byte a choice (two above 256); 0 for ever behind the last.
+    Bytes(std::slice::Iter<'a, u8>),
+}
+
+impl Dice<'_> {
+    /// A number from 0 to `n - 1`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        match self {
+            Self::Seed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                (z ^ (z >> 31)) % n
+            }
+            Self::Bytes(bytes) => {
+                let mut next = || u64::from(bytes.next().copied().unwrap_or(0));
+                if n > 256 { (next() << 8 | next()) % n } else { next() % n }
+            }
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Bytes(bytes) if bytes.len() == 0)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == n - 1
+    }
+}
+
+/// How large the programs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    pub threads_max: u64,
+    /// Operations of one thread.
+    pub ops_max: u64,
+    /// Items in one operation.
+    pub burst_max: u64,
+    pub capacity_max: u64,
+    pub batch_max: u64,
+}
+
+impl Scale {
+    /// Some dozens of items: thousands of programs a minute, each small enough to read.
+    pub const SMALL: Self = Self { threads_max: 4, ops_max: 12, burst_max: 8, capacity_max: 12, batch_max: 8 };
+    /// For Miri.
+    pub const TINY: Self = Self { threads_max: 2, ops_max: 4, burst_max: 3, capacity_max: 3, batch_max: 3 };
+    /// Up to some hundred thousand items.
+    pub const LARGE: Self = Self { threads_max: 6, ops_max: 400, burst_max: 300, capacity_max: 2_000, batch_max: 500 };
+}
+
+/// What a thread does next. Each add repeats so many times, or adds so many at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Add(u64),
+    TryAdd(u64),
+    AddTimeout(u64, Us),
+    AddMany(u64),
+    TryAddMany(u64),
+    AddManyTimeout(u64, Us),
+    Submit(u64),
+    WaitForTicket(Us),
+    Flush(Us),
+    RequestFlush,
+    Look,
+    TakeFailed,
+    Report,
+    Reconfigure { min: usize, max: usize, linger: Us },
+    Close(Us),
+}
+
+/// Microseconds.
+pub type Us = u64;
+
+/// What the handler does in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Ok,
+    /// Rejects every row whose number leaves no rest, and an index that is not there.
+    RejectEvery(u64),
+    Unclassified,
+    Transient,
+    Permanent,
+    InDoubt,
+    Panic,
+    /// A permanent error while a row whose number leaves no rest is among them: the search has to find it.
+    BadRow(u64),
+    /// The same with an error of no class.
+    SulkyRow(u64),
+    Slow(Us),
+    /// Adds from inside, and tries everything that would wait for itself.
+    Reenter,
+    /// Begins the close from inside.
+    Close,
+}
+
+/// How main ends the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Shutdown,
+    Drop,
+}
+
+/// See the module's doc.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub capacity: usize,
+    pub min: usize,
+    pub max: usize,
+    pub linger: Us,
+    pub attempts: u32,
+    pub backoff: Us,
+    pub bisect: bool,
+    pub idempotent: bool,
+    /// Whether there is a hook, which panics at every so-manieth row (0: never).
+    pub hook: Option<u64>,
+    pub keep_failed: usize,
+    /// The limit, and whether heavier items are refused. Items weigh 1 to 5.
+    pub weight: Option<(usize, bool)>,
+    /// One thread each.
+    pub scripts: Vec<Vec<Op>>,
+    /// The handler's deeds, over and over.
+    pub deeds: Vec<Deed>,
+    /// At this call the handler hangs until the close has returned.
+    pub hang_at: Option<u64>,
+    /// Main ends the program after so many calls of the handler, or when all threads are done.
+    pub calls_max: u64,
+    pub ending: Ending,
+    pub close_timeout: Us,
+}
+
+/// Long enough for everything that ends at all.
+pub const LONG: Us = 60_000_000;
+
+impl Program {
+    pub fn from_seed(seed: u64, scale: Scale) -> Self {
+        Self::generate(&mut Dice::Seed(seed), scale)
+    }
+
+    /// A small program: any bytes are one.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self::generate(&mut Dice::Bytes(bytes.iter()), Scale::SMALL)
+    }
+
+    pub fn generate(dice: &mut Dice<'_>, scale: Scale) -> Self {
+        let capacity = 1 + dice.below(scale.capacity_max);
+        let max = 1 + dice.below(scale.batch_max.min(capacity));
+        let min = 1 + dice.below(max);
+        let calls_max = if dice.one_in(4) { 1 + dice.below(8 * scale.ops_max) } else { u64::MAX };
+        let mut program = Self {
+            capacity: capacity as usize,
+            min: min as usize,
+            max: max as usize,
+            linger: [100, 0, 1_000, LONG][dice.below(4) as usize],
+            attempts: 1 + dice.below(4) as u32,
+            backoff: [0, 50, 500][dice.below(3) as usize],
+            bisect: !dice.one_in(4),
+            idempotent: dice.one_in(3),
+            hook: dice.one_in(2).then(|| dice.below(5)),
+            keep_failed: [10_000, 1, 5][dice.below(3) as usize],
+            weight: dice.one_in(4).then(|| (3 + dice.below(2 * max) as usize, dice.one_in(2))),
+            hang_at: dice.one_in(4).then(|| dice.below(2 * scale.ops_max)),
+            calls_max,
+            ending: if dice.one_in(3) { Ending::Drop } else { Ending::Shutdown },
+            close_timeout: [LONG, LONG, LONG, 0, 300, 5_000][dice.below(6) as usize],
+            deeds: Vec::new(),
+            scripts: Vec::new(),
+        };
+        if program.hang_at.is_some() {
+            // Nobody waits for a handler that hangs until the close is over.
+            program.close_timeout %= LONG;
+        }
+        let threads = 1 + dice.below(scale.threads_max);
+        for _ in 0..1 + dice.below(12) {
+            program.deeds.push(deed(dice));
+        }
+        for _ in 0..threads {
+            let ops = if dice.is_exhausted() { 1 } else { 1 + dice.below(scale.ops_max) };
+            program.scripts.push((0..ops).map(|_| op(dice, scale, capacity)).collect());
+        }
+        program
+    }
+}
+
+fn deed(dice: &mut Dice<'_>) -> Deed {
+    match dice.below(24) {
+        12 => Deed::RejectEvery(1 + dice.below(5)),
+        13 => Deed::Unclassified,
+        14 => Deed::Transient,
+        15 => Deed::Permanent,
+        16 => Deed::InDoubt,
+        17 => Deed::Panic,
+        18 => Deed::BadRow(2 + dice.below(40)),
+        19 => Deed::SulkyRow(2 + dice.below(40)),
+        20 => Deed::Slow(dice.below(300)),
+        21 | 22 => Deed::Reenter,
+        23 if dice.one_in(16) => Deed::Close,
+        _ => Deed::Ok,
+    }
+}
+
+fn op(dice: &mut Dice<'_>, scale: Scale, capacity: u64) -> Op {
+    let burst = |dice: &mut Dice<'_>| 1 + dice.below(scale.burst_max);
+    let wait = |dice: &mut Dice<'_>| [0, 200, 3_000][dice.below(3) as usize];
+    match dice.below(24) {
+        0..=4 => Op::Add(burst(dice)),
+        5 | 6 => Op::TryAdd(burst(dice)),
+        7 => Op::AddTimeout(burst(dice), wait(dice)),
+        8..=10 => Op::AddMany(burst(dice)),
+        11 => Op::TryAddMany(burst(dice)),
+        12 => Op::AddManyTimeout(burst(dice), wait(dice)),
+        13 | 14 => Op::Submit(1 + dice.below(scale.burst_max.min(20))),
+        15 => Op::WaitForTicket(wait(dice)),
+        16 | 17 => Op::Flush(wait(dice) * 5),
+        18 => Op::RequestFlush,
+        19 => Op::Look,
+        20 => Op::TakeFailed,
+        21 => Op::Report,
+        22 => {
+            let max = 1 + dice.below(scale.batch_max.min(capacity)) as usize;
+            Op::Reconfigure { min: 1 + dice.below(max as u64) as usize, max, linger: wait(dice) }
+        }
+        _ if dice.one_in(10) => Op::Close(wait(dice)),
+        _ => Op::Look,
+    }
+}

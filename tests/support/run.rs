@@ -1,0 +1,452 @@
+//! Runs a program on real threads and draws up the account.
+
+use std::iter::Sum;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use load_aware_batcher::{
+    AddError, Batcher, CloseReport, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats, Ticket,
+};
+
+use super::ledger::{ACCEPTED, DOUBT, FAILED, HANDLED, Item, LENT, Ledger, OVER, REFUSED, UNSENT};
+use super::scripted::{Event, Gate, OWN_ITEMS, Own, Scripted, State, hook};
+use super::{Ending, LONG, Op, Program, Us};
+
+/// What became of everything. Adds up over programs.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    pub programs: u64,
+    pub accepted: u64,
+    pub refused: u64,
+    pub handled: u64,
+    pub failed: u64,
+    pub in_doubt: u64,
+    pub unsent: u64,
+    /// At the close.
+    pub abandoned: u64,
+    /// Failed in the hands of an abandoned handler, with nobody to give them to.
+    pub dropped_late: u64,
+    pub closes_timed_out: u64,
+    /// Of the programs that ended by a shutdown.
+    pub calls: u64,
+    pub retries: u64,
+    pub bisections: u64,
+    pub panics: u64,
+    /// What broke a promise; empty if all is well.
+    pub violations: Vec<String>,
+}
+
+impl Sum for Account {
+    fn sum<I: Iterator<Item = Self>>(accounts: I) -> Self {
+        accounts.fold(Self::default(), |mut all, one| {
+            all.add(one);
+            all
+        })
+    }
+}
+
+impl Account {
+    pub fn add(&mut self, mut other: Self) {
+        self.programs += other.programs;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.handled += other.handled;
+        self.failed += other.failed;
+        self.in_doubt += other.in_doubt;
+        self.unsent += other.unsent;
+        self.abandoned += other.abandoned;
+        self.dropped_late += other.dropped_late;
+        self.closes_timed_out += other.closes_timed_out;
+        self.calls += other.calls;
+        self.retries += other.retries;
+        self.bisections += other.bisections;
+        self.panics += other.panics;
+        self.violations.append(&mut other.violations);
+    }
+}
+
+const fn us(us: Us) -> Duration {
+    Duration::from_micros(us)
+}
+
+/// What all threads of a run share.
+struct Shared {
+    ledger: Arc<Ledger>,
+    batcher: Weak<Batcher<Item>>,
+    tickets: Mutex<Vec<(usize, usize, Ticket)>>,
+    /// Each report's sum, and what it says.
+    reports: Mutex<Vec<(u64, CloseReport<Item>)>>,
+    pending_max: u64,
+}
+
+impl Shared {
+    fn reported(&self, mut report: CloseReport<Item>) {
+        self.ledger.reported(&report);
+        report.failed.clear();
+        report.unsent.clear();
+        let sum = report.handled + report.failed_total + report.unsent_total + report.abandoned;
+        self.reports.lock().unwrap().push((sum, report));
+    }
+}
+
+impl Program {
+    /// Runs it to its end, which comes by itself, and accounts for every item.
+    pub fn run(&self) -> Account {
+        let program = Arc::new(self.clone());
+        let lanes = self.scripts.iter().map(|script| script.iter().map(Op::items).sum());
+        let ledger = Ledger::new(lanes.chain([OWN_ITEMS]), self.max);
+        let gate = Arc::new(Gate::default());
+        let own: Own = Arc::new(OnceLock::new());
+        let (events, happened) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let (on_close, closed) = mpsc::channel();
+        let handler = Scripted {
+            program,
+            ledger: Arc::clone(&ledger),
+            gate: Arc::clone(&gate),
+            events: events.clone(),
+            own: Arc::clone(&own),
+            _end: end,
+            state: State::default(),
+        };
+        let mut builder = Batcher::builder()
+            .initial_batch_size(self.max)
+            .min_batch_size(self.min)
+            .max_batch_size(self.max)
+            .queue_capacity(self.capacity)
+            .linger(us(self.linger))
+            .load_check_interval(us(1_000))
+            .retry(Retry::attempts(self.attempts).backoff(us(self.backoff), us(4 * self.backoff)).bisect(self.bisect))
+            .idempotent(self.idempotent)
+            .keep_failed(self.keep_failed)
+            .close_timeout(us(self.close_timeout))
+            .on_close(move |report| drop(on_close.send(report)));
+        if let Some(every) = self.hook {
+            builder = builder.on_failed(hook(Arc::clone(&ledger), Arc::clone(&own), every));
+        }
+        if let Some((limit, refuse)) = self.weight {
+            builder = builder.max_batch_weight(limit, Item::weight).refuse_too_heavy(refuse);
+        }
+        let batcher = Arc::new(builder.spawn(handler).expect("a program's settings are valid"));
+        let _ = own.set((Arc::downgrade(&batcher), batcher.producer()));
+        let shared = Shared {
+            ledger: Arc::clone(&ledger),
+            batcher: Arc::downgrade(&batcher),
+            tickets: Mutex::default(),
+            reports: Mutex::default(),
+            // A batch in the handler's hands, and one item that was too heavy for the batch before.
+            pending_max: 2 * self.capacity as u64 + 1,
+        };
+        let mut kept = Some(batcher);
+        std::thread::scope(|scope| {
+            for (lane, script) in self.scripts.iter().enumerate() {
+                let (shared, events, producer) = (&shared, events.clone(), kept.as_ref().unwrap().producer());
+                scope.spawn(move || {
+                    let mut worker = Worker { lane, next: 0, flushed: 0, producer, shared, seen: None };
+                    script.iter().for_each(|op| worker.act(*op));
+                    let _ = events.send(Event::Done);
+                });
+            }
+            self.wait(kept.as_ref().unwrap(), &happened, &shared);
+            match self.ending {
+                Ending::Shutdown => shared.reported(kept.as_ref().unwrap().shutdown(us(self.close_timeout))),
+                Ending::Drop => kept = None,
+            }
+            gate.open();
+        });
+        // The flusher's thread drops the handler when all is settled.
+        if ended.recv_timeout(us(LONG)) != Err(mpsc::RecvTimeoutError::Disconnected) {
+            ledger.violation("the flusher's thread does not end".to_owned());
+            return shared.account(self, None);
+        }
+        let stats = kept.map(|batcher| {
+            let stats = batcher.stats();
+            drop(batcher);
+            stats
+        });
+        loop {
+            match closed.recv_timeout(us(LONG)) {
+                Ok(report) => shared.reported(report),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    ledger.violation("the hook for the report is never let go".to_owned());
+                    break;
+                }
+            }
+        }
+        shared.account(self, stats)
+    }
+
+    /// Until all scripts are done, or the program is to end before. Makes room for failed rows meanwhile.
+    fn wait(&self, batcher: &Batcher<Item>, happened: &mpsc::Receiver<Event>, shared: &Shared) {
+        let begun = Instant::now();
+        let mut running = self.scripts.len();
+        while running > 0 {
+            match happened.recv_timeout(us(1_000)) {
+                Ok(Event::Done) => running -= 1,
+                Ok(Event::End) => return,
+                Err(_) if begun.elapsed() > 2 * us(LONG) => {
+                    shared.ledger.violation(format!("it does not end: {:?}", batcher.stats()));
+                    return;
+                }
+                Err(_) if batcher.stats().stalled => shared.ledger.given(&batcher.take_failed()),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Op {
+    /// How many items it adds at most.
+    fn items(&self) -> usize {
+        match *self {
+            Self::Add(n)
+            | Self::TryAdd(n)
+            | Self::AddTimeout(n, _)
+            | Self::AddMany(n)
+            | Self::TryAddMany(n)
+            | Self::AddManyTimeout(n, _)
+            | Self::Submit(n) => n as usize,
+            _ => 0,
+        }
+    }
+}
+
+/// One thread of a run.
+struct Worker<'a> {
+    lane: usize,
+    /// The next item's number.
+    next: usize,
+    /// Up to here everything has its outcome.
+    flushed: usize,
+    producer: Producer<Item>,
+    shared: &'a Shared,
+    seen: Option<Stats>,
+}
+
+impl Worker<'_> {
+    fn act(&mut self, op: Op) {
+        let ledger = Arc::clone(&self.shared.ledger);
+        match op {
+            Op::Add(n) => self.each(n, |producer, item| producer.add(item)),
+            Op::TryAdd(n) => self.each(n, |producer, item| producer.try_add(item)),
+            Op::AddTimeout(n, wait) => self.each(n, |producer, item| producer.add_timeout(item, us(wait))),
+            Op::AddMany(n) => self.many(n, |producer, items| producer.add_many(items)),
+            Op::TryAddMany(n) => self.many(n, |producer, items| producer.try_add_many(items)),
+            Op::AddManyTimeout(n, wait) => self.many(n, |producer, items| producer.add_many_timeout(items, us(wait))),
+            Op::Submit(n) => {
+                let (lane, shared) = (self.lane, self.shared);
+                self.each(n, |producer, item| {
+                    let number = item.number;
+                    let ticket = producer.submit(item)?;
+                    shared.tickets.lock().unwrap().push((lane, number, ticket));
+                    Ok(())
+                });
+            }
+            Op::WaitForTicket(wait) => {
+                let ticket = self.shared.tickets.lock().unwrap().pop();
+                if let Some((lane, number, ticket)) = ticket {
+                    ticket.wait_timeout(us(wait));
+                    self.shared.tickets.lock().unwrap().push((lane, number, ticket));
+                }
+            }
+            Op::Flush(wait) => self.flush(wait),
+            Op::RequestFlush => self.producer.request_flush(),
+            _ => {
+                let Some(batcher) = self.shared.batcher.upgrade() else { return };
+                match op {
+                    Op::TakeFailed => ledger.given(&batcher.take_failed()),
+                    Op::Report => batcher.report(LoadFeedback::new().cpu_load(0.1).queue_depth(3)),
+                    Op::Reconfigure { min, max, linger } => {
+                        ledger.batch_max.fetch_max(max, SeqCst);
+                        let _ = batcher.reconfigure(|limits| {
+                            limits.min_batch_size(min).max_batch_size(max).linger(us(linger));
+                        });
+                    }
+                    Op::Close(wait) => self.shared.reported(batcher.shutdown(us(wait))),
+                    _ => self.look(&batcher),
+                }
+            }
+        }
+    }
+
+    fn each(&mut self, n: u64, mut add: impl FnMut(&Producer<Item>, Item) -> Result<(), AddError<Item>>) {
+        let ledger = &self.shared.ledger;
+        for number in self.next..self.next + n as usize {
+            match add(&self.producer, ledger.item(self.lane, number)) {
+                Ok(()) => ledger.accepted(self.lane, number),
+                Err(refused) => {
+                    ledger.refusals.fetch_add(1, SeqCst);
+                    ledger.refused(&refused.into_inner());
+                }
+            }
+        }
+        self.next += n as usize;
+    }
+
+    fn many(
+        &mut self,
+        n: u64,
+        add: impl FnOnce(&Producer<Item>, &mut dyn Iterator<Item = Item>) -> Result<usize, AddError<Vec<Item>>>,
+    ) {
+        let (ledger, lane, n) = (&self.shared.ledger, self.lane, n as usize);
+        let numbers = self.next..self.next + n;
+        self.next += n;
+        let mut items = numbers.clone().map(|number| ledger.item(lane, number));
+        let back = match add(&self.producer, &mut items) {
+            Ok(accepted) if accepted == n => Vec::new(),
+            Ok(accepted) => return ledger.violation(format!("{accepted} of {n} accepted, the rest nowhere")),
+            Err(refused) => {
+                ledger.refusals.fetch_add(1, SeqCst);
+                refused.into_inner()
+            }
+        };
+        // What comes back is the end of what was given, in order.
+        if !back.iter().map(|item| item.number).eq(numbers.end - back.len()..numbers.end) {
+            ledger
+                .violation(format!("of {numbers:?} came back {:?}", back.iter().map(|i| i.number).collect::<Vec<_>>()));
+        }
+        (numbers.start..numbers.end - back.len()).for_each(|number| ledger.accepted(lane, number));
+        back.iter().for_each(|item| ledger.refused(item));
+    }
+
+    /// A flush that says that everything has its outcome is held to it.
+    fn flush(&mut self, wait: Us) {
+        let ledger = &self.shared.ledger;
+        match self.producer.flush(us(wait)) {
+            Ok(()) | Err(FlushError::Failed { .. }) => {
+                for number in self.flushed..self.next {
+                    let flags = ledger.lanes[self.lane][number].load(SeqCst);
+                    if flags & ACCEPTED != 0 {
+                        if flags & LENT == 0 {
+                            ledger.violation(format!("{}/{number} was flushed and never lent", self.lane));
+                        }
+                        // It has its outcome: not lent again from now on.
+                        ledger.lanes[self.lane][number].fetch_or(OVER, SeqCst);
+                    }
+                }
+                self.flushed = self.next;
+            }
+            Err(FlushError::Reentrant) => ledger.violation("a flush on a producer's thread is reentrant".to_owned()),
+            Err(_) => {}
+        }
+    }
+
+    fn look(&mut self, batcher: &Batcher<Item>) {
+        let ledger = &self.shared.ledger;
+        let accepted = ledger.accepted.load(SeqCst) as u64;
+        let stats = batcher.stats();
+        let (begun, handled) = (ledger.begun.load(SeqCst) as u64, ledger.handled.load(SeqCst) as u64);
+        let ends = stats.handled + stats.failed + stats.unsent + stats.abandoned;
+        let lent_max = ledger.batch_max.load(SeqCst) as u64;
+        let sound = stats.added == ends + stats.pending
+            && (accepted..=begun).contains(&stats.added)
+            && stats.handled <= handled
+            && stats.pending <= self.shared.pending_max + lent_max
+            && stats.in_doubt.max(stats.rejected).max(stats.dropped_late) <= stats.failed;
+        if !sound {
+            ledger.violation(format!("accepted {accepted}, begun {begun}, handled {handled}: {stats:?}"));
+        }
+        if let Some(before) = self.seen.replace(stats.clone()) {
+            let numbers = |stats: &Stats| {
+                [
+                    stats.added,
+                    stats.handled,
+                    stats.failed,
+                    stats.in_doubt,
+                    stats.rejected,
+                    stats.unsent,
+                    stats.dropped_late,
+                    stats.calls,
+                    stats.batches.total(),
+                ]
+            };
+            if numbers(&before).iter().zip(numbers(&stats)).any(|(before, now)| *before > now) {
+                ledger.violation(format!("backwards: {before:?} {stats:?}"));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn account(self, program: &Program, stats: Option<Stats>) -> Account {
+        let ledger = &self.ledger;
+        let mut account = Account { programs: 1, ..Account::default() };
+        let mut missing_doubt = 0;
+        for (lane, flags) in ledger.lanes.iter().enumerate() {
+            for (number, flags) in flags.iter().enumerate() {
+                let flags = flags.load(SeqCst);
+                account.accepted += u64::from(flags & ACCEPTED != 0);
+                account.refused += u64::from(flags & REFUSED != 0);
+                account.handled += u64::from(flags & HANDLED != 0);
+                account.failed += u64::from(flags & FAILED != 0);
+                account.in_doubt += u64::from(flags & FAILED != 0 && flags & DOUBT != 0);
+                account.unsent += u64::from(flags & UNSENT != 0);
+                if flags & ACCEPTED != 0 && flags & (HANDLED | FAILED | UNSENT) == 0 {
+                    account.dropped_late += 1;
+                    missing_doubt += u64::from(flags & DOUBT != 0);
+                    if flags & LENT == 0 {
+                        ledger.violation(format!("{lane}/{number} is lost"));
+                    }
+                }
+            }
+        }
+        let reports = self.reports.into_inner().unwrap();
+        account.abandoned = reports.iter().map(|(_, report)| report.abandoned).max().unwrap_or(0);
+        account.closes_timed_out = reports.iter().filter(|(_, report)| report.timed_out).count() as u64;
+        // Whoever took the lists answers for everything, all others for as much as they saw.
+        let sums = reports.iter().map(|(sum, _)| *sum);
+        if sums.clone().max() != Some(account.accepted) || sums.clone().any(|sum| sum > account.accepted) {
+            ledger.violation(format!("{} accepted, but {reports:?}", account.accepted));
+        }
+        if account.dropped_late > if program.hook.is_some() { 0 } else { account.abandoned } {
+            ledger.violation(format!("{} dropped late, {reports:?}", account.dropped_late));
+        }
+        for (lane, number, ticket) in self.tickets.into_inner().unwrap() {
+            let flags = ledger.flags(lane, number);
+            let told = ticket.try_wait();
+            let right = match &told {
+                Some(Outcome::Handled) => flags & HANDLED != 0,
+                Some(Outcome::Failed(_)) => flags & (HANDLED | UNSENT | DOUBT) == 0,
+                Some(Outcome::InDoubt) => {
+                    flags & LENT != 0 && (flags & (FAILED | DOUBT) == FAILED | DOUBT || account.abandoned > 0)
+                }
+                Some(Outcome::Unsent) => flags & UNSENT != 0,
+                _ => false,
+            };
+            if !right {
+                ledger.violation(format!("{lane}/{number} is {flags:#b}, its ticket says {told:?}"));
+            }
+        }
+        let left = (ledger.alive.load(SeqCst), ledger.dropped.load(SeqCst) as u64);
+        if left != (0, account.dropped_late) {
+            ledger.violation(format!("{left:?} items still live and dropped without an end"));
+        }
+        if let Some(stats) = stats {
+            let refused = stats.refused;
+            let refusals = refused.full + refused.timeout + refused.closed + refused.reentrant + refused.too_heavy;
+            let counted = [
+                (stats.added, account.accepted),
+                (stats.handled, account.handled),
+                (stats.failed, account.failed + account.dropped_late),
+                (stats.in_doubt, account.in_doubt + missing_doubt),
+                (stats.unsent, account.unsent),
+                (stats.dropped_late, account.dropped_late),
+                (stats.abandoned, 0),
+                (stats.pending, 0),
+                (stats.kept_failed as u64, 0),
+                (refusals, ledger.refusals.load(SeqCst) as u64),
+            ];
+            if counted.iter().any(|(stats, ledger)| stats != ledger) {
+                ledger.violation(format!("{counted:?}: {stats:?}"));
+            }
+            account.calls = stats.calls;
+            account.retries = stats.retries;
+            account.bisections = stats.bisections;
+            account.panics = stats.handler_panics + stats.hook_panics;
+        }
+        account.violations = ledger.violations();
+        account
+    }
+}

@@ -1,0 +1,250 @@
+//! The handler and the hook of a program: they do what they are told to, and check what they are lent.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
+use std::time::Duration;
+
+use load_aware_batcher::{
+    AddError, Batch, BatchError, Batcher, Failed, FlushError, Handler, LoadFeedback, Outcome, Producer,
+};
+
+use super::ledger::{DOUBT, HANDLED, Item, LENT, Ledger, OVER, UNSENT};
+use super::{Deed, LONG, Program};
+
+/// Items that the handler itself adds at most.
+pub const OWN_ITEMS: usize = 40;
+
+/// Shut until the close has returned.
+#[derive(Default)]
+pub struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        *self.open.lock().unwrap()
+    }
+
+    fn wait(&self) {
+        drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+
+/// What main waits for.
+pub enum Event {
+    /// A thread's script is done.
+    Done,
+    /// The handler hangs, or was called often enough.
+    End,
+}
+
+/// The batcher as its own handler knows it.
+pub type Own = Arc<OnceLock<(Weak<Batcher<Item>>, Producer<Item>)>>;
+
+/// See the module's doc.
+pub struct Scripted {
+    pub program: Arc<Program>,
+    pub ledger: Arc<Ledger>,
+    pub gate: Arc<Gate>,
+    pub events: mpsc::Sender<Event>,
+    pub own: Own,
+    /// Dropped with the handler: then the flusher's thread has settled everything.
+    pub _end: mpsc::Sender<()>,
+    pub state: State,
+}
+
+/// What the handler remembers.
+#[derive(Default)]
+pub struct State {
+    calls: u64,
+    own_items: usize,
+    ids: HashSet<u128>,
+    /// The whole batch under way, and the last call.
+    whole: (u128, Vec<(usize, usize)>),
+    last: (u128, u32, Vec<(usize, usize)>),
+    /// The number lent last, by lane.
+    lent: Vec<Option<usize>>,
+}
+
+impl Handler<Item> for Scripted {
+    fn handle(&mut self, batch: &mut Batch<Item>) -> Result<LoadFeedback, BatchError> {
+        let call = self.state.calls;
+        self.state.calls += 1;
+        self.check(batch);
+        if self.state.calls == self.program.calls_max {
+            let _ = self.events.send(Event::End);
+        }
+        if self.program.hang_at == Some(call) && !self.gate.is_open() {
+            let _ = self.events.send(Event::End);
+            self.gate.wait();
+        }
+        let deed = self.program.deeds[call as usize % self.program.deeds.len()];
+        match deed {
+            Deed::Unclassified => return Err(std::io::Error::other("scripted").into()),
+            Deed::Transient => return Err(BatchError::transient("scripted")),
+            Deed::Permanent => return Err(BatchError::permanent("scripted")),
+            Deed::InDoubt => {
+                let over = if self.program.idempotent { 0 } else { OVER };
+                for item in &*batch {
+                    item.mark(DOUBT | over);
+                }
+                return Err(BatchError::in_doubt("scripted"));
+            }
+            // Without the panic hook, which would print it.
+            Deed::Panic => std::panic::resume_unwind(Box::new("scripted")),
+            Deed::BadRow(n) if batch.iter().any(|item| item.number as u64 % n == 0) => {
+                return Err(BatchError::permanent("a bad row"));
+            }
+            Deed::SulkyRow(n) if batch.iter().any(|item| item.number as u64 % n == 0) => {
+                return Err(std::io::Error::other("a sulky row").into());
+            }
+            Deed::Slow(us) => std::thread::sleep(Duration::from_micros(us)),
+            Deed::Reenter => self.reenter(),
+            Deed::Close => self.close(),
+            Deed::RejectEvery(_) | Deed::BadRow(_) | Deed::SulkyRow(_) | Deed::Ok => {}
+        }
+        let every = if let Deed::RejectEvery(n) = deed { n } else { u64::MAX };
+        if every < u64::MAX {
+            batch.reject(batch.len(), BatchError::permanent("no such row"));
+        }
+        for index in 0..batch.len() {
+            if (batch[index].number as u64 + 1) % every == 0 {
+                batch[index].mark(OVER);
+                batch.reject(index, BatchError::permanent("rejected"));
+            } else {
+                batch[index].mark(HANDLED | OVER);
+                self.ledger.handled.fetch_add(1, SeqCst);
+            }
+        }
+        Ok(LoadFeedback::new().cpu_load((call % 11) as f64 / 10.0))
+    }
+}
+
+impl Scripted {
+    /// Bounds, order, identity: of everything that can be seen from inside.
+    fn check(&mut self, batch: &Batch<Item>) {
+        let ids: Vec<_> = batch.iter().map(|item| (item.lane, item.number)).collect();
+        let name = batch.id().as_u128();
+        let (ledger, state) = (&self.ledger, &mut self.state);
+        if ids.is_empty() || ids.len() > ledger.batch_max.load(SeqCst) {
+            ledger.violation(format!("a batch of {}", ids.len()));
+        }
+        if let Some((limit, _)) = self.program.weight {
+            let weight: usize = batch.iter().map(Item::weight).sum();
+            if weight > limit && ids.len() > 1 {
+                ledger.violation(format!("{} items weigh {weight}", ids.len()));
+            }
+        }
+        for item in batch {
+            let before = item.mark(LENT);
+            if before & (OVER | UNSENT) != 0 {
+                ledger.violation(format!("{}/{} lent although {before:#b}", item.lane, item.number));
+            }
+        }
+        state.lent.resize(ledger.lanes.len(), None);
+        if batch.attempt() > 1 {
+            if (name, batch.attempt() - 1) != (state.last.0, state.last.1) || ids != state.last.2 {
+                ledger.violation(format!("attempt {} is not the same batch", batch.attempt()));
+            }
+        } else if !state.ids.insert(name) {
+            ledger.violation(format!("the name {name:x} was given twice"));
+        } else if let Some(parent) = batch.parent() {
+            if parent.as_u128() != state.whole.0 || !state.whole.1.windows(ids.len()).any(|part| part == ids) {
+                ledger.violation(format!("{ids:?} is no part of {:?}", state.whole.1));
+            }
+        } else {
+            for (lane, number) in &ids {
+                if state.lent[*lane].replace(*number) >= Some(*number) {
+                    ledger.violation(format!("{lane}/{number} out of order"));
+                }
+            }
+            state.whole = (name, ids.clone());
+        }
+        state.last = (name, batch.attempt(), ids);
+    }
+
+    fn own_item(&mut self) -> Option<(usize, Item)> {
+        let number = self.state.own_items;
+        (number < OWN_ITEMS).then(|| {
+            self.state.own_items += 1;
+            (number, self.ledger.item(self.ledger.lanes.len() - 1, number))
+        })
+    }
+
+    fn answered(&self, number: usize, result: Result<(), AddError<Item>>) {
+        match result {
+            Ok(()) => self.ledger.accepted(self.ledger.lanes.len() - 1, number),
+            Err(refused) => {
+                if refused.is_timeout() {
+                    self.ledger.violation("its own thread waited".to_owned());
+                }
+                self.ledger.refusals.fetch_add(1, SeqCst);
+                self.ledger.refused(&refused.into_inner());
+            }
+        }
+    }
+
+    /// Everything that might wait for this very thread.
+    fn reenter(&mut self) {
+        let Some((batcher, producer)) = self.own.get().cloned() else { return };
+        let long = Duration::from_micros(LONG);
+        if let Some((number, item)) = self.own_item() {
+            self.answered(number, producer.add(item));
+        }
+        if let Some((number, item)) = self.own_item() {
+            self.answered(number, producer.add_timeout(item, long));
+        }
+        if let Some((number, item)) = self.own_item() {
+            let result = producer.add_many([item]);
+            self.answered(number, result.map(drop).map_err(|refused| refused.map(|mut items| items.remove(0))));
+        }
+        if let Some((number, item)) = self.own_item() {
+            let result = producer.submit(item).map(|ticket| {
+                if !matches!(ticket.wait(), Outcome::Reentrant) {
+                    self.ledger.violation("a ticket's wait on the own thread".to_owned());
+                }
+            });
+            self.answered(number, result);
+        }
+        if producer.flush(long) != Err(FlushError::Reentrant) {
+            self.ledger.violation("a flush on the own thread".to_owned());
+        }
+        producer.request_flush();
+        if let Some(batcher) = batcher.upgrade() {
+            drop((batcher.stats(), batcher.decisions()));
+            self.ledger.given(&batcher.take_failed());
+        }
+    }
+
+    fn close(&self) {
+        let Some(batcher) = self.own.get().and_then(|(batcher, _)| batcher.upgrade()) else { return };
+        let report = batcher.shutdown(Duration::from_micros(LONG));
+        if !report.reentrant || report.failed.len() + report.unsent.len() > 0 {
+            self.ledger.violation(format!("a close on the own thread: {report:?}"));
+        }
+    }
+}
+
+/// The dead-letter hook; panics at every so-manieth row.
+pub fn hook(ledger: Arc<Ledger>, own: Own, panic_every: u64) -> impl FnMut(Failed<Item>) + Send {
+    let mut rows = 0;
+    move |failed| {
+        ledger.given(std::slice::from_ref(&failed));
+        rows += 1;
+        if let Some((_, producer)) = own.get() {
+            if producer.flush(Duration::from_micros(LONG)) != Err(FlushError::Reentrant) {
+                ledger.violation("a flush in the hook".to_owned());
+            }
+        }
+        if panic_every > 0 && rows % panic_every == 0 {
+            std::panic::resume_unwind(Box::new("scripted"));
+        }
+    }
+}
