@@ -10,6 +10,8 @@
 //! ```
 #![allow(dead_code, reason = "each includer uses its part")]
 
+#[path = "account.rs"]
+mod account;
 #[path = "ledger.rs"]
 mod ledger;
 #[path = "run.rs"]
@@ -17,7 +19,7 @@ mod run;
 #[path = "scripted.rs"]
 mod scripted;
 
-pub use run::Account;
+pub use account::Account;
 
 /// Where a program's choices come from. 0 is always the simplest choice, so that shorter bytes are simpler programs.
 pub enum Dice<'a> {
@@ -138,8 +140,8 @@ pub struct Program {
     pub backoff: Us,
     pub bisect: bool,
     pub idempotent: bool,
-    /// Whether there is a hook, which panics at every so-manieth row (0: never).
-    pub hook: Option<u64>,
+    /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time for each.
+    pub hook: Option<(u64, Us)>,
     pub keep_failed: usize,
     /// The limit, and whether heavier items are refused. Items weigh 1 to 5.
     pub weight: Option<(usize, bool)>,
@@ -182,7 +184,7 @@ impl Program {
             backoff: [0, 50, 500][dice.below(3) as usize],
             bisect: !dice.one_in(4),
             idempotent: dice.one_in(3),
-            hook: dice.one_in(2).then(|| dice.below(5)),
+            hook: dice.one_in(2).then(|| (dice.below(5), [0, 0, 300][dice.below(3) as usize])),
             keep_failed: [10_000, 1, 5][dice.below(3) as usize],
             weight: dice.one_in(4).then(|| (3 + dice.below(2 * max) as usize, dice.one_in(2))),
             hang_at: dice.one_in(4).then(|| dice.below(2 * scale.ops_max)),

@@ -1,93 +1,18 @@
 //! Runs a program on real threads and draws up the account.
 
-use std::iter::Sum;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{
-    AddError, Batcher, CloseReport, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats, Ticket,
-};
+use load_aware_batcher::{AddError, Batcher, FlushError, LoadFeedback, Producer, Retry, Stats};
 
-use super::ledger::{ACCEPTED, DOUBT, FAILED, HANDLED, Item, LENT, Ledger, OVER, REFUSED, UNSENT};
+use super::account::{Account, Shared};
+use super::ledger::{ACCEPTED, Item, LENT, Ledger, OVER};
 use super::scripted::{Event, Gate, OWN_ITEMS, Own, Scripted, State, hook};
 use super::{Ending, LONG, Op, Program, Us};
 
-/// What became of everything. Adds up over programs.
-#[derive(Clone, Debug, Default)]
-pub struct Account {
-    pub programs: u64,
-    pub accepted: u64,
-    pub refused: u64,
-    pub handled: u64,
-    pub failed: u64,
-    pub in_doubt: u64,
-    pub unsent: u64,
-    /// At the close.
-    pub abandoned: u64,
-    /// Failed in the hands of an abandoned handler, with nobody to give them to.
-    pub dropped_late: u64,
-    pub closes_timed_out: u64,
-    /// Of the programs that ended by a shutdown.
-    pub calls: u64,
-    pub retries: u64,
-    pub bisections: u64,
-    pub panics: u64,
-    /// What broke a promise; empty if all is well.
-    pub violations: Vec<String>,
-}
-
-impl Sum for Account {
-    fn sum<I: Iterator<Item = Self>>(accounts: I) -> Self {
-        accounts.fold(Self::default(), |mut all, one| {
-            all.add(one);
-            all
-        })
-    }
-}
-
-impl Account {
-    pub fn add(&mut self, mut other: Self) {
-        self.programs += other.programs;
-        self.accepted += other.accepted;
-        self.refused += other.refused;
-        self.handled += other.handled;
-        self.failed += other.failed;
-        self.in_doubt += other.in_doubt;
-        self.unsent += other.unsent;
-        self.abandoned += other.abandoned;
-        self.dropped_late += other.dropped_late;
-        self.closes_timed_out += other.closes_timed_out;
-        self.calls += other.calls;
-        self.retries += other.retries;
-        self.bisections += other.bisections;
-        self.panics += other.panics;
-        self.violations.append(&mut other.violations);
-    }
-}
-
 const fn us(us: Us) -> Duration {
     Duration::from_micros(us)
-}
-
-/// What all threads of a run share.
-struct Shared {
-    ledger: Arc<Ledger>,
-    batcher: Weak<Batcher<Item>>,
-    tickets: Mutex<Vec<(usize, usize, Ticket)>>,
-    /// Each report's sum, and what it says.
-    reports: Mutex<Vec<(u64, CloseReport<Item>)>>,
-    pending_max: u64,
-}
-
-impl Shared {
-    fn reported(&self, mut report: CloseReport<Item>) {
-        self.ledger.reported(&report);
-        report.failed.clear();
-        report.unsent.clear();
-        let sum = report.handled + report.failed_total + report.unsent_total + report.abandoned;
-        self.reports.lock().unwrap().push((sum, report));
-    }
 }
 
 impl Program {
@@ -366,87 +291,5 @@ impl Worker<'_> {
                 ledger.violation(format!("backwards: {before:?} {stats:?}"));
             }
         }
-    }
-}
-
-impl Shared {
-    fn account(self, program: &Program, stats: Option<Stats>) -> Account {
-        let ledger = &self.ledger;
-        let mut account = Account { programs: 1, ..Account::default() };
-        let mut missing_doubt = 0;
-        for (lane, flags) in ledger.lanes.iter().enumerate() {
-            for (number, flags) in flags.iter().enumerate() {
-                let flags = flags.load(SeqCst);
-                account.accepted += u64::from(flags & ACCEPTED != 0);
-                account.refused += u64::from(flags & REFUSED != 0);
-                account.handled += u64::from(flags & HANDLED != 0);
-                account.failed += u64::from(flags & FAILED != 0);
-                account.in_doubt += u64::from(flags & FAILED != 0 && flags & DOUBT != 0);
-                account.unsent += u64::from(flags & UNSENT != 0);
-                if flags & ACCEPTED != 0 && flags & (HANDLED | FAILED | UNSENT) == 0 {
-                    account.dropped_late += 1;
-                    missing_doubt += u64::from(flags & DOUBT != 0);
-                    if flags & LENT == 0 {
-                        ledger.violation(format!("{lane}/{number} is lost"));
-                    }
-                }
-            }
-        }
-        let reports = self.reports.into_inner().unwrap();
-        account.abandoned = reports.iter().map(|(_, report)| report.abandoned).max().unwrap_or(0);
-        account.closes_timed_out = reports.iter().filter(|(_, report)| report.timed_out).count() as u64;
-        // Whoever took the lists answers for everything, all others for as much as they saw.
-        let sums = reports.iter().map(|(sum, _)| *sum);
-        if sums.clone().max() != Some(account.accepted) || sums.clone().any(|sum| sum > account.accepted) {
-            ledger.violation(format!("{} accepted, but {reports:?}", account.accepted));
-        }
-        if account.dropped_late > if program.hook.is_some() { 0 } else { account.abandoned } {
-            ledger.violation(format!("{} dropped late, {reports:?}", account.dropped_late));
-        }
-        for (lane, number, ticket) in self.tickets.into_inner().unwrap() {
-            let flags = ledger.flags(lane, number);
-            let told = ticket.try_wait();
-            let right = match &told {
-                Some(Outcome::Handled) => flags & HANDLED != 0,
-                Some(Outcome::Failed(_)) => flags & (HANDLED | UNSENT | DOUBT) == 0,
-                Some(Outcome::InDoubt) => {
-                    flags & LENT != 0 && (flags & (FAILED | DOUBT) == FAILED | DOUBT || account.abandoned > 0)
-                }
-                Some(Outcome::Unsent) => flags & UNSENT != 0,
-                _ => false,
-            };
-            if !right {
-                ledger.violation(format!("{lane}/{number} is {flags:#b}, its ticket says {told:?}"));
-            }
-        }
-        let left = (ledger.alive.load(SeqCst), ledger.dropped.load(SeqCst) as u64);
-        if left != (0, account.dropped_late) {
-            ledger.violation(format!("{left:?} items still live and dropped without an end"));
-        }
-        if let Some(stats) = stats {
-            let refused = stats.refused;
-            let refusals = refused.full + refused.timeout + refused.closed + refused.reentrant + refused.too_heavy;
-            let counted = [
-                (stats.added, account.accepted),
-                (stats.handled, account.handled),
-                (stats.failed, account.failed + account.dropped_late),
-                (stats.in_doubt, account.in_doubt + missing_doubt),
-                (stats.unsent, account.unsent),
-                (stats.dropped_late, account.dropped_late),
-                (stats.abandoned, 0),
-                (stats.pending, 0),
-                (stats.kept_failed as u64, 0),
-                (refusals, ledger.refusals.load(SeqCst) as u64),
-            ];
-            if counted.iter().any(|(stats, ledger)| stats != ledger) {
-                ledger.violation(format!("{counted:?}: {stats:?}"));
-            }
-            account.calls = stats.calls;
-            account.retries = stats.retries;
-            account.bisections = stats.bisections;
-            account.panics = stats.handler_panics + stats.hook_panics;
-        }
-        account.violations = ledger.violations();
-        account
     }
 }

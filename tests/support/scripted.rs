@@ -10,7 +10,7 @@ use load_aware_batcher::{
 };
 
 use super::ledger::{DOUBT, HANDLED, Item, LENT, Ledger, OVER, UNSENT};
-use super::{Deed, LONG, Program};
+use super::{Deed, LONG, Program, Us};
 
 /// Items that the handler itself adds at most.
 pub const OWN_ITEMS: usize = 40;
@@ -69,8 +69,9 @@ pub struct State {
     /// The whole batch under way, and the last call.
     whole: (u128, Vec<(usize, usize)>),
     last: (u128, u32, Vec<(usize, usize)>),
-    /// The number lent last, by lane.
+    /// The number lent last in a whole batch, and the number settled last by a call that went through, by lane.
     lent: Vec<Option<usize>>,
+    settled: Vec<Option<usize>>,
 }
 
 impl Handler<Item> for Scripted {
@@ -115,6 +116,10 @@ impl Handler<Item> for Scripted {
             batch.reject(batch.len(), BatchError::permanent("no such row"));
         }
         for index in 0..batch.len() {
+            let Item { lane, number, .. } = batch[index];
+            if self.state.settled[lane].replace(number) >= Some(number) {
+                self.ledger.violation(format!("{lane}/{number} handled out of order"));
+            }
             if (batch[index].number as u64 + 1) % every == 0 {
                 batch[index].mark(OVER);
                 batch.reject(index, BatchError::permanent("rejected"));
@@ -149,6 +154,7 @@ impl Scripted {
             }
         }
         state.lent.resize(ledger.lanes.len(), None);
+        state.settled.resize(ledger.lanes.len(), None);
         if batch.attempt() > 1 {
             if (name, batch.attempt() - 1) != (state.last.0, state.last.1) || ids != state.last.2 {
                 ledger.violation(format!("attempt {} is not the same batch", batch.attempt()));
@@ -232,8 +238,8 @@ impl Scripted {
     }
 }
 
-/// The dead-letter hook; panics at every so-manieth row.
-pub fn hook(ledger: Arc<Ledger>, own: Own, panic_every: u64) -> impl FnMut(Failed<Item>) + Send {
+/// The dead-letter hook; panics at every so-manieth row, takes its time at each.
+pub fn hook(ledger: Arc<Ledger>, own: Own, (panic_every, time): (u64, Us)) -> impl FnMut(Failed<Item>) + Send {
     let mut rows = 0;
     move |failed| {
         ledger.given(std::slice::from_ref(&failed));
@@ -242,6 +248,9 @@ pub fn hook(ledger: Arc<Ledger>, own: Own, panic_every: u64) -> impl FnMut(Faile
             if producer.flush(Duration::from_micros(LONG)) != Err(FlushError::Reentrant) {
                 ledger.violation("a flush in the hook".to_owned());
             }
+        }
+        if time > 0 {
+            std::thread::sleep(Duration::from_micros(time));
         }
         if panic_every > 0 && rows % panic_every == 0 {
             std::panic::resume_unwind(Box::new("scripted"));
