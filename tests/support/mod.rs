@@ -11,9 +11,11 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// A linger or backoff that no test lives to see.
 pub const NEVER: Duration = Duration::from_secs(100_000);
 
-/// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a close finds.
+/// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a close finds. Dropped, the
+/// batcher leaves a handler behind that still waits for its director.
 pub fn fixed<T: Send + 'static>(size: usize) -> Builder<T> {
-    Batcher::builder().initial_batch_size(size).min_batch_size(size).max_batch_size(size).linger(NEVER)
+    let sizes = Batcher::builder().initial_batch_size(size).min_batch_size(size).max_batch_size(size);
+    sizes.linger(NEVER).close_timeout(Duration::ZERO)
 }
 
 /// Runs the body, and fails instead of hanging.
@@ -38,6 +40,11 @@ pub fn until<T: Send>(batcher: &Batcher<T>, expected: impl Fn(&Stats) -> bool) -
         assert!(begun.elapsed() < LONG, "not seen: {stats:#?}");
         std::thread::yield_now();
     }
+}
+
+/// Waits until the first call of the handler is settled: what failed in it is in backoff, or halved, or failed.
+pub fn first_call_settled<T: Send>(batcher: &Batcher<T>) {
+    until(batcher, |stats| !stats.service_time.max.is_zero());
 }
 
 /// Shut until opened.
