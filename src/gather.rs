@@ -36,7 +36,9 @@ pub(crate) enum Step<T> {
 impl<T> Intake<T> {
     /// What to do now. Sets `flushed` if a flush is done and its callers must be woken.
     pub(crate) fn next(&mut self, queue: &Queue<T>, target: Target, now: Instant, flushed: &mut bool) -> Step<T> {
-        if let Some(failed) = self.for_hook.pop_front() {
+        let for_hook = self.for_hook.pop_front();
+        self.hooking = for_hook.is_some();
+        if let Some(failed) = for_hook {
             return Step::Hook(failed);
         }
         if self.phase == Phase::Abandoned {

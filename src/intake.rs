@@ -75,6 +75,8 @@ pub(crate) struct Intake<T> {
     pub(crate) cut_next_wait: bool,
     /// Failed rows that wait for the hook.
     pub(crate) for_hook: VecDeque<Failed<T>>,
+    /// The hook holds a row at this moment.
+    pub(crate) hooking: bool,
     /// Failed rows kept for `take_failed` and the close report.
     pub(crate) kept: Vec<Failed<T>>,
     pub(crate) keep_failed: usize,
@@ -120,6 +122,7 @@ impl<T> Intake<T> {
             paused_after: None,
             cut_next_wait: false,
             for_hook: VecDeque::new(),
+            hooking: false,
             kept: Vec::new(),
             keep_failed,
             has_hook,
@@ -198,9 +201,10 @@ impl<T> Intake<T> {
     pub(crate) fn register_flush(&mut self, now: Instant) -> Option<u64> {
         self.request_flush(now);
         let target = self.end();
-        // Items that were gathered have no outcome yet, or failed rows wait for the hook.
-        let busy = self.lent.is_some() || !self.parts.is_empty() || !self.for_hook.is_empty();
-        let done = !busy && self.gathered >= target;
+        // Items that were gathered have no outcome yet, or the hook has not been given all that failed.
+        let busy = self.lent.is_some() || !self.parts.is_empty();
+        let hook_busy = self.hooking || !self.for_hook.is_empty();
+        let done = !busy && !hook_busy && self.gathered >= target;
         (!done).then(|| self.flushes.register(target, self.gathered, self.gathered_items))
     }
 
