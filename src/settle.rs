@@ -66,19 +66,20 @@ impl<T> Intake<T> {
         for (index, ticket) in batch.tickets.drain(..) {
             ticket.tell(match rejected.binary_search_by_key(&index, |(rejected, ..)| *rejected) {
                 Err(_) => Outcome::Handled,
-                Ok(_) if in_doubt => Outcome::InDoubt,
+                Ok(place) if in_doubt || rejected[place].2.is_in_doubt() => Outcome::InDoubt,
                 Ok(place) => Outcome::Failed(rejected[place].2.clone()),
             });
         }
         self.counts.failed += rejected.len() as u64;
         self.counts.rejected += rejected.len() as u64;
-        self.counts.in_doubt += if in_doubt { rejected.len() as u64 } else { 0 };
         let first = batch.course.first;
         rejected
             .into_iter()
             .map(|(index, item, error)| {
                 let number = first + index as u64;
                 self.flushes.note_failed(number..number + 1);
+                let in_doubt = in_doubt || error.is_in_doubt();
+                self.counts.in_doubt += u64::from(in_doubt);
                 Failed { item, error, attempts, in_doubt }
             })
             .collect()
