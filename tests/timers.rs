@@ -1,0 +1,144 @@
+//! The age of the oldest item, and nothing else, ends a linger.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use load_aware_batcher::{Batch, LoadFeedback, Trigger};
+use support::{LONG, Reply, directed, ends, fixed, until};
+
+#[test]
+fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
+    const LINGER: Duration = Duration::from_millis(30);
+    let (handler, director) = directed();
+    let batcher = fixed(3).linger(LINGER).spawn(handler).unwrap();
+    for round in 0..10 {
+        // A first item starts its linger, then the batch goes by size.
+        batcher.add(0).unwrap();
+        batcher.add_many([1, 2]).unwrap();
+        director.answer(Reply::Ok);
+        let handled = until(&batcher, |stats| stats.pending == 0).handled;
+        let added = Instant::now();
+        batcher.add(round).unwrap();
+        let call = director.call();
+        director.reply(Reply::Ok);
+        assert_eq!((call.items, call.trigger), (vec![round], Trigger::Linger));
+        assert!(call.at.duration_since(added) >= LINGER, "round {round}: {:?}", call.at.duration_since(added));
+        until(&batcher, |stats| stats.handled == handled + 1);
+    }
+}
+
+#[test]
+fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
+    ends(|| {
+        let (handler, director) = directed();
+        let batcher =
+            Arc::new(fixed(1 << 20).queue_capacity(1 << 20).linger(Duration::from_millis(100)).spawn(handler).unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let trickle = {
+            let (batcher, stop) = (Arc::clone(&batcher), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                for n in 0u64.. {
+                    if stop.load(SeqCst) {
+                        return;
+                    }
+                    batcher.add(n).unwrap();
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            })
+        };
+        // It goes on while we wait: a timer that starts anew with each item never rings.
+        for _ in 0..2 {
+            let call = director.call();
+            director.reply(Reply::Ok);
+            assert_eq!(call.trigger, Trigger::Linger);
+        }
+        stop.store(true, SeqCst);
+        trickle.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_queued_behind_a_slow_call_is_overdue_and_goes_next() {
+    const LINGER: Duration = Duration::from_secs(1);
+    let (handler, director) = directed();
+    let batcher = fixed(2).linger(LINGER).spawn(handler).unwrap();
+    batcher.add_many([1, 2]).unwrap();
+    director.call();
+    batcher.add(3).unwrap();
+    std::thread::sleep(LINGER);
+    let returned = Instant::now();
+    director.reply(Reply::Ok);
+    let next = director.call();
+    director.reply(Reply::Ok);
+    assert_eq!((next.items, next.trigger), (vec![3], Trigger::Linger));
+    assert!(next.at.duration_since(returned) < LINGER, "its age did not begin anew");
+}
+
+#[test]
+fn the_rest_of_a_chunk_keeps_its_age() {
+    const LINGER: Duration = Duration::from_secs(1);
+    let (handler, director) = directed();
+    let batcher = fixed(2).linger(LINGER).spawn(handler).unwrap();
+    batcher.add_many([1, 2, 3]).unwrap();
+    director.call();
+    std::thread::sleep(LINGER);
+    let returned = Instant::now();
+    director.reply(Reply::Ok);
+    let next = director.call();
+    director.reply(Reply::Ok);
+    assert_eq!(next.items, [3]);
+    assert!(next.at.duration_since(returned) < LINGER);
+}
+
+#[test]
+fn no_linger_hands_over_at_once() {
+    let (handler, director) = directed();
+    let batcher = fixed(1_000).linger(Duration::ZERO).spawn(handler).unwrap();
+    for n in 0..20 {
+        batcher.add(n).unwrap();
+        assert_eq!(director.answer(Reply::Ok), [n]);
+    }
+}
+
+#[test]
+fn a_shorter_linger_holds_for_what_waits_already() {
+    let (handler, director) = directed();
+    let batcher = fixed(1_000).spawn(handler).unwrap();
+    batcher.add(1).unwrap();
+    batcher.reconfigure(|limits| limits.linger = Duration::ZERO).unwrap();
+    assert_eq!(director.answer(Reply::Ok), [1]);
+}
+
+#[test]
+fn a_smaller_size_holds_for_what_waits_already() {
+    let (handler, director) = directed();
+    let batcher = fixed(1_000).spawn(handler).unwrap();
+    batcher.add_many(0..7).unwrap();
+    batcher
+        .reconfigure(|limits| {
+            limits.min_batch_size(1).max_batch_size(3);
+        })
+        .unwrap();
+    assert_eq!(director.answer(Reply::Ok), [0, 1, 2]);
+    assert_eq!(director.answer(Reply::Ok), [3, 4, 5]);
+    assert!(batcher.stats().batch_size <= 3);
+}
+
+#[test]
+fn full_batches_do_not_wait_for_the_linger_however_they_were_added() {
+    ends(|| {
+        let batcher = fixed(10).queue_capacity(10).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        for n in 0..100 {
+            // 10 items a round, in a mix of ways.
+            batcher.add(n).unwrap();
+            batcher.add_many(0..7).unwrap();
+            let _ticket = batcher.submit(n).unwrap();
+            batcher.add_timeout(n, LONG).unwrap();
+        }
+        let stats = until(&batcher, |stats| stats.handled == 1_000);
+        assert_eq!((stats.batches.size, stats.batches.total()), (100, 100));
+    });
+}
