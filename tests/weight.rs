@@ -1,11 +1,91 @@
-//! Limits by weight.
+//! The limit on a batch's weight: kept by every batch, and no item is stuck because of it.
+
+mod support;
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, Batcher, Fixed, LoadFeedback, Trigger};
+use load_aware_batcher::{AddError, Batch, Batcher, Fixed, LoadFeedback, Trigger};
+use support::{Director, LONG, Reply, directed, ends, fixed, until};
 
-const LONG: Duration = Duration::from_secs(30);
+const LIMIT: usize = 10;
+
+/// Batches of at most ten, each item weighs what it is.
+fn weighed(refuse: bool) -> (Batcher<usize>, Director<usize>) {
+    let (handler, director) = directed();
+    let builder = fixed(1_000).max_batch_weight(LIMIT, |item: &usize| *item).refuse_too_heavy(refuse);
+    (builder.spawn(handler).unwrap(), director)
+}
+
+/// What the handler is given once everything is flushed.
+fn batches(batcher: &Batcher<usize>, director: &Director<usize>) -> Vec<Vec<usize>> {
+    let stop = batcher.stats().added;
+    batcher.request_flush();
+    let mut batches = Vec::new();
+    while batches.iter().map(Vec::len).sum::<usize>() < stop as usize {
+        batches.push(director.answer(Reply::Ok));
+    }
+    batches
+}
+
+#[test]
+fn an_item_over_the_limit_goes_alone_and_its_neighbours_are_unharmed() {
+    for chunk in [true, false] {
+        let (batcher, director) = weighed(false);
+        let given = [3, 50, 3, 4, 4, usize::MAX, usize::MAX, 0, 1];
+        if chunk {
+            batcher.add_many(given).unwrap();
+        } else {
+            given.iter().for_each(|item| batcher.add(*item).unwrap());
+        }
+        let batches = batches(&batcher, &director);
+        assert!(batches.iter().flatten().eq(&given), "in order: {batches:?}");
+        for batch in &batches {
+            let weight = batch.iter().fold(0usize, |sum, item| sum.saturating_add(*item));
+            assert!(weight <= LIMIT || batch.len() == 1, "{batch:?}");
+        }
+        drop(director);
+        assert!(batcher.close(LONG).is_clean());
+    }
+}
+
+#[test]
+fn an_item_over_the_limit_is_refused_where_the_builder_says_so() {
+    let (batcher, director) = weighed(true);
+    assert_eq!(batcher.add(11), Err(AddError::TooHeavy(11)));
+    assert_eq!(batcher.try_add(11), Err(AddError::TooHeavy(11)));
+    assert_eq!(batcher.submit(11).err(), Some(AddError::TooHeavy(11)));
+    batcher.add(10).unwrap();
+    assert_eq!(director.answer(Reply::Ok), [10]);
+    // Everything before it is in, everything from it on comes back.
+    let given: Vec<usize> = (0..100).map(|n| if n == 70 { 11 } else { 1 }).collect();
+    let refused = batcher.add_many(given.iter().copied()).unwrap_err();
+    assert!(refused.is_too_heavy());
+    assert_eq!(refused.into_inner(), given[70..]);
+    for _ in 0..7 {
+        assert_eq!(director.answer(Reply::Ok), [1; 10]);
+    }
+    drop(director);
+    assert_eq!(batcher.close(LONG).handled, 71);
+}
+
+#[test]
+fn a_batch_that_is_heavy_enough_does_not_wait_for_its_size() {
+    for chunk in [false, true] {
+        let (batcher, director) = weighed(false);
+        if chunk {
+            batcher.add_many([5; 6]).unwrap();
+        } else {
+            (0..6).for_each(|_| batcher.add(5).unwrap());
+        }
+        // Nobody flushes: the rest of a chunk, set aside, is as heavy as what is in the channel.
+        for _ in 0..3 {
+            let call = director.call();
+            director.reply(Reply::Ok);
+            assert_eq!((call.items, call.trigger), (vec![5, 5], Trigger::Size), "in a chunk: {chunk}");
+        }
+    }
+}
 
 #[test]
 fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over() {
@@ -32,4 +112,29 @@ fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over()
     assert_eq!(batches.recv_timeout(LONG), Ok((vec![6, 4], Trigger::Size)));
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(batches.recv_timeout(LONG), Ok((vec![1], Trigger::Close)), "nothing made it go before");
+}
+
+#[test]
+fn weight_keeps_no_batch_from_its_size() {
+    ends(|| {
+        let batcher =
+            fixed(3).max_batch_weight(1_000, |_: &u64| 1).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        batcher.add_many(0..300).unwrap();
+        let stats = until(&batcher, |stats| stats.handled == 300);
+        assert_eq!(stats.batches.size, 100);
+    });
+}
+
+#[test]
+fn a_weigher_that_panics_panics_on_the_producers_thread_and_nowhere_else() {
+    let batcher = fixed(2)
+        .max_batch_weight(LIMIT, |item: &usize| if *item == 7 { std::panic::resume_unwind(Box::new("7")) } else { 1 })
+        .spawn(|_: &mut Batch<usize>| Ok(LoadFeedback::new()))
+        .unwrap();
+    let panics = |add: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(add)).is_err();
+    assert!(panics(&|| { batcher.add(7).unwrap() }));
+    assert!(panics(&|| drop(batcher.add_many([1, 7, 1]))));
+    batcher.add_many([1, 2]).unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!((report.handled, report.is_clean()), (2, true));
 }
