@@ -74,7 +74,8 @@ impl<T> Chunk<T> {
         let mut taken = 0;
         for item in self.weights.iter().take(room) {
             let heavier = weight.saturating_add(*item);
-            if heavier > limit && !(first && taken == 0) {
+            // An item over the limit weighs as much as the limit, and goes alone.
+            if (heavier > limit || *weight >= limit) && !(first && taken == 0) {
                 break;
             }
             *weight = heavier;
