@@ -1,7 +1,7 @@
 //! What the tests share: a handler that is directed call by call, a gate, and a net under what might hang.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, Builder, Handler, LoadFeedback, Stats, Trigger};
@@ -45,6 +45,16 @@ pub fn until<T: Send>(batcher: &Batcher<T>, expected: impl Fn(&Stats) -> bool) -
 /// Waits until the first call of the handler is settled: what failed in it is in backoff, or halved, or failed.
 pub fn first_call_settled<T: Send>(batcher: &Batcher<T>) {
     until(batcher, |stats| !stats.service_time.max.is_zero());
+}
+
+/// Waits until somebody sets it.
+pub fn wait_for<T>(place: &OnceLock<T>) -> &T {
+    loop {
+        match place.get() {
+            Some(value) => return value,
+            None => std::thread::yield_now(),
+        }
+    }
 }
 
 /// Shut until opened.

@@ -1,0 +1,202 @@
+//! Drops of the user's values are the user's code: their panics are caught and counted, and cost nobody an item.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Handler, LoadFeedback, Producer, Retry};
+use support::{Gate, LONG, NEVER, ends, fixed, until};
+
+/// Panics when it is dropped, if it is said to; counts its drops.
+struct Item(bool, Arc<AtomicUsize>);
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, SeqCst);
+        if self.0 && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+}
+
+#[test]
+fn items_that_panic_when_dropped_are_counted_and_their_neighbours_are_dropped() {
+    for bad in [vec![1], vec![0, 3], vec![0, 1, 2, 3]] {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let batcher = fixed(4).spawn(|_: &mut Batch<Item>| Ok(LoadFeedback::new())).unwrap();
+        for _ in 0..3 {
+            batcher.add_many((0..4).map(|n| Item(bad.contains(&n), Arc::clone(&drops)))).unwrap();
+        }
+        let stats = until(&batcher, |stats| stats.handled == 12 && stats.drop_panics == 3 * bad.len() as u64);
+        assert_eq!((stats.failed, stats.handler_panics), (0, 0));
+        assert!(batcher.close(LONG).is_clean());
+        assert_eq!(drops.load(SeqCst), 12);
+    }
+}
+
+#[test]
+fn rows_dropped_late_may_panic_too() {
+    ends(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (gate, (tell, entered)) = (Gate::default(), mpsc::channel());
+        let inside = gate.clone();
+        let batcher = fixed(4)
+            .spawn(move |_: &mut Batch<Item>| {
+                tell.send(())?;
+                inside.wait();
+                Err(BatchError::transient("late"))
+            })
+            .unwrap();
+        batcher.add_many((0..4).map(|_| Item(true, Arc::clone(&drops)))).unwrap();
+        entered.recv().unwrap();
+        assert_eq!(batcher.shutdown(Duration::ZERO).abandoned, 4);
+        gate.open();
+        // The handler's channel goes with the thread.
+        assert!(entered.recv().is_err());
+        let stats = batcher.stats();
+        assert_eq!((stats.dropped_late, stats.drop_panics, drops.load(SeqCst)), (4, 4, 4));
+    });
+}
+
+#[test]
+fn a_report_that_nobody_wants_may_panic_when_it_is_dropped() {
+    ends(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let gate = Gate::default();
+        let inside = gate.clone();
+        let batcher = fixed(2)
+            .spawn(move |_: &mut Batch<Item>| {
+                inside.wait();
+                Ok(LoadFeedback::new())
+            })
+            .unwrap();
+        batcher.add_many((0..6).map(|n| Item(n > 3, Arc::clone(&drops)))).unwrap();
+        // Unsent items without a hook for the report: dropped with it, on this thread, which does not panic.
+        drop(batcher);
+        assert!(drops.load(SeqCst) >= 4);
+        gate.open();
+    });
+}
+
+struct Fragile(Option<mpsc::Sender<()>>);
+
+impl Handler<u64> for Fragile {
+    fn handle(&mut self, _: &mut Batch<u64>) -> Result<LoadFeedback, BatchError> {
+        Ok(LoadFeedback::new())
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        std::panic::resume_unwind(Box::new("dropped"));
+    }
+}
+
+#[test]
+fn a_handler_that_panics_when_dropped_is_counted_and_gone_when_close_returns() {
+    let (alive, gone) = mpsc::channel();
+    let batcher = fixed(2).spawn(Fragile(Some(alive))).unwrap();
+    batcher.add_many([1, 2, 3]).unwrap();
+    let report = batcher.shutdown(LONG);
+    assert!(report.is_clean() && report.handled == 3);
+    assert_eq!(gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    assert_eq!(batcher.stats().drop_panics, 1);
+}
+
+/// An error that calls the batcher when it is dropped: one that logs, where the log goes through the same batcher.
+#[derive(Debug)]
+struct Loud(Arc<std::sync::OnceLock<Producer<u64>>>, bool);
+
+impl std::fmt::Display for Loud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("loud")
+    }
+}
+
+impl std::error::Error for Loud {}
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        support::wait_for(&self.0).request_flush();
+        if self.1 && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+}
+
+#[test]
+fn an_error_may_call_the_batcher_and_panic_when_it_is_dropped() {
+    for panics in [false, true] {
+        ends(move || {
+            let own: Arc<std::sync::OnceLock<Producer<u64>>> = Arc::default();
+            let (inside, mut calls) = (Arc::clone(&own), 0);
+            let batcher = fixed(4)
+                .retry(Retry::attempts(3).backoff(Duration::ZERO, Duration::ZERO))
+                .on_failed(drop)
+                .spawn(move |batch: &mut Batch<u64>| {
+                    calls += 1;
+                    let error = || Loud(Arc::clone(&inside), panics);
+                    match calls {
+                        1 | 2 => return Err(error().into()),
+                        4 => return Err(BatchError::permanent(error())),
+                        3 | 6 => (0..4).for_each(|row| batch.reject(row / 2, error())),
+                        _ => {}
+                    }
+                    Ok(LoadFeedback::new())
+                })
+                .unwrap();
+            own.set(batcher.producer()).unwrap();
+            batcher.add_many(0..20).unwrap();
+            let _ = batcher.flush(LONG);
+            let stats = batcher.stats();
+            assert_eq!((stats.handled + stats.failed, stats.pending), (20, 0), "{stats:?}");
+            assert!(!batcher.close(LONG).timed_out);
+        });
+    }
+}
+
+#[test]
+fn a_handler_that_cannot_be_made_is_an_error_and_leaves_no_thread_behind() {
+    let (alive, gone) = mpsc::channel::<()>();
+    let result = Batcher::<u64>::builder().linger(NEVER).spawn_with(move || {
+        let _alive = alive;
+        if gone_is_odd() {
+            std::panic::resume_unwind(Box::new("no connection"));
+        }
+        |_: &mut Batch<u64>| Ok(LoadFeedback::new())
+    });
+    match result {
+        Err(BuildError::Handler { message, .. }) => assert_eq!(message, "no connection"),
+        other => panic!("{other:?}"),
+    }
+    assert!(gone.recv().is_err());
+}
+
+/// True, in a way that the compiler does not see.
+fn gone_is_odd() -> bool {
+    std::hint::black_box(true)
+}
+
+#[test]
+fn a_handler_that_is_not_send_is_made_and_dropped_on_the_flushers_thread() {
+    struct Local(std::rc::Rc<std::thread::ThreadId>, mpsc::Sender<bool>);
+    impl Drop for Local {
+        fn drop(&mut self) {
+            let _ = self.1.send(*self.0 == std::thread::current().id());
+        }
+    }
+    impl Handler<u64> for Local {
+        fn handle(&mut self, _: &mut Batch<u64>) -> Result<LoadFeedback, BatchError> {
+            self.1.send(*self.0 == std::thread::current().id())?;
+            Ok(LoadFeedback::new())
+        }
+    }
+    let (tell, told) = mpsc::channel();
+    let batcher = fixed(1).spawn_with(move || Local(std::rc::Rc::new(std::thread::current().id()), tell)).unwrap();
+    batcher.add(1).unwrap();
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(told.iter().collect::<Vec<_>>(), [true, true]);
+}
