@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Failed;
 use crate::controller::Control;
-use crate::flusher::message;
+use crate::flusher::{drop_each, message};
 use crate::intake::{Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -213,11 +213,13 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
 /// Gives the report to the hook, if there is one that was not used.
 fn deliver<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>, report: CloseReport<T>) {
     let hook = on_close.lock().take();
-    let delivered = catch_unwind(AssertUnwindSafe(|| match hook {
-        Some(hook) => hook(report),
-        None => drop(report),
-    }));
-    if let Err(panic) = delivered {
+    let Some(hook) = hook else {
+        let CloseReport { mut failed, mut unsent, .. } = report;
+        let panics = drop_each(&mut failed) + drop_each(&mut unsent);
+        queue.lock().counts.drop_panics += panics;
+        return;
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(report))) {
         drop(message(panic));
         queue.lock().counts.hook_panics += 1;
     }

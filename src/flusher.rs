@@ -68,9 +68,7 @@ impl<T> Flusher<T> {
             if flushed && !mutant("flush: nobody is told") {
                 self.queue.changed.notify_all();
             }
-            if !dropped_late.is_empty() {
-                self.drop_caught(dropped_late);
-            }
+            self.drop_caught(&mut dropped_late);
             match step {
                 Step::Lend(batch) => {
                     if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
@@ -99,15 +97,26 @@ impl<T> Flusher<T> {
     fn call(&mut self, handler: &mut impl Handler<T>, mut batch: Batch<T>) -> Finished<T> {
         let begun = now();
         batch.course.since.get_or_insert(begun);
-        batch.rejected.clear();
         let result = catch_unwind(AssertUnwindSafe(|| handler.handle(&mut batch)));
         let now = now();
         let service_time = now.saturating_duration_since(begun);
         let result = result.unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
         let len = batch.items.len();
-        // The first rejection of a row counts: the sort is stable.
-        batch.rejected.sort_by_key(|(index, _)| *index);
-        batch.rejected.dedup_by_key(|(index, _)| *index);
+        // Errors are the user's values: none is dropped under the lock, and what their drops do is caught.
+        let mut spent_errors = Vec::from_iter(batch.course.error.take());
+        if result.is_ok() {
+            // The first rejection of a row counts: the sort is stable.
+            batch.rejected.sort_by_key(|(index, _)| *index);
+            batch.rejected.dedup_by(|(index, error), (before, _)| {
+                index == before && {
+                    spent_errors.push(error.clone());
+                    true
+                }
+            });
+        } else {
+            spent_errors.extend(batch.rejected.drain(..).map(|(_, error)| error));
+        }
+        self.drop_caught(&mut spent_errors);
         let (outcome, failed) = match &result {
             Ok(_) => (CallOutcome::Ok, batch.rejected.len()),
             Err(error) => (outcome(error), len),
@@ -145,8 +154,7 @@ impl<T> Flusher<T> {
             batch.items = handled;
         }
         if std::mem::needs_drop::<T>() {
-            let panicked = catch_unwind(AssertUnwindSafe(|| batch.items.clear()));
-            self.count_drop_panic(panicked);
+            self.drop_caught(&mut batch.items);
         }
         batch.items.clear();
         rejected
@@ -185,15 +193,10 @@ impl<T> Flusher<T> {
         })
     }
 
-    fn drop_caught<D>(&self, value: D) {
-        let panicked = catch_unwind(AssertUnwindSafe(|| drop(value)));
-        self.count_drop_panic(panicked);
-    }
-
-    fn count_drop_panic(&self, result: Result<(), Box<dyn std::any::Any + Send>>) {
-        if let Err(panic) = result {
-            drop(message(panic));
-            self.queue.lock().counts.drop_panics += 1;
+    fn drop_caught<D>(&self, values: &mut Vec<D>) {
+        let panics = drop_each(values);
+        if panics > 0 {
+            self.queue.lock().counts.drop_panics += panics;
         }
     }
 
@@ -206,8 +209,8 @@ impl<T> Flusher<T> {
         }
         drop(intake);
         self.queue.changed.notify_all();
-        self.drop_caught(handler);
-        self.drop_caught(on_failed);
+        self.drop_caught(&mut vec![handler]);
+        self.drop_caught(&mut vec![on_failed]);
         if self.queue.lock().deliver_at_end {
             deliver_unclaimed(&self.queue, on_close);
         }
@@ -221,6 +224,20 @@ fn outcome(error: &BatchError) -> CallOutcome {
         ErrorClass::InDoubt => CallOutcome::InDoubt,
         ErrorClass::Transient | ErrorClass::Unclassified => CallOutcome::Transient,
     }
+}
+
+/// Drops values one by one, in order, and returns how many panicked: two that panic in one drop of the whole vector would
+/// abort the process.
+pub(crate) fn drop_each<D>(values: &mut Vec<D>) -> u64 {
+    let mut panics = 0;
+    let mut rest = values.drain(..);
+    while rest.len() > 0 {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| rest.by_ref().for_each(drop))) {
+            drop(message(panic));
+            panics += 1;
+        }
+    }
+    panics
 }
 
 /// A panic's message. The payload may panic when dropped: then what it throws is leaked.
