@@ -95,7 +95,7 @@ fn an_add_that_has_returned_is_handled_by_the_close_that_follows() {
         let thread = std::thread::spawn(move || {
             producer.add(1).unwrap();
             added.send(()).unwrap();
-            producer.add_many([2, 3]).map_or_else(|refused| 2 - refused.into_inner().len(), |accepted| accepted)
+            producer.add_many([2, 3]).unwrap_or_else(|refused| 2 - refused.into_inner().len())
         });
         heard.recv().unwrap();
         let report = batcher.close(LONG);

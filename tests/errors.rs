@@ -206,10 +206,11 @@ fn retries_need_nobody_who_waits_for_them() {
     });
 }
 
+/// How often each key was sent.
+type Rows = Arc<Mutex<BTreeMap<u64, u32>>>;
+
 /// A table whose commit works and whose answer is lost at the calls given.
-fn table(
-    lost: fn(usize) -> bool,
-) -> (Arc<Mutex<BTreeMap<u64, u32>>>, impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError>) {
+fn table(lost: fn(usize) -> bool) -> (Rows, impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError>) {
     let rows = Arc::new(Mutex::new(BTreeMap::new()));
     let (table, mut calls) = (Arc::clone(&rows), 0);
     let handler = move |batch: &mut Batch<u64>| {

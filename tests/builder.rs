@@ -1,0 +1,164 @@
+//! What the builder refuses, by name and value, and what follows from what was set.
+
+use std::time::Duration;
+
+use load_aware_batcher::{Batch, Batcher, BuildError, Builder, Fixed, LoadFeedback, Retry};
+
+fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
+    builder.spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+}
+
+#[test]
+fn every_bad_setting_is_refused_with_its_name_and_value() {
+    let bounds = "the initial size must be within the smallest and the largest";
+    let whole = "the queue must hold a whole batch";
+    type Set = fn(Builder<u64>) -> Builder<u64>;
+    let table: [(Set, String); 27] = [
+        (|b| b.initial_batch_size(0), "initial_batch_size is 0: must be at least 1".into()),
+        (|b| b.min_batch_size(0), "min_batch_size is 0: must be at least 1".into()),
+        (|b| b.max_batch_size(0), "max_batch_size is 0: must be at least 1".into()),
+        (|b| b.queue_capacity(0), "queue_capacity is 0: must be at least 1".into()),
+        (|b| b.queue_capacity(usize::MAX), format!("queue_capacity is {}: must be at most 1073741824", usize::MAX)),
+        (|b| b.max_batch_size(usize::MAX), format!("max_batch_size is {}: must be at most 1073741824", usize::MAX)),
+        (
+            |b| b.min_batch_size(6).max_batch_size(5),
+            "min_batch_size is 6 and max_batch_size is 5: the smallest must not exceed the largest".into(),
+        ),
+        (
+            |b| b.min_batch_size(6).initial_batch_size(5),
+            format!("min_batch_size is 6 and initial_batch_size is 5: {bounds}"),
+        ),
+        (
+            |b| b.initial_batch_size(6).max_batch_size(5),
+            format!("initial_batch_size is 6 and max_batch_size is 5: {bounds}"),
+        ),
+        (|b| b.max_batch_size(9).queue_capacity(8), format!("max_batch_size is 9 and queue_capacity is 8: {whole}")),
+        (|b| b.min_batch_size(9).queue_capacity(8), format!("min_batch_size is 9 and queue_capacity is 8: {whole}")),
+        (
+            |b| b.initial_batch_size(9).queue_capacity(8),
+            format!("initial_batch_size is 9 and queue_capacity is 8: {whole}"),
+        ),
+        (|b| b.load_check_interval(Duration::ZERO), "load_check_interval is 0s: must be over zero".into()),
+        (|b| b.feedback_capacity(0), "feedback_capacity is 0: must be within 1 and 16777216".into()),
+        (|b| b.feedback_capacity((1 << 24) + 1), "feedback_capacity is 16777217: must be within 1 and 16777216".into()),
+        (|b| b.keep_failed(0), "keep_failed is 0: must be at least 1".into()),
+        (|b| b.max_batch_weight(0, |_| 1), "max_batch_weight is 0: must be at least 1".into()),
+        (|b| b.thread_name("a\0b"), "thread_name is a\\0b: must not contain a zero byte".into()),
+        (
+            |b| ["a", "b", "c", "d", "e", "f", "g", "h", "i"].into_iter().fold(b, |b, name| b.custom_signal(name, 1.0)),
+            "custom_signal is 9: at most 8 can be declared".into(),
+        ),
+        (|b| b.custom_signal("lag", f64::NAN), "custom_signal is NaN: a weight must be finite and not negative".into()),
+        (|b| b.custom_signal("lag", -1.0), "custom_signal is -1: a weight must be finite and not negative".into()),
+        (
+            |b| b.custom_signal("lag", f64::INFINITY),
+            "custom_signal is inf: a weight must be finite and not negative".into(),
+        ),
+        (
+            |b| b.custom_signal("lag", 1.0).custom_signal("lag", 2.0),
+            "custom_signal is lag: each name can be declared once".into(),
+        ),
+        (|b| b.retry(Retry::attempts(0)), "retry attempts is 0: must be at least 1".into()),
+        (
+            |b| b.retry(Retry::attempts(2).backoff(Duration::from_secs(2), Duration::from_secs(1))),
+            "backoff first is 2s and backoff longest is 1s: the first must not exceed the longest".into(),
+        ),
+        (|b| b.policy(Fixed(0)), String::new()),
+        (|b| b.policy(Fixed(9)).max_batch_size(5), String::new()),
+    ];
+    for (place, (set, expected)) in table.into_iter().enumerate() {
+        let result = spawn(set(Batcher::builder()));
+        if expected.is_empty() {
+            // A policy's own start is clamped or refused, never a panic.
+            if let Ok(batcher) = result {
+                assert!((1..=1_000).contains(&batcher.stats().batch_size), "row {place}");
+            }
+            continue;
+        }
+        match result {
+            Ok(_) => panic!("accepted, instead of: {expected}"),
+            Err(error) => assert_eq!(error.to_string(), expected, "row {place}"),
+        }
+    }
+}
+
+/// The size that is in force, and how many items fit into the queue beside the one that the handler holds.
+fn sizes(set: fn(Builder<u64>) -> Builder<u64>) -> (usize, usize) {
+    let (entered, heard) = std::sync::mpsc::channel();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let batcher = set(Batcher::builder())
+        .linger(Duration::from_secs(1_000))
+        .spawn(move |_: &mut Batch<u64>| {
+            let _ = entered.send(());
+            let _ = gate.recv();
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add(0).unwrap();
+    batcher.request_flush();
+    heard.recv().unwrap();
+    let mut room = 0;
+    while batcher.try_add(0).is_ok() {
+        room += 1;
+    }
+    let size = batcher.stats().batch_size;
+    drop(release);
+    (size, room)
+}
+
+#[test]
+fn what_was_not_set_follows_what_was() {
+    type Set = fn(Builder<u64>) -> Builder<u64>;
+    // Initial size and capacity.
+    let table: [(&str, Set, (usize, usize)); 10] = [
+        ("nothing", |b| b, (20, 2_000)),
+        ("max below the default start", |b| b.max_batch_size(10), (10, 1_024)),
+        ("min above the default start", |b| b.min_batch_size(50), (50, 2_000)),
+        ("a large min raises max", |b| b.min_batch_size(3_000), (3_000, 6_000)),
+        ("a large start raises max", |b| b.initial_batch_size(5_000), (5_000, 10_000)),
+        ("a small max, a small queue", |b| b.max_batch_size(400), (20, 1_024)),
+        ("a large max", |b| b.max_batch_size(2_000), (20, 4_000)),
+        ("a small queue lowers max and start", |b| b.queue_capacity(5), (5, 5)),
+        ("a queue of one", |b| b.queue_capacity(1), (1, 1)),
+        ("everything", |b| b.initial_batch_size(3).min_batch_size(2).max_batch_size(4).queue_capacity(4), (3, 4)),
+    ];
+    for (name, set, expected) in table {
+        assert_eq!(sizes(set), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_largest_size_that_follows_is_the_one_that_reconfigure_starts_from() {
+    let max = |set: fn(Builder<u64>) -> Builder<u64>| {
+        let mut seen = (0, 0);
+        spawn(set(Batcher::builder()))
+            .unwrap()
+            .reconfigure(|limits| seen = (limits.min_batch_size, limits.max_batch_size))
+            .unwrap();
+        seen
+    };
+    assert_eq!(max(|b| b), (1, 1_000));
+    assert_eq!(max(|b| b.initial_batch_size(5_000)), (1, 5_000));
+    assert_eq!(max(|b| b.min_batch_size(2_000)), (2_000, 2_000));
+    assert_eq!(max(|b| b.queue_capacity(50)), (1, 50));
+}
+
+#[test]
+fn a_bad_change_is_refused_by_name_and_changes_nothing() {
+    let batcher = spawn(Batcher::builder().min_batch_size(2).max_batch_size(8).queue_capacity(8)).unwrap();
+    let refused = |change: fn(&mut load_aware_batcher::Limits)| batcher.reconfigure(change).unwrap_err().to_string();
+    assert_eq!(refused(|l| l.min_batch_size = 0), "min_batch_size is 0: must be at least 1");
+    assert_eq!(refused(|l| l.max_batch_size = 0), "max_batch_size is 0: must be at least 1");
+    assert_eq!(
+        refused(|l| l.max_batch_size = 1),
+        "min_batch_size is 2 and max_batch_size is 1: the smallest must not exceed the largest"
+    );
+    assert_eq!(
+        refused(|l| l.max_batch_size = 9),
+        "queue_capacity is 8 and max_batch_size is 9: the queue must hold a whole batch"
+    );
+    let mut seen = (0, 0);
+    batcher.reconfigure(|limits| seen = (limits.min_batch_size, limits.max_batch_size)).unwrap();
+    assert_eq!(seen, (2, 8));
+    assert_eq!(batcher.stats().batch_size, 8);
+}
