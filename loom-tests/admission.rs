@@ -60,7 +60,7 @@ fn mutant_a_close_that_counts_first_is_found() {
 
 #[test]
 fn mutant_a_second_look_that_orders_nothing_is_found() {
-    mutant("sync: a load that orders nothing", || race(2, Patience::Never));
+    mutant("unordered loads: doorbell", || race(2, Patience::Never));
 }
 
 /// A chunk larger than the credit, against a close.

@@ -35,7 +35,7 @@ fn mutant_a_sleep_without_its_second_look_is_found() {
 
 #[test]
 fn mutant_a_second_look_that_orders_nothing_is_found() {
-    mutant("sync: a load that orders nothing", sleep_for_two);
+    mutant("unordered loads: doorbell", sleep_for_two);
 }
 
 /// A chunk of two completes a batch of two: its surplus item counts.

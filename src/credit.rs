@@ -35,8 +35,8 @@ impl Credit {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            taken: CachePadded::new(SeqCstUsize::new(0)),
-            waiting: SeqCstUsize::new(0),
+            taken: CachePadded::new(SeqCstUsize::new(0, "credit")),
+            waiting: SeqCstUsize::new(0, "waiting"),
             room: Mutex::new(()),
             room_changed: Condvar::new(),
         }

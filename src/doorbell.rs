@@ -51,7 +51,7 @@ pub(crate) struct Doorbell {
 
 impl Doorbell {
     pub(crate) fn new(parker: &Parker) -> Self {
-        Self { word: CachePadded::new(SeqCstUsize::new(0)), unparker: parker.unparker().clone() }
+        Self { word: CachePadded::new(SeqCstUsize::new(0, "doorbell")), unparker: parker.unparker().clone() }
     }
 
     /// The word, for an add to judge.

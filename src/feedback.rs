@@ -199,7 +199,7 @@ pub struct Sample {
     pub batch: Option<BatchSample>,
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -102,9 +102,9 @@ impl<T> Queue<T> {
             doorbell,
             weigher,
             serial,
-            chunk_surplus: CachePadded::new(SeqCstUsize::new(0)),
+            chunk_surplus: CachePadded::new(SeqCstUsize::new(0, "chunk surplus")),
             credit: Credit::new(capacity),
-            weight: SeqCstUsize::new(0),
+            weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(),
             refused: RefusedCounters {
                 full: AtomicU64::new(0),

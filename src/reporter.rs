@@ -30,7 +30,7 @@ impl Reporter {
             ring,
             custom,
             alarm,
-            pending: SeqCstUsize::new(0),
+            pending: SeqCstUsize::new(0, "pending"),
             every_batch: AtomicU32::new(0),
             corrected: AtomicU64::new(0),
             unknown: AtomicU64::new(0),

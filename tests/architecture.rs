@@ -34,8 +34,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const EVERYWHERE: &[&str] = &["error", "feedback", "sync"];
 
 /// What only the door may name.
-const BEHIND_THE_DOOR: &[&str] =
-    &["std::thread", "std::sync", "crossbeam_channel", "crossbeam_utils", "arc_swap", "atomic_float", "loom::"];
+const BEHIND_THE_DOOR: &[&str] = &[
+    "std::thread",
+    "std::sync",
+    "crossbeam_channel",
+    "crossbeam_utils",
+    "arc_swap",
+    "atomic_float",
+    "loom::",
+    "shuttle::",
+];
 
 /// Policies and retry are pure: no door, no clock.
 const PURE: &[&str] = &["policy", "retry"];
@@ -65,7 +73,7 @@ fn module(path: &str) -> &str {
 
 /// The code of a file: without comments and without its tests.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(all(test, not(loom)))]").next().unwrap();
+    let text = text.split("#[cfg(all(test, not(").next().unwrap();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -329,6 +329,6 @@ impl Policy for LoadThreshold {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 #[path = "load_threshold/tests.rs"]
 mod tests;

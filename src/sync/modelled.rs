@@ -1,38 +1,49 @@
-//! The parts as loom models: small stand-ins for the foreign crates, with the orderings that they promise and no more.
-//!
-//! Time stands still in a model: a deadline in the future never comes, one that has passed is already there.
+//! The parts as models: small stand-ins for the foreign crates, with the orderings that they promise and no more, over the
+//! primitives of one of two checkers. `under_loom` explores every order of few steps with weak memory; `under_shuttle` samples
+//! orders of many steps, whole batchers with time that passes.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::OnceLock;
 use std::time::Instant;
 
-pub(crate) use loom::sync::Arc;
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+#[cfg(loom)]
+mod under_loom;
+#[cfg(loom)]
+use under_loom as checker;
+
+#[cfg(shuttle)]
+mod under_shuttle;
+#[cfg(shuttle)]
+use under_shuttle as checker;
+#[cfg(shuttle)]
+pub(crate) use under_shuttle::{begin_time, pass_time};
+
+pub(crate) use checker::{
+    Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, belong_to, belongs_to, fence, now, thread_tag,
+    yield_now,
+};
 
 /// Shared ownership that no protocol leans on.
 pub(crate) type Shared<T> = std::sync::Arc<T>;
 
-pub(crate) type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
-
-pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(checker::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(checker::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap()
+        checker::lock(&self.0)
     }
 }
 
-pub(crate) struct Condvar(loom::sync::Condvar);
+pub(crate) struct Condvar(checker::Condvar);
 
 impl Condvar {
     pub(crate) fn new() -> Self {
-        Self(loom::sync::Condvar::new())
+        Self(checker::Condvar::new())
     }
 
     pub(crate) fn notify_all(&self) {
@@ -40,10 +51,7 @@ impl Condvar {
     }
 
     pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
-        if deadline.is_some_and(|deadline| deadline <= now()) {
-            return guard;
-        }
-        self.0.wait(guard).unwrap()
+        checker::wait_until(&self.0, guard, deadline)
     }
 }
 
@@ -63,50 +71,52 @@ impl<T> std::ops::Deref for CachePadded<T> {
     }
 }
 
-/// Loom counts SeqCst accesses as AcqRel only, so each is given a fence of its own on the side that the protocols lean on.
-pub(crate) struct SeqCstUsize(AtomicUsize);
+/// A word whose accesses are all SeqCst. Loom counts SeqCst accesses as AcqRel only, so each load is led by a SeqCst fence: of
+/// the two mappings of SeqCst onto fences the one that leaves the stores alone. So each load is one side of a store-then-load
+/// pair, and without its fence, which is a mistake by the word's name, neither it nor the store before it is SeqCst.
+pub(crate) struct SeqCstUsize {
+    value: AtomicUsize,
+    name: &'static str,
+}
 
 impl SeqCstUsize {
-    pub(crate) fn new(value: usize) -> Self {
-        Self(AtomicUsize::new(value))
+    pub(crate) fn new(value: usize, name: &'static str) -> Self {
+        Self { value: AtomicUsize::new(value), name }
     }
 
     pub(crate) fn load(&self) -> usize {
-        if !mutant("sync: a load that orders nothing") {
+        if !unordered(self.name) {
             fence(Ordering::SeqCst);
         }
-        self.0.load(Ordering::Acquire)
+        self.value.load(Ordering::Acquire)
     }
 
     pub(crate) fn fetch_or(&self, bits: usize) -> usize {
-        let old = self.0.fetch_or(bits, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        old
+        self.value.fetch_or(bits, Ordering::AcqRel)
     }
 
     pub(crate) fn fetch_and(&self, bits: usize) -> usize {
-        let old = self.0.fetch_and(bits, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        old
+        self.value.fetch_and(bits, Ordering::AcqRel)
     }
 
     pub(crate) fn fetch_add(&self, value: usize) -> usize {
-        let old = self.0.fetch_add(value, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        old
+        self.value.fetch_add(value, Ordering::AcqRel)
     }
 
     pub(crate) fn fetch_sub(&self, value: usize) -> usize {
-        let old = self.0.fetch_sub(value, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        old
+        self.value.fetch_sub(value, Ordering::AcqRel)
     }
 
     pub(crate) fn compare_exchange(&self, from: usize, to: usize) -> Result<usize, usize> {
-        let result = self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
-        fence(Ordering::SeqCst);
-        result
+        self.value.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
+}
+
+/// Whether the loads of this word are to order nothing.
+fn unordered(word: &str) -> bool {
+    with_mistakes(|mistakes| {
+        mistakes.strip_prefix("unordered loads: ").is_some_and(|words| words.split(", ").any(|w| w == word))
+    })
 }
 
 pub(crate) struct AtomicF64(AtomicU64);
@@ -125,20 +135,30 @@ impl AtomicF64 {
     }
 }
 
-pub(crate) struct Published<T>(Mutex<Arc<T>>);
+/// A value that is replaced as a whole: the versions, and which one is in force. The index is a loom atomic beside the mutex,
+/// which would otherwise order every reader behind every writer. `arc-swap` orders what a version points to, and no more.
+pub(crate) struct Published<T> {
+    versions: Mutex<Vec<Arc<T>>>,
+    current: AtomicUsize,
+}
 
 impl<T> Published<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(Mutex::new(Arc::new(value)))
+        Self { versions: Mutex::new(vec![Arc::new(value)]), current: AtomicUsize::new(0) }
     }
 
     pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        let value = Arc::clone(&self.0.lock());
+        let current = self.current.load(Ordering::Acquire);
+        let value = Arc::clone(&self.versions.lock()[current]);
         look(&value)
     }
 
     pub(crate) fn publish(&self, value: T) {
-        *self.0.lock() = Arc::new(value);
+        let mut versions = self.versions.lock();
+        versions.push(Arc::new(value));
+        let current = versions.len() - 1;
+        drop(versions);
+        self.current.store(current, Ordering::Release);
     }
 }
 
@@ -194,7 +214,7 @@ impl<T> Sender<T> {
     fn push(&self, queue: &mut VecDeque<T>, message: T) {
         queue.push_back(message);
         // Relaxed: the real channel's SeqCst compare-exchange orders nothing behind it but SeqCst accesses, and the fence of
-        // such a load is in `SeqCstUsize`.
+        // such a load is its own.
         self.0.tail.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -238,7 +258,10 @@ impl<T> Sender<T> {
 
 impl<T> Channel<T> {
     fn len(&self) -> usize {
-        fence(Ordering::SeqCst);
+        // The real one loads the tail SeqCst.
+        if !unordered("length") {
+            fence(Ordering::SeqCst);
+        }
         let head = self.head.load(Ordering::Acquire);
         self.tail.load(Ordering::Acquire).saturating_sub(head)
     }
@@ -306,67 +329,46 @@ impl Unparker {
     }
 }
 
-pub(crate) struct JoinHandle(loom::thread::JoinHandle<()>);
+pub(crate) struct JoinHandle(checker::JoinHandle);
 
 impl JoinHandle {
+    /// Passes a panic of the thread on: swallowed, it would turn a failure into a pass.
     pub(crate) fn join(self) {
         self.0.join().unwrap();
     }
 }
 
 pub(crate) fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
-    Ok(JoinHandle(loom::thread::spawn(body)))
+    Ok(JoinHandle(checker::spawn(body)))
 }
 
 /// None: they change when the flusher sleeps, not what it may miss.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
-
-pub(crate) fn yield_now() {
-    loom::thread::yield_now();
-}
-
-pub(crate) fn now() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
-}
-
-static NEXT_TAG: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-
-loom::thread_local! {
-    static TAG: Cell<usize> = Cell::new(NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    static BATCHER: Cell<u64> = Cell::new(0);
-}
-
-pub(crate) fn thread_tag() -> usize {
-    TAG.with(Cell::get)
-}
-
-pub(crate) fn belong_to(serial: u64) {
-    BATCHER.with(|own| own.set(serial));
-}
-
-pub(crate) fn belongs_to(serial: u64) -> bool {
-    BATCHER.with(Cell::get) == serial
-}
 
 pub(crate) fn next_serial() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Always the same: a model repeats itself.
 pub(crate) fn random_seed() -> u64 {
     0
 }
 
 std::thread_local! {
-    /// The mistake that the model running on this thread must find. Loom runs a model's threads on one thread of the system.
-    static MUTANT: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// The mistake that the model on this thread must find. Both checkers run a model's threads on one thread of the system.
+    static MISTAKE: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
+fn with_mistakes(look: impl FnOnce(&'static str) -> bool) -> bool {
+    MISTAKE.with(|mistake| mistake.get().is_some_and(look))
+}
+
+/// Whether this mistake is made on purpose.
 pub(crate) fn mutant(mistake: &str) -> bool {
-    MUTANT.with(|mutant| mutant.get() == Some(mistake))
+    with_mistakes(|made| made == mistake)
 }
 
 pub(crate) fn make_mistake(mistake: Option<&'static str>) {
-    MUTANT.with(|mutant| mutant.set(mistake));
+    MISTAKE.with(|made| made.set(mistake));
 }

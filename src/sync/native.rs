@@ -59,7 +59,8 @@ impl Condvar {
 pub(crate) struct SeqCstUsize(AtomicUsize);
 
 impl SeqCstUsize {
-    pub(crate) const fn new(value: usize) -> Self {
+    /// The name is for the models, which make mistakes by it.
+    pub(crate) const fn new(value: usize, _name: &'static str) -> Self {
         Self(AtomicUsize::new(value))
     }
 
