@@ -63,6 +63,16 @@ fn mutant_a_second_look_that_orders_nothing_is_found() {
     mutant("unordered loads: doorbell", || race(2, Patience::Never));
 }
 
+#[test]
+fn mutant_a_length_that_orders_nothing_is_found() {
+    mutant("unordered loads: length", || race(2, Patience::Never));
+}
+
+#[test]
+fn mutant_a_settling_producer_that_looks_at_one_message_is_found() {
+    mutant("settle: one message is looked at", || race(2, Patience::Never));
+}
+
 /// A chunk larger than the credit, against a close.
 fn chunk_race() {
     let Parts { queue, .. } = Parts::<u32>::new(1, 8);

@@ -8,7 +8,10 @@
 //! `-- --nocapture` prints the number of executions and the time of each model.
 
 mod admission;
+mod close;
 mod flush;
+mod parts;
+mod reporter;
 mod ring;
 mod setpoint;
 mod ticket;
@@ -18,20 +21,10 @@ mod whole;
 use std::process::Command;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::batch::{Batch, Closing};
-use crate::doorbell::Doorbell;
-use crate::flusher::{Chance, Flusher};
-use crate::intake::Intake;
-use crate::policy::Zone;
-use crate::queue::Queue;
-use crate::reporter::Reporter;
-use crate::retry::Retry;
-use crate::ring::Ring;
-use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::Rules;
-use crate::sync::{Arc, Parker, make_mistake, now};
+use crate::sync::make_mistake;
+use parts::{Parts, begin_close, close_and_seize};
 
 /// The bound in the gate; the environment's `LOOM_MAX_PREEMPTIONS` overrides it.
 const PREEMPTIONS: usize = 3;
@@ -80,64 +73,4 @@ fn mutant(mistake: &'static str, body: impl Fn() + Sync + Send + 'static) {
         .unwrap();
     assert!(String::from_utf8_lossy(&child.stdout).contains("running 1 test"), "the child did not run {test}");
     assert!(!child.status.success(), "the model does not notice: {mistake}");
-}
-
-/// The parts of a batcher without a controller.
-struct Parts<T> {
-    queue: Arc<Queue<T>>,
-    setpoint: Arc<SetpointCell>,
-    reporter: Arc<Reporter>,
-    parker: Parker,
-}
-
-impl<T> Parts<T> {
-    fn new(capacity: usize, batch_size: usize) -> Self {
-        let parker = Parker::new();
-        let doorbell = Arc::new(Doorbell::new(&parker));
-        let (ring, _) = Ring::new(1);
-        let reporter = Arc::new(Reporter::new(ring, Vec::new(), Doorbell::new(&Parker::new())));
-        let first = Setpoint {
-            batch_size,
-            linger: Duration::from_secs(3_600),
-            pause_ratio: 0.0,
-            probe: None,
-            zone: Zone::Unknown,
-            score: None,
-            reason: "start".into(),
-        };
-        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let queue = Arc::new(Queue::new(capacity, None, doorbell, 1, |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), 0, now(), (false, usize::MAX))
-        }));
-        Self { queue, setpoint, reporter, parker }
-    }
-
-    /// Starts the real flusher with this handler, two attempts and no backoff.
-    fn start(self, mut handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> loom::thread::JoinHandle<()>
-    where
-        T: Send + 'static,
-    {
-        let Self { queue, setpoint, reporter, parker } = self;
-        let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO).bisect(false);
-        let rules = Rules { retry, idempotent: false };
-        let mut flusher = Flusher { queue, setpoint, reporter, parker, on_failed: None, rules, chance: Chance(0) };
-        loom::thread::spawn(move || {
-            flusher.run_to_the_end(&mut handler);
-            flusher.finish((), &crate::sync::Mutex::new(None));
-        })
-    }
-}
-
-type Outcome = Result<crate::feedback::LoadFeedback, crate::error::BatchError>;
-
-/// Closes as `Core` does, without a flusher: everything accepted comes back.
-fn close_and_seize<T>(queue: &Queue<T>) -> Vec<T> {
-    begin_close(queue);
-    queue.lock().seize().0
-}
-
-fn begin_close<T>(queue: &Queue<T>) {
-    queue.lock().close(queue, None);
-    queue.doorbell.ring();
-    queue.credit.wake_all();
 }

@@ -73,3 +73,23 @@ fn mutant_a_relaxed_publication_is_found() {
 fn mutant_a_reader_that_looks_once_is_found() {
     mutant("ring: no second look", || race(1, 2, 1));
 }
+
+#[test]
+fn mutant_a_reader_without_its_fence_is_found() {
+    mutant("ring: no reader fence", || race(1, 2, 1));
+}
+
+#[test]
+fn mutant_a_relaxed_first_look_is_found() {
+    mutant("ring: relaxed first look", || race(1, 2, 1));
+}
+
+#[test]
+fn mutant_a_claim_without_compare_exchange_is_found() {
+    mutant("ring: a claim without compare-exchange", || race(1, 2, 1));
+}
+
+#[test]
+fn mutant_a_writer_that_enters_a_slot_being_written_is_found() {
+    mutant("ring: a slot that is being written is entered", || race(1, 2, 1));
+}

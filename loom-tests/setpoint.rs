@@ -33,3 +33,35 @@ fn a_smaller_size_wakes_a_flusher_that_waits_for_a_larger_batch() {
 fn mutant_a_publication_that_wakes_nobody_is_found() {
     mutant("setpoint: no ring", shrink);
 }
+
+/// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own: loom never shows a thread that
+/// has yielded the values that it saw before, and main saw the first ones.
+fn look_beside() {
+    let Parts { setpoint, .. } = Parts::<u32>::new(4, 4);
+    let reader = {
+        let setpoint = Arc::clone(&setpoint);
+        loom::thread::spawn(move || {
+            let size = setpoint.batch_size();
+            let whole = setpoint.read(|now| now.batch_size);
+            assert!(whole >= size, "the size is {size}, the whole {whole}");
+        })
+    };
+    let larger = setpoint.read(|now| Setpoint { batch_size: 5, ..now.clone() });
+    setpoint.publish(larger);
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_size_is_never_ahead_of_its_setpoint() {
+    model("setpoint: size and whole", 4, look_beside);
+}
+
+#[test]
+fn mutant_a_relaxed_size_is_found() {
+    mutant("setpoint: relaxed size", look_beside);
+}
+
+#[test]
+fn mutant_a_relaxed_look_at_the_size_is_found() {
+    mutant("setpoint: relaxed look", look_beside);
+}

@@ -22,26 +22,40 @@ fn mutant_an_outcome_that_wakes_nobody_is_found() {
 }
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
+fn two_tell() {
+    let (resolver, ticket) = pair(1);
+    let resolver = Arc::new(resolver);
+    let other = Arc::clone(&resolver);
+    let late = loom::thread::spawn(move || other.tell(Outcome::Handled));
+    resolver.tell(Outcome::InDoubt);
+    let first = ticket.try_wait().expect("somebody told");
+    late.join().unwrap();
+    assert_eq!(ticket.wait(), first);
+}
+
 #[test]
 fn the_first_of_two_outcomes_stays() {
-    model("ticket: two tell", 4, || {
-        let (resolver, ticket) = pair(1);
-        let resolver = Arc::new(resolver);
-        let other = Arc::clone(&resolver);
-        let late = loom::thread::spawn(move || other.tell(Outcome::Handled));
-        resolver.tell(Outcome::InDoubt);
-        let first = ticket.try_wait().expect("somebody told");
-        late.join().unwrap();
-        assert_eq!(ticket.wait(), first);
-    });
+    model("ticket: two tell", 4, two_tell);
+}
+
+#[test]
+fn mutant_an_outcome_that_is_overwritten_is_found() {
+    mutant("ticket: the last outcome stays", two_tell);
+}
+
+fn drop_while_waiting() {
+    let (resolver, ticket) = pair(1);
+    let dropper = loom::thread::spawn(move || drop(resolver));
+    assert_eq!(ticket.wait(), Outcome::InDoubt);
+    dropper.join().unwrap();
 }
 
 #[test]
 fn a_resolver_that_is_dropped_says_in_doubt() {
-    model("ticket: dropped while waiting", 8, || {
-        let (resolver, ticket) = pair(1);
-        let dropper = loom::thread::spawn(move || drop(resolver));
-        assert_eq!(ticket.wait(), Outcome::InDoubt);
-        dropper.join().unwrap();
-    });
+    model("ticket: dropped while waiting", 8, drop_while_waiting);
+}
+
+#[test]
+fn mutant_a_resolver_that_is_dropped_silently_is_found() {
+    mutant("ticket: a dropped resolver is silent", drop_while_waiting);
 }

@@ -1,8 +1,11 @@
 //! The coalesced wake-up and the credit of chunks: no lost wake-up.
 
-use super::{Parts, model, mutant};
-use crate::queue::Patience;
+use super::{Parts, begin_close, model, mutant};
+use crate::batch::Batch;
+use crate::feedback::LoadFeedback;
+use crate::queue::{Patience, Weigher};
 use crate::sync::Arc;
+use crate::ticket;
 
 /// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a deadlock.
 fn sleep_for_two() {
@@ -38,6 +41,16 @@ fn mutant_a_second_look_that_orders_nothing_is_found() {
     mutant("unordered loads: doorbell", sleep_for_two);
 }
 
+#[test]
+fn mutant_a_count_that_orders_nothing_is_found() {
+    mutant("unordered loads: length", sleep_for_two);
+}
+
+#[test]
+fn mutant_a_completing_add_without_unpark_is_found() {
+    mutant("doorbell: a completing add without unpark", sleep_for_two);
+}
+
 /// A chunk of two completes a batch of two: its surplus item counts.
 fn sleep_for_a_chunk() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
@@ -54,6 +67,46 @@ fn sleep_for_a_chunk() {
 #[test]
 fn a_chunk_wakes_the_flusher_for_all_its_items() {
     model("wake-up: a chunk completes a batch", 100, sleep_for_a_chunk);
+}
+
+#[test]
+fn mutant_a_chunk_that_counts_after_its_look_is_found() {
+    mutant("queue: counts after its look", sleep_for_a_chunk);
+}
+
+#[test]
+fn mutant_a_surplus_that_orders_nothing_is_found() {
+    mutant("unordered loads: chunk surplus", sleep_for_a_chunk);
+}
+
+/// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
+fn sleep_for_weight() {
+    let weigher = Weigher { weigh: Box::new(|_: &u32| 1), limit: 2, refuse_too_heavy: false };
+    let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
+    let queue = Arc::clone(&parts.queue);
+    let (resolver, ticket) = ticket::pair(1);
+    assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    loom::thread::yield_now();
+    assert!(queue.add(2, Patience::Never).is_ok());
+    assert!(ticket.wait().is_handled());
+    begin_close(&queue);
+    flusher.join().unwrap();
+}
+
+#[test]
+fn an_add_that_completes_the_weight_wakes_the_flusher() {
+    model("wake-up: two adds fill a batch by weight", 100, sleep_for_weight);
+}
+
+#[test]
+fn mutant_an_add_that_does_not_weigh_is_found() {
+    mutant("queue: an add that does not weigh", sleep_for_weight);
+}
+
+#[test]
+fn mutant_a_second_look_that_does_not_weigh_is_found() {
+    mutant("flusher: a second look that does not weigh", sleep_for_weight);
 }
 
 /// A producer waits for the credit that the flusher gives back.
@@ -77,4 +130,25 @@ fn credit_given_back_wakes_who_waits_for_it() {
 #[test]
 fn mutant_credit_without_a_wake_up_is_found() {
     mutant("credit: waiters are not woken", wait_for_credit);
+}
+
+#[test]
+fn mutant_credit_with_a_wake_up_without_the_lock_is_found() {
+    mutant("credit: a wake-up without the lock", wait_for_credit);
+}
+
+#[test]
+fn mutant_a_waiter_that_is_not_counted_in_is_found() {
+    mutant("credit: a waiter is not counted in", wait_for_credit);
+}
+
+#[test]
+fn mutant_a_look_for_waiters_that_orders_nothing_is_found() {
+    mutant("unordered loads: waiting", wait_for_credit);
+}
+
+/// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
+#[test]
+fn mutant_a_look_for_credit_that_orders_nothing_is_found() {
+    mutant("unordered loads: credit, doorbell", wait_for_credit);
 }

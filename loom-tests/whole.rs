@@ -69,39 +69,3 @@ fn every_item_ends_once_though_the_first_call_panics() {
 fn mutant_an_add_without_its_second_look_is_found() {
     mutant("queue: no second look", || conserve(false));
 }
-
-/// Two items in batches of one; a close whose deadline has passed takes what waits while the handler works.
-fn abandon() {
-    let parts = Parts::<u32>::new(2, 1);
-    let queue = Arc::clone(&parts.queue);
-    assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2);
-    let handled = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&handled);
-    let flusher = parts.start(move |batch: &mut Batch<u32>| {
-        into.lock().extend_from_slice(batch);
-        Ok(LoadFeedback::new())
-    });
-    loom::thread::yield_now();
-    begin_close(&queue);
-    let mut intake = queue.lock();
-    let (unsent, failed) = intake.seize();
-    assert!(failed.is_empty());
-    assert_eq!(intake.counts.settled(), 2, "at the deadline: handled, unsent or abandoned");
-    drop(intake);
-    flusher.join().unwrap();
-    let counts = &queue.lock().counts;
-    assert_eq!((counts.handled + counts.unsent, counts.abandoned), (2, 0), "the handler came back");
-    let mut ended = handled.lock().clone();
-    ended.extend(unsent);
-    assert_eq!(ended, [1, 2], "nothing twice, in order");
-}
-
-#[test]
-fn an_abandoned_batch_settles_late_and_once() {
-    model("whole: abandoned", 50, abandon);
-}
-
-#[test]
-fn mutant_a_late_return_counted_twice_is_found() {
-    mutant("settle: a late return counts twice", abandon);
-}

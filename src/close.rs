@@ -23,7 +23,7 @@ use crate::flusher::{drop_each, message};
 use crate::intake::{Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, now};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, mutant, now};
 
 /// What became of everything: the answer of a close.
 #[must_use]
@@ -86,7 +86,9 @@ impl Latch {
 
     pub(crate) fn open(&self) {
         *self.open.lock() = true;
-        self.opened.notify_all();
+        if !mutant("latch: nobody is told") {
+            self.opened.notify_all();
+        }
     }
 
     /// Whether it was opened in time.
@@ -139,10 +141,16 @@ impl<T> Core<T> {
         intake.close(&self.queue, deadline);
         let claimed = claim && !std::mem::replace(&mut intake.collected, true);
         drop(intake);
-        self.queue.doorbell.ring();
-        self.queue.credit.wake_all();
+        if !mutant("close: the flusher is not rung") {
+            self.queue.doorbell.ring();
+        }
+        if !mutant("close: the waiting are not woken") {
+            self.queue.credit.wake_all();
+        }
         self.reporter.alarm.close();
-        self.reporter.alarm.ring();
+        if !mutant("close: the controller is not rung") {
+            self.reporter.alarm.ring();
+        }
         claimed
     }
 
@@ -163,7 +171,7 @@ impl<T> Core<T> {
         let mut report = report(&mut intake, claimed);
         drop(intake);
         report.timed_out = !in_time || (!self.flusher.wait_until(deadline) | !self.controller.wait_until(deadline));
-        if claimed {
+        if claimed && !mutant("close: the flushes are not told") {
             // Flushes that wait for what is now unsent or abandoned.
             self.queue.changed.notify_all();
         }

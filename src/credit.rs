@@ -65,9 +65,11 @@ impl Credit {
         is_closed: impl Fn() -> bool,
     ) -> Result<usize, Denied> {
         let mut room = self.room.lock();
-        self.waiting.fetch_add(1);
+        if !mutant("credit: a waiter is not counted in") {
+            self.waiting.fetch_add(1);
+        }
         let granted = loop {
-            if is_closed() {
+            if is_closed() && !mutant("credit: a waiter does not see the close") {
                 break Err(Denied::Closed);
             }
             if let Some(granted) = self.try_take(wanted) {
@@ -96,7 +98,9 @@ impl Credit {
     /// Wakes all that wait, to look again: there is some, or the batcher is closed.
     pub(crate) fn wake_all(&self) {
         // The lock: a waiter that has looked and not yet waited holds it.
-        drop(self.room.lock());
+        if !mutant("credit: a wake-up without the lock") {
+            drop(self.room.lock());
+        }
         self.room_changed.notify_all();
     }
 }

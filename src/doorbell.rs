@@ -74,12 +74,14 @@ impl Doorbell {
     /// Wakes the flusher, whatever it sleeps for. What it is to find was written before.
     pub(crate) fn ring(&self) {
         self.word.fetch_and(CLOSED);
-        self.unparker.unpark();
+        if !mutant("doorbell: a ring without unpark") {
+            self.unparker.unpark();
+        }
     }
 
     /// Step (d): wakes the flusher if nobody else did since the word was read.
     pub(crate) fn ring_for(&self, word: usize) {
-        if self.word.compare_exchange(word, 0).is_ok() {
+        if self.word.compare_exchange(word, 0).is_ok() && !mutant("doorbell: a completing add without unpark") {
             self.unparker.unpark();
         }
     }
@@ -92,7 +94,7 @@ impl Doorbell {
         deadline: Option<Instant>,
         enough: impl FnOnce() -> bool,
     ) {
-        let announced = wanted > 0 && self.word.compare_exchange(0, wanted.min(CLOSED - 1)).is_ok();
+        let announced = wanted > 0 && self.announce(wanted.min(CLOSED - 1));
         // Not announced although something is wanted: closed meanwhile; the flusher looks again.
         if (wanted == 0 || announced) && (mutant("doorbell: no re-check") || !enough()) {
             match deadline {
@@ -100,8 +102,18 @@ impl Doorbell {
                 None => parker.park(),
             }
         }
-        if announced {
+        if announced && !mutant("doorbell: the word is not taken back") {
             self.word.fetch_and(CLOSED);
         }
+    }
+
+    /// Step (1). A compare-exchange, so that the closed bit stays.
+    fn announce(&self, wanted: usize) -> bool {
+        if mutant("doorbell: an announcement over the closed bit") {
+            self.word.fetch_and(0);
+            self.word.fetch_or(wanted);
+            return true;
+        }
+        self.word.compare_exchange(0, wanted).is_ok()
     }
 }

@@ -181,7 +181,8 @@ impl<T> Flusher<T> {
                     setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
                 size < target.batch_size || setpoint.linger < target.linger || setpoint.pause_ratio < target.pause_ratio
             });
-            moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || self.queue.is_heavy()))
+            let heavy = || self.queue.is_heavy() && !mutant("flusher: a second look that does not weigh");
+            moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || heavy()))
         });
         now().saturating_duration_since(begun) < SHORT_SLEEP
     }
@@ -204,11 +205,13 @@ impl<T> Flusher<T> {
     pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
         let on_failed = self.on_failed.take();
         let mut intake = self.queue.lock();
-        if intake.phase != Phase::Abandoned {
+        if intake.phase != Phase::Abandoned || mutant("finish: done over abandoned") {
             intake.phase = Phase::Done;
         }
         drop(intake);
-        self.queue.changed.notify_all();
+        if !mutant("finish: nobody is told") {
+            self.queue.changed.notify_all();
+        }
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
         if self.queue.lock().deliver_at_end {

@@ -7,7 +7,7 @@
 use crate::doorbell::{CLOSED, Doorbell};
 use crate::feedback::{BatchSample, CallOutcome, LoadFeedback, Sample, Signals};
 use crate::ring::Ring;
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, SeqCstUsize};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, SeqCstUsize, mutant};
 
 /// See the module's doc.
 pub(crate) struct Reporter {
@@ -48,9 +48,14 @@ impl Reporter {
     /// A batch with what its handler said.
     pub(crate) fn report_batch(&self, feedback: Option<&LoadFeedback>, batch: BatchSample) {
         let signals = feedback.map_or_else(Signals::default, |feedback| self.resolve(feedback));
+        let too_early = mutant("reporter: wakes before it reports");
+        if too_early {
+            self.wake();
+        }
         self.ring.report(&Sample { signals, batch: Some(batch) });
         // Relaxed: a cadence that changes just now may be seen one batch late.
-        if batch.outcome != CallOutcome::Ok || self.every_batch.load(Ordering::Relaxed) == 1 {
+        let deserved = batch.outcome != CallOutcome::Ok || self.every_batch.load(Ordering::Relaxed) == 1;
+        if deserved && !too_early {
             self.wake();
         }
     }
@@ -67,8 +72,9 @@ impl Reporter {
 
     /// Asks the controller for a decision now.
     pub(crate) fn wake(&self) {
+        let too_early = mutant("reporter: looks before pending is set").then(|| self.alarm.word());
         self.pending.fetch_or(1);
-        let word = self.alarm.word();
+        let word = too_early.unwrap_or_else(|| self.alarm.word());
         if word != 0 && word & CLOSED == 0 {
             self.alarm.ring_for(word);
         }

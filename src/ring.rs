@@ -34,7 +34,7 @@
 use std::time::Duration;
 
 use crate::feedback::{BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, Sample, Signals};
-use crate::sync::{Arc, AtomicF64, AtomicU64, CachePadded, Ordering, fence, mutant};
+use crate::sync::{Arc, AtomicF64, AtomicU64, CachePadded, Ordering, fence, mutant, relaxed_if};
 
 const CPU: u64 = 1;
 const QUEUE: u64 = 1 << 1;
@@ -107,11 +107,14 @@ impl Ring {
         let slot = self.slot(ticket);
         // Relaxed: the compare-exchange decides.
         let before = slot.stamp.load(Ordering::Relaxed);
-        if before % 2 == 1 || before > 2 * ticket {
+        let is_written = before % 2 == 1 && !mutant("ring: a slot that is being written is entered");
+        if is_written || before > 2 * ticket {
             return;
         }
-        // Acquire: pairs with the Release in the last writer's step (5), so that its stores come before ours.
-        if slot.stamp.compare_exchange(before, 2 * ticket + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if mutant("ring: a claim without compare-exchange") {
+            slot.stamp.store(2 * ticket + 1, Ordering::Relaxed);
+        } else if slot.stamp.compare_exchange(before, 2 * ticket + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            // Acquire: pairs with the Release in the last writer's step (5), so that its stores come before ours.
             return;
         }
         // Release: pairs with the Acquire fence in `look`; who sees a field of ours sees the odd stamp.
@@ -120,8 +123,7 @@ impl Ring {
         }
         slot.store(sample);
         // Release: pairs with the Acquire in `look`; who sees the even stamp sees the fields.
-        let complete = if mutant("ring: relaxed publish") { Ordering::Relaxed } else { Ordering::Release };
-        slot.stamp.store(2 * ticket + 2, complete);
+        slot.stamp.store(2 * ticket + 2, relaxed_if("ring: relaxed publish", Ordering::Release));
     }
 
     /// Samples lost so far, as far as the reader has come.
@@ -138,7 +140,7 @@ impl Ring {
         let slot = self.slot(ticket);
         let whole = 2 * ticket + 2;
         // Acquire: pairs with the Release at the end of `report`.
-        let stamp = slot.stamp.load(Ordering::Acquire);
+        let stamp = slot.stamp.load(relaxed_if("ring: relaxed first look", Ordering::Acquire));
         if stamp < whole {
             return Look::NotYet;
         }
@@ -147,7 +149,9 @@ impl Ring {
         }
         let sample = slot.load();
         // Acquire: pairs with the Release fence in `report`.
-        fence(Ordering::Acquire);
+        if !mutant("ring: no reader fence") {
+            fence(Ordering::Acquire);
+        }
         // Relaxed: the fence orders it behind the fields.
         let after = slot.stamp.load(Ordering::Relaxed);
         if after == whole || mutant("ring: no second look") { Look::Whole(sample) } else { Look::Lost }

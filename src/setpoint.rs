@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::policy::{Reason, Zone};
-use crate::sync::{Arc, AtomicUsize, Ordering, Published, mutant};
+use crate::sync::{Arc, AtomicUsize, Ordering, Published, mutant, relaxed_if};
 
 /// The size of the next batch alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl SetpointCell {
         let batch_size = next.batch_size;
         self.whole.publish(next);
         // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the setpoint it came with.
-        self.batch_size.store(batch_size, Ordering::Release);
+        self.batch_size.store(batch_size, relaxed_if("setpoint: relaxed size", Ordering::Release));
         if shorter && !mutant("setpoint: no ring") {
             self.doorbell.ring();
         }
@@ -77,7 +77,7 @@ impl SetpointCell {
     /// The size in force.
     pub(crate) fn batch_size(&self) -> usize {
         // Acquire: pairs with the Release in `publish`.
-        self.batch_size.load(Ordering::Acquire)
+        self.batch_size.load(relaxed_if("setpoint: relaxed look", Ordering::Acquire))
     }
 
     /// Looks at the whole setpoint without copying it.

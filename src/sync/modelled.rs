@@ -369,6 +369,11 @@ pub(crate) fn mutant(mistake: &str) -> bool {
     with_mistakes(|made| made == mistake)
 }
 
+/// The ordering, or Relaxed where this mistake is made.
+pub(crate) fn relaxed_if(mistake: &str, ordering: Ordering) -> Ordering {
+    if mutant(mistake) { Ordering::Relaxed } else { ordering }
+}
+
 pub(crate) fn make_mistake(mistake: Option<&'static str>) {
     MISTAKE.with(|made| made.set(mistake));
 }

@@ -184,3 +184,9 @@ pub(crate) fn random_seed() -> u64 {
 pub(crate) const fn mutant(_mistake: &str) -> bool {
     false
 }
+
+/// The ordering, or Relaxed where this mistake is made.
+#[inline]
+pub(crate) const fn relaxed_if(_mistake: &str, ordering: Ordering) -> Ordering {
+    ordering
+}

@@ -1,0 +1,249 @@
+//! The end: a close returns, each item is counted once whatever the deadline meets, and nobody is left waiting.
+
+use std::time::Duration;
+
+use super::parts::{LONG, Outcome, Parts};
+use super::{model, mutant};
+use crate::batch::Batch;
+use crate::batcher::flush;
+use crate::close::{CloseReport, Core};
+use crate::error::{BatchError, FlushError};
+use crate::feedback::LoadFeedback;
+use crate::intake::Phase;
+use crate::queue::Patience;
+use crate::sync::{Arc, Mutex};
+
+fn fine(_: &mut Batch<u32>) -> Outcome {
+    Ok(LoadFeedback::new())
+}
+
+fn counted(report: &CloseReport<u32>) -> u64 {
+    report.handled + report.failed_total + report.unsent_total + report.abandoned
+}
+
+/// A close with time: the flusher may be about to fall asleep.
+fn close_in_time() {
+    let parts = Parts::<u32>::new(2, 2);
+    let core = parts.core(fine);
+    assert!(core.queue.add(1, Patience::Never).is_ok());
+    let report = core.shutdown(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.handled, 1);
+}
+
+#[test]
+fn a_close_hands_over_what_waits_and_returns() {
+    model("close: in time", 70, close_in_time);
+}
+
+#[test]
+fn mutant_a_close_that_does_not_ring_the_flusher_is_found() {
+    mutant("close: the flusher is not rung", close_in_time);
+}
+
+#[test]
+fn mutant_a_ring_that_only_takes_the_number_away_is_found() {
+    mutant("doorbell: a ring without unpark", close_in_time);
+}
+
+#[test]
+fn mutant_a_flusher_that_ends_silently_is_found() {
+    mutant("finish: nobody is told", close_in_time);
+}
+
+#[test]
+fn mutant_a_thread_that_ends_silently_is_found() {
+    mutant("latch: nobody is told", close_in_time);
+}
+
+/// An add behind a close whose flusher falls asleep at that moment is refused.
+fn asleep() {
+    let core = Parts::<u32>::new(2, 2).core(fine);
+    loom::thread::yield_now();
+    let report = core.shutdown(Duration::ZERO);
+    assert_eq!(counted(&report), 0);
+    assert!(core.queue.add(1, Patience::Never).unwrap_err().is_closed());
+    let _ = core.shutdown(LONG);
+}
+
+#[test]
+fn an_announced_sleep_never_hides_a_close() {
+    model("close: against falling asleep", 100, asleep);
+}
+
+#[test]
+fn mutant_an_announcement_over_the_closed_bit_is_found() {
+    mutant("doorbell: an announcement over the closed bit", asleep);
+}
+
+/// Two items in batches of one, the handler as given; a close whose deadline has passed beside one that has time. Whatever the
+/// flusher is at, each look finds each item counted once, and only one closer has the lists.
+fn out_of_time(handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static) -> (Arc<Core<u32>>, Vec<u32>) {
+    let parts = Parts::<u32>::new(2, 1);
+    let queue = Arc::clone(&parts.queue);
+    assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2);
+    let core = parts.core(handler);
+    let patient = {
+        let core = Arc::clone(&core);
+        loom::thread::spawn(move || core.shutdown(LONG))
+    };
+    loom::thread::yield_now();
+    let hasty = core.shutdown(Duration::ZERO);
+    assert!(hasty.timed_out || counted(&hasty) == 2, "{hasty:?}");
+    let patient = patient.join().unwrap();
+    let lists = [&hasty, &patient].map(|report| report.failed.len() + report.unsent.len());
+    assert!(lists.contains(&0), "one has the lists");
+    let mut back = hasty.unsent;
+    back.extend(patient.unsent);
+    back.extend(hasty.failed.into_iter().chain(patient.failed).map(|failed| failed.item));
+    (core, back)
+}
+
+/// The counts behind the flusher's end: a report is made before the close waits for the threads.
+fn at_last(core: &Core<u32>) -> CloseReport<u32> {
+    let _ = core.shutdown(LONG);
+    core.shutdown(LONG)
+}
+
+fn out_of_time_handled() {
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&handled);
+    let (core, back) = out_of_time(move |batch| {
+        into.lock().extend_from_slice(batch);
+        Ok(LoadFeedback::new())
+    });
+    let last = at_last(&core);
+    assert_eq!((counted(&last), last.abandoned), (2, 0), "the handler came back: {last:?}");
+    let abandoned = core.queue.lock().phase == Phase::Abandoned;
+    assert_eq!(last.timed_out, abandoned, "what was given up is not called done");
+    let mut ended = handled.lock().clone();
+    ended.extend(back);
+    assert_eq!(ended, [1, 2], "nothing twice, in order");
+}
+
+#[test]
+fn done_and_abandoned_exclude_each_other() {
+    model("close: two closers, one out of time", 10_000, out_of_time_handled);
+}
+
+#[test]
+fn mutant_a_close_that_gives_up_without_a_word_is_found() {
+    mutant("close: out of time without a word", out_of_time_handled);
+}
+
+#[test]
+fn mutant_a_flusher_that_calls_abandoned_done_is_found() {
+    mutant("finish: done over abandoned", out_of_time_handled);
+}
+
+#[test]
+fn mutant_a_late_return_counted_twice_is_found() {
+    mutant("settle: a late return counts twice", out_of_time_handled);
+}
+
+/// The same with a handler that only fails: what fails late is counted too, whoever has it.
+#[test]
+fn a_failure_behind_the_deadline_is_counted_once() {
+    model("close: out of time, every call fails", 10_000, || {
+        let (core, back) = out_of_time(|_| Err(BatchError::permanent("refused")));
+        let last = at_last(&core);
+        assert_eq!((last.handled, counted(&last), last.abandoned), (0, 2, 0), "{last:?}");
+        let dropped = core.queue.lock().counts.dropped_late;
+        assert_eq!(back.len() as u64 + dropped, 2, "in a list, or dropped late");
+    });
+}
+
+/// A flush waits while a close runs out of time and takes what it waits for.
+fn flush_beside_close() {
+    let parts = Parts::<u32>::new(2, 2);
+    let queue = Arc::clone(&parts.queue);
+    assert!(queue.add(1, Patience::Never).is_ok());
+    // Without a flusher, as if its handler never came back.
+    let core = parts.stuck();
+    let flusher = loom::thread::spawn(move || flush(&queue, LONG));
+    loom::thread::yield_now();
+    let report = core.shutdown(Duration::ZERO);
+    assert_eq!(report.unsent, [1]);
+    assert_eq!(flusher.join().unwrap(), Err(FlushError::Closed));
+}
+
+#[test]
+fn a_flush_learns_of_a_close_that_gives_up() {
+    model("close: a flush waits for what comes back", 8, flush_beside_close);
+}
+
+#[test]
+fn mutant_a_close_that_does_not_tell_the_flushes_is_found() {
+    mutant("close: the flushes are not told", flush_beside_close);
+}
+
+/// The queue is full and the handler stuck; two producers wait for room without a bound, one for credit.
+fn blocked(capacity: usize) {
+    let parts = Parts::<u32>::new(capacity, 8);
+    let queue = Arc::clone(&parts.queue);
+    for item in 0..capacity as u32 {
+        assert!(queue.add(item, Patience::Never).is_ok());
+    }
+    let core = parts.stuck();
+    let producers: Vec<_> = [10, 11]
+        .into_iter()
+        .map(|item| {
+            let queue = Arc::clone(&queue);
+            loom::thread::spawn(move || {
+                let refused = queue.add(item, Patience::Forever).expect_err("there is no room until it is closed");
+                assert!(refused.is_closed() && refused.into_inner() == item);
+            })
+        })
+        .collect();
+    loom::thread::yield_now();
+    let mut back = core.shutdown(Duration::ZERO).unsent;
+    // Whoever was not there yet when the queue was emptied is refused all the same.
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    back.sort_unstable();
+    assert_eq!(back, (0..capacity as u32).collect::<Vec<_>>());
+    assert_eq!(core.queue.items_in_channel(), 0);
+}
+
+#[test]
+fn producers_that_wait_on_a_full_queue_are_refused_at_once() {
+    model("close: two producers wait, room for one", 500, || blocked(1));
+}
+
+#[test]
+fn all_that_wait_are_refused_however_many_places_there_are() {
+    model("close: two producers wait, room for two", 500, || blocked(2));
+}
+
+/// A chunk waits for credit that a stuck flusher never gives back.
+fn blocked_chunk() {
+    let parts = Parts::<u32>::new(1, 8);
+    let queue = Arc::clone(&parts.queue);
+    assert_eq!(queue.add_many([0], Patience::Never).unwrap(), 1);
+    let core = parts.stuck();
+    let producer = loom::thread::spawn(move || queue.add_many([1, 2], Patience::Forever).unwrap_err());
+    loom::thread::yield_now();
+    assert_eq!(core.shutdown(Duration::ZERO).unsent, [0]);
+    let refused = producer.join().unwrap();
+    assert!(refused.is_closed());
+    assert_eq!(refused.into_inner(), [1, 2]);
+}
+
+#[test]
+fn a_chunk_that_waits_for_credit_is_refused_at_once() {
+    model("close: a chunk waits for credit", 10, blocked_chunk);
+}
+
+#[test]
+fn mutant_a_close_that_leaves_those_who_wait_is_found() {
+    mutant("close: the waiting are not woken", blocked_chunk);
+}
+
+#[test]
+fn mutant_a_waiter_that_does_not_see_the_close_is_found() {
+    mutant("credit: a waiter does not see the close", blocked_chunk);
+}
+
+#[test]
+fn mutant_a_wake_up_without_the_lock_is_found() {
+    mutant("credit: a wake-up without the lock", blocked_chunk);
+}

@@ -1,0 +1,158 @@
+//! The parts of a batcher, put together as the builder does, one protocol's worth at a time.
+
+use std::time::Duration;
+
+use crate::batch::{Batch, Closing};
+use crate::close::{Core, Latch, Thread};
+use crate::controller::{Control, Controller, Limits};
+use crate::doorbell::Doorbell;
+use crate::error::BatchError;
+use crate::feedback::LoadFeedback;
+use crate::flusher::{Chance, Flusher};
+use crate::intake::Intake;
+use crate::policy::{Policy, Zone};
+use crate::queue::{Queue, Weigher};
+use crate::reporter::Reporter;
+use crate::retry::Retry;
+use crate::ring::{Reader, Ring};
+use crate::setpoint::{Setpoint, SetpointCell};
+use crate::settle::Rules;
+use crate::sync::{Arc, Mutex, Parker, now, spawn};
+
+/// Later than any model lasts.
+pub(super) const LONG: Duration = Duration::from_secs(3_600);
+
+pub(super) type Outcome = Result<LoadFeedback, BatchError>;
+
+/// A batcher whose threads have not started.
+pub(super) struct Parts<T> {
+    pub(super) queue: Arc<Queue<T>>,
+    pub(super) setpoint: Arc<SetpointCell>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) parker: Parker,
+    alarm_parker: Parker,
+    reader: Reader,
+    capacity: usize,
+}
+
+/// The flusher's last steps, as in the builder: what `Core` waits for.
+fn thread(body: impl FnOnce() + Send + 'static) -> Thread {
+    let ended = Arc::new(Latch::new());
+    let at_end = Arc::clone(&ended);
+    let handle = spawn("model", move || {
+        body();
+        at_end.open();
+    });
+    Thread { ended, handle: Mutex::new(Some(handle.unwrap())) }
+}
+
+fn no_thread() -> Thread {
+    let ended = Arc::new(Latch::new());
+    ended.open();
+    Thread { ended, handle: Mutex::new(None) }
+}
+
+impl<T> Parts<T> {
+    pub(super) fn new(capacity: usize, batch_size: usize) -> Self {
+        Self::weighed(capacity, batch_size, None)
+    }
+
+    pub(super) fn weighed(capacity: usize, batch_size: usize, weigher: Option<Weigher<T>>) -> Self {
+        let (parker, alarm_parker) = (Parker::new(), Parker::new());
+        let doorbell = Arc::new(Doorbell::new(&parker));
+        let (ring, reader) = Ring::new(1);
+        let reporter = Arc::new(Reporter::new(ring, Vec::new(), Doorbell::new(&alarm_parker)));
+        let first = Setpoint {
+            batch_size,
+            linger: LONG,
+            pause_ratio: 0.0,
+            probe: None,
+            zone: Zone::Unknown,
+            score: None,
+            reason: "start".into(),
+        };
+        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
+        let queue = Arc::new(Queue::new(capacity, weigher, doorbell, 1, |receiver| {
+            Intake::new(receiver, Arc::new(Closing::new()), 0, now(), (false, usize::MAX))
+        }));
+        Self { queue, setpoint, reporter, parker, alarm_parker, reader, capacity }
+    }
+
+    /// Starts the real flusher with this handler, two attempts and no backoff.
+    pub(super) fn start(
+        self,
+        handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static,
+    ) -> loom::thread::JoinHandle<()>
+    where
+        T: Send + 'static,
+    {
+        loom::thread::spawn(self.flusher(handler))
+    }
+
+    /// What the flusher's thread runs.
+    fn flusher(self, mut handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> impl FnOnce()
+    where
+        T: Send + 'static,
+    {
+        let Self { queue, setpoint, reporter, parker, .. } = self;
+        let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO).bisect(false);
+        let rules = Rules { retry, idempotent: false };
+        let mut flusher = Flusher { queue, setpoint, reporter, parker, on_failed: None, rules, chance: Chance(0) };
+        move || {
+            flusher.run_to_the_end(&mut handler);
+            flusher.finish((), &Mutex::new(None));
+        }
+    }
+
+    /// A whole batcher's core around the real flusher; no controller.
+    pub(super) fn core(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> Arc<Core<T>>
+    where
+        T: Send + 'static,
+    {
+        let (queue, reporter, control) = (Arc::clone(&self.queue), Arc::clone(&self.reporter), self.control());
+        let flusher = thread(self.flusher(handler));
+        let on_close = Arc::new(Mutex::new(None));
+        Arc::new(Core { queue, reporter, control, flusher, controller: no_thread(), on_close })
+    }
+
+    /// A core whose handler never comes back: nobody takes anything from the queue.
+    pub(super) fn stuck(self) -> Arc<Core<T>> {
+        let (queue, reporter, control) = (Arc::clone(&self.queue), Arc::clone(&self.reporter), self.control());
+        let on_close = Arc::new(Mutex::new(None));
+        Arc::new(Core { queue, reporter, control, flusher: no_thread(), controller: no_thread(), on_close })
+    }
+
+    /// A core around the real controller with this policy; no flusher.
+    pub(super) fn controlled(self, policy: impl Policy + 'static) -> Arc<Core<T>> {
+        let control = self.control();
+        let Self { queue, reporter, alarm_parker: parker, reader, .. } = self;
+        queue.lock().phase = crate::intake::Phase::Done;
+        let controller = Controller {
+            control: Arc::clone(&control),
+            reporter: Arc::clone(&reporter),
+            reader,
+            parker,
+            interval: LONG,
+        };
+        let controller = thread(move || controller.run(Box::new(policy)));
+        let on_close = Arc::new(Mutex::new(None));
+        Arc::new(Core { queue, reporter, control, flusher: no_thread(), controller, on_close })
+    }
+
+    fn control(&self) -> Arc<Control> {
+        let limits = Limits::new(1, self.capacity, LONG);
+        Arc::new(Control::new(limits, Arc::clone(&self.setpoint), now(), self.capacity))
+    }
+}
+
+/// Closes as `Core` does, without a flusher: everything accepted comes back.
+pub(super) fn close_and_seize<T>(queue: &Queue<T>) -> Vec<T> {
+    begin_close(queue);
+    queue.lock().seize().0
+}
+
+pub(super) fn begin_close<T>(queue: &Queue<T>) {
+    queue.lock().close(queue, None);
+    queue.doorbell.ring();
+    queue.credit.wake_all();
+}
