@@ -167,15 +167,21 @@ impl<T> Core<T> {
             intake = self.queue.changed.wait_until(intake, deadline);
         }
         let in_time = intake.phase == Phase::Done;
+        let given_up_before = intake.phase == Phase::Abandoned;
         // Under the same lock: what this close takes, the flusher is not given.
-        let mut report = report(&mut intake, claimed);
+        let mut answer = report(&mut intake, claimed);
         drop(intake);
-        report.timed_out = !in_time || (!self.flusher.wait_until(deadline) | !self.controller.wait_until(deadline));
+        let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
+        if given_up_before && ended {
+            // An earlier close left the handler behind; this one had the time to see how its items ended.
+            answer = report(&mut self.queue.lock(), false);
+        }
+        answer.timed_out = !ended || !(in_time || given_up_before);
         if claimed && !mutant("close: the flushes are not told") {
             // Flushes that wait for what is now unsent or abandoned.
             self.queue.changed.notify_all();
         }
-        report
+        answer
     }
 
     /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
