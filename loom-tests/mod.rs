@@ -8,6 +8,7 @@
 //! `-- --nocapture` prints the number of executions and the time of each model.
 
 mod admission;
+mod child;
 mod close;
 mod flush;
 mod parts;
@@ -18,19 +19,21 @@ mod ticket;
 mod wake_up;
 mod whole;
 
-use std::process::Command;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use loom::model::Builder;
+
 use crate::sync::make_mistake;
+use child::must_fail;
 use parts::{Parts, begin_close, close_and_seize};
 
 /// The bound in the gate; the environment's `LOOM_MAX_PREEMPTIONS` overrides it.
 const PREEMPTIONS: usize = 3;
 
-fn builder() -> loom::model::Builder {
-    let mut builder = loom::model::Builder::new();
+fn builder() -> Builder {
+    let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
     builder.max_branches = 20_000;
     builder
@@ -54,23 +57,7 @@ fn model(name: &str, floor: usize, body: impl Fn() + Sync + Send + 'static) {
     assert!(bound < PREEMPTIONS || executions >= floor, "{executions} executions, {floor} expected");
 }
 
-/// Explores a model with a mistake in the protocol, in a process of its own; it must fail there.
-///
-/// A deadlock that loom finds ends in a panic amid the model's own drops, which aborts the process.
+/// Explores a model with a mistake in the protocol; it must fail.
 fn mutant(mistake: &'static str, body: impl Fn() + Sync + Send + 'static) {
-    const CHILD: &str = "LOOM_MUTANT";
-    if std::env::var_os(CHILD).is_some() {
-        make_mistake(Some(mistake));
-        builder().check(body);
-        return;
-    }
-    let test = std::thread::current().name().expect("libtest names a test's thread after it").to_owned();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([&test, "--exact"])
-        .env(CHILD, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    assert!(String::from_utf8_lossy(&child.stdout).contains("running 1 test"), "the child did not run {test}");
-    assert!(!child.status.success(), "the model does not notice: {mistake}");
+    must_fail(mistake, || builder().check(body));
 }

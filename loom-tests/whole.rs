@@ -10,8 +10,9 @@ use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
-/// One producer beside main, batches of two, the first call fails; main flushes and closes while the producer adds.
-fn conserve(panics: bool) {
+/// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes; batches of two, and the first
+/// call fails.
+fn conserve(panics: bool, producers: u32, main_adds: bool) {
     let parts = Parts::<u32>::new(2, 2);
     let queue = Arc::clone(&parts.queue);
     let handled = Arc::new(Mutex::new(Vec::new()));
@@ -29,19 +30,23 @@ fn conserve(panics: bool) {
         into.lock().extend_from_slice(batch);
         Ok(LoadFeedback::new())
     });
-    let producer = {
-        let queue = Arc::clone(&queue);
-        loom::thread::spawn(move || queue.add(1, Patience::Forever).is_ok())
-    };
-    assert!(queue.add(2, Patience::Forever).is_ok());
+    let producers: Vec<_> = (1..=producers)
+        .map(|item| {
+            let queue = Arc::clone(&queue);
+            let add = move || queue.add(item, Patience::Forever).is_ok().then_some(item);
+            loom::thread::spawn(add)
+        })
+        .collect();
+    let mut accepted = Vec::new();
+    if main_adds {
+        assert!(queue.add(9, Patience::Forever).is_ok());
+        accepted.push(9);
+    }
     // The handler may hold the items for good if close comes between its two attempts: then they fail with its error.
     let flushed = flush(&queue, &ToldOf::new(0), Duration::from_secs(60));
     assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })), "{flushed:?}");
     begin_close(&queue);
-    let mut accepted = vec![2];
-    if producer.join().unwrap() {
-        accepted.push(1);
-    }
+    accepted.extend(producers.into_iter().filter_map(|producer| producer.join().unwrap()));
     flusher.join().unwrap();
     let mut intake = queue.lock();
     let (unsent, failed) = intake.seize();
@@ -57,15 +62,25 @@ fn conserve(panics: bool) {
 
 #[test]
 fn every_item_ends_once_though_the_first_call_fails() {
-    model("whole: the first call fails", 50_000, || conserve(false));
+    model("whole: the first call fails", 80_000, || conserve(false, 1, true));
 }
 
 #[test]
 fn every_item_ends_once_though_the_first_call_panics() {
-    model("whole: the first call panics", 50_000, || conserve(true));
+    model("whole: the first call panics", 80_000, || conserve(true, 1, true));
+}
+
+#[test]
+fn every_item_of_two_producers_ends_once() {
+    model("whole: two producers, the first call fails", 50_000, || conserve(false, 2, false));
 }
 
 #[test]
 fn mutant_an_add_without_its_second_look_is_found() {
-    mutant("queue: no second look", || conserve(false));
+    mutant("queue: no second look", || conserve(false, 1, true));
+}
+
+#[test]
+fn mutant_a_close_that_counts_first_is_found() {
+    mutant("close: length before the closed bit", || conserve(false, 2, false));
 }

@@ -150,3 +150,7 @@ struct Readme;
 #[cfg(all(test, loom))]
 #[path = "../loom-tests/mod.rs"]
 mod loom_tests;
+
+#[cfg(all(test, shuttle))]
+#[path = "../loom-tests/shuttle/mod.rs"]
+mod shuttle_tests;

@@ -1,0 +1,102 @@
+//! Who had which item last: what was accepted must end exactly once.
+
+use std::sync::{Arc, Mutex};
+
+use crate::{AddError, CloseReport, Failed, Stats};
+
+/// Plain locks: they are never held across a step that the checker sees.
+#[derive(Clone, Default)]
+pub(super) struct Account(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+struct Books {
+    accepted: Vec<u32>,
+    handled: Vec<u32>,
+    /// Failed rows by whichever way, and what came back unsent.
+    returned: Vec<u32>,
+}
+
+impl Account {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes an add of one item; whether it was accepted.
+    pub(super) fn added(&self, item: u32, result: Result<(), AddError<u32>>) -> bool {
+        match result {
+            Ok(()) => {
+                self.0.lock().unwrap().accepted.push(item);
+                true
+            }
+            Err(refused) => {
+                assert_eq!(refused.into_inner(), item, "the item comes back");
+                false
+            }
+        }
+    }
+
+    /// Notes an `add_many`: those that came back are the last ones.
+    pub(super) fn added_many(&self, items: &[u32], result: Result<usize, AddError<Vec<u32>>>) {
+        let accepted = match result {
+            Ok(count) => count,
+            Err(refused) => {
+                let back = refused.into_inner();
+                assert_eq!(items[items.len() - back.len()..], back, "the rest comes back, in order");
+                items.len() - back.len()
+            }
+        };
+        self.0.lock().unwrap().accepted.extend_from_slice(&items[..accepted]);
+    }
+
+    pub(super) fn handled(&self, items: impl IntoIterator<Item = u32>) {
+        self.0.lock().unwrap().handled.extend(items);
+    }
+
+    pub(super) fn was_handled(&self, item: u32) -> bool {
+        self.0.lock().unwrap().handled.contains(&item)
+    }
+
+    /// Whether the item has been handled or has come back.
+    pub(super) fn has_ended(&self, item: u32) -> bool {
+        let books = self.0.lock().unwrap();
+        books.handled.contains(&item) || books.returned.contains(&item)
+    }
+
+    pub(super) fn failed(&self, failed: &Failed<u32>) {
+        self.0.lock().unwrap().returned.push(failed.item);
+    }
+
+    /// What the report brings back.
+    pub(super) fn closed(&self, report: &CloseReport<u32>) {
+        let mut books = self.0.lock().unwrap();
+        books.returned.extend(&report.unsent);
+        books.returned.extend(report.failed.iter().map(|failed| failed.item));
+    }
+
+    /// Settles the books: every accepted item ended once, but for so many that nobody has any more.
+    pub(super) fn settle(&self, dropped: u64) {
+        let books = self.0.lock().unwrap();
+        let mut ended: Vec<_> = books.handled.iter().chain(&books.returned).copied().collect();
+        ended.sort_unstable();
+        assert!(ended.windows(2).all(|pair| pair[0] != pair[1]), "an item ended twice: {ended:?}");
+        let mut accepted = books.accepted.clone();
+        accepted.sort_unstable();
+        assert!(ended.iter().all(|item| accepted.binary_search(item).is_ok()), "{ended:?} of {accepted:?}");
+        assert_eq!(ended.len() as u64 + dropped, accepted.len() as u64, "{ended:?} of {accepted:?}");
+    }
+
+    /// Items of one producer, all those with the same tens, are handled in the order they were added.
+    pub(super) fn assert_order(&self) {
+        let books = self.0.lock().unwrap();
+        for producer in 0..10 {
+            let own: Vec<_> = books.handled.iter().filter(|item| **item / 10 == producer).collect();
+            assert!(own.is_sorted(), "{own:?}");
+        }
+    }
+}
+
+/// No snapshot misses an item or sees one twice.
+pub(super) fn assert_balanced(stats: &Stats) {
+    let ended = stats.handled + stats.failed + stats.unsent + stats.abandoned;
+    assert_eq!(stats.added, ended + stats.pending, "{stats:?}");
+}

@@ -1,0 +1,163 @@
+//! Sizes that change, credit that runs out, policies that decide: nothing is slept through.
+
+use super::account::assert_balanced;
+use super::{Account, LONG, SOON, builder, mutant, panic_quietly, scenario};
+use crate::{Batch, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window};
+
+/// Panics, then probes, then moves between two sizes, with each batch.
+struct Restless(u32);
+
+impl Policy for Restless {
+    fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
+        self.0 += 1;
+        match self.0 % 4 {
+            0 => panic_quietly(),
+            1 => Decision { probe: Some(1), ..Decision::hold(current, "probe") },
+            2 => Decision::resize(3, "up"),
+            _ => Decision { pause_ratio: 0.5, ..Decision::resize(2, "down") },
+        }
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence::EveryBatch
+    }
+}
+
+/// The size moves by the policy and by `reconfigure` while two producers add; whatever was in force, a last size of one hands
+/// everything over without a flush.
+fn sizes_that_move() {
+    let account = Account::new();
+    let batcher = {
+        let account = account.clone();
+        builder()
+            .initial_batch_size(3)
+            .max_batch_size(3)
+            .queue_capacity(8)
+            .linger(LONG)
+            .policy(Restless(0))
+            .spawn(move |batch: &mut Batch<u32>| {
+                account.handled(batch.iter().copied());
+                Ok(LoadFeedback::new())
+            })
+            .unwrap()
+    };
+    let producers: Vec<_> = (1..=2)
+        .map(|producer| {
+            let (handle, account) = (batcher.producer(), account.clone());
+            shuttle::thread::spawn(move || {
+                for item in producer * 10..producer * 10 + 3 {
+                    assert!(account.added(item, handle.add(item)));
+                }
+            })
+        })
+        .collect();
+    batcher.reconfigure(|limits| limits.max_batch_size = 2).unwrap();
+    assert!(batcher.stats().batch_size <= 2);
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    let last = batcher.submit(40).unwrap();
+    account.added(40, Ok(()));
+    batcher
+        .reconfigure(|limits| {
+            limits.max_batch_size = 1;
+            limits.policy(Fixed(1));
+        })
+        .unwrap();
+    assert!(last.wait().is_handled(), "nothing else wakes the flusher for it");
+    let report = batcher.close(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    account.settle(0);
+    account.assert_order();
+}
+
+#[test]
+fn no_smaller_size_is_slept_through() {
+    scenario("sizes that move", sizes_that_move);
+}
+
+#[test]
+fn mutant_a_publication_that_wakes_nobody_is_found() {
+    mutant("setpoint: no ring", sizes_that_move);
+}
+
+/// Chunks larger than the credit from three threads, patient, hasty and with a deadline, against single adds and a close.
+fn credit_runs_out() {
+    let account = Account::new();
+    let batcher = {
+        let account = account.clone();
+        builder()
+            .initial_batch_size(3)
+            .max_batch_size(3)
+            .queue_capacity(3)
+            .linger(SOON)
+            .spawn(move |batch: &mut Batch<u32>| {
+                assert!(batch.len() <= 3, "no batch is larger than the size in force");
+                account.handled(batch.iter().copied());
+                Ok(LoadFeedback::new())
+            })
+            .unwrap()
+    };
+    let producers: Vec<_> = (1..=3)
+        .map(|producer| {
+            let (handle, account) = (batcher.producer(), account.clone());
+            shuttle::thread::spawn(move || {
+                let items: Vec<_> = (producer * 10..producer * 10 + 5).collect();
+                let result = match producer {
+                    1 => handle.add_many(items.clone()),
+                    2 => handle.add_many_timeout(items.clone(), SOON),
+                    _ => handle.try_add_many(items.clone()),
+                };
+                account.added_many(&items, result);
+            })
+        })
+        .collect();
+    account.added(40, batcher.add(40));
+    account.added(41, batcher.try_add(41));
+    assert_balanced(&batcher.stats());
+    let report = batcher.close(LONG);
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    assert!(report.is_clean(), "{report:?}");
+    account.settle(0);
+    account.assert_order();
+}
+
+#[test]
+fn chunks_beyond_the_credit_wait_or_come_back() {
+    scenario("credit runs out", credit_runs_out);
+}
+
+#[test]
+fn mutant_credit_without_a_wake_up_is_found() {
+    mutant("credit: waiters are not woken", credit_for_ever);
+}
+
+/// The same without a close that would wake whoever waits.
+fn credit_for_ever() {
+    let account = Account::new();
+    let batcher = {
+        let account = account.clone();
+        builder()
+            .initial_batch_size(1)
+            .max_batch_size(1)
+            .queue_capacity(1)
+            .spawn(move |batch: &mut Batch<u32>| {
+                account.handled(batch.iter().copied());
+                Ok(LoadFeedback::new())
+            })
+            .unwrap()
+    };
+    let producer = {
+        let (handle, account) = (batcher.producer(), account.clone());
+        shuttle::thread::spawn(move || account.added_many(&[10, 11, 12], handle.add_many([10, 11, 12])))
+    };
+    account.added_many(&[20, 21], batcher.add_many([20, 21]));
+    producer.join().unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!((report.handled, report.is_clean()), (5, true), "{report:?}");
+    account.settle(0);
+    account.assert_order();
+}
+
+#[test]
+fn credit_given_back_reaches_all_who_wait() {
+    scenario("credit for ever", credit_for_ever);
+}
