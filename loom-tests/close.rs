@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::parts::{LONG, Outcome, Parts};
 use super::{model, mutant};
 use crate::batch::Batch;
-use crate::batcher::flush;
+use crate::batcher::{ToldOf, flush};
 use crate::close::{CloseReport, Core};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
@@ -156,7 +156,7 @@ fn flush_beside_close() {
     assert!(queue.add(1, Patience::Never).is_ok());
     // Without a flusher, as if its handler never came back.
     let core = parts.stuck();
-    let flusher = loom::thread::spawn(move || flush(&queue, LONG));
+    let flusher = loom::thread::spawn(move || flush(&queue, &ToldOf::new(0), LONG));
     loom::thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(report.unsent, [1]);
