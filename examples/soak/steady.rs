@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 use std::time::Duration;
 
-use load_aware_batcher::{AddError, Batch, BatchError, Batcher, LoadFeedback, Outcome, Producer, Retry, Ticket};
+use load_aware_batcher::{AddError, Batch, BatchError, Batcher, Fixed, LoadFeedback, Outcome, Producer, Retry, Ticket};
 
 const LANES: u64 = 3;
 const LANE_SHIFT: u32 = 48;
@@ -110,6 +110,8 @@ impl Steady {
             .max_batch_size(2_000)
             .queue_capacity(4_000)
             .linger(Duration::from_millis(1))
+            // The threshold law would go to batches of one under so many failures, and nothing would be searched for bad rows.
+            .policy(Fixed(200))
             .load_check_interval(Duration::from_millis(5))
             .retry(Retry::attempts(3).backoff(Duration::from_micros(20), Duration::from_micros(100)))
             .on_failed(move |failed| {
@@ -154,8 +156,11 @@ impl Steady {
         if stats.added != stats.handled + stats.failed + stats.unsent + stats.abandoned + stats.pending {
             wrong.push(format!("{stats:?}"));
         }
-        let max = 1 + mix(seed) as usize % 2_000;
-        if let Err(problem) = self.batcher.reconfigure(|limits| limits.max_batch_size = max) {
+        let size = 1 + mix(seed) as usize % 2_000;
+        let changed = self.batcher.reconfigure(|limits| {
+            limits.max_batch_size(size).policy(Fixed(size));
+        });
+        if let Err(problem) = changed {
             wrong.push(problem.to_string());
         }
         wrong.append(&mut self.account.wrong.lock().unwrap());
