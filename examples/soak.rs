@@ -21,7 +21,7 @@ use program::{Account, Program, Scale};
 use steady::Steady;
 
 /// See the module's doc.
-const SLACK_KIB: u64 = 16 * 1_024;
+const SLACK_KIB: u64 = 8 * 1_024;
 
 struct Arguments {
     seconds: u64,
