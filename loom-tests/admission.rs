@@ -1,6 +1,6 @@
 //! Admission against close: every `Ok` is delivered, every refused item comes back, nobody hangs.
 
-use super::{Parts, close_and_seize, model, mutant};
+use super::{Parts, close_and_seize, model, mutants, thread};
 use crate::error::AddError;
 use crate::queue::Patience;
 use crate::sync::Arc;
@@ -23,13 +23,13 @@ fn race(capacity: usize, patience: Patience) {
         .into_iter()
         .map(|item| {
             let queue = Arc::clone(&queue);
-            loom::thread::spawn(move || {
-                loom::thread::yield_now();
+            thread::spawn(move || {
+                thread::yield_now();
                 told(queue.add(item, patience), item)
             })
         })
         .collect();
-    loom::thread::yield_now();
+    thread::yield_now();
     let mut delivered = close_and_seize(&queue);
     let mut accepted: Vec<_> = producers.into_iter().filter_map(|producer| producer.join().unwrap()).collect();
     delivered.sort_unstable();
@@ -48,29 +48,12 @@ fn a_producer_that_waits_for_room_is_woken_by_close() {
     model("admission: two adds, room for one, waiting", 2_000, || race(1, Patience::Forever));
 }
 
-#[test]
-fn mutant_an_add_without_its_second_look_is_found() {
-    mutant("queue: no second look", || race(2, Patience::Never));
-}
-
-#[test]
-fn mutant_a_close_that_counts_first_is_found() {
-    mutant("close: length before the closed bit", || race(2, Patience::Never));
-}
-
-#[test]
-fn mutant_a_second_look_that_orders_nothing_is_found() {
-    mutant("unordered loads: doorbell", || race(2, Patience::Never));
-}
-
-#[test]
-fn mutant_a_length_that_orders_nothing_is_found() {
-    mutant("unordered loads: length", || race(2, Patience::Never));
-}
-
-#[test]
-fn mutant_a_settling_producer_that_looks_at_one_message_is_found() {
-    mutant("settle: one message is looked at", || race(2, Patience::Never));
+mutants! {
+    mutant_an_add_without_its_second_look_is_found: "queue: no second look" => || race(2, Patience::Never);
+    mutant_a_close_that_counts_first_is_found: "close: length before the closed bit" => || race(2, Patience::Never);
+    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: doorbell" => || race(2, Patience::Never);
+    mutant_a_length_that_orders_nothing_is_found: "unordered loads: length" => || race(2, Patience::Never);
+    mutant_a_settling_producer_that_looks_at_one_message_is_found: "settle: one message is looked at" => || race(2, Patience::Never);
 }
 
 /// A chunk larger than the credit, against a close.
@@ -78,7 +61,7 @@ fn chunk_race() {
     let Parts { queue, .. } = Parts::<u32>::new(1, 8);
     let producer = {
         let queue = Arc::clone(&queue);
-        loom::thread::spawn(move || match queue.add_many([1, 2], Patience::Forever) {
+        thread::spawn(move || match queue.add_many([1, 2], Patience::Forever) {
             Ok(added) => (added, Vec::new()),
             Err(refused) => {
                 let back = refused.into_inner();
@@ -86,7 +69,7 @@ fn chunk_race() {
             }
         })
     };
-    loom::thread::yield_now();
+    thread::yield_now();
     let delivered = close_and_seize(&queue);
     let (added, back) = producer.join().unwrap();
     let all: Vec<_> = delivered.iter().chain(&back).copied().collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::parts::{LONG, Outcome, Parts};
-use super::{model, mutant};
+use super::{model, mutants, thread};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::close::{CloseReport, Core};
@@ -36,30 +36,17 @@ fn a_close_hands_over_what_waits_and_returns() {
     model("close: in time", 70, close_in_time);
 }
 
-#[test]
-fn mutant_a_close_that_does_not_ring_the_flusher_is_found() {
-    mutant("close: the flusher is not rung", close_in_time);
-}
-
-#[test]
-fn mutant_a_ring_that_only_takes_the_number_away_is_found() {
-    mutant("doorbell: a ring without unpark", close_in_time);
-}
-
-#[test]
-fn mutant_a_flusher_that_ends_silently_is_found() {
-    mutant("finish: nobody is told", close_in_time);
-}
-
-#[test]
-fn mutant_a_thread_that_ends_silently_is_found() {
-    mutant("latch: nobody is told", close_in_time);
+mutants! {
+    mutant_a_close_that_does_not_ring_the_flusher_is_found: "close: the flusher is not rung" => close_in_time;
+    mutant_a_ring_that_only_takes_the_number_away_is_found: "doorbell: a ring without unpark" => close_in_time;
+    mutant_a_flusher_that_ends_silently_is_found: "finish: nobody is told" => close_in_time;
+    mutant_a_thread_that_ends_silently_is_found: "latch: nobody is told" => close_in_time;
 }
 
 /// An add behind a close whose flusher falls asleep at that moment is refused.
 fn asleep() {
     let core = Parts::<u32>::new(2, 2).core(fine);
-    loom::thread::yield_now();
+    thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(counted(&report), 0);
     assert!(core.queue.add(1, Patience::Never).unwrap_err().is_closed());
@@ -71,9 +58,8 @@ fn an_announced_sleep_never_hides_a_close() {
     model("close: against falling asleep", 100, asleep);
 }
 
-#[test]
-fn mutant_an_announcement_over_the_closed_bit_is_found() {
-    mutant("doorbell: an announcement over the closed bit", asleep);
+mutants! {
+    mutant_an_announcement_over_the_closed_bit_is_found: "doorbell: an announcement over the closed bit" => asleep;
 }
 
 /// Two items in batches of one, the handler as given; a close whose deadline has passed beside one that has time. Whatever the
@@ -85,9 +71,9 @@ fn out_of_time(handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static)
     let core = parts.core(handler);
     let patient = {
         let core = Arc::clone(&core);
-        loom::thread::spawn(move || core.shutdown(LONG))
+        thread::spawn(move || core.shutdown(LONG))
     };
-    loom::thread::yield_now();
+    thread::yield_now();
     let hasty = core.shutdown(Duration::ZERO);
     let given_up = core.queue.lock().phase == Phase::Abandoned;
     assert!(hasty.timed_out || counted(&hasty) == 2, "{hasty:?}");
@@ -122,19 +108,10 @@ fn done_and_abandoned_exclude_each_other() {
     model("close: two closers, one out of time", 10_000, out_of_time_handled);
 }
 
-#[test]
-fn mutant_a_close_that_gives_up_without_a_word_is_found() {
-    mutant("close: out of time without a word", out_of_time_handled);
-}
-
-#[test]
-fn mutant_a_flusher_that_calls_abandoned_done_is_found() {
-    mutant("finish: done over abandoned", out_of_time_handled);
-}
-
-#[test]
-fn mutant_a_late_return_counted_twice_is_found() {
-    mutant("settle: a late return counts twice", out_of_time_handled);
+mutants! {
+    mutant_a_close_that_gives_up_without_a_word_is_found: "close: out of time without a word" => out_of_time_handled;
+    mutant_a_flusher_that_calls_abandoned_done_is_found: "finish: done over abandoned" => out_of_time_handled;
+    mutant_a_late_return_counted_twice_is_found: "settle: a late return counts twice" => out_of_time_handled;
 }
 
 /// The same with a handler that only fails: what fails late is counted too, whoever has it.
@@ -156,8 +133,8 @@ fn flush_beside_close() {
     assert!(queue.add(1, Patience::Never).is_ok());
     // Without a flusher, as if its handler never came back.
     let core = parts.stuck();
-    let flusher = loom::thread::spawn(move || flush(&queue, &ToldOf::new(0), LONG));
-    loom::thread::yield_now();
+    let flusher = thread::spawn(move || flush(&queue, &ToldOf::new(0), LONG));
+    thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(report.unsent, [1]);
     assert_eq!(flusher.join().unwrap(), Err(FlushError::Closed));
@@ -168,9 +145,8 @@ fn a_flush_learns_of_a_close_that_gives_up() {
     model("close: a flush waits for what comes back", 8, flush_beside_close);
 }
 
-#[test]
-fn mutant_a_close_that_does_not_tell_the_flushes_is_found() {
-    mutant("close: the flushes are not told", flush_beside_close);
+mutants! {
+    mutant_a_close_that_does_not_tell_the_flushes_is_found: "close: the flushes are not told" => flush_beside_close;
 }
 
 /// The queue is full and the handler stuck; two producers wait for room without a bound, one for credit.
@@ -185,13 +161,13 @@ fn blocked(capacity: usize) {
         .into_iter()
         .map(|item| {
             let queue = Arc::clone(&queue);
-            loom::thread::spawn(move || {
+            thread::spawn(move || {
                 let refused = queue.add(item, Patience::Forever).expect_err("there is no room until it is closed");
                 assert!(refused.is_closed() && refused.into_inner() == item);
             })
         })
         .collect();
-    loom::thread::yield_now();
+    thread::yield_now();
     let mut back = core.shutdown(Duration::ZERO).unsent;
     // Whoever was not there yet when the queue was emptied is refused all the same.
     producers.into_iter().for_each(|producer| producer.join().unwrap());
@@ -216,8 +192,8 @@ fn blocked_chunk() {
     let queue = Arc::clone(&parts.queue);
     assert_eq!(queue.add_many([0], Patience::Never).unwrap(), 1);
     let core = parts.stuck();
-    let producer = loom::thread::spawn(move || queue.add_many([1, 2], Patience::Forever).unwrap_err());
-    loom::thread::yield_now();
+    let producer = thread::spawn(move || queue.add_many([1, 2], Patience::Forever).unwrap_err());
+    thread::yield_now();
     assert_eq!(core.shutdown(Duration::ZERO).unsent, [0]);
     let refused = producer.join().unwrap();
     assert!(refused.is_closed());
@@ -229,17 +205,8 @@ fn a_chunk_that_waits_for_credit_is_refused_at_once() {
     model("close: a chunk waits for credit", 10, blocked_chunk);
 }
 
-#[test]
-fn mutant_a_close_that_leaves_those_who_wait_is_found() {
-    mutant("close: the waiting are not woken", blocked_chunk);
-}
-
-#[test]
-fn mutant_a_waiter_that_does_not_see_the_close_is_found() {
-    mutant("credit: a waiter does not see the close", blocked_chunk);
-}
-
-#[test]
-fn mutant_a_wake_up_without_the_lock_is_found() {
-    mutant("credit: a wake-up without the lock", blocked_chunk);
+mutants! {
+    mutant_a_close_that_leaves_those_who_wait_is_found: "close: the waiting are not woken" => blocked_chunk;
+    mutant_a_waiter_that_does_not_see_the_close_is_found: "credit: a waiter does not see the close" => blocked_chunk;
+    mutant_a_wake_up_without_the_lock_is_found: "credit: a wake-up without the lock" => blocked_chunk;
 }

@@ -1,8 +1,7 @@
 //! Flush: everything added before the call has its outcome when it returns, and it returns.
 
-use std::time::Duration;
-
-use super::{Parts, begin_close, model, mutant};
+use super::parts::LONG;
+use super::{Parts, begin_close, model, mutants};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
@@ -25,7 +24,7 @@ fn flush_one(fails: bool) {
         Ok(LoadFeedback::new())
     });
     assert!(queue.add(1, Patience::Never).is_ok());
-    let result = flush(&queue, &ToldOf::new(0), Duration::from_secs(60));
+    let result = flush(&queue, &ToldOf::new(0), LONG);
     if fails {
         assert_eq!(result, Err(FlushError::Failed { items: 1 }));
     } else {
@@ -45,12 +44,7 @@ fn a_flush_of_a_failed_batch_says_so() {
     model("flush: one item fails", 300, || flush_one(true));
 }
 
-#[test]
-fn mutant_a_flush_that_wakes_nobody_is_found() {
-    mutant("flush: no ring", || flush_one(false));
-}
-
-#[test]
-fn mutant_a_completion_that_tells_nobody_is_found() {
-    mutant("flush: nobody is told", || flush_one(false));
+mutants! {
+    mutant_a_flush_that_wakes_nobody_is_found: "flush: no ring" => || flush_one(false);
+    mutant_a_completion_that_tells_nobody_is_found: "flush: nobody is told" => || flush_one(false);
 }

@@ -1,13 +1,37 @@
-//! The protocols under loom: every interleaving within the preemption bound.
+//! The protocols as models, each a few threads on a part of the batcher, and whole batchers as scenarios.
 //!
 //! Each model is named after the promise it keeps and has mutants beside it: the same model with one deliberate mistake in the
 //! protocol, which it must find. Mistakes are made at run time, by `sync::mutant`, so one build runs them all. A mutant passes
 //! when the model fails.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --profile loom --lib`, with `LOOM_MAX_PREEMPTIONS=3` for the gate (the default here).
-//! `-- --nocapture` prints the number of executions and the time of each model.
+//! | how | what it shows | what it cannot |
+//! | --- | --- | --- |
+//! | `RUSTFLAGS="--cfg loom" cargo test --profile loom --lib` | every order of the models' steps and every value a load may return, within `LOOM_MAX_PREEMPTIONS` (3 in the gate and by default); all mutants | the real channel and arc-swap; see below |
+//! | `RUSTFLAGS="--cfg shuttle" cargo test --profile loom --lib` | random orders of the models' and the scenarios' steps, `SHUTTLE_SCHEDULES` of each | weak memory |
+//! | `cargo +nightly miri test --lib` | the models on the real parts, weak memory and data races, one order a seed | most orders |
+//! | `cargo test --lib` | the models on the real parts and the real machine | most orders, weak memory on x86-64 |
+//!
+//! `-- --nocapture` prints how many executions each model had, and how long they took.
+//!
+//! # Mistakes that no model shows
+//! - `ring`: a claim by a relaxed compare-exchange. The Acquire keeps the last writer's stores of the fields before the new
+//!   writer's; the checkers, and Miri, order the stores to one location by when they execute, so the wrong order has no way to
+//!   appear.
+//! - `ring`: a lapped writer that goes on, over a later sample. It costs a sample, which is counted.
+//! - `ring`: relaxed loads of `head`; they bound the search, a stale one reads less.
+//! - `doorbell`: a ring or a completing add that leaves the number in the word, and a count before the send. They cost wake-ups.
+//! - `queue`: the weight read by a relaxed load. In a sleep's second look it stands behind the length, whose fence, all that
+//!   loom knows of SeqCst, orders it too.
+//! - `doorbell`, `queue`, `credit`, `reporter`: a read-modify-write that is AcqRel instead of SeqCst. A store-then-load pair is
+//!   ordered only if both are SeqCst, and the models have the fence with the load: that mistake and a load that orders nothing
+//!   are the same model.
+//! - `close`: a close that moves all there is instead of exactly n. Who sends behind the close and is moved was accepted,
+//!   finds nothing to settle and says so; with producers that never stop such a close never ends, which is no order of few steps.
+//! - `flusher`: no look at the setpoint in a sleep's second look. The ring of a publication leaves a token that ends the park;
+//!   the look saves the way into it.
 
 mod admission;
+#[cfg(any(loom, shuttle))]
 mod child;
 mod close;
 mod flush;
@@ -19,45 +43,36 @@ mod ticket;
 mod wake_up;
 mod whole;
 
-use std::sync::Arc as StdArc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+#[cfg(loom)]
+mod exhausted;
+#[cfg(loom)]
+use exhausted::{model, mutant, thread};
 
-use loom::model::Builder;
+#[cfg(shuttle)]
+mod sampled;
+#[cfg(shuttle)]
+mod scenarios;
+#[cfg(shuttle)]
+use sampled::{model, thread};
 
-use crate::sync::make_mistake;
-use child::must_fail;
+#[cfg(not(any(loom, shuttle)))]
+mod repeated;
+#[cfg(not(any(loom, shuttle)))]
+use repeated::{model, thread};
+
 use parts::{Parts, begin_close, close_and_seize};
 
-/// The bound in the gate; the environment's `LOOM_MAX_PREEMPTIONS` overrides it.
-const PREEMPTIONS: usize = 3;
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.max_branches = 20_000;
-    builder
+/// Mutants for loom, which finds them all: `name: "the mistake" => the model;`.
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident: $mistake:literal => $body:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[cfg(loom)]
+            #[test]
+            fn $name() {
+                super::mutant($mistake, $body);
+            }
+        )*
+    };
 }
-
-/// Explores a model; at the gate's bound or above it must have at least so many executions, or it explores less than it did.
-fn model(name: &str, floor: usize, body: impl Fn() + Sync + Send + 'static) {
-    make_mistake(None);
-    let executions = StdArc::new(AtomicUsize::new(0));
-    let count = StdArc::clone(&executions);
-    let begun = Instant::now();
-    let builder = builder();
-    let bound = builder.preemption_bound.unwrap_or(PREEMPTIONS);
-    builder.check(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        body();
-    });
-    let executions = executions.load(Ordering::Relaxed);
-    println!("{name}: {executions} executions at {bound} preemptions in {:.1?}", begun.elapsed());
-    assert!(executions > 1, "a model with one schedule proves nothing");
-    assert!(bound < PREEMPTIONS || executions >= floor, "{executions} executions, {floor} expected");
-}
-
-/// Explores a model with a mistake in the protocol; it must fail.
-fn mutant(mistake: &'static str, body: impl Fn() + Sync + Send + 'static) {
-    must_fail(mistake, || builder().check(body));
-}
+use mutants;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::thread;
 use crate::batch::{Batch, Closing};
 use crate::close::{Core, Latch, Thread};
 use crate::controller::{Control, Controller, Limits};
@@ -79,14 +80,11 @@ impl<T> Parts<T> {
     }
 
     /// Starts the real flusher with this handler, two attempts and no backoff.
-    pub(super) fn start(
-        self,
-        handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static,
-    ) -> loom::thread::JoinHandle<()>
+    pub(super) fn start(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> thread::JoinHandle<()>
     where
         T: Send + 'static,
     {
-        loom::thread::spawn(self.flusher(handler))
+        thread::spawn(self.flusher(handler))
     }
 
     /// What the flusher's thread runs.

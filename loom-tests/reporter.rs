@@ -1,7 +1,7 @@
 //! The alarm: a sample that deserves a decision gets one, though the controller falls asleep at that moment.
 
 use super::parts::{LONG, Parts};
-use super::{model, mutant};
+use super::{model, mutants, thread};
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::{Decision, Policy, Window};
 use crate::setpoint::Setpoint;
@@ -37,7 +37,7 @@ fn failed(len: usize) -> BatchSample {
 fn one_failed_batch() {
     let told = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
     let core = Parts::<u32>::new(1, 1).controlled(Told(Arc::clone(&told)));
-    loom::thread::yield_now();
+    thread::yield_now();
     core.reporter.report_batch(None, failed(7));
     let mut seen = told.0.lock();
     while seen.is_empty() {
@@ -54,37 +54,12 @@ fn a_failed_batch_is_decided_on_without_waiting_for_a_check() {
     model("reporter: a failed batch", 100, one_failed_batch);
 }
 
-#[test]
-fn mutant_a_look_before_pending_is_set_is_found() {
-    mutant("reporter: looks before pending is set", one_failed_batch);
-}
-
-#[test]
-fn mutant_a_wake_up_before_the_sample_is_found() {
-    mutant("reporter: wakes before it reports", one_failed_batch);
-}
-
-#[test]
-fn mutant_a_sleep_without_its_second_look_is_found() {
-    mutant("doorbell: no re-check", one_failed_batch);
-}
-
-#[test]
-fn mutant_a_second_look_that_orders_nothing_is_found() {
-    mutant("unordered loads: pending", one_failed_batch);
-}
-
-#[test]
-fn mutant_a_look_at_the_alarm_that_orders_nothing_is_found() {
-    mutant("unordered loads: doorbell", one_failed_batch);
-}
-
-#[test]
-fn mutant_an_alarm_without_unpark_is_found() {
-    mutant("doorbell: a completing add without unpark", one_failed_batch);
-}
-
-#[test]
-fn mutant_a_close_that_does_not_ring_the_controller_is_found() {
-    mutant("close: the controller is not rung", one_failed_batch);
+mutants! {
+    mutant_a_look_before_pending_is_set_is_found: "reporter: looks before pending is set" => one_failed_batch;
+    mutant_a_wake_up_before_the_sample_is_found: "reporter: wakes before it reports" => one_failed_batch;
+    mutant_a_sleep_without_its_second_look_is_found: "doorbell: no re-check" => one_failed_batch;
+    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: pending" => one_failed_batch;
+    mutant_a_look_at_the_alarm_that_orders_nothing_is_found: "unordered loads: doorbell" => one_failed_batch;
+    mutant_an_alarm_without_unpark_is_found: "doorbell: a completing add without unpark" => one_failed_batch;
+    mutant_a_close_that_does_not_ring_the_controller_is_found: "close: the controller is not rung" => one_failed_batch;
 }

@@ -1,6 +1,6 @@
 //! The feedback ring: no torn sample, none twice, losses counted.
 
-use super::{model, mutant};
+use super::{model, mutants, thread};
 use crate::feedback::{Sample, Signals};
 use crate::ring::Ring;
 use crate::sync::Arc;
@@ -23,8 +23,8 @@ fn race(capacity: usize, writers: u64, takes: usize) {
     let threads: Vec<_> = (1..=writers)
         .map(|writer| {
             let ring = Arc::clone(&ring);
-            loom::thread::spawn(move || {
-                loom::thread::yield_now();
+            thread::spawn(move || {
+                thread::yield_now();
                 ring.report(&sample(writer));
             })
         })
@@ -32,7 +32,7 @@ fn race(capacity: usize, writers: u64, takes: usize) {
     let mut taken = Vec::new();
     let mut lost = 0;
     for _ in 0..takes {
-        loom::thread::yield_now();
+        thread::yield_now();
         lost += reader.take(&mut taken);
     }
     // Before the join, which would hide a missing ordering.
@@ -59,37 +59,12 @@ fn writers_side_by_side_lose_nothing_uncounted() {
     model("ring: two writers, two slots", 1_000, || race(2, 2, 1));
 }
 
-#[test]
-fn mutant_a_writer_without_its_fence_is_found() {
-    mutant("ring: no writer fence", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_relaxed_publication_is_found() {
-    mutant("ring: relaxed publish", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_reader_that_looks_once_is_found() {
-    mutant("ring: no second look", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_reader_without_its_fence_is_found() {
-    mutant("ring: no reader fence", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_relaxed_first_look_is_found() {
-    mutant("ring: relaxed first look", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_claim_without_compare_exchange_is_found() {
-    mutant("ring: a claim without compare-exchange", || race(1, 2, 1));
-}
-
-#[test]
-fn mutant_a_writer_that_enters_a_slot_being_written_is_found() {
-    mutant("ring: a slot that is being written is entered", || race(1, 2, 1));
+mutants! {
+    mutant_a_writer_without_its_fence_is_found: "ring: no writer fence" => || race(1, 2, 1);
+    mutant_a_relaxed_publication_is_found: "ring: relaxed publish" => || race(1, 2, 1);
+    mutant_a_reader_that_looks_once_is_found: "ring: no second look" => || race(1, 2, 1);
+    mutant_a_reader_without_its_fence_is_found: "ring: no reader fence" => || race(1, 2, 1);
+    mutant_a_relaxed_first_look_is_found: "ring: relaxed first look" => || race(1, 2, 1);
+    mutant_a_claim_without_compare_exchange_is_found: "ring: a claim without compare-exchange" => || race(1, 2, 1);
+    mutant_a_writer_that_enters_a_slot_being_written_is_found: "ring: a slot that is being written is entered" => || race(1, 2, 1);
 }

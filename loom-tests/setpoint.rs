@@ -1,6 +1,6 @@
 //! The setpoint against a flusher that falls asleep: a smaller size is not slept through.
 
-use super::{Parts, begin_close, model, mutant};
+use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
@@ -15,7 +15,7 @@ fn shrink() {
     let (resolver, ticket) = ticket::pair(1);
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
-    loom::thread::yield_now();
+    thread::yield_now();
     let smaller = setpoint.read(|now| Setpoint { batch_size: 1, ..now.clone() });
     setpoint.publish(smaller);
     assert_eq!(setpoint.batch_size(), 1);
@@ -29,9 +29,8 @@ fn a_smaller_size_wakes_a_flusher_that_waits_for_a_larger_batch() {
     model("setpoint: two becomes one", 400, shrink);
 }
 
-#[test]
-fn mutant_a_publication_that_wakes_nobody_is_found() {
-    mutant("setpoint: no ring", shrink);
+mutants! {
+    mutant_a_publication_that_wakes_nobody_is_found: "setpoint: no ring" => shrink;
 }
 
 /// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own: loom never shows a thread that
@@ -40,7 +39,7 @@ fn look_beside() {
     let Parts { setpoint, .. } = Parts::<u32>::new(4, 4);
     let reader = {
         let setpoint = Arc::clone(&setpoint);
-        loom::thread::spawn(move || {
+        thread::spawn(move || {
             let size = setpoint.batch_size();
             let whole = setpoint.read(|now| now.batch_size);
             assert!(whole >= size, "the size is {size}, the whole {whole}");
@@ -56,12 +55,7 @@ fn a_size_is_never_ahead_of_its_setpoint() {
     model("setpoint: size and whole", 4, look_beside);
 }
 
-#[test]
-fn mutant_a_relaxed_size_is_found() {
-    mutant("setpoint: relaxed size", look_beside);
-}
-
-#[test]
-fn mutant_a_relaxed_look_at_the_size_is_found() {
-    mutant("setpoint: relaxed look", look_beside);
+mutants! {
+    mutant_a_relaxed_size_is_found: "setpoint: relaxed size" => look_beside;
+    mutant_a_relaxed_look_at_the_size_is_found: "setpoint: relaxed look" => look_beside;
 }

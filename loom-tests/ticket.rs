@@ -1,12 +1,12 @@
 //! Tickets: the first outcome stays, and no ticket hangs.
 
-use super::{model, mutant};
+use super::{model, mutants, thread};
 use crate::sync::Arc;
 use crate::ticket::{Outcome, pair};
 
 fn wait_for_outcome() {
     let (resolver, ticket) = pair(1);
-    let teller = loom::thread::spawn(move || resolver.tell(Outcome::Handled));
+    let teller = thread::spawn(move || resolver.tell(Outcome::Handled));
     assert_eq!(ticket.wait(), Outcome::Handled);
     teller.join().unwrap();
 }
@@ -16,9 +16,8 @@ fn a_ticket_wakes_with_its_outcome() {
     model("ticket: told while waiting", 14, wait_for_outcome);
 }
 
-#[test]
-fn mutant_an_outcome_that_wakes_nobody_is_found() {
-    mutant("ticket: no notification", wait_for_outcome);
+mutants! {
+    mutant_an_outcome_that_wakes_nobody_is_found: "ticket: no notification" => wait_for_outcome;
 }
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
@@ -26,7 +25,7 @@ fn two_tell() {
     let (resolver, ticket) = pair(1);
     let resolver = Arc::new(resolver);
     let other = Arc::clone(&resolver);
-    let late = loom::thread::spawn(move || other.tell(Outcome::Handled));
+    let late = thread::spawn(move || other.tell(Outcome::Handled));
     resolver.tell(Outcome::InDoubt);
     let first = ticket.try_wait().expect("somebody told");
     late.join().unwrap();
@@ -38,14 +37,13 @@ fn the_first_of_two_outcomes_stays() {
     model("ticket: two tell", 4, two_tell);
 }
 
-#[test]
-fn mutant_an_outcome_that_is_overwritten_is_found() {
-    mutant("ticket: the last outcome stays", two_tell);
+mutants! {
+    mutant_an_outcome_that_is_overwritten_is_found: "ticket: the last outcome stays" => two_tell;
 }
 
 fn drop_while_waiting() {
     let (resolver, ticket) = pair(1);
-    let dropper = loom::thread::spawn(move || drop(resolver));
+    let dropper = thread::spawn(move || drop(resolver));
     assert_eq!(ticket.wait(), Outcome::InDoubt);
     dropper.join().unwrap();
 }
@@ -55,7 +53,6 @@ fn a_resolver_that_is_dropped_says_in_doubt() {
     model("ticket: dropped while waiting", 8, drop_while_waiting);
 }
 
-#[test]
-fn mutant_a_resolver_that_is_dropped_silently_is_found() {
-    mutant("ticket: a dropped resolver is silent", drop_while_waiting);
+mutants! {
+    mutant_a_resolver_that_is_dropped_silently_is_found: "ticket: a dropped resolver is silent" => drop_while_waiting;
 }

@@ -1,6 +1,6 @@
 //! The coalesced wake-up and the credit of chunks: no lost wake-up.
 
-use super::{Parts, begin_close, model, mutant};
+use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::queue::{Patience, Weigher};
@@ -14,8 +14,8 @@ fn sleep_for_two() {
         .into_iter()
         .map(|item| {
             let queue = Arc::clone(&queue);
-            loom::thread::spawn(move || {
-                loom::thread::yield_now();
+            thread::spawn(move || {
+                thread::yield_now();
                 assert!(queue.add(item, Patience::Never).is_ok());
             })
         })
@@ -31,24 +31,11 @@ fn the_completing_add_wakes_the_flusher() {
     model("wake-up: two adds complete a batch of two", 3_000, sleep_for_two);
 }
 
-#[test]
-fn mutant_a_sleep_without_its_second_look_is_found() {
-    mutant("doorbell: no re-check", sleep_for_two);
-}
-
-#[test]
-fn mutant_a_second_look_that_orders_nothing_is_found() {
-    mutant("unordered loads: doorbell", sleep_for_two);
-}
-
-#[test]
-fn mutant_a_count_that_orders_nothing_is_found() {
-    mutant("unordered loads: length", sleep_for_two);
-}
-
-#[test]
-fn mutant_a_completing_add_without_unpark_is_found() {
-    mutant("doorbell: a completing add without unpark", sleep_for_two);
+mutants! {
+    mutant_a_sleep_without_its_second_look_is_found: "doorbell: no re-check" => sleep_for_two;
+    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: doorbell" => sleep_for_two;
+    mutant_a_count_that_orders_nothing_is_found: "unordered loads: length" => sleep_for_two;
+    mutant_a_completing_add_without_unpark_is_found: "doorbell: a completing add without unpark" => sleep_for_two;
 }
 
 /// A chunk of two completes a batch of two: its surplus item counts.
@@ -56,7 +43,7 @@ fn sleep_for_a_chunk() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
     let producer = {
         let queue = Arc::clone(&queue);
-        loom::thread::spawn(move || assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2))
+        thread::spawn(move || assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2))
     };
     while queue.items_in_channel() < 2 {
         queue.doorbell.sleep(&parker, 2, None, || queue.items_in_channel() >= 2);
@@ -69,14 +56,9 @@ fn a_chunk_wakes_the_flusher_for_all_its_items() {
     model("wake-up: a chunk completes a batch", 100, sleep_for_a_chunk);
 }
 
-#[test]
-fn mutant_a_chunk_that_counts_after_its_look_is_found() {
-    mutant("queue: counts after its look", sleep_for_a_chunk);
-}
-
-#[test]
-fn mutant_a_surplus_that_orders_nothing_is_found() {
-    mutant("unordered loads: chunk surplus", sleep_for_a_chunk);
+mutants! {
+    mutant_a_chunk_that_counts_after_its_look_is_found: "queue: counts after its look" => sleep_for_a_chunk;
+    mutant_a_surplus_that_orders_nothing_is_found: "unordered loads: chunk surplus" => sleep_for_a_chunk;
 }
 
 /// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
@@ -87,7 +69,7 @@ fn sleep_for_weight() {
     let (resolver, ticket) = ticket::pair(1);
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
-    loom::thread::yield_now();
+    thread::yield_now();
     assert!(queue.add(2, Patience::Never).is_ok());
     assert!(ticket.wait().is_handled());
     begin_close(&queue);
@@ -99,14 +81,9 @@ fn an_add_that_completes_the_weight_wakes_the_flusher() {
     model("wake-up: two adds fill a batch by weight", 100, sleep_for_weight);
 }
 
-#[test]
-fn mutant_an_add_that_does_not_weigh_is_found() {
-    mutant("queue: an add that does not weigh", sleep_for_weight);
-}
-
-#[test]
-fn mutant_a_second_look_that_does_not_weigh_is_found() {
-    mutant("flusher: a second look that does not weigh", sleep_for_weight);
+mutants! {
+    mutant_an_add_that_does_not_weigh_is_found: "queue: an add that does not weigh" => sleep_for_weight;
+    mutant_a_second_look_that_does_not_weigh_is_found: "flusher: a second look that does not weigh" => sleep_for_weight;
 }
 
 /// A producer waits for the credit that the flusher gives back.
@@ -115,9 +92,9 @@ fn wait_for_credit() {
     assert_eq!(queue.add_many([1], Patience::Never).unwrap(), 1);
     let producer = {
         let queue = Arc::clone(&queue);
-        loom::thread::spawn(move || assert_eq!(queue.add_many([2], Patience::Forever).unwrap(), 1))
+        thread::spawn(move || assert_eq!(queue.add_many([2], Patience::Forever).unwrap(), 1))
     };
-    loom::thread::yield_now();
+    thread::yield_now();
     drop(queue.lock().take_one_message(&queue));
     producer.join().unwrap();
 }
@@ -127,28 +104,11 @@ fn credit_given_back_wakes_who_waits_for_it() {
     model("credit: one waits, one is given back", 20, wait_for_credit);
 }
 
-#[test]
-fn mutant_credit_without_a_wake_up_is_found() {
-    mutant("credit: waiters are not woken", wait_for_credit);
-}
-
-#[test]
-fn mutant_credit_with_a_wake_up_without_the_lock_is_found() {
-    mutant("credit: a wake-up without the lock", wait_for_credit);
-}
-
-#[test]
-fn mutant_a_waiter_that_is_not_counted_in_is_found() {
-    mutant("credit: a waiter is not counted in", wait_for_credit);
-}
-
-#[test]
-fn mutant_a_look_for_waiters_that_orders_nothing_is_found() {
-    mutant("unordered loads: waiting", wait_for_credit);
-}
-
-/// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
-#[test]
-fn mutant_a_look_for_credit_that_orders_nothing_is_found() {
-    mutant("unordered loads: credit, doorbell", wait_for_credit);
+mutants! {
+    mutant_credit_without_a_wake_up_is_found: "credit: waiters are not woken" => wait_for_credit;
+    mutant_credit_with_a_wake_up_without_the_lock_is_found: "credit: a wake-up without the lock" => wait_for_credit;
+    mutant_a_waiter_that_is_not_counted_in_is_found: "credit: a waiter is not counted in" => wait_for_credit;
+    mutant_a_look_for_waiters_that_orders_nothing_is_found: "unordered loads: waiting" => wait_for_credit;
+    /// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
+    mutant_a_look_for_credit_that_orders_nothing_is_found: "unordered loads: credit, doorbell" => wait_for_credit;
 }

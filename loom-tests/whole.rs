@@ -1,8 +1,7 @@
 //! The whole data plane: producers, the real flusher, a handler whose first call fails, a flush and a close.
 
-use std::time::Duration;
-
-use super::{Parts, begin_close, model, mutant};
+use super::parts::LONG;
+use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
@@ -34,7 +33,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
         .map(|item| {
             let queue = Arc::clone(&queue);
             let add = move || queue.add(item, Patience::Forever).is_ok().then_some(item);
-            loom::thread::spawn(add)
+            thread::spawn(add)
         })
         .collect();
     let mut accepted = Vec::new();
@@ -43,7 +42,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
         accepted.push(9);
     }
     // The handler may hold the items for good if close comes between its two attempts: then they fail with its error.
-    let flushed = flush(&queue, &ToldOf::new(0), Duration::from_secs(60));
+    let flushed = flush(&queue, &ToldOf::new(0), LONG);
     assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })), "{flushed:?}");
     begin_close(&queue);
     accepted.extend(producers.into_iter().filter_map(|producer| producer.join().unwrap()));
@@ -75,12 +74,7 @@ fn every_item_of_two_producers_ends_once() {
     model("whole: two producers, the first call fails", 50_000, || conserve(false, 2, false));
 }
 
-#[test]
-fn mutant_an_add_without_its_second_look_is_found() {
-    mutant("queue: no second look", || conserve(false, 1, true));
-}
-
-#[test]
-fn mutant_a_close_that_counts_first_is_found() {
-    mutant("close: length before the closed bit", || conserve(false, 2, false));
+mutants! {
+    mutant_an_add_without_its_second_look_is_found: "queue: no second look" => || conserve(false, 1, true);
+    mutant_a_close_that_counts_first_is_found: "close: length before the closed bit" => || conserve(false, 2, false);
 }

@@ -217,7 +217,7 @@ impl<T> Intake<T> {
     }
 
     /// Takes one message out of the channel and gives its credit back, for the models.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) fn take_one_message(&mut self, queue: &Queue<T>) -> Option<Message<T>> {
         let message = self.receiver.try_recv().ok()?;
         self.left_channel(queue, &message);

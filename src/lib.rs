@@ -147,10 +147,6 @@ pub use ticket::{Outcome, Ticket};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
 #[path = "../loom-tests/mod.rs"]
-mod loom_tests;
-
-#[cfg(all(test, shuttle))]
-#[path = "../loom-tests/shuttle/mod.rs"]
-mod shuttle_tests;
+mod models;

@@ -1,0 +1,52 @@
+//! Whole batchers: more threads and steps than loom can exhaust, with time that passes. The public face on the modelled parts, so
+//! what is tested is everything between them.
+
+mod account;
+mod closing;
+mod failing;
+mod flowing;
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sampled::{mutant, scenario};
+use crate::{Batcher, Builder};
+use account::Account;
+
+/// Beyond what a scenario's clock reaches.
+const LONG: Duration = Duration::from_secs(3_600);
+/// A deadline that may pass at any look.
+const SOON: Duration = Duration::from_millis(20);
+
+/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load.
+fn builder() -> Builder<u32> {
+    Batcher::builder().feedback_capacity(2).load_check_interval(LONG)
+}
+
+/// A handler's panic without the panic hook, which would print a schedule for each.
+fn panic_quietly() -> ! {
+    resume_unwind(Box::new("on purpose"))
+}
+
+/// A gate that a stuck handler waits at.
+#[derive(Clone)]
+struct Gate(Arc<(shuttle::sync::Mutex<bool>, shuttle::sync::Condvar)>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Arc::new((shuttle::sync::Mutex::new(false), shuttle::sync::Condvar::new())))
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut open = self.0.0.lock().unwrap();
+        while !*open {
+            open = self.0.1.wait(open).unwrap();
+        }
+    }
+}
