@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo install cargo-fuzz
-//! cargo +nightly fuzz run program -- -detect_leaks=0 -max_len=300 -max_total_time=300
+//! cargo +nightly fuzz run program -- -detect_leaks=0 -len_control=0 -max_len=300 -max_total_time=300
 //! cargo +nightly fuzz run program fuzz/artifacts/program/crash-…      # once more; prints the program and its account
 //! ```
 //!
