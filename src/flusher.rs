@@ -214,7 +214,7 @@ impl<T> Flusher<T> {
         }
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
-        if self.queue.lock().deliver_at_end {
+        if self.queue.lock().deliver_at_end && !mutant("finish: the report is kept") {
             deliver_unclaimed(&self.queue, on_close);
         }
     }

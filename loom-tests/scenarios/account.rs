@@ -85,6 +85,14 @@ impl Account {
         assert_eq!(ended.len() as u64 + dropped, accepted.len() as u64, "{ended:?} of {accepted:?}");
     }
 
+    /// The counters of a report, behind the end of everything, say what the books say.
+    pub(super) fn assert_counted(&self, report: &CloseReport<u32>) {
+        let books = self.0.lock().unwrap();
+        let counted = report.handled + report.failed_total + report.unsent_total + report.abandoned;
+        assert_eq!(counted, books.accepted.len() as u64, "{report:?}");
+        assert_eq!(report.handled, books.handled.len() as u64, "{report:?}");
+    }
+
     /// Items of one producer, all those with the same tens, are handled in the order they were added.
     pub(super) fn assert_order(&self) {
         let books = self.0.lock().unwrap();

@@ -42,6 +42,7 @@ fn producers_beside_a_close() {
     producers.into_iter().for_each(|producer| producer.join().unwrap());
     account.closed(&report);
     account.settle(0);
+    account.assert_counted(&report);
     account.assert_order();
 }
 
@@ -101,6 +102,7 @@ fn a_stuck_handler() {
     assert_balanced(&batcher.stats());
     drop(batcher);
     account.settle(0);
+    account.assert_counted(&second);
     account.assert_order();
 }
 
@@ -151,14 +153,17 @@ fn many_closers() {
             let (batcher, account) = (Arc::clone(&batcher), account.clone());
             shuttle::thread::spawn(move || {
                 assert_balanced(&batcher.stats());
-                account.closed(&batcher.shutdown(patience));
+                let report = batcher.shutdown(patience);
+                account.closed(&report);
                 assert_balanced(&batcher.stats());
+                report
             })
         })
         .collect();
     drop(batcher);
-    closers.into_iter().for_each(|closer| closer.join().unwrap());
+    let closed: Vec<_> = closers.into_iter().map(|closer| closer.join().unwrap()).collect();
     producers.into_iter().for_each(|producer| producer.join().unwrap());
+    account.assert_counted(&closed[1]);
     assert!(reports.lock().unwrap().is_empty(), "somebody had closed it before the drop");
     account.settle(0);
 }
@@ -166,6 +171,11 @@ fn many_closers() {
 #[test]
 fn of_many_closers_one_has_the_lists() {
     scenario("many closers", many_closers);
+}
+
+#[test]
+fn mutant_two_claims_to_the_lists_are_found() {
+    mutant("close: everybody claims", many_closers);
 }
 
 /// The last owner goes on the handler's own thread: nobody waits for itself, the rest is handled, the hook has the report.
@@ -207,4 +217,9 @@ fn dropped_by_the_handler() {
 #[test]
 fn a_batcher_dropped_by_its_own_handler_delivers_its_report() {
     scenario("dropped by the handler", dropped_by_the_handler);
+}
+
+#[test]
+fn mutant_a_report_that_nobody_delivers_is_found() {
+    mutant("finish: the report is kept", dropped_by_the_handler);
 }

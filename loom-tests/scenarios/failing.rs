@@ -65,6 +65,7 @@ fn retries_and_panics() {
     assert!(!report.timed_out && report.unsent.is_empty(), "{report:?}");
     account.closed(&report);
     account.settle(0);
+    account.assert_counted(&report);
     account.assert_order();
 }
 
@@ -110,6 +111,7 @@ fn flush_for_ever() {
     let report = batcher.close(LONG);
     account.closed(&report);
     account.settle(0);
+    account.assert_counted(&report);
 }
 
 #[test]
@@ -158,6 +160,7 @@ fn tickets() {
         }
     }
     account.settle(batcher.stats().dropped_late);
+    account.assert_counted(&last);
 }
 
 #[test]
@@ -212,11 +215,17 @@ fn hook_behind_a_close() {
     assert_balanced(&stats);
     assert_eq!((stats.pending, stats.dropped_late), (0, 0));
     account.settle(0);
+    account.assert_counted(&last);
 }
 
 #[test]
 fn a_failed_row_is_given_to_the_hook_or_comes_back() {
     scenario("hook behind a close", hook_behind_a_close);
+}
+
+#[test]
+fn mutant_a_late_failure_counted_twice_is_found() {
+    mutant("settle: a late return counts twice", hook_behind_a_close);
 }
 
 /// Every call from inside the handler and the hook works or says `Reentrant`, on a queue that is mostly full.
@@ -278,9 +287,15 @@ fn calls_from_inside() {
     assert!(!report.timed_out);
     account.closed(&report);
     account.settle(0);
+    account.assert_counted(&report);
 }
 
 #[test]
 fn no_call_from_inside_waits_for_itself() {
     scenario("calls from inside", calls_from_inside);
+}
+
+#[test]
+fn mutant_a_batcher_that_does_not_know_its_own_threads_is_found() {
+    mutant("sync: no thread is its own", calls_from_inside);
 }

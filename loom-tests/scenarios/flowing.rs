@@ -66,6 +66,7 @@ fn sizes_that_move() {
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
     account.settle(0);
+    account.assert_counted(&report);
     account.assert_order();
 }
 
@@ -117,12 +118,18 @@ fn credit_runs_out() {
     producers.into_iter().for_each(|producer| producer.join().unwrap());
     assert!(report.is_clean(), "{report:?}");
     account.settle(0);
+    account.assert_counted(&report);
     account.assert_order();
 }
 
 #[test]
 fn chunks_beyond_the_credit_wait_or_come_back() {
     scenario("credit runs out", credit_runs_out);
+}
+
+#[test]
+fn mutant_a_chunk_without_its_second_look_is_found() {
+    mutant("queue: no second look", credit_runs_out);
 }
 
 #[test]

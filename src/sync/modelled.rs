@@ -20,8 +20,7 @@ use under_shuttle as checker;
 pub(crate) use under_shuttle::{begin_time, pass_time};
 
 pub(crate) use checker::{
-    Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, belong_to, belongs_to, fence, now, thread_tag,
-    yield_now,
+    Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, belong_to, fence, now, thread_tag, yield_now,
 };
 
 /// Shared ownership that no protocol leans on.
@@ -344,6 +343,10 @@ pub(crate) fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> io::Re
 
 /// None: they change when the flusher sleeps, not what it may miss.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
+
+pub(crate) fn belongs_to(serial: u64) -> bool {
+    checker::belongs_to(serial) && !mutant("sync: no thread is its own")
+}
 
 pub(crate) fn next_serial() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
