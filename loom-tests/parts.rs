@@ -40,10 +40,7 @@ pub(super) struct Parts<T> {
 fn thread(body: impl FnOnce() + Send + 'static) -> Thread {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
-    let handle = spawn("model", move || {
-        body();
-        at_end.open();
-    });
+    let handle = spawn("model", body, move || at_end.open());
     Thread { ended, handle: Mutex::new(Some(handle.unwrap())) }
 }
 

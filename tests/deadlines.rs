@@ -249,6 +249,38 @@ fn close_and_add_timeout_come_back_at_their_deadline_and_not_before() {
     });
 }
 
+/// Waits when it is dropped: a connection that says goodbye to a server that is frozen.
+struct Goodbye(Gate);
+
+impl Drop for Goodbye {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+thread_local! {
+    static CONNECTION: std::cell::RefCell<Option<Goodbye>> = const { std::cell::RefCell::new(None) };
+}
+
+#[test]
+fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() {
+    ends(|| {
+        let gate = Gate::default();
+        let goodbye = gate.clone();
+        let batcher = fixed(1)
+            .spawn(move |_: &mut Batch<u64>| {
+                CONNECTION.set(Some(Goodbye(goodbye.clone())));
+                Ok(LoadFeedback::new())
+            })
+            .unwrap();
+        batcher.add(1).unwrap();
+        let report = batcher.shutdown(SOON);
+        assert_eq!((report.handled, report.timed_out), (1, true), "the user's code still runs");
+        gate.open();
+        assert!(!batcher.shutdown(LONG).timed_out);
+    });
+}
+
 #[test]
 fn a_close_in_time_may_wait_for_ever() {
     let batcher = fixed(2).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();

@@ -116,10 +116,9 @@ where
             Err(_) => flusher.finish((), &on_close),
         }
         drop(on_close);
-        belong_to(0);
-        at_end.open();
     };
-    let handle = spawn(name, body).map_err(|source| BuildError::Thread { name: "flusher", source })?;
+    let handle =
+        spawn(name, body, move || at_end.open()).map_err(|source| BuildError::Thread { name: "flusher", source })?;
     let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
     let mut result = made.0.lock();
     loop {
@@ -142,11 +141,9 @@ fn start_controller(
     let body = move || {
         belong_to(serial);
         controller.run(policy);
-        belong_to(0);
-        at_end.open();
     };
-    let handle: JoinHandle =
-        spawn(&format!("{name}-control"), body).map_err(|source| BuildError::Thread { name: "controller", source })?;
+    let handle: JoinHandle = spawn(&format!("{name}-control"), body, move || at_end.open())
+        .map_err(|source| BuildError::Thread { name: "controller", source })?;
     Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
 }
 

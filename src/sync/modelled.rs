@@ -337,8 +337,15 @@ impl JoinHandle {
     }
 }
 
-pub(crate) fn spawn(_name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
-    Ok(JoinHandle(checker::spawn(body)))
+pub(crate) fn spawn(
+    _name: &str,
+    body: impl FnOnce() + Send + 'static,
+    at_end: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle> {
+    Ok(JoinHandle(checker::spawn(move || {
+        body();
+        at_end();
+    })))
 }
 
 /// None: they change when the flusher sleeps, not what it may miss.

@@ -1,6 +1,6 @@
 //! The real parts.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Instant;
 
@@ -128,8 +128,33 @@ impl JoinHandle {
     }
 }
 
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
+/// Starts a thread. `at_end` runs last, behind the destructors of what the body's code keeps in thread-local variables: those
+/// may take their time, and a join would wait for them without a bound.
+pub(crate) fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+    at_end: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle> {
+    let body = move || {
+        AT_END.set(Some(AtEnd(Some(Box::new(at_end)))));
+        body();
+    };
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map(JoinHandle)
+}
+
+struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        if let Some(at_end) = self.0.take() {
+            at_end();
+        }
+    }
+}
+
+thread_local! {
+    /// Made first, so destroyed last: std promises no order, and keeps this one where threads have destructors of their own.
+    static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
 }
 
 /// How often the flusher looks for a full batch before it sleeps, where batches fill fast.
