@@ -162,7 +162,8 @@ impl Control {
         let (min, max) = (limits.min_batch_size, limits.max_batch_size);
         check_sizes(min, max, self.capacity)?;
         let relinger = (limits.linger != before.linger).then_some(limits.linger);
-        limits.policy = wanted.policy.or(state.limits.policy.take());
+        // Not `or`: that would drop a policy that was never asked under the lock, and its drop is the user's code.
+        limits.policy = wanted.policy.or_else(|| state.limits.policy.take());
         let replaced = std::mem::replace(&mut state.limits, limits);
         let next = self.setpoint.read(|current| {
             let batch_size = current.batch_size.clamp(min, max);

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Handler, LoadFeedback, Producer, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, BuildError, Decision, Handler, LoadFeedback, Policy, Producer, Retry, Setpoint, Window,
+};
 use support::{Gate, LONG, NEVER, ends, fixed, until};
 
 /// Panics when it is dropped, if it is said to; counts its drops.
@@ -156,6 +158,52 @@ fn an_error_may_call_the_batcher_and_panic_when_it_is_dropped() {
             assert!(!batcher.close(LONG).timed_out);
         });
     }
+}
+
+/// Looks at its batcher when it is dropped; decides nothing until the gate is open.
+struct Looking(Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>, Option<(mpsc::Sender<()>, Gate)>);
+
+impl Policy for Looking {
+    fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
+        if let Some((entered, gate)) = self.1.take() {
+            entered.send(()).unwrap();
+            gate.wait();
+        }
+        Decision::hold(current, "looks")
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        support::wait_for(&self.0).stats();
+    }
+}
+
+#[test]
+fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
+    ends(|| {
+        let own: Arc<std::sync::OnceLock<Arc<Batcher<u64>>>> = Arc::default();
+        let (gate, (tell, entered)) = (Gate::default(), mpsc::channel());
+        let batcher = fixed(1)
+            .load_check_interval(Duration::from_millis(1))
+            .policy(Looking(Arc::clone(&own), Some((tell, gate.clone()))))
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
+        let batcher = Arc::new(batcher);
+        let _ = own.set(Arc::clone(&batcher));
+        // The controller is busy: the second exchange finds the first one's policy still waiting.
+        entered.recv().unwrap();
+        for _ in 0..2 {
+            let policy = Looking(Arc::clone(&own), None);
+            batcher
+                .reconfigure(|limits| {
+                    limits.policy(policy);
+                })
+                .unwrap();
+        }
+        gate.open();
+        assert!(batcher.shutdown(LONG).is_clean());
+    });
 }
 
 #[test]
