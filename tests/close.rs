@@ -175,8 +175,17 @@ fn a_second_closer_waits_too_and_within_its_own_timeout() {
         let impatient = batcher.shutdown(Duration::ZERO);
         assert!(impatient.timed_out);
         assert_eq!((impatient.handled, impatient.abandoned), (0, 0), "the first closer still waits");
-        let second = Arc::clone(&batcher);
-        let second = std::thread::spawn(move || second.shutdown(LONG));
+        let (second, calls) = (Arc::clone(&batcher), Arc::new(AtomicBool::new(false)));
+        let called = Arc::clone(&calls);
+        let second = std::thread::spawn(move || {
+            called.store(true, SeqCst);
+            second.shutdown(LONG)
+        });
+        while !calls.load(SeqCst) {
+            std::thread::yield_now();
+        }
+        // Time for the second to begin its wait, not needed for the test to pass.
+        assert!(batcher.shutdown(Duration::from_millis(20)).timed_out);
         director.reply(Reply::Ok);
         assert!(second.join().unwrap().is_clean());
         assert!(first.join().unwrap().is_clean());
