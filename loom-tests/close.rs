@@ -33,7 +33,7 @@ fn close_in_time() {
 
 #[test]
 fn a_close_hands_over_what_waits_and_returns() {
-    model("close: in time", 70, close_in_time);
+    model("close: in time", 300, close_in_time);
 }
 
 mutants! {
@@ -55,7 +55,7 @@ fn asleep() {
 
 #[test]
 fn an_announced_sleep_never_hides_a_close() {
-    model("close: against falling asleep", 100, asleep);
+    model("close: against falling asleep", 350, asleep);
 }
 
 mutants! {
@@ -105,7 +105,7 @@ fn out_of_time_handled() {
 
 #[test]
 fn done_and_abandoned_exclude_each_other() {
-    model("close: two closers, one out of time", 10_000, out_of_time_handled);
+    model("close: two closers, one out of time", 45_000, out_of_time_handled);
 }
 
 mutants! {
@@ -117,7 +117,7 @@ mutants! {
 /// The same with a handler that only fails: what fails late is counted too, whoever has it.
 #[test]
 fn a_failure_behind_the_deadline_is_counted_once() {
-    model("close: out of time, every call fails", 10_000, || {
+    model("close: out of time, every call fails", 75_000, || {
         let (core, back, _) = out_of_time(|_| Err(BatchError::permanent("refused")));
         let last = core.shutdown(LONG);
         assert_eq!((last.handled, counted(&last), last.abandoned), (0, 2, 0), "{last:?}");
@@ -178,12 +178,12 @@ fn blocked(capacity: usize) {
 
 #[test]
 fn producers_that_wait_on_a_full_queue_are_refused_at_once() {
-    model("close: two producers wait, room for one", 500, || blocked(1));
+    model("close: two producers wait, room for one", 18_000, || blocked(1));
 }
 
 #[test]
 fn all_that_wait_are_refused_however_many_places_there_are() {
-    model("close: two producers wait, room for two", 500, || blocked(2));
+    model("close: two producers wait, room for two", 45_000, || blocked(2));
 }
 
 /// A chunk waits for credit that a stuck flusher never gives back.
@@ -202,7 +202,7 @@ fn blocked_chunk() {
 
 #[test]
 fn a_chunk_that_waits_for_credit_is_refused_at_once() {
-    model("close: a chunk waits for credit", 10, blocked_chunk);
+    model("close: a chunk waits for credit", 26, blocked_chunk);
 }
 
 mutants! {

@@ -51,7 +51,7 @@ fn one_failed_batch() {
 
 #[test]
 fn a_failed_batch_is_decided_on_without_waiting_for_a_check() {
-    model("reporter: a failed batch", 100, one_failed_batch);
+    model("reporter: a failed batch", 350, one_failed_batch);
 }
 
 mutants! {

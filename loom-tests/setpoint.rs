@@ -52,7 +52,7 @@ fn look_beside() {
 
 #[test]
 fn a_size_is_never_ahead_of_its_setpoint() {
-    model("setpoint: size and whole", 4, look_beside);
+    model("setpoint: size and whole", 50, look_beside);
 }
 
 mutants! {

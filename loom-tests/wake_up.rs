@@ -78,7 +78,7 @@ fn sleep_for_weight() {
 
 #[test]
 fn an_add_that_completes_the_weight_wakes_the_flusher() {
-    model("wake-up: two adds fill a batch by weight", 100, sleep_for_weight);
+    model("wake-up: two adds fill a batch by weight", 600, sleep_for_weight);
 }
 
 mutants! {

@@ -71,7 +71,7 @@ fn every_item_ends_once_though_the_first_call_panics() {
 
 #[test]
 fn every_item_of_two_producers_ends_once() {
-    model("whole: two producers, the first call fails", 50_000, || conserve(false, 2, false));
+    model("whole: two producers, the first call fails", 200_000, || conserve(false, 2, false));
 }
 
 mutants! {
