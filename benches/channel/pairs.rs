@@ -1,0 +1,128 @@
+//! Pairs of figures, their ratio's median and quartiles, and the targets.
+
+use std::fmt;
+
+/// The three quarters' marks of a list of figures.
+#[derive(Clone, Copy)]
+pub(crate) struct Quartiles {
+    pub(crate) low: f64,
+    pub(crate) median: f64,
+    pub(crate) high: f64,
+}
+
+impl Quartiles {
+    /// Of at least one figure.
+    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        // Between two figures, their mean by distance.
+        let mark = |share: f64| {
+            let place = share * (figures.len() - 1) as f64;
+            let (below, above) = (figures[place.floor() as usize], figures[place.ceil() as usize]);
+            below + (above - below) * place.fract()
+        };
+        Self { low: mark(0.25), median: mark(0.5), high: mark(0.75) }
+    }
+}
+
+/// `0.96 [0.91 1.02]`.
+impl fmt::Display for Quartiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} [{:.2} {:.2}]", self.median, self.low, self.high)
+    }
+}
+
+/// What a median must keep to.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    None,
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    fn holds(self, median: f64) -> bool {
+        match self {
+            Self::None => true,
+            Self::AtLeast(least) => median >= least,
+            Self::AtMost(most) => median <= most,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::AtLeast(least) => write!(f, ", target ≥ {least:.2}"),
+            Self::AtMost(most) => write!(f, ", target ≤ {most:.2}"),
+        }
+    }
+}
+
+/// Figures of this crate and of what it is measured against, pair by pair.
+#[derive(Default)]
+pub(crate) struct Pairs {
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+}
+
+impl Pairs {
+    /// Runs both, first ours, then the other, so many times over; what a run returns is its figure.
+    pub(crate) fn run(pairs: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Self {
+        let mut all = Self::default();
+        for _ in 0..pairs {
+            all.push(ours(), theirs());
+        }
+        all
+    }
+
+    pub(crate) fn push(&mut self, ours: f64, theirs: f64) {
+        self.ours.push(ours);
+        self.theirs.push(theirs);
+    }
+
+    pub(crate) fn ratio(&self) -> Quartiles {
+        Quartiles::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours / theirs).collect())
+    }
+
+    pub(crate) fn ours(&self) -> Quartiles {
+        Quartiles::of(self.ours.clone())
+    }
+
+    pub(crate) fn theirs(&self) -> Quartiles {
+        Quartiles::of(self.theirs.clone())
+    }
+}
+
+/// The lines, printed as they come, and those beyond their target.
+#[derive(Default)]
+pub(crate) struct Report {
+    lines: usize,
+    missed: Vec<String>,
+}
+
+impl Report {
+    /// `add P=4 batch=1000 item=8 ratio 0.96 [0.91 1.02] (18.2 of 19.0 M items/s, target ≥ 0.85)`.
+    pub(crate) fn line(&mut self, name: &str, pairs: &Pairs, unit: &str, target: Target) {
+        let (ours, theirs) = (pairs.ours().median, pairs.theirs().median);
+        self.ratio(name, pairs.ratio(), &format!("{ours:.2} of {theirs:.2} {unit}"), target);
+    }
+
+    /// A line whose ratio is not one of pairs.
+    pub(crate) fn ratio(&mut self, name: &str, ratio: Quartiles, figures: &str, target: Target) {
+        let line = format!("{name} ratio {ratio} ({figures}{target})");
+        println!("{line}");
+        self.lines += 1;
+        if !target.holds(ratio.median) {
+            self.missed.push(line);
+        }
+    }
+
+    pub(crate) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    pub(crate) fn missed(&self) -> &[String] {
+        &self.missed
+    }
+}
