@@ -20,7 +20,10 @@ pub(crate) struct Ages {
 
 impl Ages {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { notes: VecDeque::from([(0, now)]), was_idle: false }
+        // All that it will ever need, so that nothing is allocated while the batcher runs.
+        let mut notes = VecDeque::with_capacity(NOTES_MAX);
+        notes.push_back((0, now));
+        Self { notes, was_idle: false }
     }
 
     /// A look at the queue: the first item in line is at `first`, its end at `end`. Returns since when the first is taken to

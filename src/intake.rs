@@ -109,7 +109,8 @@ impl<T> Intake<T> {
     ) -> Self {
         Self {
             receiver,
-            surplus: VecDeque::new(),
+            // Until close at most the message that the last batch had no room for.
+            surplus: VecDeque::with_capacity(1),
             surplus_items: 0,
             late: Vec::new(),
             gathered: 0,

@@ -5,8 +5,9 @@ use crate::ticket::Resolver;
 
 /// How many items one message carries at most.
 pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
-/// How many empty chunks are kept for the next `add_many`.
-const SPARE_CHUNKS: usize = 64;
+/// How many empty chunks are kept for the next `add_many`, beside as many as hold a full queue: the last of each call may be
+/// short, so more than those are under way.
+const SPARE_CHUNKS: usize = 128;
 
 /// One send. The tag is the sending thread's.
 pub(crate) enum Message<T> {
@@ -92,8 +93,9 @@ pub(crate) struct SpareChunks<T> {
 }
 
 impl<T> SpareChunks<T> {
-    pub(crate) fn new() -> Self {
-        let (put, take) = bounded(SPARE_CHUNKS);
+    /// For a queue with room for so many items of chunks.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let (put, take) = bounded(SPARE_CHUNKS + capacity / CHUNK_ITEMS_MAX);
         Self { put, take }
     }
 

@@ -105,7 +105,7 @@ impl<T> Queue<T> {
             chunk_surplus: CachePadded::new(SeqCstUsize::new(0, "chunk surplus")),
             credit: Credit::new(capacity),
             weight: SeqCstUsize::new(0, "weight"),
-            spare_chunks: SpareChunks::new(),
+            spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters {
                 full: AtomicU64::new(0),
                 timeout: AtomicU64::new(0),

@@ -1,0 +1,229 @@
+//! What control costs: one report, one take of ten, one decision; and all of it beside a line at full speed.
+//!
+//! `cargo bench --bench control -- [--check]`. `--check` exits 1 if control takes more than a hundredth of the line.
+//!
+//! The ring is internal: its three files are taken in here as they are.
+
+#[allow(dead_code, unused_imports, unreachable_pub)]
+#[path = "../src/feedback.rs"]
+mod feedback;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/ring.rs"]
+mod ring;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/sync/native.rs"]
+mod sync;
+
+#[allow(dead_code)]
+#[path = "channel/items.rs"]
+mod items;
+#[allow(dead_code)]
+#[path = "channel/pairs.rs"]
+mod pairs;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion};
+use load_aware_batcher::{
+    Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy, Sample, Setpoint, Window, Zone,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::items::{LONG, capacity, one_by_one, race};
+use crate::pairs::{Pairs, Quartiles, Report, Target};
+
+/// Samples in one take and in one decision.
+const TEN: usize = 10;
+/// Of the line's processor time.
+const SHARE_MAX: f64 = 0.01;
+
+fn main() -> ExitCode {
+    let check = std::env::args().any(|argument| argument == "--check");
+    let mut criterion = Criterion::default().without_plots().measurement_time(Duration::from_secs(2));
+    report(&mut criterion);
+    take(&mut criterion);
+    decide(&mut criterion);
+    let held = full_speed();
+    if check && !held { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn idle_batcher() -> Batcher<u64> {
+    let never = Duration::from_secs(86_400);
+    Batcher::builder().load_check_interval(never).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap()
+}
+
+fn report(criterion: &mut Criterion) {
+    let batcher = idle_batcher();
+    let feedback = LoadFeedback::new().cpu_load(0.75).queue_depth(120).error_rate(0.05).db_locks(25);
+    criterion.bench_function("report: a monitor's four signals, through the batcher", |bencher| {
+        bencher.iter(|| batcher.report(black_box(feedback)));
+    });
+    let (ring, _reader) = ring::Ring::new(1_024);
+    criterion.bench_function("report: a batch's sample, into the ring", |bencher| {
+        bencher.iter(|| ring.report(black_box(&a_sample())));
+    });
+    assert!(batcher.close(LONG).is_clean());
+}
+
+fn a_sample() -> feedback::Sample {
+    let batch = feedback::BatchSample {
+        len: 1_000,
+        cut_at: 1_000,
+        full: true,
+        probe: false,
+        attempt: 1,
+        service_time: Duration::from_millis(2),
+        queue_wait: Duration::from_millis(5),
+        failed: 0,
+        outcome: feedback::CallOutcome::Ok,
+    };
+    let signals = feedback::Signals { cpu_load: Some(0.4), error_rate: Some(0.0), ..Default::default() };
+    feedback::Sample { signals, batch: Some(batch) }
+}
+
+fn take(criterion: &mut Criterion) {
+    let (ring, mut reader) = ring::Ring::new(1_024);
+    let mut samples = Vec::with_capacity(TEN);
+    criterion.bench_function("take: ten samples", |bencher| {
+        bencher.iter_batched(
+            || (0..TEN).for_each(|_| ring.report(&a_sample())),
+            |()| {
+                samples.clear();
+                assert_eq!(reader.take(black_box(&mut samples)), 0);
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    assert_eq!(samples.len(), TEN);
+}
+
+fn decide(criterion: &mut Criterion) {
+    let signals = LoadFeedback::new().cpu_load(0.75).queue_depth(120).error_rate(0.05).db_locks(25);
+    let samples = window_of(&signals);
+    let window = Window {
+        samples: &samples,
+        lost: 0,
+        now: Duration::from_secs(1),
+        is_check: true,
+        min_batch_size: 5,
+        max_batch_size: 100,
+        linger: Duration::from_secs(1),
+        custom: &[],
+    };
+    let current = Setpoint {
+        batch_size: 20,
+        linger: Duration::from_secs(1),
+        pause_ratio: 0.0,
+        probe: None,
+        zone: Zone::Unknown,
+        score: None,
+        reason: "the start".into(),
+    };
+    let mut policy = LoadThreshold::new();
+    criterion.bench_function("decide: LoadThreshold on ten feedbacks", |bencher| {
+        bencher.iter(|| policy.decide(black_box(&window), black_box(&current)));
+    });
+}
+
+/// Ten samples with these signals, as a policy is shown them.
+fn window_of(feedback: &LoadFeedback) -> Vec<Sample> {
+    /// Keeps what it is shown.
+    struct Keep(Arc<Mutex<Vec<Sample>>>);
+
+    impl Policy for Keep {
+        fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+            self.0.lock().unwrap().extend(window.samples);
+            Decision::hold(current, "only looking")
+        }
+    }
+
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let batcher = Batcher::builder()
+        .policy(Keep(Arc::clone(&kept)))
+        .load_check_interval(Duration::from_millis(1))
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
+    (0..TEN).for_each(|_| batcher.report(*feedback));
+    while kept.lock().unwrap().len() < TEN {
+        std::thread::yield_now();
+    }
+    drop(batcher.close(LONG));
+    std::mem::take(&mut kept.lock().unwrap())
+}
+
+/// The default law, asked as often as a policy can ask to be, with the processor time that its thread used.
+struct Asked {
+    law: LoadThreshold,
+    /// At the first decision and at the last.
+    cpu_ns: Arc<Mutex<Option<(f64, f64)>>>,
+}
+
+impl Policy for Asked {
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        let decision = self.law.decide(window, current);
+        let cpu_ns = cpu_ns(ClockId::ThreadCPUTime);
+        self.cpu_ns.lock().unwrap().get_or_insert((cpu_ns, cpu_ns)).1 = cpu_ns;
+        decision
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence::EveryBatch
+    }
+}
+
+const BATCH: usize = 1_000;
+const ITEMS: u64 = 2_000_000;
+
+/// A line at full speed with a law that is asked all the time, against the same line under `Fixed`.
+fn full_speed() -> bool {
+    let mut shares = Vec::new();
+    let pairs = Pairs::run(
+        51,
+        || {
+            let cpu_ns = Arc::new(Mutex::new(None));
+            let (process_ns, time) = run(Asked { law: LoadThreshold::new(), cpu_ns: Arc::clone(&cpu_ns) });
+            let (first, last) = cpu_ns.lock().unwrap().expect("it was asked");
+            shares.push((last - first) / process_ns);
+            time
+        },
+        || run(Fixed(BATCH)).1,
+    );
+    let mut report = Report::default();
+    report.line("full speed, asked at every batch, against Fixed", &pairs, "ns an item", Target::None);
+    let share = Quartiles::of(shares);
+    println!("the controller's share of the processor time {:.3} % (target ≤ 1 %)", share.median * 100.0);
+    share.median <= SHARE_MAX
+}
+
+/// Processor time of the process in the run, and nanoseconds an item.
+fn run(policy: impl Policy + 'static) -> (f64, f64) {
+    let batcher = Batcher::builder()
+        .initial_batch_size(BATCH)
+        .max_batch_size(BATCH)
+        .queue_capacity(capacity(BATCH))
+        .policy(policy)
+        .spawn(|batch: &mut Batch<u64>| {
+            black_box(&batch[..]);
+            // Neither idle nor stressed: the size stays, and both lines do the same.
+            Ok(LoadFeedback::new().cpu_load(0.5))
+        })
+        .unwrap();
+    let before = cpu_ns(ClockId::ProcessCPUTime);
+    let begun = race(2, |_| {
+        let producer = batcher.producer();
+        move || one_by_one(&producer, ITEMS / 2)
+    });
+    batcher.flush(LONG).unwrap();
+    let time = begun.elapsed();
+    let process_ns = cpu_ns(ClockId::ProcessCPUTime) - before;
+    assert!(batcher.close(LONG).is_clean());
+    (process_ns, time.as_secs_f64() * 1e9 / ITEMS as f64)
+}
+
+fn cpu_ns(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
