@@ -33,6 +33,16 @@ pub(crate) enum Step<T> {
     Stop,
 }
 
+/// What ended a run of single items.
+enum Singles<T> {
+    /// All that were asked for are in the batch.
+    All,
+    /// This message, which is none.
+    Until(Message<T>),
+    /// Nothing more was in the channel.
+    Empty,
+}
+
 impl<T> Intake<T> {
     /// What to do now. Sets `flushed` if a flush is done and its callers must be woken.
     pub(crate) fn next(&mut self, queue: &Queue<T>, target: Target, now: Instant, flushed: &mut bool) -> Step<T> {
@@ -123,13 +133,17 @@ impl<T> Intake<T> {
                     message
                 }
                 None if self.phase != Phase::Open => break,
-                None => match self.receiver.try_recv() {
-                    Ok(message) => {
-                        self.left_channel(queue, &message);
-                        message
+                None => {
+                    let most = ((size - batch.items.len()) as u64).min(boundary - self.gathered);
+                    match self.gather_singles(batch, most) {
+                        Singles::All => continue,
+                        Singles::Until(message) => {
+                            self.left_channel(queue, &message);
+                            message
+                        }
+                        Singles::Empty => break,
                     }
-                    Err(_) => break,
-                },
+                }
             };
             match message {
                 Message::One { item, .. } => batch.items.push(item),
@@ -169,6 +183,19 @@ impl<T> Intake<T> {
         queue.weight_left(weight);
         queue.credit.give_back(credit);
         full_by_weight || batch.items.len() >= size
+    }
+
+    /// Items of single adds, from the channel straight into the batch: the loop in which a busy flusher spends its time.
+    fn gather_singles(&mut self, batch: &mut Batch<T>, most: u64) -> Singles<T> {
+        for _ in 0..most {
+            match self.receiver.try_recv() {
+                Ok(Message::One { item, .. }) => batch.items.push(item),
+                Ok(message) => return Singles::Until(message),
+                Err(_) => return Singles::Empty,
+            }
+            self.gathered += 1;
+        }
+        Singles::All
     }
 
     /// First in line again.

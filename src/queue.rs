@@ -74,7 +74,8 @@ pub(crate) struct Queue<T> {
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
     refused: RefusedCounters,
-    pub(crate) intake: Mutex<Intake<T>>,
+    /// On lines of its own: the flusher writes here at every gather, producers read the fields beside it at every add.
+    pub(crate) intake: CachePadded<Mutex<Intake<T>>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,
 }
@@ -113,30 +114,34 @@ impl<T> Queue<T> {
                 reentrant: AtomicU64::new(0),
                 too_heavy: AtomicU64::new(0),
             },
-            intake: Mutex::new(intake(receiver)),
+            intake: CachePadded::new(Mutex::new(intake(receiver))),
             changed: Condvar::new(),
         }
     }
 
     /// Adds one item.
-    #[inline]
+    ///
+    /// Inlined into the caller, so that the item is built where its message lies: then it is copied once, into the channel, as
+    /// by a bare send.
+    #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        if self.weigher.is_some() {
-            return self.add_special(item, None, patience);
-        }
-        if self.doorbell.word() & CLOSED != 0 {
-            return Err(self.count(AddError::Closed(item)));
-        }
         let tag = thread_tag();
-        let result = match self.sender.try_send(Message::One { tag, item }) {
-            Ok(()) => self.sent(tag),
+        self.add_one(Message::One { tag, item }, tag, patience)
+    }
+
+    fn add_one(&self, message: Message<T>, tag: usize, patience: Patience) -> Result<(), AddError<T>> {
+        if self.weigher.is_some() || self.doorbell.is_closed() {
+            return self.add_special(message.into_item(), None, patience);
+        }
+        let result = match self.sender.try_send(message) {
+            Ok(()) => match self.sent(tag) {
+                Ok(()) => return Ok(()),
+                refused => refused,
+            },
             Err(TrySendError::Full(message)) => self.wait_for_room(message, Extra::NONE, patience),
             Err(TrySendError::Disconnected(message)) => Err(AddError::Closed(message)),
         };
-        match result {
-            Ok(()) => Ok(()),
-            Err(refused) => Err(self.count(refused.map(Message::into_item))),
-        }
+        result.map_err(|refused| self.count(refused.map(Message::into_item)))
     }
 
     /// Adds one item that carries a weight or a ticket.
@@ -309,7 +314,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Step (3) of an add, behind the send.
+    /// Step (3) of an add, behind the send: somebody may need something of it.
     #[inline]
     fn sent(&self, tag: usize) -> Result<(), AddError<Message<T>>> {
         if mutant("queue: no second look") {
@@ -317,19 +322,14 @@ impl<T> Queue<T> {
         }
         match self.doorbell.word() {
             0 => Ok(()),
-            word => self.sent_while(word, tag),
+            word if word & CLOSED != 0 => self.settle(tag),
+            wanted => {
+                if self.items_in_channel() >= wanted || (self.is_heavy() && !mutant("queue: an add that does not weigh")) {
+                    self.doorbell.ring_for(wanted);
+                }
+                Ok(())
+            }
         }
-    }
-
-    /// Somebody may need something of this add: the flusher sleeps, or the batcher is closed.
-    fn sent_while(&self, word: usize, tag: usize) -> Result<(), AddError<Message<T>>> {
-        if word & CLOSED != 0 {
-            return self.settle(tag);
-        }
-        if self.items_in_channel() >= word || (self.is_heavy() && !mutant("queue: an add that does not weigh")) {
-            self.doorbell.ring_for(word);
-        }
-        Ok(())
     }
 
     /// Step (4) of an add: was this thread's message accepted?
@@ -348,7 +348,8 @@ impl<T> Queue<T> {
             let surplus = self.chunk_surplus();
             return self.sender.len().saturating_add_signed(surplus);
         }
-        self.sender.len().saturating_add_signed(self.chunk_surplus())
+        // Below zero is none.
+        (self.sender.len() as isize + self.chunk_surplus()).max(0) as usize
     }
 
     /// Whether the weight that waits fills a batch.
