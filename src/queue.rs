@@ -175,22 +175,14 @@ impl<T> Queue<T> {
         let mut added = 0;
         let mut chunk = self.spare_chunks.take();
         loop {
-            let mut too_heavy = None;
             // `by_ref`: what this chunk does not take stays for the next, or for the error.
-            for item in rest.by_ref().take(CHUNK_ITEMS_MAX.saturating_sub(chunk.items.len())) {
-                match self.weigh(&item) {
-                    Ok(weight) => {
-                        chunk.items.push(item);
-                        if self.weigher.is_some() {
-                            chunk.weights.push(weight);
-                        }
-                    }
-                    Err(()) => {
-                        too_heavy = Some(item);
-                        break;
-                    }
-                }
-            }
+            let some = rest.by_ref().take(CHUNK_ITEMS_MAX.saturating_sub(chunk.items.len()));
+            let too_heavy = if self.weigher.is_some() {
+                self.weigh_into(&mut chunk, some)
+            } else {
+                chunk.items.extend(some);
+                None
+            };
             if chunk.items.is_empty() && too_heavy.is_none() {
                 self.spare_chunks.put(chunk);
                 return Ok(added);
@@ -217,6 +209,16 @@ impl<T> Queue<T> {
                 return Err(self.count(AddError::TooHeavy(back)));
             }
         }
+    }
+
+    /// Puts items with their weights into the chunk, up to the first that is too heavy.
+    fn weigh_into(&self, chunk: &mut Chunk<T>, items: impl Iterator<Item = T>) -> Option<T> {
+        for item in items {
+            let Ok(weight) = self.weigh(&item) else { return Some(item) };
+            chunk.items.push(item);
+            chunk.weights.push(weight);
+        }
+        None
     }
 
     /// Sends as much of the chunk as there is credit for, at least one item; returns how many and what is left.
