@@ -134,7 +134,7 @@ impl<T> Queue<T> {
             return self.add_special(message.into_item(), None, patience);
         }
         let result = match self.sender.try_send(message) {
-            Ok(()) => match self.sent(tag) {
+            Ok(()) => match self.sent(tag, || false) {
                 Ok(()) => return Ok(()),
                 refused => refused,
             },
@@ -289,14 +289,15 @@ impl<T> Queue<T> {
     /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so that nothing counts that is
     /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
-        let too_early = mutant("queue: counts after its look").then(|| self.sent(tag));
+        let is_heavy = || self.is_heavy() && !mutant("queue: an add that does not weigh");
+        let too_early = mutant("queue: counts after its look").then(|| self.sent(tag, is_heavy));
         if extra.items > 0 {
             self.chunk_surplus.fetch_add(extra.items);
         }
         if extra.weight > 0 {
             self.weight.fetch_add(extra.weight);
         }
-        too_early.unwrap_or_else(|| self.sent(tag)).inspect_err(|_| {
+        too_early.unwrap_or_else(|| self.sent(tag, is_heavy)).inspect_err(|_| {
             self.chunk_left(extra.items);
             self.weight_left(extra.weight);
         })
@@ -316,9 +317,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Step (3) of an add, behind the send: somebody may need something of it.
-    #[inline]
-    fn sent(&self, tag: usize) -> Result<(), AddError<Message<T>>> {
+    /// Step (3) of an add, behind the send: somebody may need something of it. `is_heavy` is asked where weights are known.
+    #[inline(always)]
+    fn sent(&self, tag: usize, is_heavy: impl FnOnce() -> bool) -> Result<(), AddError<Message<T>>> {
         if mutant("queue: no second look") {
             return Ok(());
         }
@@ -326,7 +327,7 @@ impl<T> Queue<T> {
             0 => Ok(()),
             word if word & CLOSED != 0 => self.settle(tag),
             wanted => {
-                if self.items_in_channel() >= wanted || (self.is_heavy() && !mutant("queue: an add that does not weigh")) {
+                if self.items_in_channel() >= wanted || is_heavy() {
                     self.doorbell.ring_for(wanted);
                 }
                 Ok(())
