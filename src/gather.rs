@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Course, Failed, Trigger};
 use crate::intake::{Intake, Lent, Phase, Search};
-use crate::message::Message;
+use crate::message::{Load, Message};
 use crate::queue::Queue;
 use crate::sync::Arc;
 
@@ -145,11 +145,12 @@ impl<T> Intake<T> {
                     }
                 }
             };
-            match message {
-                Message::One { item, .. } => batch.items.push(item),
-                Message::Special { tag, special } => {
+            let tag = message.tag;
+            match message.load {
+                Load::One(item) => batch.items.push(item),
+                Load::Special(special) => {
                     if !batch.items.is_empty() && weight.saturating_add(special.weight) > limit {
-                        self.put_back(Message::Special { tag, special });
+                        self.put_back(Message { tag, load: Load::Special(special) });
                         full_by_weight = true;
                         continue;
                     }
@@ -160,7 +161,7 @@ impl<T> Intake<T> {
                     }
                     batch.items.push(special.item);
                 }
-                Message::Chunk { tag, mut chunk } => {
+                Load::Chunk(mut chunk) => {
                     let room = size - batch.items.len();
                     let taken = chunk.fitting(room, limit, batch.items.is_empty(), &mut weight);
                     full_by_weight = taken < chunk.items.len().min(room) || weight >= limit;
@@ -168,7 +169,7 @@ impl<T> Intake<T> {
                     batch.items.extend(chunk.items.drain(..taken));
                     chunk.weights.drain(..taken.min(chunk.weights.len()));
                     if !chunk.items.is_empty() {
-                        self.put_back(Message::Chunk { tag, chunk });
+                        self.put_back(Message { tag, load: Load::Chunk(chunk) });
                         continue;
                     }
                     queue.spare_chunks.put(chunk);
@@ -189,7 +190,7 @@ impl<T> Intake<T> {
     fn gather_singles(&mut self, batch: &mut Batch<T>, most: u64) -> Singles<T> {
         for _ in 0..most {
             match self.receiver.try_recv() {
-                Ok(Message::One { item, .. }) => batch.items.push(item),
+                Ok(Message { load: Load::One(item), .. }) => batch.items.push(item),
                 Ok(message) => return Singles::Until(message),
                 Err(_) => return Singles::Empty,
             }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::ages::Ages;
 use crate::batch::{Batch, BatchId, Closing, Failed};
 use crate::flushes::Flushes;
-use crate::message::Message;
+use crate::message::{Load, Message};
 use crate::queue::Queue;
 use crate::stats::Counts;
 use crate::sync::{Arc, Receiver, mutant};
@@ -244,10 +244,10 @@ impl<T> Intake<T> {
         let mut unsent = Vec::new();
         self.surplus_items = 0;
         for message in std::mem::take(&mut self.surplus) {
-            match message {
-                Message::One { item, .. } => unsent.push(item),
-                Message::Chunk { mut chunk, .. } => unsent.append(&mut chunk.items),
-                Message::Special { special, .. } => {
+            match message.load {
+                Load::One(item) => unsent.push(item),
+                Load::Chunk(mut chunk) => unsent.append(&mut chunk.items),
+                Load::Special(special) => {
                     if let Some(ticket) = special.ticket {
                         ticket.tell(Outcome::Unsent);
                     }

@@ -9,11 +9,21 @@ pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
 /// short, so more than those are under way.
 const SPARE_CHUNKS: usize = 128;
 
-/// One send. The tag is the sending thread's.
-pub(crate) enum Message<T> {
-    One { tag: usize, item: T },
-    Chunk { tag: usize, chunk: Box<Chunk<T>> },
-    Special { tag: usize, special: Box<Special<T>> },
+/// One send.
+///
+/// A struct around the enum and not an enum with a tag in each variant: the compiler then copies a large item less often on its
+/// way out of the channel (256 bytes: 12.6 to 13.8 M items/s). Tried and rejected: the tag's zero as the discriminant, which
+/// makes the message as small as tag and item, 256 bytes as fast as this and 8 bytes 17 % slower.
+pub(crate) struct Message<T> {
+    /// The sending thread's.
+    pub(crate) tag: usize,
+    pub(crate) load: Load<T>,
+}
+
+pub(crate) enum Load<T> {
+    One(T),
+    Chunk(Box<Chunk<T>>),
+    Special(Box<Special<T>>),
 }
 
 /// Items added together: 1 to [`CHUNK_ITEMS_MAX`].
@@ -43,24 +53,22 @@ impl Extra {
 
 impl<T> Message<T> {
     pub(crate) fn tag(&self) -> usize {
-        match self {
-            Self::One { tag, .. } | Self::Chunk { tag, .. } | Self::Special { tag, .. } => *tag,
-        }
+        self.tag
     }
 
     pub(crate) fn items(&self) -> usize {
-        match self {
-            Self::One { .. } | Self::Special { .. } => 1,
-            Self::Chunk { chunk, .. } => chunk.items.len(),
+        match &self.load {
+            Load::One(_) | Load::Special(_) => 1,
+            Load::Chunk(chunk) => chunk.items.len(),
         }
     }
 
     /// The item of a message that is not a chunk, which only `add_many` sends.
     pub(crate) fn into_item(self) -> T {
-        match self {
-            Self::One { item, .. } => item,
-            Self::Special { special, .. } => special.item,
-            Self::Chunk { .. } => unreachable!("a single item was sent"),
+        match self.load {
+            Load::One(item) => item,
+            Load::Special(special) => special.item,
+            Load::Chunk(_) => unreachable!("a single item was sent"),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::credit::{Credit, Denied};
 use crate::doorbell::{CLOSED, Doorbell};
 use crate::error::AddError;
 use crate::intake::Intake;
-use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Message, SpareChunks, Special};
+use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, Special};
 use crate::stats::Refused;
 use crate::sync::{
     Arc, AtomicU64, CachePadded, Condvar, Mutex, MutexGuard, Ordering, Receiver, SendError, SendTimeoutError, Sender,
@@ -126,7 +126,7 @@ impl<T> Queue<T> {
     #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
         let tag = thread_tag();
-        self.add_one(Message::One { tag, item }, tag, patience)
+        self.add_one(Message { tag, load: Load::One(item) }, tag, patience)
     }
 
     fn add_one(&self, message: Message<T>, tag: usize, patience: Patience) -> Result<(), AddError<T>> {
@@ -153,7 +153,7 @@ impl<T> Queue<T> {
             Ok(weight) => weight,
             Err(()) => return Err(self.count(AddError::TooHeavy(item))),
         };
-        let message = Message::Special { tag: thread_tag(), special: Box::new(Special { item, weight, ticket }) };
+        let message = Message { tag: thread_tag(), load: Load::Special(Box::new(Special { item, weight, ticket })) };
         self.send(message, Extra { items: 0, weight }, patience)
             .map_err(|refused| self.count(refused.map(Message::into_item)))
     }
@@ -242,12 +242,12 @@ impl<T> Queue<T> {
             left
         });
         let extra = Extra { items: granted - 1, weight: chunk.weights.iter().sum() };
-        match self.send(Message::Chunk { tag: thread_tag(), chunk }, extra, patience) {
+        match self.send(Message { tag: thread_tag(), load: Load::Chunk(chunk) }, extra, patience) {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {
                 self.credit.give_back(granted);
                 Err(refused.map(|message| {
-                    let Message::Chunk { mut chunk, .. } = message else { unreachable!("a chunk was sent") };
+                    let Load::Chunk(mut chunk) = message.load else { unreachable!("a chunk was sent") };
                     if let Some(mut left) = left {
                         chunk.items.append(&mut left.items);
                         chunk.weights.append(&mut left.weights);
