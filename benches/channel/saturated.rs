@@ -70,7 +70,7 @@ pub(crate) fn add_many(scale: Scale, report: &mut Report) {
 /// `submit` against `add`: what a ticket costs.
 pub(crate) fn submit(scale: Scale, report: &mut Report) {
     for producers in [1, 2] {
-        let load = Load { producers, items: scale.pick(50_000, 500_000), capacity: capacity(1_000) };
+        let load = Load { producers, items: scale.pick(20_000, 500_000), capacity: capacity(1_000) };
         let with_tickets = |producer: &Producer<u64>, items: u64| {
             (0..items).for_each(|number| drop(producer.submit(number).unwrap()));
         };
