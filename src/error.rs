@@ -254,6 +254,11 @@ impl BatchError {
         Self::new(ErrorClass::InDoubt, error)
     }
 
+    /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
+    pub fn classified(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(class, error)
+    }
+
     fn new(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { class, panicked: false, source: Shared::from(error.into()) }
     }

@@ -108,6 +108,7 @@ mod ages;
 mod batch;
 mod batcher;
 mod builder;
+pub mod classify;
 mod close;
 mod controller;
 mod credit;
