@@ -1,0 +1,171 @@
+//! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and says what each error means.
+//!
+//! One multi-row `INSERT` a batch. A prepared statement takes 65 535 bind parameters, here three a row: the builder keeps the
+//! batches under it with `.max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW)`.
+//!
+//! Rows that are there already are skipped by `ON DUPLICATE KEY UPDATE id = id`, not by `INSERT IGNORE`: that one also turns
+//! values that do not fit into others that do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use load_aware_batcher::classify::{Point, mysql as class_of};
+use load_aware_batcher::{Batch, BatchError, ErrorClass, Handler, LoadFeedback};
+use mysql::prelude::Queryable;
+use mysql::{Conn, DriverError, Error, Opts, OptsBuilder, Params, TxOpts, Value};
+
+use super::once::Once;
+use super::rows::Row;
+
+/// What a prepared statement can take: its count is 16 bits wide.
+pub const BIND_PARAMETERS_MAX: usize = 65_535;
+/// id, value, text.
+pub const BIND_PARAMETERS_A_ROW: usize = 3;
+
+/// The handler.
+pub struct MariadbWriter {
+    opts: Opts,
+    table: String,
+    once: Once,
+    conn: Option<Conn>,
+    timeouts: Arc<AtomicU64>,
+    /// Whether rows are sent in the order of their keys: two writers that meet then deadlock less.
+    pub sorted: bool,
+}
+
+/// Bad values are errors, and two writers lock rows, not the gaps between them.
+const SESSION: [&str; 2] =
+    ["SET sql_mode = 'STRICT_ALL_TABLES'", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"];
+
+impl MariadbWriter {
+    /// `session`: run on every new connection, such as `SET innodb_lock_wait_timeout = 2`. An answer that takes longer than
+    /// `patience` counts as lost.
+    pub fn new(opts: Opts, table: &str, once: Once, session: &[&str], patience: Duration) -> Self {
+        let opts = OptsBuilder::from_opts(opts)
+            .init(SESSION.iter().chain(session).copied().collect::<Vec<_>>())
+            .tcp_connect_timeout(Some(patience))
+            .read_timeout(Some(patience))
+            .write_timeout(Some(patience))
+            // One statement a batch size, each as long as its batch.
+            .stmt_cache_size(16);
+        Self { opts: opts.into(), table: table.to_owned(), once, conn: None, timeouts: Arc::default(), sorted: true }
+    }
+
+    /// Counts the statements that ran into a time-out: the server keeps no such figure itself.
+    pub fn timeouts(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.timeouts)
+    }
+
+    /// The tables, if they are missing.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub fn create_tables(conn: &mut Conn, table: &str, once: Once) -> Result<(), Error> {
+        let key = if once == Once::Key { " PRIMARY KEY" } else { "" };
+        conn.query_drop(format!(
+            "CREATE TABLE IF NOT EXISTS {table} (id bigint NOT NULL{key}, value double NOT NULL, text text NOT NULL)
+             ENGINE = InnoDB DEFAULT CHARSET = utf8mb4"
+        ))?;
+        conn.query_drop(format!(
+            "CREATE TABLE IF NOT EXISTS {table}_batches (id char(32) CHARACTER SET ascii PRIMARY KEY,
+             at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE = InnoDB"
+        ))
+    }
+
+    /// Connects and looks at the table: what is wrong with URL, login or table shows here and not in the first batch.
+    ///
+    /// # Errors
+    /// Whatever driver or server say.
+    pub fn connect(&mut self) -> Result<(), Error> {
+        let mut conn = Conn::new(self.opts.clone())?;
+        conn.query_drop(format!("SELECT id, value, text FROM {} LIMIT 0", self.table))?;
+        if self.once == Once::BatchTable {
+            conn.query_drop(format!("SELECT id FROM {}_batches LIMIT 0", self.table))?;
+        }
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    fn write(&self, conn: &mut Conn, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let mut rows: Vec<&Row> = batch.iter().collect();
+        if self.sorted {
+            rows.sort_unstable_by_key(|row| row.id);
+        }
+        // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its statement only.
+        let mut transaction =
+            conn.start_transaction(TxOpts::default()).map_err(|error| self.failed(error, Point::Statement))?;
+        if self.once == Once::BatchTable {
+            let mark = format!("INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id", self.table);
+            let marked = transaction.exec_drop(mark, (batch.id().to_string(),));
+            marked.map_err(|error| self.failed(error, Point::Statement))?;
+            if transaction.affected_rows() == 0 {
+                // An earlier attempt was applied and only its answer lost.
+                return Ok(());
+            }
+        }
+        let sent = transaction.exec_drop(self.statement(rows.len()), parameters(&rows));
+        sent.map_err(|error| self.failed(error, Point::Statement))?;
+        transaction.commit().map_err(|error| self.failed(error, Point::Commit))
+    }
+
+    fn statement(&self, rows: usize) -> String {
+        let mut statement = format!("INSERT INTO {} (id, value, text) VALUES ", self.table);
+        for row in 0..rows {
+            statement.push_str(if row == 0 { "(?,?,?)" } else { ",(?,?,?)" });
+        }
+        if self.once == Once::Key {
+            statement.push_str(" ON DUPLICATE KEY UPDATE id = id");
+        }
+        statement
+    }
+
+    fn failed(&self, error: Error, point: Point) -> BatchError {
+        let class = match &error {
+            Error::MySqlError(refused) => {
+                if matches!(refused.code, 1205 | 1969 | 3024) {
+                    self.timeouts.fetch_add(1, Ordering::Relaxed);
+                }
+                class_of(Some(refused.code), point)
+            }
+            // The driver itself would not send it: half a batch may fit.
+            Error::DriverError(DriverError::PacketTooLarge | DriverError::MismatchedStmtParams(..)) => {
+                ErrorClass::Permanent
+            }
+            _ => class_of(None, point),
+        };
+        BatchError::classified(class, error)
+    }
+}
+
+impl Handler<Row> for MariadbWriter {
+    fn handle(&mut self, batch: &mut Batch<Row>) -> Result<LoadFeedback, BatchError> {
+        // Taken out, so that a panic leaves no half-used connection behind.
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => Conn::new(self.opts.clone()).map_err(|error| self.failed(error, Point::Statement))?,
+        };
+        let result = self.write(&mut conn, batch);
+        // After anything but an answer of the server nobody knows what the connection will say next: make a new one.
+        let answered = match &result {
+            Ok(()) => true,
+            Err(error) => match error.source().downcast_ref::<Error>() {
+                Some(Error::MySqlError(refused)) => class_of(Some(refused.code), Point::Commit) != ErrorClass::InDoubt,
+                _ => false,
+            },
+        };
+        if answered {
+            self.conn = Some(conn);
+        }
+        // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
+        result.map(|()| LoadFeedback::new())
+    }
+}
+
+fn parameters(rows: &[&Row]) -> Params {
+    let mut values = Vec::with_capacity(rows.len() * BIND_PARAMETERS_A_ROW);
+    for row in rows {
+        values.extend([Value::Int(row.id), Value::Double(row.value), Value::Bytes(row.text.clone().into_bytes())]);
+    }
+    Params::Positional(values)
+}

@@ -1,0 +1,193 @@
+//! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and says what each error means.
+//!
+//! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size; a list of `VALUES` would take three a
+//! row, of which the protocol counts 65 535. `COPY` is there to compare: it cannot skip rows that are there already, so with
+//! a key it goes through a temporary table.
+//!
+//! The crate has no time-out for reading: a frozen server holds a call as long as it likes. The batcher's own deadlines hold
+//! all the same; the server-side time-outs in `session` bound what a living server does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use load_aware_batcher::classify::{Point, sqlstate};
+use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
+use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::types::Type;
+use postgres::{Client, Config, Error, NoTls, Statement, Transaction};
+
+use super::once::Once;
+use super::rows::Row;
+
+/// How rows are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Insert,
+    Copy,
+}
+
+/// The handler.
+pub struct PostgresWriter {
+    config: Config,
+    table: String,
+    once: Once,
+    way: Way,
+    /// Run on every new connection.
+    session: String,
+    link: Option<Link>,
+    timeouts: Arc<AtomicU64>,
+    /// Whether rows are sent in the order of their keys: two writers that meet then wait for each other instead of deadlocking.
+    pub sorted: bool,
+}
+
+/// A connection with its prepared statements.
+struct Link {
+    client: Client,
+    insert: Statement,
+    mark: Option<Statement>,
+}
+
+impl PostgresWriter {
+    pub fn new(config: Config, table: &str, once: Once, way: Way) -> Self {
+        Self {
+            config,
+            table: table.to_owned(),
+            once,
+            way,
+            session: String::new(),
+            link: None,
+            timeouts: Arc::default(),
+            sorted: true,
+        }
+    }
+
+    /// Statements for every new connection, such as `SET statement_timeout = '5s'; SET lock_timeout = '2s'`.
+    pub fn session(mut self, statements: &str) -> Self {
+        statements.clone_into(&mut self.session);
+        self
+    }
+
+    /// Counts the statements that ran into a time-out: the server keeps no such figure itself.
+    pub fn timeouts(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.timeouts)
+    }
+
+    /// The tables, if they are missing.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub fn create_tables(client: &mut Client, table: &str, once: Once) -> Result<(), Error> {
+        let key = if once == Once::Key { " PRIMARY KEY" } else { "" };
+        client.batch_execute(&format!(
+            "CREATE TABLE IF NOT EXISTS {table}
+                (id bigint NOT NULL{key}, value double precision NOT NULL, text text NOT NULL);
+             CREATE TABLE IF NOT EXISTS {table}_batches (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+        ))
+    }
+
+    /// Connects and prepares: what is wrong with URL, login or table shows here and not in the first batch.
+    ///
+    /// # Errors
+    /// Whatever driver or server say.
+    pub fn connect(&mut self) -> Result<(), Error> {
+        self.link = Some(self.new_link()?);
+        Ok(())
+    }
+
+    fn new_link(&self) -> Result<Link, Error> {
+        let mut client = self.config.connect(NoTls)?;
+        client.batch_execute(&self.session)?;
+        let table = &self.table;
+        let skip = if self.once == Once::Key { " ON CONFLICT DO NOTHING" } else { "" };
+        let from = match self.way {
+            Way::Insert => "SELECT * FROM unnest($1::bigint[], $2::double precision[], $3::text[])",
+            Way::Copy => {
+                client.batch_execute(&format!("CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DELETE ROWS"))?;
+                "SELECT id, value, text FROM incoming"
+            }
+        };
+        let insert = client.prepare(&format!("INSERT INTO {table} (id, value, text) {from}{skip}"))?;
+        let mark = match self.once {
+            Once::BatchTable => {
+                let mark = format!("INSERT INTO {table}_batches (id) VALUES ($1::text::uuid) ON CONFLICT DO NOTHING");
+                Some(client.prepare(&mark)?)
+            }
+            _ => None,
+        };
+        Ok(Link { client, insert, mark })
+    }
+
+    fn write(&self, link: &mut Link, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let mut rows: Vec<&Row> = batch.iter().collect();
+        if self.sorted {
+            rows.sort_unstable_by_key(|row| row.id);
+        }
+        // Dropped on every early return: that rolls back, so nothing of a failed attempt stays.
+        let mut transaction = link.client.transaction().map_err(|error| self.failed(error, Point::Statement))?;
+        if let Some(mark) = &link.mark {
+            let fresh = transaction.execute(mark, &[&batch.id().to_string()]);
+            if fresh.map_err(|error| self.failed(error, Point::Statement))? == 0 {
+                // An earlier attempt was applied and only its answer lost.
+                return Ok(());
+            }
+        }
+        let sent = match self.way {
+            Way::Insert => insert(&mut transaction, &link.insert, &rows),
+            Way::Copy => copy(&mut transaction, self.once, &self.table, &link.insert, &rows),
+        };
+        sent.map_err(|error| self.failed(error, Point::Statement))?;
+        transaction.commit().map_err(|error| self.failed(error, Point::Commit))
+    }
+
+    fn failed(&self, error: Error, point: Point) -> BatchError {
+        let code = error.code().map(|code| code.code());
+        if matches!(code, Some("57014" | "55P03")) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+        BatchError::classified(sqlstate(code, point), error)
+    }
+}
+
+impl Handler<Row> for PostgresWriter {
+    fn handle(&mut self, batch: &mut Batch<Row>) -> Result<LoadFeedback, BatchError> {
+        // Taken out, so that a panic leaves no half-used connection behind.
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.new_link().map_err(|error| self.failed(error, Point::Statement))?,
+        };
+        let result = self.write(&mut link, batch);
+        // A connection that the server or the network closed is gone; the next attempt makes a new one.
+        if !link.client.is_closed() {
+            self.link = Some(link);
+        }
+        // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
+        result.map(|()| LoadFeedback::new())
+    }
+}
+
+fn insert(transaction: &mut Transaction<'_>, statement: &Statement, rows: &[&Row]) -> Result<(), Error> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let values: Vec<f64> = rows.iter().map(|row| row.value).collect();
+    let texts: Vec<&str> = rows.iter().map(|row| &*row.text).collect();
+    transaction.execute(statement, &[&ids, &values, &texts]).map(drop)
+}
+
+fn copy(
+    transaction: &mut Transaction<'_>,
+    once: Once,
+    table: &str,
+    onward: &Statement,
+    rows: &[&Row],
+) -> Result<(), Error> {
+    let into = if once == Once::Key { "incoming" } else { table };
+    let sink = transaction.copy_in(&format!("COPY {into} (id, value, text) FROM STDIN BINARY"))?;
+    let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT8, Type::FLOAT8, Type::TEXT]);
+    for row in rows {
+        writer.write(&[&row.id, &row.value, &row.text])?;
+    }
+    writer.finish()?;
+    if once == Once::Key {
+        transaction.execute(onward, &[])?;
+    }
+    Ok(())
+}

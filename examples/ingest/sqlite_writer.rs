@@ -1,0 +1,179 @@
+//! Rows into SQLite, with the crate `rusqlite`: a handler for a file that others write too.
+//!
+//! One prepared `INSERT` a row inside one transaction: there is no round trip to save, and no bind parameter limit to mind.
+//! What a batch saves is the commit, an fsync. A statement that fails rolls back alone, so a row that SQLite refuses is
+//! rejected and the rest of its batch goes through at once: no search.
+//!
+//! `BEGIN IMMEDIATE` takes the write lock first: a transaction that begins by reading and finds the file changed underneath
+//! cannot wait, only start again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use load_aware_batcher::classify::{Point, sqlite};
+use load_aware_batcher::{Batch, BatchError, ErrorClass, Handler, LoadFeedback};
+use rusqlite::{Connection, Error, OpenFlags, Transaction, TransactionBehavior, params};
+
+use super::once::Once;
+use super::rows::Row;
+
+/// How often any writer of this process found a file locked. A static: the callback of the driver is a plain function.
+pub static BUSY_RETRIES: AtomicU64 = AtomicU64::new(0);
+/// So many tries, 2 ms apart, before a statement fails as busy: the busy time-out, counted.
+pub const BUSY_RETRIES_MAX: i32 = 1_000;
+
+/// The handler.
+pub struct SqliteWriter {
+    path: PathBuf,
+    table: String,
+    once: Once,
+    /// Run on every new connection.
+    session: String,
+    connection: Option<Connection>,
+    timeouts: Arc<AtomicU64>,
+}
+
+impl SqliteWriter {
+    pub fn new(path: &Path, table: &str, once: Once) -> Self {
+        Self {
+            path: path.to_owned(),
+            table: table.to_owned(),
+            once,
+            session: String::new(),
+            connection: None,
+            timeouts: Arc::default(),
+        }
+    }
+
+    /// Statements for every new connection.
+    pub fn session(mut self, statements: &str) -> Self {
+        statements.clone_into(&mut self.session);
+        self
+    }
+
+    /// Counts the statements that stayed busy to the end.
+    pub fn timeouts(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.timeouts)
+    }
+
+    /// The file and its tables, if they are missing.
+    ///
+    /// # Errors
+    /// Whatever SQLite says.
+    pub fn create_tables(path: &Path, table: &str, once: Once) -> Result<(), Error> {
+        let key = if once == Once::Key { " PRIMARY KEY" } else { "" };
+        let connection = open(path, OpenFlags::default())?;
+        connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {table} (id INTEGER NOT NULL{key}, value REAL NOT NULL, text TEXT NOT NULL);
+             CREATE TABLE IF NOT EXISTS {table}_batches (id TEXT PRIMARY KEY) WITHOUT ROWID"
+        ))
+    }
+
+    /// Opens the file and looks at the table: what is wrong shows here and not in the first batch.
+    ///
+    /// # Errors
+    /// Whatever SQLite says.
+    pub fn connect(&mut self) -> Result<(), Error> {
+        self.connection = Some(self.new_connection()?);
+        Ok(())
+    }
+
+    fn new_connection(&self) -> Result<Connection, Error> {
+        // Never creates the file: a mistyped name is an error.
+        let connection = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI)?;
+        connection.execute_batch(&self.session)?;
+        connection.prepare_cached(&self.insert())?;
+        Ok(connection)
+    }
+
+    fn insert(&self) -> String {
+        let skip = if self.once == Once::Key { " ON CONFLICT (id) DO NOTHING" } else { "" };
+        format!("INSERT INTO {} (id, value, text) VALUES (?1, ?2, ?3){skip}", self.table)
+    }
+
+    fn write(&self, connection: &mut Connection, batch: &mut Batch<Row>) -> Result<(), BatchError> {
+        // Dropped on every early return: that rolls back.
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| self.failed(error, Point::Statement))?;
+        if self.once == Once::BatchTable {
+            let mark = format!("INSERT INTO {}_batches (id) VALUES (?1) ON CONFLICT DO NOTHING", self.table);
+            let fresh = transaction.execute(&mark, [batch.id().to_string()]);
+            if fresh.map_err(|error| self.failed(error, Point::Statement))? == 0 {
+                // An earlier attempt was applied.
+                return Ok(());
+            }
+        }
+        let refused = self.insert_all(&transaction, batch)?;
+        transaction.commit().map_err(|error| self.failed(error, Point::Commit))?;
+        for (index, error) in refused {
+            batch.reject(index, error);
+        }
+        Ok(())
+    }
+
+    /// The rows that SQLite refused; the others are in the transaction.
+    fn insert_all(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: &Batch<Row>,
+    ) -> Result<Vec<(usize, BatchError)>, BatchError> {
+        let mut statement =
+            transaction.prepare_cached(&self.insert()).map_err(|error| self.failed(error, Point::Statement))?;
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_unstable_by_key(|index| batch[*index].id);
+        let mut refused = Vec::new();
+        for index in order {
+            let row = &batch[index];
+            if let Err(error) = statement.execute(params![row.id, row.value, row.text]) {
+                let error = self.failed(error, Point::Statement);
+                match error.class() {
+                    ErrorClass::Permanent => refused.push((index, error)),
+                    _ => return Err(error),
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    fn failed(&self, error: Error, point: Point) -> BatchError {
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        if matches!(code, Some(code) if code & 0xff == 5) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+        BatchError::classified(sqlite(code, point), error)
+    }
+}
+
+impl Handler<Row> for SqliteWriter {
+    fn handle(&mut self, batch: &mut Batch<Row>) -> Result<LoadFeedback, BatchError> {
+        // Taken out, so that a panic leaves no half-used connection behind.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.new_connection().map_err(|error| self.failed(error, Point::Statement))?,
+        };
+        let result = self.write(&mut connection, batch);
+        // Kept while it is in order: not inside a transaction that would not roll back.
+        if connection.is_autocommit() && !matches!(&result, Err(error) if error.is_in_doubt()) {
+            self.connection = Some(connection);
+        }
+        result.map(|()| LoadFeedback::new())
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(Some(busy))?;
+    // A commit is an append and one fsync, and readers go on meanwhile.
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
+    Ok(connection)
+}
+
+/// Called each time the file is locked, with how often it was before in this statement; true tries again.
+fn busy(tries: i32) -> bool {
+    BUSY_RETRIES.fetch_add(1, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(2));
+    tries < BUSY_RETRIES_MAX
+}

@@ -1,0 +1,494 @@
+//! The example's handler against a real PostgreSQL: every row is stored or told of, once.
+
+#[path = "../examples/ingest/mod.rs"]
+mod ingest;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ingest::monitor::Sensor;
+use ingest::once::Once;
+use ingest::postgres_load::PostgresLoad;
+use ingest::postgres_writer::{PostgresWriter, Way};
+use ingest::rows::Row;
+use load_aware_batcher::classify::{Point, sqlstate};
+use load_aware_batcher::{
+    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, LoadFeedback, Outcome, Retry,
+};
+use postgres::types::ToSql;
+use postgres::{Client, Config, NoTls};
+use servers::flows::{LONG, row, survive_kills, wait_for};
+use servers::postgres::Postgres;
+use servers::proxy::{Fate, Proxy};
+use servers::skip;
+
+/// A database with the table, and a builder for rows that go into it.
+fn prepared(server: &Postgres, name: &str, once: Once, size: usize) -> (Config, Client, Builder<Row>) {
+    let (config, mut client) = server.database(name);
+    PostgresWriter::create_tables(&mut client, "readings", once).unwrap();
+    (config, client, builder(once, size))
+}
+
+fn builder(once: Once, size: usize) -> Builder<Row> {
+    let builder =
+        Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
+    once.settle(builder)
+}
+
+fn writer(config: &Config, once: Once) -> PostgresWriter {
+    PostgresWriter::new(config.clone(), "readings", once, Way::Insert)
+}
+
+/// Rows and different ids.
+fn counts(client: &mut Client) -> (i64, i64) {
+    let row = client.query_one("SELECT count(*), count(DISTINCT id) FROM readings", &[]).unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[test]
+fn a_hundred_thousand_rows_arrive_once_each_by_insert_and_by_copy() {
+    let Some(server) = Postgres::shared() else { return };
+    for (name, way, once) in [
+        ("plenty_insert", Way::Insert, Once::Key),
+        ("plenty_copy", Way::Copy, Once::Key),
+        ("plenty_copy_keyless", Way::Copy, Once::Never),
+    ] {
+        let (config, mut client, builder) = prepared(server, name, once, 1_000);
+        let batcher = builder.spawn(PostgresWriter::new(config, "readings", once, way)).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let producer = batcher.producer();
+                scope.spawn(move || producer.add_many((thread * 25_000..(thread + 1) * 25_000).map(row)).unwrap());
+            }
+        });
+        let report = batcher.close(LONG);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(counts(&mut client), (100_000, 100_000));
+        let sample = client.query_one("SELECT value, text FROM readings WHERE id = 99", &[]).unwrap();
+        assert_eq!((sample.get(0), sample.get(1)), (row(99).value, row(99).text));
+    }
+}
+
+#[test]
+fn a_poisoned_row_fails_alone_within_the_promised_calls() {
+    let Some(server) = Postgres::shared() else { return };
+    let (config, mut client, builder) = prepared(server, "poisoned", Once::Key, 1_000);
+    client.batch_execute("ALTER TABLE readings ADD CHECK (value >= 0)").unwrap();
+    let batcher = builder.spawn(writer(&config, Once::Key)).unwrap();
+    batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
+    assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
+    let failed = batcher.take_failed();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].item.id, 617);
+    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!(counts(&mut client), (999, 999));
+    assert!(batcher.stats().calls <= 1 + 2 * 10, "{}", batcher.stats().calls);
+}
+
+/// What the class of an error is that this server gives to these statements.
+fn class_on(client: &mut Client, statements: &str) -> (String, ErrorClass) {
+    let error = client.batch_execute(statements).unwrap_err();
+    let code = error.code().map(|code| code.code().to_owned());
+    let _ = client.batch_execute("ROLLBACK");
+    (code.clone().unwrap_or_default(), sqlstate(code.as_deref(), Point::Statement))
+}
+
+#[test]
+fn this_servers_errors_have_the_class_of_the_table() {
+    let Some(server) = Postgres::shared() else { return };
+    let (config, mut client, _) = prepared(server, "classes", Once::Key, 1);
+    client.batch_execute("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    use ErrorClass::{Permanent, Transient, Unclassified};
+    for (statements, code, class) in [
+        ("INSERT INTO readings VALUES (1, 1, '')", "23505", Permanent),
+        ("INSERT INTO readings VALUES (2, NULL, '')", "23502", Permanent),
+        ("INSERT INTO readings VALUES (99999999999999999999, 1, '')", "22003", Permanent),
+        ("INSERT INTO readings VALUES (2, 'x', '')", "22P02", Permanent),
+        ("SET statement_timeout = 1; SELECT pg_sleep(60)", "57014", Transient),
+        ("SELECT 1 FROM no_such_table", "42P01", Unclassified),
+        ("SELEC 1", "42601", Unclassified),
+    ] {
+        assert_eq!(class_on(&mut client, statements), (code.to_owned(), class), "{statements}");
+    }
+    // Two transactions that write what the other has read.
+    let mut other = config.connect(NoTls).unwrap();
+    let serializable = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM readings; ";
+    other.batch_execute(&format!("{serializable} INSERT INTO readings VALUES (3, 1, '')")).unwrap();
+    client.batch_execute(&format!("{serializable} INSERT INTO readings VALUES (4, 1, '')")).unwrap();
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(class_on(&mut client, "COMMIT"), ("40001".to_owned(), Transient));
+    // An administrator's end of a session.
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    other.execute("SELECT pg_terminate_backend($1)", &[&pid]).unwrap();
+    let (code, class) = class_on(&mut client, "SELECT 1");
+    assert!(code == "57P01" || code.is_empty(), "{code}");
+    assert_eq!(class, Transient);
+}
+
+#[test]
+fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
+    let Some(server) = Postgres::shared() else { return };
+    let (config, mut client, builder) = prepared(server, "upsert", Once::Key, 100);
+    let mut writer = config.connect(NoTls).unwrap();
+    let batcher = builder
+        .spawn(move |batch: &mut Batch<Row>| {
+            let ids: Vec<i64> = batch.iter().map(|row| row.id).collect();
+            let values: Vec<f64> = batch.iter().map(|row| row.value).collect();
+            let upsert = "INSERT INTO readings SELECT id, value, '' FROM unnest($1::bigint[], $2::double precision[])
+                AS new (id, value) ON CONFLICT (id) DO UPDATE SET value = excluded.value";
+            match writer.execute(upsert, &[&ids, &values]) {
+                Ok(_) => Ok(LoadFeedback::new()),
+                Err(error) => {
+                    let class = sqlstate(error.code().map(|code| code.code()), Point::Commit);
+                    assert_eq!(error.code().map(|code| code.code()), Some("21000"));
+                    Err(BatchError::classified(class, error))
+                }
+            }
+        })
+        .unwrap();
+    // The later one of two rows with the same key, side by side, must win.
+    batcher.add_many((0..100).map(|n| Row { id: n / 2, value: n as f64, text: String::new() })).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    let won = client.query_one("SELECT count(*) FROM readings WHERE value = id * 2 + 1", &[]).unwrap();
+    assert_eq!(won.get::<_, i64>(0), 50);
+}
+
+#[test]
+fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
+    let Some(server) = Postgres::own(&["deadlock_timeout=5ms"]) else { return };
+    for (name, sorted) in [("unsorted", false), ("sorted", true)] {
+        let (config, mut client, _) = prepared(&server, name, Once::Key, 200);
+        let spawn = || {
+            let mut writer = writer(&config, Once::Key);
+            writer.sorted = sorted;
+            builder(Once::Key, 200).spawn(writer).unwrap()
+        };
+        let writers = [spawn(), spawn()];
+        let deadlocks = |client: &mut Client| -> i64 {
+            client.batch_execute("SELECT pg_stat_force_next_flush()").unwrap();
+            let query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+            client.query_one(query, &[]).unwrap().get(0)
+        };
+        // The same keys, each batch in the opposite order.
+        let mut rounds = 0;
+        loop {
+            let ids = rounds * 200..(rounds + 1) * 200;
+            writers[0].add_many(ids.clone().map(row)).unwrap();
+            writers[1].add_many(ids.rev().map(row)).unwrap();
+            rounds += 1;
+            if rounds % 10 == 0 {
+                // A close would give each batch one last attempt only.
+                writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
+                if deadlocks(&mut client) > 0 || rounds == 200 || (sorted && rounds == 60) {
+                    break;
+                }
+            }
+        }
+        drop(writers);
+        assert_eq!(deadlocks(&mut client) > 0, !sorted, "{name}");
+        assert_eq!(counts(&mut client), (rounds * 200, rounds * 200));
+    }
+}
+
+#[test]
+fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
+    let Some(server) = Postgres::shared() else { return };
+    for (name, session) in
+        [("lock_timeout", "SET lock_timeout = '10ms'"), ("statement_timeout", "SET statement_timeout = '10ms'")]
+    {
+        let (config, mut client, builder) = prepared(server, name, Once::Key, 100);
+        let writer = writer(&config, Once::Key).session(session);
+        let timeouts = writer.timeouts();
+        let batcher = builder.spawn(writer).unwrap();
+        batcher.add(row(0)).unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
+        batcher.add_many((1..100).map(row)).unwrap();
+        batcher.request_flush();
+        wait_for(&batcher, |stats| stats.retries >= 2);
+        client.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        drop(batcher);
+        assert_eq!(counts(&mut client), (100, 100));
+        assert!(timeouts.load(std::sync::atomic::Ordering::Relaxed) >= 2);
+    }
+}
+
+/// A list of VALUES needs three parameters a row: what the driver can send is a limit on the batch's weight.
+#[test]
+fn bind_parameters_stay_at_the_drivers_limit() {
+    let Some(server) = Postgres::shared() else { return };
+    let (config, mut client, builder) = prepared(server, "parameters", Once::Key, 40_000);
+    const LIMIT: usize = 65_535;
+    let mut connection = config.connect(NoTls).unwrap();
+    let (tell, sizes) = mpsc::channel();
+    let batcher = builder
+        .max_batch_weight(LIMIT, |_| 3)
+        .spawn(move |batch: &mut Batch<Row>| {
+            tell.send(batch.len())?;
+            insert_values(&mut connection, batch)?;
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add_many((0..50_000).map(row)).unwrap();
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(sizes.iter().max(), Some(LIMIT / 3), "as many as fit and no more");
+    assert_eq!(counts(&mut client), (50_000, 50_000));
+    // The limit is real: one row more does not go through.
+    let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1).map(row).collect();
+    assert!(insert_values(&mut config.connect(NoTls).unwrap(), &rows).is_err());
+    // The example's way takes three parameters in all.
+    let batcher = self::builder(Once::Key, 40_000).spawn(writer(&config, Once::Key)).unwrap();
+    batcher.add_many((100_000..140_000).map(row)).unwrap();
+    let report = batcher.close(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(counts(&mut client), (90_000, 90_000));
+}
+
+fn insert_values(client: &mut Client, rows: &[Row]) -> Result<u64, postgres::Error> {
+    let places: Vec<String> =
+        (0..rows.len()).map(|n| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3)).collect();
+    let values: Vec<&(dyn ToSql + Sync)> =
+        rows.iter().flat_map(|row| [&row.id as &(dyn ToSql + Sync), &row.value, &row.text]).collect();
+    client.execute(&format!("INSERT INTO readings VALUES {}", places.join(",")), &values)
+}
+
+fn through(proxy: &Proxy, name: &str) -> Config {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(proxy.port()).user("postgres").dbname(name);
+    config
+}
+
+/// Every fourth commit is lost, by turns after and before the server hears of it.
+fn every_fourth(number: u64) -> Fate {
+    match number % 8 {
+        3 => Fate::LoseAnswer,
+        7 => Fate::LoseRequest,
+        _ => Fate::Pass,
+    }
+}
+
+#[test]
+fn rows_with_a_key_are_stored_exactly_once_though_answers_are_lost() {
+    let Some(server) = Postgres::shared() else { return };
+    for (name, once) in [("answers_key", Once::Key), ("answers_batch", Once::BatchTable)] {
+        let (_, mut client, builder) = prepared(server, name, once, 100);
+        let proxy = Proxy::start(&server.socket(), every_fourth);
+        let batcher = builder.spawn(writer(&through(&proxy, name), once)).unwrap();
+        batcher.add_many((0..5_000).map(row)).unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        drop(batcher);
+        assert_eq!(counts(&mut client), (5_000, 5_000));
+        assert!(proxy.counts().1 >= 10, "{:?}", proxy.counts());
+    }
+}
+
+#[test]
+fn rows_without_a_key_are_never_doubled_and_those_in_doubt_are_all_told_of() {
+    let Some(server) = Postgres::shared() else { return };
+    let (_, mut client, builder) = prepared(server, "answers_never", Once::Never, 100);
+    let proxy = Proxy::start(&server.socket(), every_fourth);
+    let batcher = builder.spawn(writer(&through(&proxy, "answers_never"), Once::Never)).unwrap();
+    batcher.add_many((0..5_000).map(row)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    let report = batcher.close(LONG);
+    let (rows, different) = counts(&mut client);
+    assert_eq!(rows, different, "none doubled");
+    let in_doubt: Vec<i64> = report.failed.iter().map(|failed| failed.item.id).collect();
+    assert!(report.failed.iter().all(|failed| failed.in_doubt));
+    assert_eq!(report.handled + in_doubt.len() as u64, 5_000);
+    let stored = client.query_one("SELECT count(*) FROM readings WHERE id = ANY($1)", &[&in_doubt]).unwrap();
+    let stored: i64 = stored.get(0);
+    assert_eq!(rows - stored, report.handled as i64, "what was called handled is there");
+    assert!(stored > 0 && stored < in_doubt.len() as i64, "both kinds of doubt: {stored} of {}", in_doubt.len());
+}
+
+fn kills(once: Once) {
+    let Some(mut server) = Postgres::own(&[]) else { return };
+    let (config, client, builder) = prepared(&server, "kills", once, 200);
+    drop(client);
+    let batcher = builder.spawn(writer(&config, once)).unwrap();
+    let rows = survive_kills(
+        &batcher,
+        || {
+            server.kill();
+            server.start();
+        },
+        |id| {
+            let mut client = config.connect(NoTls).unwrap();
+            client.query_one("SELECT count(*) FROM readings WHERE id <= $1", &[&id]).unwrap().get(0)
+        },
+    );
+    let report = batcher.close(LONG);
+    assert!(report.is_clean() && report.handled == rows as u64, "{report:?}");
+    assert_eq!(counts(&mut config.connect(NoTls).unwrap()), (rows, rows), "none lost, none doubled");
+    eprintln!("{rows} rows over all kills: none lost, none doubled");
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_key() {
+    kills(Once::Key);
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_table_of_batches() {
+    kills(Once::BatchTable);
+}
+
+#[test]
+fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
+    let Some(server) = Postgres::own(&[]) else { return };
+    let (config, mut client, builder) = prepared(&server, "frozen", Once::Key, 10);
+    let batcher = builder.queue_capacity(1_000).spawn(writer(&config, Once::Key)).unwrap();
+    batcher.add(row(0)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    server.freeze();
+    let thaw = std::thread::scope(|scope| {
+        let frozen = scope.spawn(|| std::thread::sleep(Duration::from_secs(5)));
+        let mut added = 1;
+        let refused = loop {
+            match batcher.add_timeout(row(added), Duration::from_millis(50)) {
+                Ok(()) => added += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, AddError::Timeout(Row { id, .. }) if id == added));
+        assert_eq!(batcher.flush(Duration::from_millis(50)), Err(FlushError::Timeout));
+        let ticket_of_a_frozen_row = batcher.try_add(row(added)).unwrap_err();
+        assert!(ticket_of_a_frozen_row.is_full());
+        assert!(!frozen.is_finished(), "all of it returned while the server was frozen");
+        frozen.join().unwrap();
+        added
+    });
+    server.thaw();
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(counts(&mut client), (thaw, thaw));
+}
+
+#[test]
+fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doubt() {
+    let Some(server) = Postgres::own(&[]) else { return };
+    let (config, mut client, builder) = prepared(&server, "frozen", Once::Key, 10);
+    let batcher = builder.spawn(writer(&config, Once::Key)).unwrap();
+    batcher.add(row(0)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    server.freeze();
+    let lent = batcher.submit(row(1)).unwrap();
+    batcher.request_flush();
+    wait_for(&batcher, |stats| stats.calls == 2);
+    batcher.add_many((2..50).map(row)).unwrap();
+    let report = batcher.shutdown(Duration::from_millis(200));
+    assert_eq!((report.abandoned, report.unsent.len(), report.handled), (1, 48, 1), "{report:?}");
+    assert_eq!(lent.wait(), Outcome::InDoubt);
+    server.thaw();
+    // The handler that was left behind comes back and is counted.
+    wait_for(&batcher, |stats| stats.abandoned == 0);
+    assert_eq!(counts(&mut client), (2, 2));
+}
+
+#[test]
+fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
+    let Some(server) = Postgres::own(&[]) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(place.path()).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return skip("a small file system cannot be mounted here").unwrap_or(());
+    }
+    let _unmount = Unmount(place.path().to_owned());
+    let folder = place.path().join("small");
+    std::fs::create_dir(&folder).unwrap();
+    server.own_folder(&folder);
+    allow_through(place.path());
+    let (config, mut client) = server.database("small_disk");
+    client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display())).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE readings (id bigint PRIMARY KEY USING INDEX TABLESPACE pg_default,
+            value double precision NOT NULL, text text NOT NULL) TABLESPACE small",
+        )
+        .unwrap();
+    let filler = place.path().join("filler");
+    std::fs::write(&filler, vec![0; 6 << 20]).unwrap();
+    let (tell, codes) = mpsc::channel();
+    let mut handler = writer(&config, Once::Key);
+    let batcher = builder(Once::Key, 1_000)
+        .spawn(move |batch: &mut Batch<Row>| {
+            let result = load_aware_batcher::Handler::handle(&mut handler, batch);
+            if let Err(error) = &result {
+                let code = error.source().downcast_ref::<postgres::Error>().and_then(|error| error.code().cloned());
+                tell.send((code.map(|code| code.code().to_owned()), error.class()))?;
+            }
+            result
+        })
+        .unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| batcher.add_many((0..40_000).map(row)).unwrap());
+        let expected = (Some("53100".to_owned()), ErrorClass::Transient);
+        assert_eq!(codes.recv_timeout(LONG).unwrap(), expected);
+        wait_for(&batcher, |stats| stats.retries >= 2);
+        std::fs::remove_file(&filler).unwrap();
+    });
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(counts(&mut client), (40_000, 40_000));
+    drop(server);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Others may pass through this folder.
+fn allow_through(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_sensor_sees_waiting_locks_and_says_nothing_while_the_server_is_away() {
+    let Some(mut server) = Postgres::own(&[]) else { return };
+    let (config, mut client, _) = prepared(&server, "sensor", Once::Key, 10);
+    let mut sensor = PostgresLoad::new(config.clone(), Arc::new(AtomicU64::new(5)));
+    let quiet = sensor.sample(LoadFeedback::new());
+    let quiet_expected =
+        LoadFeedback::new().db_locks(0).queue_depth(0).custom("deadlocks", 0.0).custom("timeouts", 0.5);
+    assert_eq!(quiet, quiet_expected);
+    client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
+    let waiting = std::thread::spawn({
+        let mut second = config.connect(NoTls).unwrap();
+        move || second.batch_execute("SELECT * FROM readings")
+    });
+    let expected = LoadFeedback::new().db_locks(1).queue_depth(1).custom("deadlocks", 0.0).custom("timeouts", 0.0);
+    let begun = std::time::Instant::now();
+    while sensor.sample(LoadFeedback::new()) != expected {
+        assert!(begun.elapsed() < LONG);
+    }
+    client.batch_execute("ROLLBACK").unwrap();
+    waiting.join().unwrap().unwrap();
+    server.kill();
+    assert_eq!(sensor.sample(LoadFeedback::new().cpu_load(0.5)), LoadFeedback::new().cpu_load(0.5));
+    server.start();
+    let back = LoadFeedback::new().db_locks(0).queue_depth(0).custom("deadlocks", 0.0).custom("timeouts", 0.0);
+    assert_eq!(sensor.sample(LoadFeedback::new()), back);
+}
+
+#[test]
+fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
+    let Some(server) = Postgres::shared() else { return };
+    let (config, _client) = server.database("missing");
+    let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
+    let batcher = builder(Once::Key, 1_000).retry(retry).spawn(writer(&config, Once::Key)).unwrap();
+    batcher.add_many((0..1_000).map(row)).unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!(report.failed.len(), 1_000);
+    assert!(report.failed.iter().all(|failed| failed.error.class() == ErrorClass::Unclassified));
+}

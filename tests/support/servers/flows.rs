@@ -1,0 +1,111 @@
+//! Courses of events that are the same for every server.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use load_aware_batcher::{Batcher, Outcome, Stats};
+
+use crate::ingest::rows::Row;
+
+/// A net for what should come soon. No test asserts how soon.
+pub const LONG: Duration = Duration::from_secs(120);
+
+pub fn row(id: i64) -> Row {
+    Row { id, value: id as f64 / 4.0, text: format!("reading number {id}") }
+}
+
+/// Waits until the batcher shows what is expected.
+pub fn wait_for(batcher: &Batcher<Row>, expected: impl Fn(&Stats) -> bool) {
+    let begun = Instant::now();
+    while !expected(&batcher.stats()) {
+        assert!(begun.elapsed() < LONG, "not seen: {:#?}", batcher.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Pseudo-random numbers from the clock; the seed is printed, for a failure.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64) | 1;
+        eprintln!("seed {seed}");
+        Self(seed)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// How often servers are killed: `KILLS`, or 50.
+pub fn kills() -> u64 {
+    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
+}
+
+/// Adds rows 0, 1, 2 … without a pause while the server is killed and restarted at random moments, each time in the middle of
+/// the traffic. After each restart every row whose ticket said "handled" before the kill must be there: `stored_to(id)` counts
+/// the rows up to that id. Returns how many rows there are to be at the end; all were handled.
+pub fn survive_kills(
+    batcher: &Batcher<Row>,
+    mut kill_and_restart: impl FnMut(),
+    mut stored_to: impl FnMut(i64) -> i64,
+) -> i64 {
+    let stop = AtomicBool::new(false);
+    let (tickets, submitted) = std::sync::mpsc::sync_channel(100_000);
+    let mut random = Random::new();
+    std::thread::scope(|scope| {
+        let (producer, stop) = (batcher.producer(), &stop);
+        let adding = scope.spawn(move || {
+            let mut id = 0;
+            while !stop.load(Ordering::SeqCst) {
+                let ticket = producer.submit(row(id)).expect("open");
+                tickets.send((id, ticket)).expect("somebody listens");
+                id += 1;
+            }
+            id
+        });
+        // Rows are handled in order, so one number says which tickets are resolved.
+        let mut handled = -1;
+        let mut pending = None;
+        let mut resolve = |until: &dyn Fn(i64) -> bool, wait: Duration| {
+            while !until(handled) {
+                let next = pending.take().or_else(|| submitted.recv_timeout(wait).ok());
+                let Some((id, ticket)): Option<(i64, load_aware_batcher::Ticket)> = next else { return handled };
+                match ticket.wait_timeout(wait) {
+                    Some(outcome) => {
+                        assert_eq!(outcome, Outcome::Handled, "row {id}");
+                        assert_eq!(id, handled + 1);
+                        handled = id;
+                    }
+                    None => {
+                        pending = Some((id, ticket));
+                        return handled;
+                    }
+                }
+            }
+            handled
+        };
+        for kill in 0..kills() {
+            // Traffic again, then a moment that nobody chose.
+            let before = resolve(&|_| true, LONG);
+            let seen = resolve(&|now| now > before, LONG);
+            assert!(seen > before, "no traffic after kill {kill}: {:#?}", batcher.stats());
+            std::thread::sleep(Duration::from_micros(random.below(60_000)));
+            let promised = resolve(&|_| false, Duration::ZERO);
+            kill_and_restart();
+            let there = stored_to(promised);
+            assert_eq!(there, promised + 1, "after kill {kill}");
+        }
+        stop.store(true, Ordering::SeqCst);
+        let rows = {
+            resolve(&|_| adding.is_finished(), LONG);
+            adding.join().expect("the adding thread")
+        };
+        assert_eq!(resolve(&|now| now + 1 == rows, LONG), rows - 1, "{:#?}", batcher.stats());
+        rows
+    })
+}
