@@ -5,7 +5,6 @@ mod ingest;
 #[path = "support/servers/mod.rs"]
 mod servers;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
@@ -18,14 +17,14 @@ use ingest::postgres_writer::{PostgresWriter, Way};
 use ingest::rows::Row;
 use load_aware_batcher::classify::{Point, sqlstate};
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, LoadFeedback, Outcome, Retry,
+    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome, Retry,
 };
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
 use servers::flows::{LONG, row, survive_kills, wait_for};
 use servers::postgres::Postgres;
+use servers::process::small_disk;
 use servers::proxy::{Fate, Proxy};
-use servers::skip;
 
 /// A database with the table, and a builder for rows that go into it.
 fn prepared(server: &Postgres, name: &str, once: Once, size: usize) -> (Config, Client, Builder<Row>) {
@@ -394,31 +393,22 @@ fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doub
 #[test]
 fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
     let Some(server) = Postgres::own(&[]) else { return };
-    let place = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(place.path()).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        return skip("a small file system cannot be mounted here").unwrap_or(());
-    }
-    let _unmount = Unmount(place.path().to_owned());
-    let folder = place.path().join("small");
-    std::fs::create_dir(&folder).unwrap();
-    server.own_folder(&folder);
-    allow_through(place.path());
+    let Some(disk) = small_disk("8m") else { return };
+    server.own_folder(disk.folder());
     let (config, mut client) = server.database("small_disk");
-    client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display())).unwrap();
+    client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.folder().display())).unwrap();
     client
         .batch_execute(
             "CREATE TABLE readings (id bigint PRIMARY KEY USING INDEX TABLESPACE pg_default,
             value double precision NOT NULL, text text NOT NULL) TABLESPACE small",
         )
         .unwrap();
-    let filler = place.path().join("filler");
-    std::fs::write(&filler, vec![0; 6 << 20]).unwrap();
+    let filler = disk.fill(6 << 20);
     let (tell, codes) = mpsc::channel();
     let mut handler = writer(&config, Once::Key);
     let batcher = builder(Once::Key, 1_000)
         .spawn(move |batch: &mut Batch<Row>| {
-            let result = load_aware_batcher::Handler::handle(&mut handler, batch);
+            let result = handler.handle(batch);
             if let Err(error) = &result {
                 let code = error.source().downcast_ref::<postgres::Error>().and_then(|error| error.code().cloned());
                 tell.send((code.map(|code| code.code().to_owned()), error.class()))?;
@@ -437,20 +427,6 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
     drop(batcher);
     assert_eq!(counts(&mut client), (40_000, 40_000));
     drop(server);
-}
-
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Others may pass through this folder.
-fn allow_through(folder: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -49,6 +49,8 @@ impl Mariadb {
         let folder = self.folder.path().display();
         vec![
             format!("--datadir={folder}/data"),
+            // Two that start at once must not meet in a common one.
+            format!("--tmpdir={folder}"),
             "--innodb-log-file-size=32M".to_owned(),
             "--innodb-data-file-path=ibdata1:8M:autoextend".to_owned(),
         ]

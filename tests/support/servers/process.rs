@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::skip;
+
 /// How long a server may take to start. A net, not a measure.
 const START: Duration = Duration::from_secs(60);
 
@@ -163,4 +165,44 @@ impl Drop for Process {
 pub fn said(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// A small file system of the test's own, to be filled; unmounted when dropped.
+pub struct SmallDisk {
+    mount: TempDir,
+    folder: PathBuf,
+}
+
+/// `size` as mount takes it. `None` where mounting is not permitted.
+pub fn small_disk(size: &str) -> Option<SmallDisk> {
+    let mount = tempfile::tempdir().expect("a temporary folder");
+    let options = format!("size={size}");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(mount.path()).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return skip("a small file system cannot be mounted");
+    }
+    let folder = mount.path().join("small");
+    fs::set_permissions(mount.path(), Permissions::from_mode(0o755)).expect("passable");
+    fs::create_dir(&folder).expect("a folder on it");
+    Some(SmallDisk { mount, folder })
+}
+
+impl SmallDisk {
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes so many bytes away, until the file is removed.
+    pub fn fill(&self, bytes: usize) -> PathBuf {
+        let filler = self.mount.path().join("filler");
+        fs::write(&filler, vec![0; bytes]).expect("room for it");
+        filler
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server may still have a file open.
+        let _ = Command::new("umount").arg("-l").arg(self.mount.path()).status();
+    }
 }

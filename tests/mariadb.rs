@@ -1,0 +1,432 @@
+//! The example's handler against a real MariaDB: every row is stored or told of, once.
+
+#[path = "../examples/ingest/mod.rs"]
+mod ingest;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ingest::mariadb_load::MariadbLoad;
+use ingest::mariadb_writer::{BIND_PARAMETERS_A_ROW, BIND_PARAMETERS_MAX, MariadbWriter};
+use ingest::monitor::Sensor;
+use ingest::once::Once;
+use ingest::rows::Row;
+use load_aware_batcher::classify::{Point, mysql as class_of};
+use load_aware_batcher::{
+    AddError, Batch, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome,
+};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Opts, OptsBuilder};
+use servers::flows::{LONG, row, survive_kills, wait_for};
+use servers::mariadb::Mariadb;
+use servers::process::small_disk;
+use servers::proxy::{Fate, Proxy};
+
+/// A database with the table, and a builder for rows that go into it.
+fn prepared(server: &Mariadb, name: &str, once: Once, size: usize) -> (Opts, Conn, Builder<Row>) {
+    let (opts, mut conn) = server.database(name);
+    MariadbWriter::create_tables(&mut conn, "readings", once).unwrap();
+    (opts, conn, builder(once, size))
+}
+
+fn builder(once: Once, size: usize) -> Builder<Row> {
+    let builder = Batcher::builder()
+        .policy(Fixed(size))
+        .max_batch_size(size.max(1_000))
+        .linger(Duration::from_millis(20))
+        .max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW);
+    once.settle(builder)
+}
+
+fn writer(opts: &Opts, once: Once) -> MariadbWriter {
+    MariadbWriter::new(opts.clone(), "readings", once, &[], LONG)
+}
+
+/// Rows and different ids.
+fn counts(conn: &mut Conn) -> (i64, i64) {
+    conn.query_first("SELECT count(*), count(DISTINCT id) FROM readings").unwrap().unwrap()
+}
+
+#[test]
+fn a_hundred_thousand_rows_arrive_once_each() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (opts, mut conn, builder) = prepared(server, "plenty", Once::Key, 1_000);
+    let batcher = builder.spawn(writer(&opts, Once::Key)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let producer = batcher.producer();
+            scope.spawn(move || producer.add_many((thread * 25_000..(thread + 1) * 25_000).map(row)).unwrap());
+        }
+    });
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(counts(&mut conn), (100_000, 100_000));
+    let sample: (f64, String) = conn.query_first("SELECT value, text FROM readings WHERE id = 99").unwrap().unwrap();
+    assert_eq!(sample, (row(99).value, row(99).text));
+}
+
+#[test]
+fn a_poisoned_row_fails_alone_within_the_promised_calls() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (opts, mut conn, builder) = prepared(server, "poisoned", Once::Key, 1_000);
+    conn.query_drop("ALTER TABLE readings ADD CHECK (value >= 0)").unwrap();
+    let batcher = builder.spawn(writer(&opts, Once::Key)).unwrap();
+    batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
+    assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
+    let failed = batcher.take_failed();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].item.id, 617);
+    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!(counts(&mut conn), (999, 999));
+    assert!(batcher.stats().calls <= 1 + 2 * 10, "{}", batcher.stats().calls);
+}
+
+/// The code and its class that this server gives to a statement.
+fn class_on(conn: &mut Conn, statement: &str) -> (u16, ErrorClass) {
+    // With its rows: an error may come among them.
+    match conn.query::<mysql::Row, _>(statement).unwrap_err() {
+        mysql::Error::MySqlError(error) => (error.code, class_of(Some(error.code), Point::Statement)),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn this_servers_errors_have_the_class_of_the_table() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (opts, mut conn, _) = prepared(server, "classes", Once::Key, 1);
+    conn.query_drop("SET sql_mode = 'STRICT_ALL_TABLES'").unwrap();
+    conn.query_drop("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    use ErrorClass::{Permanent, Transient, Unclassified};
+    for (statement, code, class) in [
+        ("INSERT INTO readings VALUES (1, 1, '')", 1062, Permanent),
+        ("INSERT INTO readings VALUES (2, NULL, '')", 1048, Permanent),
+        ("INSERT INTO readings (id, value) VALUES (2, 1)", 1364, Permanent),
+        ("INSERT INTO readings VALUES (99999999999999999999, 1, '')", 1264, Permanent),
+        ("INSERT INTO readings VALUES (2, 'x', '')", 1366, Permanent),
+        ("INSERT INTO readings VALUES (2, 1, repeat('x', 70000))", 1406, Permanent),
+        (
+            "SET STATEMENT max_statement_time = 0.001 FOR INSERT INTO readings SELECT seq, 1, '' FROM seq_9_to_99999999",
+            1969,
+            Transient,
+        ),
+        ("SELECT 1 FROM no_such_table", 1146, Unclassified),
+        ("SELECT no_such_column FROM readings", 1054, Unclassified),
+        ("SELEC 1", 1064, Unclassified),
+    ] {
+        assert_eq!(class_on(&mut conn, statement), (code, class), "{statement}");
+    }
+    // A row lock that another holds.
+    let mut other = Conn::new(opts).unwrap();
+    other.query_drop("BEGIN").unwrap();
+    other.query_drop("SELECT * FROM readings WHERE id = 1 FOR UPDATE").unwrap();
+    conn.query_drop("SET innodb_lock_wait_timeout = 0").unwrap();
+    assert_eq!(class_on(&mut conn, "UPDATE readings SET value = 2 WHERE id = 1"), (1205, Transient));
+    // A killed session.
+    let id: u64 = conn.query_first("SELECT connection_id()").unwrap().unwrap();
+    other.query_drop(format!("KILL {id}")).unwrap();
+    let class = match conn.query_drop("SELECT 1").unwrap_err() {
+        mysql::Error::MySqlError(error) => class_of(Some(error.code), Point::Commit),
+        _ => class_of(None, Point::Commit),
+    };
+    assert_eq!(class, ErrorClass::InDoubt);
+}
+
+#[test]
+fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
+    let Some(server) = Mariadb::own(&[]) else { return };
+    for (name, sorted) in [("unsorted", false), ("sorted", true)] {
+        let (opts, mut conn, _) = prepared(&server, name, Once::Key, 200);
+        let spawn = || {
+            let mut writer = writer(&opts, Once::Key);
+            writer.sorted = sorted;
+            builder(Once::Key, 200).spawn(writer).unwrap()
+        };
+        let writers = [spawn(), spawn()];
+        let deadlocks = |conn: &mut Conn| -> u64 {
+            let row: (String, u64) = conn.query_first("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").unwrap().unwrap();
+            row.1
+        };
+        let before = deadlocks(&mut conn);
+        // The same keys, each batch in the opposite order.
+        let mut rounds = 0;
+        loop {
+            let ids = rounds * 200..(rounds + 1) * 200;
+            writers[0].add_many(ids.clone().map(row)).unwrap();
+            writers[1].add_many(ids.rev().map(row)).unwrap();
+            rounds += 1;
+            if rounds % 10 == 0 {
+                // A close would give each batch one last attempt only.
+                writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
+                if deadlocks(&mut conn) > before || rounds == 200 || (sorted && rounds == 60) {
+                    break;
+                }
+            }
+        }
+        drop(writers);
+        assert_eq!(deadlocks(&mut conn) > before, !sorted, "{name}: {}", deadlocks(&mut conn) - before);
+        assert_eq!(counts(&mut conn), (rounds * 200, rounds * 200));
+    }
+}
+
+#[test]
+fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
+    let Some(server) = Mariadb::shared() else { return };
+    for (name, session) in
+        [("lock_timeout", "SET innodb_lock_wait_timeout = 0"), ("statement_timeout", "SET max_statement_time = 0.01")]
+    {
+        let (opts, mut conn, builder) = prepared(server, name, Once::Key, 100);
+        let writer = MariadbWriter::new(opts, "readings", Once::Key, &[session], LONG);
+        let timeouts = writer.timeouts();
+        let batcher = builder.spawn(writer).unwrap();
+        conn.query_drop("BEGIN").unwrap();
+        conn.query_drop("INSERT INTO readings VALUES (50, 0, '')").unwrap();
+        batcher.add_many((0..100).map(row)).unwrap();
+        wait_for(&batcher, |stats| stats.retries >= 2);
+        conn.query_drop("ROLLBACK").unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        drop(batcher);
+        assert_eq!(counts(&mut conn), (100, 100));
+        assert!(timeouts.load(Ordering::Relaxed) >= 2);
+    }
+}
+
+#[test]
+fn bind_parameters_stay_at_the_protocols_limit() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (opts, mut conn, builder) = prepared(server, "parameters", Once::Key, 40_000);
+    let (tell, sizes) = mpsc::channel();
+    let mut handler = writer(&opts, Once::Key);
+    let batcher = builder
+        .spawn(move |batch: &mut Batch<Row>| {
+            tell.send(batch.len())?;
+            handler.handle(batch)
+        })
+        .unwrap();
+    batcher.add_many((0..50_000).map(row)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(sizes.iter().max(), Some(BIND_PARAMETERS_MAX / BIND_PARAMETERS_A_ROW), "as many as fit and no more");
+    assert_eq!(counts(&mut conn), (50_000, 50_000));
+    // The limit is real: without the weight the server refuses, and half a batch fits.
+    let batcher =
+        self::builder(Once::Key, 40_000).max_batch_weight(usize::MAX, |_| 1).spawn(writer(&opts, Once::Key)).unwrap();
+    batcher.add_many((100_000..140_000).map(row)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().bisections, 1);
+    drop(batcher);
+    assert_eq!(counts(&mut conn), (90_000, 90_000));
+}
+
+fn through(proxy: &Proxy, name: &str) -> Opts {
+    OptsBuilder::new()
+        .ip_or_hostname(Some("127.0.0.1"))
+        .tcp_port(proxy.port())
+        .user(Some("root"))
+        .db_name(Some(name))
+        // The driver would go round the proxy.
+        .prefer_socket(false)
+        .into()
+}
+
+/// Every fourth commit is lost, by turns after and before the server hears of it.
+fn every_fourth(number: u64) -> Fate {
+    match number % 8 {
+        3 => Fate::LoseAnswer,
+        7 => Fate::LoseRequest,
+        _ => Fate::Pass,
+    }
+}
+
+#[test]
+fn rows_with_a_key_are_stored_exactly_once_though_answers_are_lost() {
+    let Some(server) = Mariadb::shared() else { return };
+    for (name, once) in [("answers_key", Once::Key), ("answers_batch", Once::BatchTable)] {
+        let (_, mut conn, builder) = prepared(server, name, once, 100);
+        let proxy = Proxy::start(&server.socket(), every_fourth);
+        let batcher = builder.spawn(writer(&through(&proxy, name), once)).unwrap();
+        batcher.add_many((0..5_000).map(row)).unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        drop(batcher);
+        assert_eq!(counts(&mut conn), (5_000, 5_000));
+        assert!(proxy.counts().1 >= 10, "{:?}", proxy.counts());
+    }
+}
+
+#[test]
+fn rows_without_a_key_are_never_doubled_and_those_in_doubt_are_all_told_of() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (_, mut conn, builder) = prepared(server, "answers_never", Once::Never, 100);
+    let proxy = Proxy::start(&server.socket(), every_fourth);
+    let batcher = builder.spawn(writer(&through(&proxy, "answers_never"), Once::Never)).unwrap();
+    batcher.add_many((0..5_000).map(row)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    let report = batcher.close(LONG);
+    let (rows, different) = counts(&mut conn);
+    assert_eq!(rows, different, "none doubled");
+    let in_doubt: Vec<i64> = report.failed.iter().map(|failed| failed.item.id).collect();
+    assert!(report.failed.iter().all(|failed| failed.in_doubt));
+    assert_eq!(report.handled + in_doubt.len() as u64, 5_000);
+    let list = in_doubt.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    let stored: i64 = conn.query_first(format!("SELECT count(*) FROM readings WHERE id IN ({list})")).unwrap().unwrap();
+    assert_eq!(rows - stored, report.handled as i64, "what was called handled is there");
+    assert!(stored > 0 && stored < in_doubt.len() as i64, "both kinds of doubt: {stored} of {}", in_doubt.len());
+}
+
+fn kills(once: Once) {
+    let Some(mut server) = Mariadb::own(&[]) else { return };
+    let (opts, conn, builder) = prepared(&server, "kills", once, 200);
+    drop(conn);
+    let batcher = builder.spawn(writer(&opts, once)).unwrap();
+    let rows = survive_kills(
+        &batcher,
+        || {
+            server.kill();
+            server.start();
+        },
+        |id| {
+            let mut conn = Conn::new(opts.clone()).unwrap();
+            conn.query_first(format!("SELECT count(*) FROM readings WHERE id <= {id}")).unwrap().unwrap()
+        },
+    );
+    let report = batcher.close(LONG);
+    assert_eq!((report.handled, report.failed.len()), (rows as u64, 0));
+    assert_eq!(counts(&mut Conn::new(opts).unwrap()), (rows, rows), "none lost, none doubled");
+    eprintln!("{rows} rows over all kills: none lost, none doubled");
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_key() {
+    kills(Once::Key);
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_table_of_batches() {
+    kills(Once::BatchTable);
+}
+
+#[test]
+fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
+    let Some(server) = Mariadb::own(&[]) else { return };
+    let (opts, mut conn, builder) = prepared(&server, "frozen", Once::Key, 10);
+    // The driver gives up on an answer before the server is back, so what was under way is in doubt and sent again.
+    let writer = MariadbWriter::new(opts, "readings", Once::Key, &[], Duration::from_secs(1));
+    let batcher = builder.queue_capacity(1_000).spawn(writer).unwrap();
+    batcher.add(row(0)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    server.freeze();
+    let added = std::thread::scope(|scope| {
+        let frozen = scope.spawn(|| std::thread::sleep(Duration::from_secs(5)));
+        let mut added = 1;
+        let refused = loop {
+            match batcher.add_timeout(row(added), Duration::from_millis(50)) {
+                Ok(()) => added += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, AddError::Timeout(Row { id, .. }) if id == added));
+        assert_eq!(batcher.flush(Duration::from_millis(50)), Err(FlushError::Timeout));
+        assert!(!frozen.is_finished(), "all of it returned while the server was frozen");
+        frozen.join().unwrap();
+        added
+    });
+    assert!(batcher.stats().retries >= 1, "{:?}", batcher.stats());
+    server.thaw();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(counts(&mut conn), (added, added));
+}
+
+#[test]
+fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doubt() {
+    let Some(server) = Mariadb::own(&[]) else { return };
+    let (opts, mut conn, builder) = prepared(&server, "frozen", Once::Key, 10);
+    let batcher = builder.spawn(writer(&opts, Once::Key)).unwrap();
+    batcher.add(row(0)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    server.freeze();
+    let lent = batcher.submit(row(1)).unwrap();
+    batcher.request_flush();
+    wait_for(&batcher, |stats| stats.calls == 2);
+    batcher.add_many((2..50).map(row)).unwrap();
+    let report = batcher.shutdown(Duration::from_millis(200));
+    assert_eq!((report.abandoned, report.unsent.len(), report.handled), (1, 48, 1));
+    assert_eq!(lent.wait(), Outcome::InDoubt);
+    server.thaw();
+    // The handler that was left behind comes back and is counted.
+    wait_for(&batcher, |stats| stats.abandoned == 0);
+    assert_eq!(counts(&mut conn), (2, 2));
+}
+
+#[test]
+fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
+    let Some(server) = Mariadb::own(&["--innodb-file-per-table=1"]) else { return };
+    let Some(disk) = small_disk("16m") else { return };
+    server.own_folder(disk.folder());
+    let (opts, mut conn) = server.database("small_disk");
+    conn.query_drop(format!(
+        "CREATE TABLE readings (id bigint PRIMARY KEY, value double NOT NULL, text text NOT NULL)
+         ENGINE = InnoDB DATA DIRECTORY = '{}'",
+        disk.folder().display()
+    ))
+    .unwrap();
+    let filler = disk.fill(13 << 20);
+    let (tell, codes) = mpsc::channel();
+    let mut handler = writer(&opts, Once::Key);
+    let batcher = builder(Once::Key, 1_000)
+        .spawn(move |batch: &mut Batch<Row>| {
+            let result = handler.handle(batch);
+            if let Err(error) = &result {
+                let code = match error.source().downcast_ref() {
+                    Some(mysql::Error::MySqlError(error)) => error.code,
+                    _ => 0,
+                };
+                tell.send((code, error.class()))?;
+            }
+            result
+        })
+        .unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| batcher.add_many((0..60_000).map(row)).unwrap());
+        let (code, class) = codes.recv_timeout(LONG).unwrap();
+        assert_eq!((code, class), (1114, ErrorClass::Transient));
+        wait_for(&batcher, |stats| stats.retries >= 2);
+        std::fs::remove_file(&filler).unwrap();
+    });
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(counts(&mut conn), (60_000, 60_000));
+    drop(server);
+}
+
+#[test]
+fn a_sensor_sees_waiting_locks_and_says_nothing_while_the_server_is_away() {
+    let Some(mut server) = Mariadb::own(&[]) else { return };
+    let (opts, mut conn, _) = prepared(&server, "sensor", Once::Key, 10);
+    let mut sensor = MariadbLoad::new(opts.clone(), Arc::new(AtomicU64::new(5)));
+    let feedback = |locks, threads, timeouts: f64| {
+        LoadFeedback::new().db_locks(locks).queue_depth(threads).custom("deadlocks", 0.0).custom("timeouts", timeouts)
+    };
+    let first = sensor.sample(LoadFeedback::new());
+    assert!((0..3).any(|threads| first == feedback(0, threads, 0.5)), "{first:?}");
+    conn.query_drop("BEGIN").unwrap();
+    conn.query_drop("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    let waiting = std::thread::spawn({
+        let mut second = Conn::new(opts).unwrap();
+        move || second.query_drop("INSERT INTO readings VALUES (1, 2, '')")
+    });
+    let begun = std::time::Instant::now();
+    while !(1..4).any(|threads| sensor.sample(LoadFeedback::new()) == feedback(1, threads, 0.0)) {
+        assert!(begun.elapsed() < LONG);
+    }
+    conn.query_drop("ROLLBACK").unwrap();
+    waiting.join().unwrap().unwrap();
+    server.kill();
+    assert_eq!(sensor.sample(LoadFeedback::new().cpu_load(0.5)), LoadFeedback::new().cpu_load(0.5));
+    server.start();
+    let back = sensor.sample(LoadFeedback::new());
+    assert!((0..4).any(|threads| back == feedback(0, threads, 0.0)), "{back:?}");
+}

@@ -1,0 +1,266 @@
+//! The example's handler against real SQLite files: every row is stored or told of, once.
+
+#[path = "../examples/ingest/mod.rs"]
+mod ingest;
+#[path = "support/servers/mod.rs"]
+mod servers;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ingest::monitor::Sensor;
+use ingest::once::Once;
+use ingest::rows::Row;
+use ingest::sqlite_load::SqliteLoad;
+use ingest::sqlite_writer::SqliteWriter;
+use load_aware_batcher::classify::{Point, sqlite};
+use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback};
+use rusqlite::Connection;
+use servers::flows::{LONG, Random, kills, row, wait_for};
+use servers::process::small_disk;
+use tempfile::TempDir;
+
+struct File {
+    folder: TempDir,
+}
+
+impl File {
+    fn new(once: Once) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        SqliteWriter::create_tables(&folder.path().join("db"), "readings", once).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("db")
+    }
+
+    fn open(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn builder(once: Once, size: usize) -> Builder<Row> {
+    let builder =
+        Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
+    once.settle(builder)
+}
+
+fn writer(path: &Path, once: Once) -> SqliteWriter {
+    SqliteWriter::new(path, "readings", once)
+}
+
+/// Rows and different ids.
+fn counts(connection: &Connection) -> (i64, i64) {
+    let query = "SELECT count(*), count(DISTINCT id) FROM readings";
+    connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+}
+
+#[test]
+fn a_hundred_thousand_rows_arrive_once_each() {
+    for once in [Once::Key, Once::BatchTable, Once::Never] {
+        let file = File::new(once);
+        let batcher = builder(once, 5_000).spawn(writer(&file.path(), once)).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let producer = batcher.producer();
+                scope.spawn(move || producer.add_many((thread * 25_000..(thread + 1) * 25_000).map(row)).unwrap());
+            }
+        });
+        assert!(batcher.close(LONG).is_clean());
+        assert_eq!(counts(&file.open()), (100_000, 100_000));
+    }
+}
+
+#[test]
+fn a_poisoned_row_is_rejected_in_the_same_call_that_stores_the_rest() {
+    let file = File::new(Once::Key);
+    file.open()
+        .execute_batch(
+            "DROP TABLE readings; CREATE TABLE readings
+            (id INTEGER PRIMARY KEY, value REAL NOT NULL CHECK (value >= 0), text TEXT NOT NULL)",
+        )
+        .unwrap();
+    let batcher = builder(Once::Key, 1_000).spawn(writer(&file.path(), Once::Key)).unwrap();
+    batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
+    assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
+    let failed = batcher.take_failed();
+    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [617]);
+    assert!(failed[0].error.is_permanent());
+    assert_eq!((batcher.stats().calls, batcher.stats().rejected), (1, 1));
+    assert_eq!(counts(&file.open()), (999, 999));
+}
+
+#[test]
+fn sqlites_errors_have_the_class_of_the_table() {
+    let file = File::new(Once::Key);
+    let connection = file.open();
+    connection.busy_handler(None).unwrap();
+    connection.execute_batch("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    let class_on = |statements: &str| {
+        let error = connection.execute_batch(statements).unwrap_err();
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        (code.unwrap_or(-1), sqlite(code, Point::Statement))
+    };
+    use ErrorClass::{Permanent, Transient, Unclassified};
+    assert_eq!(class_on("INSERT INTO readings VALUES (1, 1, '')"), (1_555, Permanent));
+    assert_eq!(class_on("INSERT INTO readings VALUES (2, NULL, '')"), (1_299, Permanent));
+    assert_eq!(class_on("INSERT INTO readings VALUES ('x', 1, '')"), (20, Permanent));
+    assert_eq!(class_on("INSERT INTO no_such_table VALUES (1)"), (1, Unclassified));
+    let other = file.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(class_on("BEGIN IMMEDIATE"), (5, Transient));
+    other.execute_batch("ROLLBACK").unwrap();
+    // A transaction that has read and finds the file changed when it wants to write.
+    connection.execute_batch("BEGIN; SELECT count(*) FROM readings").unwrap();
+    other.execute_batch("INSERT INTO readings VALUES (2, 1, '')").unwrap();
+    assert_eq!(class_on("INSERT INTO readings VALUES (3, 1, '')"), (517, Transient));
+    connection.execute_batch("ROLLBACK").unwrap();
+    connection.execute_batch("PRAGMA max_page_count = 1").unwrap();
+    assert_eq!(class_on("INSERT INTO readings VALUES (3, 1, hex(zeroblob(1000000)))"), (13, Transient));
+}
+
+#[test]
+fn a_locked_file_is_waited_for_and_tried_again_and_the_sensor_sees_it() {
+    let file = File::new(Once::Key);
+    let writer = writer(&file.path(), Once::Key);
+    let mut sensor = SqliteLoad::new(writer.timeouts());
+    let batcher = builder(Once::Key, 100).spawn(writer).unwrap();
+    let other = file.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    batcher.add_many((0..100).map(row)).unwrap();
+    // The busy time-out runs out at least once.
+    wait_for(&batcher, |stats| stats.retries >= 1);
+    let sampled = sensor.sample(LoadFeedback::new());
+    let seen = (1..10_000).any(|waits| sampled == LoadFeedback::new().db_locks(waits).custom("timeouts", 0.1));
+    assert!(seen, "{sampled:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(counts(&other), (100, 100));
+}
+
+#[test]
+fn two_writers_of_one_file_lose_nothing() {
+    let file = File::new(Once::Key);
+    let writers = [0, 1].map(|_| builder(Once::Key, 50).spawn(writer(&file.path(), Once::Key)).unwrap());
+    std::thread::scope(|scope| {
+        for (number, writer) in writers.iter().enumerate() {
+            // Half of the rows come from both.
+            scope
+                .spawn(move || writer.add_many((number as i64 * 2_500..(number as i64 + 2) * 2_500).map(row)).unwrap());
+        }
+    });
+    writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
+    assert_eq!(counts(&file.open()), (7_500, 7_500));
+}
+
+#[test]
+fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
+    let Some(disk) = small_disk("8m") else { return };
+    let path = disk.folder().join("db");
+    SqliteWriter::create_tables(&path, "readings", Once::Key).unwrap();
+    let filler = disk.fill(7 << 20);
+    let (tell, classes) = mpsc::channel();
+    let mut handler = writer(&path, Once::Key);
+    let batcher = builder(Once::Key, 1_000)
+        .spawn(move |batch: &mut Batch<Row>| {
+            let result = handler.handle(batch);
+            if let Err(error) = &result {
+                tell.send((code_of(error), error.class()))?;
+            }
+            result
+        })
+        .unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| batcher.add_many((0..60_000).map(row)).unwrap());
+        assert_eq!(classes.recv_timeout(LONG).unwrap(), (Some(13), ErrorClass::Transient));
+        wait_for(&batcher, |stats| stats.retries >= 2);
+        std::fs::remove_file(&filler).unwrap();
+    });
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    drop(batcher);
+    assert_eq!(counts(&Connection::open(&path).unwrap()), (60_000, 60_000));
+}
+
+fn code_of(error: &BatchError) -> Option<i32> {
+    let error = error.source().downcast_ref::<rusqlite::Error>()?;
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
+/// How many rows the child of the next test writes in all.
+const CHILDS_ROWS: i64 = 60_000;
+
+/// Not a test of its own: the process that the next one kills. Writes the rows from the first that was not acknowledged on, and
+/// prints each row's id when its ticket says handled.
+#[test]
+fn child_of_the_kill_test() {
+    let (Some(path), Some(first)) = (std::env::var_os("KILLED_WRITERS_FILE"), std::env::var_os("KILLED_WRITERS_FIRST"))
+    else {
+        return;
+    };
+    let first: i64 = first.to_str().unwrap().parse().unwrap();
+    let batcher = builder(Once::Key, 200).spawn(writer(Path::new(&path), Once::Key)).unwrap();
+    std::thread::scope(|scope| {
+        let (tickets, submitted) = mpsc::sync_channel(2_000);
+        let producer = batcher.producer();
+        scope.spawn(move || {
+            for id in first..CHILDS_ROWS {
+                tickets.send((id, producer.submit(row(id)).unwrap())).unwrap();
+            }
+        });
+        let mut out = std::io::stdout();
+        for (id, ticket) in submitted {
+            assert!(ticket.wait().is_handled());
+            // Past the test runner, which would keep it to itself.
+            writeln!(out, "handled {id}").unwrap();
+        }
+    });
+    drop(batcher);
+}
+
+#[test]
+fn a_writer_killed_fifty_times_has_stored_every_row_it_acknowledged_and_none_twice() {
+    let file = File::new(Once::Key);
+    let mut random = Random::new();
+    let mut acknowledged = -1;
+    let mut killed = 0;
+    while acknowledged < CHILDS_ROWS - 1 {
+        let mut child = start_child(&file.path(), acknowledged + 1);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // The child says something first, so that each kill hits it at work.
+        let after = if killed < kills() { 1 + random.below(1_500) } else { u64::MAX };
+        let mut heard = 0;
+        for line in lines.map_while(Result::ok) {
+            if let Some(id) = line.strip_prefix("handled ") {
+                acknowledged = id.parse().unwrap();
+                heard += 1;
+                if heard == after {
+                    child.kill().unwrap();
+                    killed += 1;
+                }
+            }
+        }
+        child.wait().unwrap();
+        let there: i64 = file
+            .open()
+            .query_row("SELECT count(*) FROM readings WHERE id <= ?1", [acknowledged], |row| row.get(0))
+            .unwrap();
+        assert_eq!(there, acknowledged + 1, "after kill {killed}");
+    }
+    assert_eq!(killed, kills());
+    assert_eq!(counts(&file.open()), (CHILDS_ROWS, CHILDS_ROWS));
+}
+
+fn start_child(path: &Path, first: i64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["child_of_the_kill_test", "--exact", "--nocapture", "--test-threads=1"])
+        .env("KILLED_WRITERS_FILE", path)
+        .env("KILLED_WRITERS_FIRST", first.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
