@@ -1,0 +1,58 @@
+//! The ways of sizing batches that are compared.
+
+use std::fmt;
+use std::str::FromStr;
+
+use load_aware_batcher::{Fixed, LoadThreshold, Policy};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Law {
+    Fixed(usize),
+    Threshold,
+}
+
+/// The largest size of any law.
+pub const MAX: usize = 5_000;
+
+impl Law {
+    pub fn policy(self) -> Box<dyn Policy> {
+        match self {
+            Self::Fixed(size) => Box::new(Fixed(size)),
+            Self::Threshold => Box::new(LoadThreshold::new()),
+        }
+    }
+
+    /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only brake.
+    pub fn max_batch_size(self) -> usize {
+        match self {
+            Self::Threshold => 1_000,
+            _ => MAX,
+        }
+    }
+
+    pub fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => write!(f, "fixed {size}"),
+            Self::Threshold => f.write_str("threshold"),
+        }
+    }
+}
+
+impl FromStr for Law {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let size = name.strip_prefix("fixed:").and_then(|size| size.parse().ok());
+        match (name, size) {
+            (_, Some(size)) if (1..=MAX).contains(&size) => Ok(Self::Fixed(size)),
+            ("threshold", _) => Ok(Self::Threshold),
+            _ => Err(format!("there is no law {name}")),
+        }
+    }
+}

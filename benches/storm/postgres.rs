@@ -1,0 +1,71 @@
+//! PostgreSQL to be measured.
+
+use std::thread::sleep;
+
+use load_aware_batcher::Handler;
+use postgres::{Client, Config, NoTls};
+
+use crate::backend::{Backend, STATEMENT_TIMEOUT_MS};
+use crate::ingest::monitor::Sensor;
+use crate::ingest::once::Once;
+use crate::ingest::postgres_load::PostgresLoad;
+use crate::ingest::postgres_writer::{PostgresWriter, Way};
+use crate::ingest::rows::Row;
+use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
+use crate::servers::postgres::Postgres;
+
+struct Measured {
+    config: Config,
+    client: Client,
+    _server: Postgres,
+}
+
+pub fn open() -> Option<Box<dyn Backend>> {
+    let server = Postgres::own(&[])?;
+    let (config, mut client) = server.database("storm");
+    PostgresWriter::create_tables(&mut client, "readings", Once::Key).expect("the tables");
+    client.batch_execute("CREATE TABLE other (n bigserial, text text)").expect("the neighbours' table");
+    Some(Box::new(Measured { config, client, _server: server }))
+}
+
+impl Backend for Measured {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn reset(&mut self) {
+        self.client.batch_execute("TRUNCATE readings, other; CHECKPOINT").expect("an empty table");
+    }
+
+    fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+        let writer = PostgresWriter::new(self.config.clone(), "readings", Once::Key, Way::Insert)
+            .session(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"));
+        let sensor = PostgresLoad::new(self.config.clone(), writer.timeouts());
+        (Box::new(writer), Box::new(sensor))
+    }
+
+    fn neighbours(&self, storm: Storm) -> Neighbours {
+        let config = self.config.clone();
+        let connect = move || config.connect(NoTls).expect("a connection for a neighbour");
+        match storm {
+            Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
+                let mut client = connect();
+                move || Ok(client.batch_execute("SELECT sum(sqrt(n)) FROM generate_series(1, 100000) n")?)
+            }),
+            Storm::Locks => Neighbours::start(1, move |_| {
+                let mut client = connect();
+                move || {
+                    client.batch_execute("BEGIN; LOCK TABLE readings IN EXCLUSIVE MODE")?;
+                    sleep(LOCK_HELD);
+                    client.batch_execute("ROLLBACK")?;
+                    sleep(LOCK_FREE);
+                    Ok(())
+                }
+            }),
+            Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |_| {
+                let mut client = connect();
+                move || Ok(client.batch_execute("INSERT INTO other (text) VALUES (repeat('x', 20000))")?)
+            }),
+        }
+    }
+}
