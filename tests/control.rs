@@ -71,6 +71,8 @@ fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
         .initial_batch_size(64)
         .load_check_interval(Duration::from_secs(3_600))
         .retry(Retry::none())
+        // Without a hook the flusher would wait at 10 000 rows, and this test for it.
+        .on_failed(drop)
         .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("the backend is down")))
         .unwrap();
     feed_until(&batcher, |stats| stats.batch_size == 1);
