@@ -289,12 +289,31 @@ fn a_rejection_counts_only_if_its_call_succeeds_and_only_once() {
     let batcher = fixed(3).retry(Retry::attempts(2).backoff(AT_ONCE, AT_ONCE)).spawn(handler).unwrap();
     batcher.add_many([1, 2, 3]).unwrap();
     director.answer(Reply::Err(BatchError::transient("all of it")));
-    director.answer(Reply::Reject(vec![2, 0, 2, 2, 3, usize::MAX]));
+    director.answer(Reply::Reject(vec![2, 0, 2, 0, 3, usize::MAX]));
     let stats = until(&batcher, |stats| stats.pending == 0);
     assert_eq!((stats.handled, stats.failed, stats.rejected, stats.bad_rejects), (1, 2, 2, 2));
     let failed = batcher.take_failed();
     assert_eq!(items(&failed), [1, 3]);
     assert!(failed.iter().all(|failed| failed.attempts == 2));
+}
+
+#[test]
+fn what_a_failed_call_rejected_is_tried_again_with_the_rest() {
+    let mut calls = 0;
+    let batcher = fixed(3)
+        .retry(Retry::attempts(2).backoff(AT_ONCE, AT_ONCE))
+        .spawn(move |batch: &mut Batch<u64>| {
+            calls += 1;
+            if calls == 1 {
+                batch.reject(1, BatchError::permanent("thrown away with its call"));
+                return Err(BatchError::transient("all of it"));
+            }
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add_many([1, 2, 3]).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().handled, 3);
 }
 
 #[test]

@@ -103,28 +103,44 @@ fn no_linger_hands_over_at_once() {
     }
 }
 
+/// Time for the flusher to fall asleep, not needed for a test to pass.
+fn let_it_sleep() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
 #[test]
 fn a_shorter_linger_holds_for_what_waits_already() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).spawn(handler).unwrap();
-    batcher.add(1).unwrap();
-    batcher.reconfigure(|limits| limits.linger = Duration::ZERO).unwrap();
-    assert_eq!(director.answer(Reply::Ok), [1]);
+    for n in 0..5 {
+        batcher.reconfigure(|limits| limits.linger = LONG).unwrap();
+        batcher.add(n).unwrap();
+        let_it_sleep();
+        batcher.reconfigure(|limits| limits.linger = Duration::ZERO).unwrap();
+        assert_eq!(director.answer(Reply::Ok), [n]);
+    }
 }
 
 #[test]
 fn a_smaller_size_holds_for_what_waits_already() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).spawn(handler).unwrap();
-    batcher.add_many(0..7).unwrap();
-    batcher
-        .reconfigure(|limits| {
-            limits.min_batch_size(1).max_batch_size(3);
-        })
-        .unwrap();
-    assert_eq!(director.answer(Reply::Ok), [0, 1, 2]);
-    assert_eq!(director.answer(Reply::Ok), [3, 4, 5]);
-    assert!(batcher.stats().batch_size <= 3);
+    let sizes = |min, max| {
+        let changed = batcher.reconfigure(|limits| {
+            limits.min_batch_size(min).max_batch_size(max);
+        });
+        assert!(changed.is_ok() && (min..=max).contains(&batcher.stats().batch_size));
+    };
+    for _ in 0..5 {
+        sizes(1_000, 1_000);
+        batcher.add_many(0..7).unwrap();
+        let_it_sleep();
+        sizes(1, 3);
+        assert_eq!(director.answer(Reply::Ok), [0, 1, 2]);
+        assert_eq!(director.answer(Reply::Ok), [3, 4, 5]);
+        batcher.request_flush();
+        assert_eq!(director.answer(Reply::Ok), [6]);
+    }
 }
 
 #[test]
