@@ -70,29 +70,6 @@ fn one_failed_batch_does_not_end_the_batcher() {
     }
 }
 
-#[test]
-fn every_row_of_a_failed_batch_reaches_the_hook_exactly_once_and_in_order() {
-    let (dead, letters) = mpsc::channel();
-    let batcher = fixed(64)
-        .retry(Retry::attempts(3).backoff(AT_ONCE, AT_ONCE))
-        .on_failed(move |failed| dead.send((failed.item, failed.attempts)).unwrap())
-        .spawn(|batch: &mut Batch<u64>| {
-            if batch.iter().any(|item| item % 9 == 0) {
-                return Err(BatchError::transient("no"));
-            }
-            Ok(LoadFeedback::new())
-        })
-        .unwrap();
-    batcher.add_many(0..640).unwrap();
-    assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 72, .. })));
-    let report = batcher.close(LONG);
-    assert_eq!((report.handled, report.failed_total, report.failed.len()), (640 - 72, 72, 0));
-    let letters: Vec<_> = letters.iter().collect();
-    assert!(letters.iter().map(|(item, _)| *item).eq((0..640).filter(|item| item % 9 == 0)));
-    // Three attempts as a whole, then one at each depth of the search.
-    assert!(letters.iter().all(|(_, attempts)| *attempts == 3 + 6), "{letters:?}");
-}
-
 /// A thousand rows with one bad one, which fails any call that holds it in the way given.
 fn thousand(bad: u64, how: fn() -> Result<LoadFeedback, BatchError>, builder: Builder<u64>) -> Batcher<u64> {
     let batcher = builder
@@ -347,60 +324,6 @@ fn rows_behind_an_outage_that_ends_are_handled() {
     assert!(stats.failed <= 8, "{}", stats.failed);
     let failed = batcher.take_failed();
     assert!(failed.iter().all(|failed| failed.attempts > 3), "each had its attempts");
-}
-
-#[test]
-fn kept_rows_stall_the_flusher_at_their_bound_until_they_are_taken() {
-    let (handler, director) = directed();
-    let batcher = fixed(2).keep_failed(3).retry(Retry::none()).spawn(handler).unwrap();
-    batcher.add_many(0..8).unwrap();
-    for _ in 0..2 {
-        director.answer(Reply::Err(BatchError::permanent("no")));
-    }
-    // The batch that brings them there may go beyond.
-    let stats = until(&batcher, |stats| stats.stalled);
-    assert_eq!((stats.kept_failed, stats.pending), (4, 4));
-    assert_eq!(batcher.flush(Duration::from_millis(5)), Err(FlushError::Timeout));
-    assert!(director.no_call(), "nothing is handed over meanwhile");
-    assert_eq!(items(&batcher.take_failed()), [0, 1, 2, 3]);
-    assert_eq!(director.answer(Reply::Ok), [4, 5]);
-    assert!(!until(&batcher, |stats| stats.handled == 2).stalled);
-    drop(director);
-    assert_eq!(batcher.close(LONG).handled, 4);
-}
-
-#[test]
-fn a_close_lifts_the_bound_on_kept_rows() {
-    let batcher = fixed(2)
-        .keep_failed(1)
-        .retry(Retry::none())
-        .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no")))
-        .unwrap();
-    batcher.add_many(0..20).unwrap();
-    until(&batcher, |stats| stats.stalled);
-    let report = batcher.close(LONG);
-    assert_eq!(items(&report.failed), (0..20).collect::<Vec<_>>());
-    assert!(!report.timed_out);
-}
-
-#[test]
-fn a_hook_that_panics_was_given_its_row_and_gets_the_next() {
-    let (dead, letters) = mpsc::channel();
-    let batcher = fixed(4)
-        .retry(Retry::none())
-        .on_failed(move |failed| {
-            dead.send(failed.item).unwrap();
-            std::panic::resume_unwind(Box::new("hook"));
-        })
-        .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no")))
-        .unwrap();
-    batcher.add_many(0..8).unwrap();
-    assert!(batcher.flush(LONG).is_err());
-    let stats = batcher.stats();
-    assert_eq!((stats.hook_panics, stats.failed, stats.pending), (8, 8, 0));
-    let report = batcher.close(LONG);
-    assert!(report.failed.is_empty());
-    assert!(letters.iter().eq(0..8));
 }
 
 #[test]
