@@ -162,6 +162,7 @@ fn blocked(capacity: usize) {
         .map(|item| {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
+                thread::yield_now();
                 let refused = queue.add(item, Patience::Forever).expect_err("there is no room until it is closed");
                 assert!(refused.is_closed() && refused.into_inner() == item);
             })
@@ -178,12 +179,12 @@ fn blocked(capacity: usize) {
 
 #[test]
 fn producers_that_wait_on_a_full_queue_are_refused_at_once() {
-    model("close: two producers wait, room for one", 18_000, || blocked(1));
+    model("close: two producers wait, room for one", 10_000, || blocked(1));
 }
 
 #[test]
 fn all_that_wait_are_refused_however_many_places_there_are() {
-    model("close: two producers wait, room for two", 45_000, || blocked(2));
+    model("close: two producers wait, room for two", 24_000, || blocked(2));
 }
 
 /// A chunk waits for credit that a stuck flusher never gives back.
