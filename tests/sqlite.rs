@@ -1,5 +1,7 @@
 //! The example's handler against real SQLite files: every row is stored or told of, once.
 
+#![cfg(not(loom))]
+
 #[path = "../examples/ingest/mod.rs"]
 mod ingest;
 #[path = "support/servers/mod.rs"]
