@@ -66,11 +66,12 @@ impl Credit {
     ) -> Result<usize, Denied> {
         // A flusher that is about to gather gives the credit of a whole batch back: falling asleep for it costs more than a few
         // turns of the processor, four times as much with more producers than processors.
-        for _ in 0..LOOKS_BEFORE_SLEEP {
+        let look = |_| {
             yield_now();
-            if let Some(granted) = self.try_take(wanted) {
-                return Ok(granted);
-            }
+            self.try_take(wanted)
+        };
+        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP).find_map(look) {
+            return Ok(granted);
         }
         let mut room = self.room.lock();
         if !mutant("credit: a waiter is not counted in") {

@@ -1,7 +1,5 @@
 //! In a steady state nothing is allocated: not for an item, not for a batch. Counted by the allocator, exactly.
 
-#![cfg(not(loom))]
-
 use std::alloc::System;
 use std::hint::black_box;
 use std::sync::mpsc;
