@@ -19,7 +19,7 @@ use crate::flusher::message;
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone};
 use crate::reporter::Reporter;
 use crate::ring::Reader;
-use crate::setpoint::{Probe, Setpoint, SetpointCell};
+use crate::setpoint::{Bounds, Setpoint, SetpointCell};
 use crate::sync::{Arc, Mutex, MutexGuard, Parker, now};
 
 /// Decisions kept for people to look at.
@@ -200,25 +200,12 @@ impl Control {
     /// Puts a decision in force, within the limits.
     fn apply(&self, decision: Decision) {
         let mut state = self.lock();
-        let (min, max, linger) = {
-            let limits = &state.limits;
-            (limits.min_batch_size, limits.max_batch_size, limits.linger)
-        };
         state.score = decision.score.or(state.score);
-        let probe = decision.probe.map(|size| {
-            state.probes += 1;
-            Probe { batch_size: size.clamp(1, max), sequence: state.probes }
-        });
-        let ratio = decision.pause_ratio;
-        let next = Setpoint {
-            batch_size: decision.batch_size.clamp(min, max),
-            linger: decision.linger.map_or(linger, |asked| asked.min(linger)),
-            pause_ratio: if ratio.is_finite() { ratio.max(0.0) } else { 0.0 },
-            probe,
-            zone: decision.zone,
-            score: decision.score,
-            reason: decision.reason,
-        };
+        let limits = &state.limits;
+        let bounds = Bounds { min: limits.min_batch_size, max: limits.max_batch_size, linger: limits.linger };
+        let mut probes = state.probes;
+        let next = self.setpoint.read(|current| current.follow(decision, &bounds, &mut probes));
+        state.probes = probes;
         self.publish(&mut state, next);
     }
 }

@@ -127,6 +127,8 @@ mod retry;
 mod ring;
 mod setpoint;
 mod settle;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stats;
 mod sync;
 mod ticket;
@@ -138,7 +140,9 @@ pub use close::CloseReport;
 pub use controller::{DecisionRecord, Limits};
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
 pub use feedback::{BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, LoadFeedback, Sample, Signals};
-pub use policy::{Cadence, Decision, Fixed, LoadThreshold, Policy, Reason, Weights, Window, Zone};
+pub use policy::{
+    Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights, Window, Zone,
+};
 pub use retry::Retry;
 pub use setpoint::{Probe, Setpoint};
 pub use stats::{BatchesByTrigger, Quantiles, Refused, Stats};

@@ -3,7 +3,6 @@
 //! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the threads and the simulator
 //! drive the same code and the same samples always give the same decisions.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,11 +10,22 @@ use crate::error::BuildError;
 use crate::feedback::Sample;
 use crate::setpoint::Setpoint;
 
+mod aimd;
+mod brake;
+mod cost_model;
 mod fixed;
+mod hill_climb;
 mod load_threshold;
+mod reason;
+mod score;
 
+pub use aimd::Aimd;
+pub use cost_model::CostModel;
 pub use fixed::Fixed;
-pub use load_threshold::{LoadThreshold, Weights};
+pub use hill_climb::HillClimb;
+pub use load_threshold::LoadThreshold;
+pub use reason::Reason;
+pub use score::Weights;
 
 /// When a policy wants to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,62 +84,6 @@ impl fmt::Display for Zone {
     }
 }
 
-/// Why a decision was made, as a sentence that a person can read; formatted only when somebody looks.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// A policy's own words.
-    Text(Cow<'static, str>),
-    /// A load score against its two thresholds.
-    Score {
-        /// The score, 0..=1.
-        score: f64,
-        /// Below it the size grows.
-        low: f64,
-        /// Above it the size shrinks.
-        high: f64,
-        /// The size before.
-        from: usize,
-        /// The size after.
-        to: usize,
-    },
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Score { score, low, high, from, to } => {
-                if score < low {
-                    write!(f, "load {score:.2} is under {low:.2}: ")?;
-                } else if score > high {
-                    write!(f, "load {score:.2} is over {high:.2}: ")?;
-                } else {
-                    write!(f, "load {score:.2} is between {low:.2} and {high:.2}: ")?;
-                }
-                change(f, *from, *to)
-            }
-        }
-    }
-}
-
-/// `310 → 155`, or `unchanged at 310`.
-pub(crate) fn change(f: &mut fmt::Formatter<'_>, from: usize, to: usize) -> fmt::Result {
-    if from == to { write!(f, "unchanged at {from}") } else { write!(f, "{from} → {to}") }
-}
-
-impl From<&'static str> for Reason {
-    fn from(text: &'static str) -> Self {
-        Self::Text(Cow::Borrowed(text))
-    }
-}
-
-impl From<String> for Reason {
-    fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
-    }
-}
-
 /// What a policy answers. Start from [`Decision::hold`] and change what should change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -139,7 +93,9 @@ pub struct Decision {
     pub linger: Option<Duration>,
     /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and negative values count as 0.
     pub pause_ratio: f64,
-    /// The size of the next batch alone, to learn from it.
+    /// The size of the next batch alone, to learn from it. A busy batcher has cut its next batch when a decision is made, so
+    /// the probe is the one after: ask until its sample is there. Asking for the same size in consecutive decisions is asking
+    /// for one batch; a decision without a probe ends it.
     pub probe: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::doorbell::Doorbell;
-use crate::policy::{Reason, Zone};
+use crate::policy::{Decision, Reason, Zone};
 use crate::sync::{Arc, AtomicUsize, Ordering, Published, mutant, relaxed_if};
 
 /// The size of the next batch alone.
@@ -32,6 +32,41 @@ pub struct Setpoint {
     pub score: Option<f64>,
     /// Why the size is what it is.
     pub reason: Reason,
+}
+
+/// What a decision is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    /// The user's linger: the longest there is.
+    pub(crate) linger: Duration,
+}
+
+impl Setpoint {
+    /// The setpoint that puts a decision in force behind this one. `probes` counts those ever asked for.
+    ///
+    /// A probe of the size that this setpoint still holds is the same probe: a policy may repeat itself until it sees the
+    /// probe's sample, and gets one batch. The threads and the simulator both go this step.
+    pub(crate) fn follow(&self, decision: Decision, bounds: &Bounds, probes: &mut u64) -> Self {
+        let ratio = decision.pause_ratio;
+        let probe = decision.probe.map(|size| {
+            let batch_size = size.clamp(1, bounds.max);
+            self.probe.filter(|probe| probe.batch_size == batch_size).unwrap_or_else(|| {
+                *probes += 1;
+                Probe { batch_size, sequence: *probes }
+            })
+        });
+        Self {
+            batch_size: decision.batch_size.clamp(bounds.min, bounds.max),
+            linger: decision.linger.map_or(bounds.linger, |asked| asked.min(bounds.linger)),
+            pause_ratio: if ratio.is_finite() { ratio.max(0.0) } else { 0.0 },
+            probe,
+            zone: decision.zone,
+            score: decision.score,
+            reason: decision.reason,
+        }
+    }
 }
 
 /// The setpoint in force.

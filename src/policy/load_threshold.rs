@@ -17,33 +17,13 @@
 //! since a backend with three signals at their end is stressed.
 
 use crate::error::BuildError;
-use crate::feedback::{CUSTOM_SIGNALS_MAX, CallOutcome, Signals};
+use crate::feedback::{CallOutcome, Signals};
+use crate::policy::score::{Means, Scale, Weights};
 use crate::policy::{Decision, Policy, Reason, Window, Zone};
 use crate::setpoint::Setpoint;
 
 /// How many feedbacks the average is taken over at most.
 const NEWEST: usize = 10;
-/// Signals in a score: the four of the law and the custom ones.
-const TERMS: usize = 4 + CUSTOM_SIGNALS_MAX;
-
-/// How much each signal counts; only the proportions matter once they are normalised.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weights {
-    /// Of the CPU load; default 0.4.
-    pub cpu_load: f64,
-    /// Of the error rate; default 0.3.
-    pub error_rate: f64,
-    /// Of the queue depth over its scale; default 0.2.
-    pub queue_depth: f64,
-    /// Of the waiting locks over their scale; default 0.1.
-    pub db_locks: f64,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { cpu_load: 0.4, error_rate: 0.3, queue_depth: 0.2, db_locks: 0.1 }
-    }
-}
 
 /// The threshold law, the builder's default: see the module's summary on [`LoadThreshold::new`].
 #[derive(Clone, Debug)]
@@ -52,9 +32,7 @@ pub struct LoadThreshold {
     adjustment_factor: f64,
     low: f64,
     high: f64,
-    weights: Weights,
-    queue_scale: f64,
-    lock_scale: f64,
+    scale: Scale,
     normalise: bool,
     error_floor: bool,
     grow_only_when_full: bool,
@@ -86,9 +64,7 @@ impl LoadThreshold {
             adjustment_factor: 0.2,
             low: 0.3,
             high: 0.7,
-            weights: Weights::default(),
-            queue_scale: 100.0,
-            lock_scale: 50.0,
+            scale: Scale::default(),
             normalise: true,
             error_floor: true,
             grow_only_when_full: true,
@@ -125,19 +101,19 @@ impl LoadThreshold {
 
     /// How much each signal counts: none negative, not all zero.
     pub fn weights(mut self, weights: Weights) -> Self {
-        self.weights = weights;
+        self.scale.weights = weights;
         self
     }
 
     /// The queue depth that counts as full load, in requests, over 0. Default 100.
     pub fn queue_scale(mut self, requests: f64) -> Self {
-        self.queue_scale = requests;
+        self.scale.queue = requests;
         self
     }
 
     /// The number of waiting locks that counts as full load, over 0. Default 50.
     pub fn lock_scale(mut self, locks: f64) -> Self {
-        self.lock_scale = locks;
+        self.scale.locks = locks;
         self
     }
 
@@ -165,20 +141,6 @@ impl LoadThreshold {
         self
     }
 
-    /// The four terms of the law and the custom ones, each 0..=1, with their weights.
-    fn terms(&self, signals: &Signals, custom: &[(&'static str, f64)]) -> [(f64, Option<f64>); TERMS] {
-        let mut terms = [(0.0, None); TERMS];
-        // In this order, so that the sum rounds as documented.
-        terms[0] = (self.weights.cpu_load, signals.cpu_load);
-        terms[1] = (self.weights.queue_depth, signals.queue_depth.map(|n| (n as f64 / self.queue_scale).min(1.0)));
-        terms[2] = (self.weights.error_rate, signals.error_rate);
-        terms[3] = (self.weights.db_locks, signals.db_locks.map(|n| (n as f64 / self.lock_scale).min(1.0)));
-        for ((term, value), (_, weight)) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
-            *term = (*weight, value);
-        }
-        terms
-    }
-
     /// The mean score over the feedbacks kept; `None` without one.
     fn score(&self, custom: &[(&'static str, f64)]) -> Option<f64> {
         let kept = &self.newest[..self.received.min(NEWEST)];
@@ -189,7 +151,7 @@ impl LoadThreshold {
             let sum: f64 = kept
                 .iter()
                 .map(|signals| {
-                    let terms = self.terms(signals, custom);
+                    let terms = self.scale.terms(signals, custom);
                     terms.iter().map(|(weight, value)| weight * value.unwrap_or(0.0)).sum::<f64>().min(1.0)
                 })
                 .sum();
@@ -197,23 +159,11 @@ impl LoadThreshold {
         }
         // Each signal's mean over the feedbacks that carry it, then the weighted mean over the signals that any carries. With
         // all signals present in all feedbacks this is the same figure as the mean of the plain sums.
-        let mut sums = [(0.0, 0.0, 0u32); TERMS];
+        let mut means = Means::default();
         for signals in kept {
-            for (sum, (weight, value)) in sums.iter_mut().zip(self.terms(signals, custom)) {
-                if let Some(value) = value {
-                    *sum = (weight, sum.1 + value, sum.2 + 1);
-                }
-            }
+            means.add(&self.scale.terms(signals, custom));
         }
-        let carried = sums.iter().filter(|(.., count)| *count > 0);
-        let weight: f64 = carried.clone().map(|(weight, ..)| weight).sum();
-        if weight <= 0.0 {
-            return None;
-        }
-        let sum: f64 = carried.map(|(weight, sum, count)| weight * (sum / f64::from(*count))).sum();
-        // A weight that is not 1 in total only by rounding must not move a score across a threshold.
-        let score = if (weight - 1.0).abs() < 1e-9 { sum } else { sum / weight };
-        Some(self.floored(score.min(1.0), kept))
+        means.score().map(|score| self.floored(score, kept))
     }
 
     /// Guard: at least the mean error rate.
@@ -312,7 +262,7 @@ impl Policy for LoadThreshold {
                 "low must not exceed high",
             ));
         }
-        let Weights { cpu_load, error_rate, queue_depth, db_locks } = self.weights;
+        let Weights { cpu_load, error_rate, queue_depth, db_locks } = self.scale.weights;
         let weights = [cpu_load, error_rate, queue_depth, db_locks];
         if let Some(bad) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
             return Err(BuildError::setting("weights", bad, "must be finite and not negative"));
@@ -320,7 +270,7 @@ impl Policy for LoadThreshold {
         if weights.iter().all(|weight| *weight == 0.0) {
             return Err(BuildError::setting("weights", "all zero", "at least one must count"));
         }
-        for (setting, scale) in [("queue_scale", self.queue_scale), ("lock_scale", self.lock_scale)] {
+        for (setting, scale) in [("queue_scale", self.scale.queue), ("lock_scale", self.scale.locks)] {
             if !(scale.is_finite() && scale > 0.0) {
                 return Err(BuildError::setting(setting, scale, "must be over 0"));
             }

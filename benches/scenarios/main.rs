@@ -1,0 +1,167 @@
+//! The scenarios that the laws are judged by, in virtual time: `cargo bench --bench scenarios`.
+//!
+//! Prints a table a scenario and a line a target, and ends with 1 if `CostModel` misses one that it has to meet (a stretch
+//! target is only told of). `--seeds N` (20), `--only T5,T6`, `--csv FILE` for every single figure.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+mod golden;
+mod laws;
+mod random;
+mod runs;
+mod targets;
+
+use laws::Law;
+use runs::Figures;
+use targets::{Scenario, Table, Target};
+
+struct Arguments {
+    seeds: u64,
+    only: Option<Vec<String>>,
+    csv: Option<String>,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments { seeds: 20, only: None, csv: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--seeds" => arguments.seeds = value()?.parse().map_err(|error| format!("--seeds: {error}"))?,
+            "--only" => arguments.only = Some(value()?.split(',').map(str::to_uppercase).collect()),
+            "--csv" => arguments.csv = Some(value()?),
+            // What cargo adds.
+            "--bench" | "--test" => {}
+            _ => return Err(format!("unknown argument {word}; known are --seeds N, --only T5,T6, --csv FILE")),
+        }
+    }
+    if arguments.seeds == 0 { Err("--seeds must be at least 1".into()) } else { Ok(arguments) }
+}
+
+fn main() {
+    let arguments = arguments().unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        std::process::exit(2);
+    });
+    let begun = Instant::now();
+    let wanted =
+        |id: &str| arguments.only.as_ref().is_none_or(|only| only.iter().any(|name| *name == id.to_uppercase()));
+    let scenarios: Vec<_> = targets::scenarios().into_iter().filter(|scenario| wanted(scenario.id)).collect();
+    let tables = run(&scenarios, arguments.seeds);
+    let mut missed = 0;
+    for (scenario, table) in scenarios.iter().zip(&tables) {
+        print_table(scenario, table);
+        for target in (scenario.targets)(table) {
+            missed += u32::from(print_target(scenario.id, &target));
+        }
+    }
+    for (id, targets) in golden::targets().into_iter().filter(|(id, _)| wanted(id)) {
+        println!();
+        for target in targets {
+            missed += u32::from(print_target(id, &target));
+        }
+    }
+    if let Some(path) = &arguments.csv {
+        if let Err(error) = write_csv(path, &scenarios, &tables) {
+            eprintln!("{path}: {error}");
+            std::process::exit(2);
+        }
+    }
+    println!("\n{} seeds, {:.1} s, {missed} missed", arguments.seeds, begun.elapsed().as_secs_f64());
+    std::process::exit(i32::from(missed > 0));
+}
+
+/// Every law and seed of every scenario, on all cores; the largest jobs first would be no faster.
+fn run(scenarios: &[Scenario], seeds: u64) -> Vec<Table> {
+    let mut jobs = Vec::new();
+    for (place, scenario) in scenarios.iter().enumerate() {
+        for law in Law::ALL {
+            jobs.extend((1..=seeds * scenario.per_seed).map(|seed| (place, law, seed)));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Figures>>> = Mutex::new(vec![None; jobs.len()]);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&(place, law, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let job = (place, law, seed);
+                    let figures = (scenarios[place].run)(law, seed);
+                    let index = jobs.iter().position(|other| *other == job);
+                    if let (Some(index), Ok(mut results)) = (index, results.lock()) {
+                        results[index] = Some(figures);
+                    }
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_default();
+    let mut tables: Vec<Table> =
+        scenarios.iter().map(|_| Table { rows: Law::ALL.iter().map(|law| (*law, Vec::new())).collect() }).collect();
+    for ((place, law, _), figures) in jobs.into_iter().zip(results) {
+        let row = tables[place].rows.iter_mut().find(|(of, _)| *of == law);
+        if let (Some((_, seeds)), Some(figures)) = (row, figures) {
+            seeds.push(figures);
+        }
+    }
+    tables
+}
+
+fn print_table(scenario: &Scenario, table: &Table) {
+    println!("\n{}: {}", scenario.id, scenario.title);
+    print!("  {:<22}", "");
+    for column in &scenario.columns {
+        print!(" {:>11}", column.title());
+    }
+    println!();
+    for (law, _) in &table.rows {
+        print!("  {:<22}", law.name());
+        for column in &scenario.columns {
+            print!(" {:>11}", short(column.value(table, *law)));
+        }
+        println!();
+    }
+}
+
+fn short(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+/// Prints a target's line; true if it had to be met and was not.
+fn print_target(id: &str, target: &Target) -> bool {
+    let met = target.is_met();
+    let verdict = match (target.stretch, met) {
+        (false, true) => "pass",
+        (false, false) => "FAIL",
+        (true, true) => "stretch reached",
+        (true, false) => "stretch missed",
+    };
+    let relation = if target.at_least { ">=" } else { "<=" };
+    println!("{id} {verdict} {} {relation} {} {}", short(target.value), target.limit, target.what);
+    !met && !target.stretch
+}
+
+fn write_csv(path: &str, scenarios: &[Scenario], tables: &[Table]) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    writeln!(file, "scenario,law,seed,figure,value")?;
+    for (scenario, table) in scenarios.iter().zip(tables) {
+        for (law, seeds) in &table.rows {
+            for (seed, figures) in seeds.iter().enumerate() {
+                for (place, value) in figures.iter().enumerate() {
+                    writeln!(file, "{},{},{},{place},{value}", scenario.id, law.name(), seed + 1)?;
+                }
+            }
+        }
+    }
+    file.flush()
+}

@@ -1,0 +1,299 @@
+//! The law that learns: two numbers and a budget.
+
+use std::time::Duration;
+
+use crate::error::BuildError;
+use crate::feedback::{BatchSample, CallOutcome};
+use crate::policy::brake::Brake;
+use crate::policy::{Cadence, Decision, Policy, Window, Zone};
+use crate::setpoint::Setpoint;
+
+mod ceiling;
+mod learn;
+mod limit;
+mod model;
+mod probes;
+mod start;
+mod why;
+
+use ceiling::Ceiling;
+use learn::learn;
+use limit::Limit;
+use model::Model;
+use probes::{Probes, Probing};
+use start::Start;
+use why::{Why, seconds};
+
+/// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
+const MARGIN: f64 = 1.85;
+/// Failures in a row that teach the limit; and so many that it is no matter of size: the minimum will do, the brake counts them.
+const TEACHING: u32 = 2;
+const DOWN: u32 = 4;
+/// The least size, in calls' worth, while the limit is lower than the user's. Smaller batches raise the load.
+const FLOOR_TIGHT: f64 = 0.25;
+
+/// The law that learns what a call and an item cost the backend, and sizes the batches by it. Nothing needs to be tuned.
+///
+/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The law learns how many items'
+/// worth of work that is, and how long an item takes at the moment. Batches of 19 times as many items spend 95 % of their time
+/// on items; larger ones gain next to nothing and only take longer. So that is the size, unless such a batch takes longer than
+/// you allow ([`max_batch_time`](Self::max_batch_time)) or than the backend does, whose timeout shows when calls fail. If the
+/// backend complains of load or refuses items, the law pauses between calls: smaller batches would only mean more calls.
+/// Only that needs a signal; times and failures are measured anyway. [`LoadThreshold`](crate::LoadThreshold#which-law) compares.
+///
+/// ```text
+/// time(n) = item · (call + n)             item: seconds an item takes; call: what a call costs, in items
+/// knee    = call · efficiency/(1 − efficiency)                                             19 · call at 0.95
+/// budget  = min(max_batch_time, limit · (0.83 + 0.2 · call/(call + size)))     limit: time of a call that failed
+/// longest : (1 + 1.85 · noise) · time(longest) = budget                     noise: how far like batches scatter
+/// size    = min(knee, longest, ceiling), at least one call's worth, within the builder's bounds
+/// pause   = service time · (1 − duty)/duty                           duty: share of the time in calls, 0.1 to 1
+/// ```
+///
+/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers.
+///
+/// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Now
+/// and then a batch is a probe. A sixteenth of the size tells what a call costs; half of it tells whether large batches are
+/// dearer per item than the formula says, and then there is a ceiling, which rises again slowly. Probes take 3 % of the time at
+/// most, and less while nothing changes. Errors beyond the noise move little; three alike are a change, and the model jumps.
+/// The size grows only after a full batch, to twice at most, and not while batches are slower than expected.
+///
+/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for calls to come, which rises again
+/// as full batches go through, faster the more there is to gain. Failing again at a like size puts a ceiling on it. A call that
+/// failed far too early to have been too long leaves the limit alone. Rejected rows and permanent errors change no size.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CostModel {
+    efficiency: f64,
+    max_batch_time: f64,
+    brake: Brake,
+    /// The size, with its fraction.
+    size: f64,
+    /// None until the start is over.
+    model: Option<Model>,
+    start: Start,
+    limit: Limit,
+    /// From a failure until the limit is back at the user's.
+    tight: bool,
+    /// Failures in a row.
+    fails: u32,
+    ceiling: Ceiling,
+    probes: Probes,
+    why: Why,
+}
+
+impl Default for CostModel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CostModel {
+    /// Efficiency 0.95, a second for a batch, the brake at a load score of 0.7 or 5 % of the items refused.
+    pub fn new() -> Self {
+        Self {
+            efficiency: 0.95,
+            max_batch_time: 1.0,
+            brake: Brake::new(0.7, 0.05),
+            size: 0.0,
+            model: None,
+            start: Start::default(),
+            limit: Limit::new(),
+            tight: false,
+            fails: 0,
+            ceiling: Ceiling::new(),
+            probes: Probes::new(),
+            why: Why::Start,
+        }
+    }
+
+    /// Which share of a batch's time should be work on items, over 0 and under 1. Default 0.95; 0.9 halves the batches.
+    pub fn efficiency(mut self, share: f64) -> Self {
+        self.efficiency = share;
+        self
+    }
+
+    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. A timeout of the backend's need
+    /// not be told; it is found out.
+    pub fn max_batch_time(mut self, time: Duration) -> Self {
+        self.max_batch_time = time.as_secs_f64();
+        self
+    }
+
+    /// From which load score and which share of refused items on to pause between calls, each 0 to 1; 1 is never. Defaults 0.7
+    /// and 0.05. The score is that of [`LoadThreshold`](crate::LoadThreshold), over the signals reported.
+    pub fn brake_above(mut self, score: f64, refused: f64) -> Self {
+        self.brake = Brake::new(score, refused);
+        self
+    }
+
+    fn budget(&self) -> f64 {
+        let overhead = self.model.as_ref().map_or(0.0, |model| model.overhead(self.size));
+        self.max_batch_time.min(self.limit.budget(overhead))
+    }
+
+    fn take(&mut self, batch: &BatchSample, min: f64, max: f64) {
+        let (n, time) = (batch.len as f64, batch.service_time.as_secs_f64().max(1e-9));
+        let failed = batch.outcome != CallOutcome::Ok;
+        let full = batch.full && !batch.probe;
+        let call = self.model.as_ref().map_or(0.0, |model| model.item * model.call);
+        let probing = self.probes.take(batch.probe, time, call);
+        if failed && probing == Some(Probing::Call) && n < 8.0 && n < self.size {
+            return; // A few items that fail say nothing of a batch.
+        }
+        if !failed || self.fails >= DOWN - 1 {
+            self.brake.items(n, if failed { n } else { batch.failed as f64 });
+        }
+        // Twice the size, though the batch may have been cut at the one before.
+        let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
+        let Some(model) = &mut self.model else {
+            self.begin(batch, (n, time), reach, min);
+            return self.resize(reach, min, max);
+        };
+        let error = model.error(n, time);
+        if failed {
+            let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
+            self.fail((n, time), error, stale, min);
+            self.resize(0.0, min, max);
+            self.why = Why::Failed { len: batch.len, after: batch.service_time };
+            return;
+        }
+        self.fails = 0;
+        learn(model, &mut self.ceiling, &mut self.probes, (n, self.size.floor()), error, probing);
+        if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
+            self.ceiling.clean_batch();
+            self.limit.clean_batch(model.overhead(n));
+        }
+        let reach = if model.run > 0 { 0.0 } else { reach };
+        self.resize(reach, min, max);
+    }
+
+    /// Doubles until two batches tell two numbers.
+    fn begin(&mut self, batch: &BatchSample, (n, time): (f64, f64), reach: f64, min: f64) {
+        if batch.outcome != CallOutcome::Ok {
+            self.size = (n / 2.0).min(self.size).max(min);
+            self.why = Why::Failed { len: batch.len, after: batch.service_time };
+            return;
+        }
+        self.model = self.start.take(n, time);
+        self.why = Why::Start;
+        if batch.full && self.model.is_none() {
+            // With a quarter to spare.
+            let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
+            self.size = if fits { self.size.max(reach) } else { self.size.min((n / 4.0).max(min)) };
+        }
+    }
+
+    /// `stale`: a retry, or cut at a size that has been left already; the same failure is not answered twice.
+    fn fail(&mut self, (n, time): (f64, f64), error: f64, stale: bool, min: f64) {
+        let Some(model) = &mut self.model else { return };
+        if !stale {
+            self.fails = self.fails.saturating_add(1);
+            if self.fails == 1 {
+                self.limit.remember();
+                self.tight = true;
+                self.ceiling.failed(model, n);
+            }
+            if self.fails <= TEACHING {
+                self.limit.failed(time, error);
+            }
+        }
+        if self.fails == 2 {
+            model.believe(error);
+        }
+        model.failed(error);
+        let floor = if self.fails < DOWN { FLOOR_TIGHT * model.call } else { min };
+        let half = if stale { n } else { n.min(self.size) } / 2.0;
+        self.size = self.size.min(half.max(floor)).max(min);
+    }
+
+    /// Goes to the size that the model asks for, as far as the last batch reaches.
+    fn resize(&mut self, reach: f64, min: f64, max: f64) {
+        let Some(model) = &self.model else { return };
+        let budget = self.budget();
+        self.tight &= budget < self.max_batch_time;
+        let scatter = 1.0 + MARGIN * model.noise;
+        let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
+        let longest = budget / (scatter * model.item) - model.call;
+        let floor = if self.tight { FLOOR_TIGHT } else { 1.0 } * model.call;
+        let wanted = knee.min(longest).min(self.ceiling.size).max(floor);
+        let before = self.size;
+        self.size = wanted.clamp(min, max).min(self.size.max(reach));
+        self.why = if wanted >= max && self.size >= max {
+            Why::Maximum
+        } else if wanted < min {
+            Why::Minimum
+        } else if knee <= longest.min(self.ceiling.size) {
+            Why::CallCost(model.call)
+        } else if self.ceiling.size <= longest {
+            Why::Ceiling
+        } else {
+            Why::BatchTime { expected: scatter * model.expected(before), budget }
+        };
+    }
+}
+
+impl Policy for CostModel {
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        let min = window.min_batch_size.max(1) as f64;
+        let max = (window.max_batch_size as f64).max(min);
+        let from = current.batch_size;
+        // At the beginning, and where the limits moved it.
+        self.size = if self.size as usize == from { self.size } else { from as f64 };
+        let mut taken = false;
+        for sample in window.samples {
+            self.brake.signals(&sample.signals, window.custom);
+            if let Some(batch) = &sample.batch {
+                // A permanent error is the rows' fault, and its time means nothing.
+                if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
+                    self.take(batch, min, max);
+                    taken = true;
+                }
+            }
+        }
+        self.size = self.size.clamp(min, max);
+        let to = self.size as usize;
+        if let Some(model) = self.model.as_ref().filter(|_| self.fails == 0) {
+            let last = current.probe.map(|probe| probe.batch_size);
+            let fits = |n: f64| (1.0 + MARGIN * model.noise) * model.expected(n) <= self.budget();
+            if let Some(probe) = self.probes.plan(to, max as usize, last, fits) {
+                self.probes.ask(probe);
+            }
+        }
+        let reason = if self.brake.look(window.now) {
+            self.brake.reason()
+        } else if taken {
+            self.why.or_said(from, to, &current.reason)
+        } else {
+            current.reason.clone()
+        };
+        // Worth waiting for is half of what a call costs: more items in the same call, or one call less.
+        let linger = self.model.as_ref().map(|model| model.item * model.call / 2.0);
+        Decision {
+            linger: linger.map(seconds),
+            pause_ratio: self.brake.pause_ratio(),
+            probe: self.probes.pending.map(|(_, size)| size),
+            zone: if self.brake.hot || self.fails > 0 { Zone::High } else { Zone::Normal },
+            score: self.brake.seen.0,
+            ..Decision::resize(to, reason)
+        }
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence::EveryBatch
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        if !(self.efficiency > 0.0 && self.efficiency < 1.0) {
+            return Err(BuildError::setting("efficiency", self.efficiency, "must be over 0 and under 1"));
+        }
+        if self.max_batch_time <= 0.0 {
+            return Err(BuildError::setting("max_batch_time", "0s", "must be over zero"));
+        }
+        self.brake.validate()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "cost_model/tests.rs"]
+mod tests;

@@ -1,0 +1,79 @@
+//! The size above which the model is wrong: where an item costs more than in half a batch, or where batches keep failing.
+
+use super::model::Model;
+
+/// The mean over half batches: of about six.
+const GAIN: f64 = 0.15;
+/// Half a batch is cheaper where its mean is so many of its own standard errors under what was expected.
+const SURE: f64 = 1.8;
+/// And doubtful from half of that: then the ceiling does not rise.
+const DOUBT: f64 = 0.5;
+/// What a ceiling leaves of the size, and how much it rises with a clean full batch.
+const LOWER: f64 = 0.85;
+const RISE: f64 = 1.005;
+/// Failing again within so many batches, at no more than so many times the size, is failing for the size.
+const AGAIN: u32 = 32;
+const LIKE: f64 = 1.3;
+
+#[derive(Clone, Debug)]
+pub(super) struct Ceiling {
+    /// In items.
+    pub(super) size: f64,
+    /// The time of an item when it was set: on another backend it says nothing.
+    item: f64,
+    /// Mean error of half batches against the trend, of how many, and the variance of that mean by that of one.
+    half: f64,
+    looks: u32,
+    variance: f64,
+    pub(super) in_doubt: bool,
+    failed: (f64, u32),
+}
+
+impl Ceiling {
+    pub(super) fn new() -> Self {
+        let (size, item, failed) = (f64::INFINITY, 0.0, (0.0, 0));
+        Self { size, item, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, failed }
+    }
+
+    /// A batch of half the size had this error.
+    pub(super) fn half_batch(&mut self, model: &Model, error: f64, size: f64) {
+        self.looks = self.looks.saturating_add(1);
+        let gain = (1.0 / (f64::from(self.looks) + 1.0)).max(GAIN);
+        self.half += gain * ((error - model.trend).clamp(-0.5, 0.5) - self.half);
+        self.variance = (1.0 - gain) * (1.0 - gain) * self.variance + gain * gain;
+        // An item of half a batch should cost more by the call's share. Half of that lost means that growing gains nothing.
+        let nothing_gained = model.call / (2.0 * (2.0 * model.call + size));
+        let threshold = nothing_gained.max(SURE * model.noise * self.variance.sqrt());
+        self.in_doubt = self.half < -DOUBT * threshold;
+        if self.half < -threshold {
+            self.lower(model, size);
+            self.half *= 0.75;
+        }
+    }
+
+    fn lower(&mut self, model: &Model, size: f64) {
+        (self.size, self.item) = (LOWER * size, model.item);
+    }
+
+    /// A batch of `n` was the first in a row to fail.
+    pub(super) fn failed(&mut self, model: &Model, n: f64) {
+        let (len, batch) = std::mem::replace(&mut self.failed, (n, model.batches));
+        if model.batches < batch.saturating_add(AGAIN) && n < LIKE * len {
+            self.lower(model, n);
+        }
+    }
+
+    /// The model has jumped.
+    pub(super) fn jumped(&mut self, model: &Model) {
+        if !(0.5..2.0).contains(&(model.item / self.item)) {
+            *self = Self { failed: self.failed, ..Self::new() };
+        }
+    }
+
+    /// A full batch went through.
+    pub(super) fn clean_batch(&mut self) {
+        if !self.in_doubt {
+            self.size *= RISE;
+        }
+    }
+}

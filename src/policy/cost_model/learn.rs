@@ -1,0 +1,46 @@
+//! Which part learns from which batch.
+
+use super::ceiling::Ceiling;
+use super::model::Model;
+use super::probes::{Probes, Probing};
+
+/// While the model is young, an error over this asks for a probe soon.
+const YOUNG_ERROR: f64 = 0.05;
+
+/// Learns from a batch of `n` that went through, while `size` is in force.
+pub(super) fn learn(
+    model: &mut Model,
+    ceiling: &mut Ceiling,
+    probes: &mut Probes,
+    (n, size): (f64, f64),
+    error: f64,
+    probing: Option<Probing>,
+) {
+    match probing {
+        Some(Probing::Call) => match model.learn_from_probe(n, error) {
+            Some(true) => probes.hurry(),
+            Some(false) => probes.relax(model.probes, ceiling.in_doubt),
+            None => {}
+        },
+        Some(Probing::Half) => {
+            if model.is_surprise(error) {
+                probes.hurry();
+            }
+            if model.run == 0 {
+                ceiling.half_batch(model, error, size);
+                if ceiling.in_doubt {
+                    probes.doubt();
+                }
+            }
+        }
+        None => {
+            let jumped = model.learn(n, error);
+            if jumped {
+                ceiling.jumped(model);
+            }
+            if jumped || (model.is_young() && error.abs() > YOUNG_ERROR) {
+                probes.hurry();
+            }
+        }
+    }
+}

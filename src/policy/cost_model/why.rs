@@ -1,0 +1,47 @@
+//! Why the size is what it is: numbers first, words when they are wanted.
+
+use std::mem::discriminant;
+use std::time::Duration;
+
+use crate::policy::Reason;
+
+/// Why the size is what it is, in numbers that cost nothing to write down.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    Start,
+    Failed { len: usize, after: Duration },
+    CallCost(f64),
+    BatchTime { expected: f64, budget: f64 },
+    Ceiling,
+    Maximum,
+    Minimum,
+}
+
+/// Saturates, and costs less than the standard library's conversion, which rounds.
+pub(super) fn seconds(time: f64) -> Duration {
+    Duration::from_nanos((time * 1e9) as u64)
+}
+
+impl Why {
+    /// In words, or what was said already: that a size stays for the same reason is said once.
+    pub(super) fn or_said(self, from: usize, to: usize, said: &Reason) -> Reason {
+        let reason = self.reason(from, to);
+        let alike = discriminant(&reason) == discriminant(said) && !matches!(reason, Reason::Text(_));
+        if from == to && alike { said.clone() } else { reason }
+    }
+
+    /// In words, for a size that went from one to the other.
+    fn reason(self, from: usize, to: usize) -> Reason {
+        match self {
+            Self::Start => Reason::Learning { from, to },
+            Self::Failed { len, after } => Reason::BatchFailed { len, after, from, to },
+            Self::CallCost(items) => Reason::CallCost { items, from, to },
+            Self::BatchTime { expected, budget } => {
+                Reason::BatchTime { expected: seconds(expected), budget: seconds(budget), from, to }
+            }
+            Self::Ceiling => Reason::DearWhenLarge { from, to },
+            Self::Maximum => "the best size is the maximum or above".into(),
+            Self::Minimum => "the best size is under the minimum".into(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Why a decision was made: plain numbers, put into words only when somebody looks.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a decision was made, as a sentence that a person can read; formatted only when somebody looks.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A policy's own words.
+    Text(Cow<'static, str>),
+    /// A load score against its two thresholds.
+    Score {
+        /// The score, 0..=1.
+        score: f64,
+        /// Below it the size grows.
+        low: f64,
+        /// Above it the size shrinks.
+        high: f64,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// The first batches, each twice as large as the one before.
+    Learning {
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// As large as the cost of a call makes worth while.
+    CallCost {
+        /// What a call costs, in items.
+        items: f64,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// As large as the time for a batch allows.
+    BatchTime {
+        /// What the size before has to reckon with now, noise included.
+        expected: Duration,
+        /// What a batch may take.
+        budget: Duration,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// A call failed as a whole.
+    BatchFailed {
+        /// Its items.
+        len: usize,
+        /// How long it took.
+        after: Duration,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// Half a batch costs less per item than a whole one.
+    DearWhenLarge {
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
+    /// How much of the time is spent pausing between calls.
+    Pausing {
+        /// The load score, if any signal was reported, 0..=1.
+        score: Option<f64>,
+        /// The share of items that were refused, 0..=1.
+        errors: f64,
+        /// The share of the time without a call, 0..1.
+        share: f64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Score { score, low, high, from, to } => {
+                if score < low {
+                    write!(f, "load {score:.2} is under {low:.2}: ")?;
+                } else if score > high {
+                    write!(f, "load {score:.2} is over {high:.2}: ")?;
+                } else {
+                    write!(f, "load {score:.2} is between {low:.2} and {high:.2}: ")?;
+                }
+                change(f, *from, *to)
+            }
+            Self::Learning { from, to } => {
+                f.write_str("learning what a call costs: ")?;
+                change(f, *from, *to)
+            }
+            Self::CallCost { items, from, to } => {
+                write!(f, "a call costs as much as {items:.1} items: ")?;
+                change(f, *from, *to)
+            }
+            Self::BatchTime { expected, budget, from, to } => {
+                let (expected, budget) = (Millis(*expected), Millis(*budget));
+                let side = if from > to { "over" } else { "within" };
+                write!(f, "batch time {expected} is {side} the {budget} budget: ")?;
+                change(f, *from, *to)
+            }
+            Self::BatchFailed { len, after, from, to } => {
+                write!(f, "a batch of {len} failed after {}: ", Millis(*after))?;
+                change(f, *from, *to)
+            }
+            Self::DearWhenLarge { from, to } => {
+                f.write_str("an item costs less in half a batch: ")?;
+                change(f, *from, *to)
+            }
+            Self::Pausing { score, errors, share } => {
+                match score {
+                    Some(score) => write!(f, "load {score:.2}, ")?,
+                    None => f.write_str("no load reported, ")?,
+                }
+                write!(f, "{:.0} % of items refused: pausing {:.0} % of the time", errors * 100.0, share * 100.0)
+            }
+        }
+    }
+}
+
+/// `310 → 155`, or `unchanged at 310`.
+fn change(f: &mut fmt::Formatter<'_>, from: usize, to: usize) -> fmt::Result {
+    if from == to { write!(f, "unchanged at {from}") } else { write!(f, "{from} → {to}") }
+}
+
+/// A time in the unit that batches are measured in: `412 ms`, `4.2 ms`, `0.042 ms`.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_secs_f64() * 1e3;
+        let digits = if millis >= 10.0 {
+            0
+        } else if millis >= 1.0 {
+            1
+        } else {
+            3
+        };
+        write!(f, "{millis:.digits$} ms")
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_reads_like_a_sentence() {
+        let millis = Duration::from_millis;
+        let table = [
+            (Reason::Learning { from: 20, to: 40 }, "learning what a call costs: 20 → 40"),
+            (Reason::CallCost { items: 19.2, from: 320, to: 364 }, "a call costs as much as 19.2 items: 320 → 364"),
+            (
+                Reason::BatchTime { expected: millis(412), budget: millis(400), from: 310, to: 300 },
+                "batch time 412 ms is over the 400 ms budget: 310 → 300",
+            ),
+            (
+                Reason::BatchTime { expected: Duration::from_micros(4_200), budget: millis(5), from: 30, to: 30 },
+                "batch time 4.2 ms is within the 5.0 ms budget: unchanged at 30",
+            ),
+            (
+                Reason::BatchFailed { len: 310, after: millis(400), from: 310, to: 155 },
+                "a batch of 310 failed after 400 ms: 310 → 155",
+            ),
+            (Reason::DearWhenLarge { from: 100, to: 85 }, "an item costs less in half a batch: 100 → 85"),
+            (
+                Reason::Pausing { score: Some(0.82), errors: 0.0, share: 0.3 },
+                "load 0.82, 0 % of items refused: pausing 30 % of the time",
+            ),
+            (
+                Reason::Pausing { score: None, errors: 0.11, share: 0.0 },
+                "no load reported, 11 % of items refused: pausing 0 % of the time",
+            ),
+        ];
+        for (reason, sentence) in table {
+            assert_eq!(reason.to_string(), sentence);
+        }
+    }
+}

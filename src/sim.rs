@@ -1,0 +1,57 @@
+//! A deterministic simulator in virtual time, to judge a policy with before it meets a real backend.
+//!
+//! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is, who else uses it, when it
+//! fails. The policy under judgement is the very type that a real batcher would run, asked in the same way; a minute of
+//! traffic takes milliseconds; the same seed gives the same run to the last bit.
+//!
+//! ```
+//! use std::time::Duration;
+//! use load_aware_batcher::sim::{Backend, Load, Simulation};
+//! use load_aware_batcher::{Decision, Fixed, Policy, Setpoint, Window};
+//!
+//! /// Grows by ten until a call takes 200 ms, then shrinks by a tenth.
+//! struct Mine;
+//! impl Policy for Mine {
+//!     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+//!         let Some(last) = window.samples.iter().rev().find_map(|s| s.batch) else { return Decision::hold(current, "idle") };
+//!         let size = current.batch_size;
+//!         let long = last.service_time > Duration::from_millis(200);
+//!         if long { Decision::resize(size * 9 / 10, "too long") } else { Decision::resize(size + 10, "room left") }
+//!     }
+//! }
+//!
+//! // A minute, in which a neighbour takes 85 % of the machine from second 30 to 45.
+//! let seconds = Duration::from_secs;
+//! let backend = Backend::new().load(Load::spike(0.2, 0.85, seconds(30), seconds(15)));
+//! let minute = Simulation::new(backend).duration(seconds(60)).max_batch_size(500);
+//! let (mine, fixed) = (minute.run(Mine), minute.run(Fixed(50)));
+//! assert!(mine.share_of_oracle() > fixed.share_of_oracle());
+//! assert!(mine.failed() < fixed.failed());
+//! ```
+//!
+//! # What is simulated
+//!
+//! A call of `n` items first waits its `latency`, which no load stretches, and then needs `call + item·n` of work, times
+//! lognormal noise. Calls at work share the cores fairly, and all of them get only what the background load leaves. A call
+//! over the timeout fails as a whole and its items are lost: nothing is tried again, so what a policy loses is counted, not
+//! hidden. A single flusher per batcher, as in the real one; the controller decides a moment after a sample, so that the next
+//! batch of a busy batcher is already cut, as with threads.
+//!
+//! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment, which no policy is told.
+//!
+//! What is not: the queue's bound, weights, retries, bisection.
+
+mod backend;
+mod chance;
+mod engine;
+mod load;
+mod oracle;
+mod report;
+mod simulation;
+mod unit;
+
+pub use backend::{Backend, Costs};
+pub use load::Load;
+pub use oracle::Best;
+pub use report::{Call, Report};
+pub use simulation::Simulation;

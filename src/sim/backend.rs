@@ -1,0 +1,185 @@
+//! The backend as the user describes it.
+
+use std::time::Duration;
+
+use super::load::Load;
+
+/// What a call of `n` items costs: `latency + call + item·n` on an idle backend without noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Costs {
+    /// Waiting that no load stretches: the network, a disk.
+    pub latency: Duration,
+    /// Work for the call itself, whatever it carries.
+    pub call: Duration,
+    /// Work for each item.
+    pub item: Duration,
+}
+
+impl Costs {
+    /// From three times in seconds.
+    #[must_use]
+    pub fn of_secs(latency: f64, call: f64, item: f64) -> Self {
+        let time = Duration::from_secs_f64;
+        Self { latency: time(latency), call: time(call), item: time(item) }
+    }
+}
+
+/// A backend that batchers share, as a description; [`Simulation`](super::Simulation) brings it to life.
+///
+/// Starts as a middling database: 4 ms of latency and 16 ms of work a call, 1 ms an item, 4 cores of which others take a
+/// fifth, noise of 15 %, and calls over 400 ms fail.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Backend {
+    pub(super) costs: Costs,
+    pub(super) changes: Vec<(Duration, Costs)>,
+    pub(super) cores: f64,
+    pub(super) load: Load,
+    pub(super) noise: f64,
+    pub(super) outliers: (f64, f64),
+    pub(super) timeout: Option<Duration>,
+    pub(super) overload_errors: f64,
+    pub(super) row_errors: f64,
+    pub(super) call_errors: f64,
+    pub(super) lock_conflicts: f64,
+    pub(super) super_linear: (usize, Duration),
+    pub(super) locks: u64,
+    pub(super) signals: bool,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self {
+            costs: Costs::of_secs(0.004, 0.016, 0.001),
+            changes: Vec::new(),
+            cores: 4.0,
+            load: Load::Constant(0.2),
+            noise: 0.15,
+            outliers: (0.0, 1.0),
+            timeout: Some(Duration::from_millis(400)),
+            overload_errors: 0.0,
+            row_errors: 0.0,
+            call_errors: 0.0,
+            lock_conflicts: 0.0,
+            super_linear: (usize::MAX, Duration::ZERO),
+            locks: 0,
+            signals: true,
+        }
+    }
+}
+
+impl Backend {
+    /// The middling database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a call costs from the start.
+    pub fn costs(mut self, costs: Costs) -> Self {
+        self.costs = costs;
+        self
+    }
+
+    /// What a call that begins at this time or later costs; given in ascending order.
+    pub fn costs_from(mut self, time: Duration, costs: Costs) -> Self {
+        self.changes.push((time, costs));
+        self
+    }
+
+    /// How many calls can work at full speed at once. Default 4.
+    pub fn cores(mut self, cores: u32) -> Self {
+        self.cores = f64::from(cores.max(1));
+        self
+    }
+
+    /// What others take. Default a constant 0.2.
+    pub fn load(mut self, load: Load) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// How far the work of like calls scatters: the deviation of its logarithm. Default 0.15.
+    pub fn noise(mut self, deviation: f64) -> Self {
+        self.noise = deviation;
+        self
+    }
+
+    /// A share of calls that need so many times the work. Default none.
+    pub fn outliers(mut self, share: f64, times: f64) -> Self {
+        self.outliers = (share, times);
+        self
+    }
+
+    /// When a call is given up and all its items are lost; `None` is never. Default 400 ms.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Items are refused, each with this probability times the share by which demand (background load, and calls at work per
+    /// core) is over capacity, at most half. Default 0.
+    pub fn overload_errors(mut self, gain: f64) -> Self {
+        self.overload_errors = gain;
+        self
+    }
+
+    /// Items are refused with this probability, whatever size and load. Default 0.
+    pub fn row_errors(mut self, probability: f64) -> Self {
+        self.row_errors = probability;
+        self
+    }
+
+    /// Calls fail as a whole with this probability, whatever size and load. Default 0.
+    pub fn call_errors(mut self, probability: f64) -> Self {
+        self.call_errors = probability;
+        self
+    }
+
+    /// Calls fail as a whole with probability `1 − exp(−gain·n²)`: every pair of items may conflict. Default 0.
+    pub fn lock_conflicts(mut self, gain: f64) -> Self {
+        self.lock_conflicts = gain;
+        self
+    }
+
+    /// Beyond so many items, extra work: this time, times the square of the items beyond. Default none.
+    pub fn super_linear(mut self, beyond: usize, extra: Duration) -> Self {
+        self.super_linear = (beyond, extra);
+        self
+    }
+
+    /// How many waiting locks the handler reports. Default 0.
+    pub fn locks(mut self, waiting: u64) -> Self {
+        self.locks = waiting;
+        self
+    }
+
+    /// Whether the handler reports CPU, queue, errors and locks; times and failures are measured anyway. Default true.
+    pub fn signals(mut self, reported: bool) -> Self {
+        self.signals = reported;
+        self
+    }
+
+    /// What a call that begins at this time costs.
+    pub(super) fn costs_at(&self, time: Duration) -> Costs {
+        self.changes.iter().take_while(|(from, _)| *from <= time).last().map_or(self.costs, |(_, costs)| *costs)
+    }
+
+    /// The work of a call of `n` items, in seconds of one core without noise.
+    pub(super) fn work(&self, costs: &Costs, n: usize) -> f64 {
+        let (beyond, extra) = self.super_linear;
+        let over = n.saturating_sub(beyond) as f64;
+        costs.call.as_secs_f64() + costs.item.as_secs_f64() * n as f64 + extra.as_secs_f64() * over * over
+    }
+
+    /// The probability that a call of `n` items fails for a reason other than time.
+    pub(super) fn call_failure(&self, n: usize) -> f64 {
+        let pairs = (n as f64) * (n as f64);
+        1.0 - (1.0 - self.call_errors) * (-self.lock_conflicts * pairs).exp()
+    }
+
+    /// The probability that an item of a call that goes through is refused.
+    pub(super) fn item_failure(&self, load: f64, at_work: f64) -> f64 {
+        let over = (load + at_work / self.cores - 1.0).max(0.0);
+        (self.row_errors + self.overload_errors * over).min(self.row_errors.max(0.5))
+    }
+}

@@ -1,0 +1,137 @@
+//! What the best fixed size would do, from the description of the backend: the yardstick that no policy is told.
+
+use std::time::Duration;
+
+use super::backend::Backend;
+
+/// The 95th percentile of a normal distribution, in deviations.
+const P95: f64 = 1.645;
+
+/// The best fixed size at one moment and what it brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Best {
+    /// The size, in items.
+    pub batch_size: usize,
+    /// Items handled per second by all batchers together; 0 where nothing gets through.
+    pub throughput: f64,
+}
+
+impl Backend {
+    /// The best fixed size, up to `max`, for so many busy batchers at a time since the start. With a `bound`, the best of
+    /// those of whose calls at most 5 % are longer.
+    #[must_use]
+    pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
+        let look = |n: usize| Best { batch_size: n, throughput: self.expected(at, batchers, n, bound) };
+        let better = |one: Best, other: Best| if other.throughput > one.throughput { other } else { one };
+        // Every small size, then steps of 4 %, then every size around the best of those.
+        let mut best = Best::default();
+        let mut n = 1;
+        while n <= max {
+            best = better(best, look(n));
+            n += (n / 25).max(1);
+        }
+        best = better(best, look(max));
+        let near = best.batch_size / 25 + 1;
+        let (from, to) = (best.batch_size.saturating_sub(near).max(1), (best.batch_size + near).min(max));
+        (from..=to).map(look).fold(best, better)
+    }
+
+    /// Items handled per second if all of so many busy batchers always send `n`, by all together. A bound that more than 5 %
+    /// of the calls exceed makes it 0.
+    #[must_use]
+    pub fn expected(&self, at: Duration, batchers: usize, n: usize, bound: Option<Duration>) -> f64 {
+        let load = self.load.at(at);
+        let costs = self.costs_at(at);
+        let latency = costs.latency.as_secs_f64();
+        let mean_work = self.work(&costs, n) * (1.0 + self.outliers.0 * (self.outliers.1 - 1.0));
+        let batchers = batchers as f64;
+        // How many are at work at once depends on how long the work takes, and the other way round.
+        let (mut at_work, mut time, mut through) = (batchers, f64::INFINITY, 0.0);
+        for _ in 0..if batchers > self.cores { 30 } else { 1 } {
+            let rate = (1.0 - load) * (self.cores / at_work).min(1.0);
+            if rate <= 0.0 {
+                return 0.0;
+            }
+            (through, time) = self.call_within(latency, mean_work / rate, self.timeout);
+            at_work = (at_work + batchers * (1.0 - latency / time).max(0.0)) / 2.0;
+        }
+        if let Some(bound) = bound {
+            let rate = (1.0 - load) * (self.cores / at_work.max(1e-9)).min(1.0);
+            let long = (P95 * self.noise - self.noise * self.noise / 2.0).exp();
+            if latency + self.work(&costs, n) / rate * long > bound.as_secs_f64() {
+                return 0.0;
+            }
+        }
+        let items = n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
+        batchers * items * through / time
+    }
+
+    /// The probability that a call ends before the timeout and the mean time it takes, given up or not.
+    fn call_within(&self, latency: f64, work: f64, timeout: Option<Duration>) -> (f64, f64) {
+        let Some(timeout) = timeout.map(|timeout| timeout.as_secs_f64()) else { return (1.0, latency + work) };
+        let room = timeout - latency;
+        if room <= 0.0 {
+            return (0.0, timeout);
+        }
+        if self.noise <= 0.0 {
+            return if work <= room { (1.0, latency + work) } else { (0.0, timeout) };
+        }
+        // Lognormal with this mean: what of it lies under the room, by probability and by expectation.
+        let z = ((room / work).ln() + self.noise * self.noise / 2.0) / self.noise;
+        let through = normal(z);
+        (through, latency + work * normal(z - self.noise) + room * (1.0 - through))
+    }
+}
+
+/// The normal distribution function, to 1e-7 (Abramowitz and Stegun, 26.2.17).
+fn normal(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let series =
+        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let tail = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * series;
+    if z >= 0.0 { 1.0 - tail } else { tail }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_normal_distribution_is_the_table_in_every_book() {
+        for (z, expected) in [(0.0, 0.5), (1.0, 0.841_345), (1.96, 0.975_002), (-1.645, 0.049_985), (-4.0, 0.000_032)] {
+            assert!((normal(z) - expected).abs() < 2e-6, "{z}: {}", normal(z));
+        }
+    }
+
+    #[test]
+    fn without_noise_the_best_size_is_what_just_ends_in_time() {
+        // 4 ms + (16 + n)/0.8 ms <= 400 ms up to n = 300.8.
+        let best = Backend::new().noise(0.0).best(Duration::ZERO, 1, 500, None);
+        assert_eq!(best.batch_size, 300);
+        assert!((best.throughput - 300.0 / 0.399).abs() < 0.1, "{best:?}");
+        let free = Backend::new().noise(0.0).timeout(None).best(Duration::ZERO, 1, 500, None);
+        assert_eq!(free.batch_size, 500);
+    }
+
+    #[test]
+    fn noise_keeps_the_best_size_away_from_the_timeout_and_a_bound_further() {
+        let backend = Backend::new();
+        let best = backend.best(Duration::ZERO, 1, 500, None);
+        assert!((195..=210).contains(&best.batch_size), "{best:?}");
+        let bound = backend.best(Duration::ZERO, 1, 500, Some(Duration::from_millis(200)));
+        assert!((100..=125).contains(&bound.batch_size), "{bound:?}");
+    }
+
+    #[test]
+    fn every_size_was_looked_at_that_matters() {
+        for backend in [Backend::new(), Backend::new().super_linear(80, Duration::from_micros(30)).noise(0.3)] {
+            for batchers in [1, 16] {
+                let best = backend.best(Duration::ZERO, batchers, 500, None);
+                for n in 1..=500 {
+                    let other = backend.expected(Duration::ZERO, batchers, n, None);
+                    assert!(other <= best.throughput * 1.000_001, "{n} brings {other}, more than {best:?}");
+                }
+            }
+        }
+    }
+}

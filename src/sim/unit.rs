@@ -1,0 +1,154 @@
+//! One batcher in virtual time: what its flusher would cut and what its controller would decide.
+
+use std::time::Duration;
+
+use super::chance::Chance;
+use super::simulation::Simulation;
+use crate::feedback::Sample;
+use crate::policy::{Cadence, Policy, Reason, Window, Zone};
+use crate::setpoint::{Bounds, Setpoint};
+
+/// As the controller rests after an early decision.
+const REST: f64 = 0.001;
+
+/// What the flusher is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum State {
+    /// A call is under way, or the pause behind it.
+    Busy,
+    /// Waiting for items.
+    Gathering,
+}
+
+/// A batch as it was cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) len: usize,
+    pub(super) cut_at: usize,
+    pub(super) probe: bool,
+    /// When its oldest item was added.
+    pub(super) oldest: f64,
+    /// Where it begins among the arrivals.
+    pub(super) first: usize,
+}
+
+pub(super) struct Unit<P> {
+    policy: P,
+    every_batch: bool,
+    bounds: Bounds,
+    pub(super) setpoint: Setpoint,
+    probes: u64,
+    probe_used: u64,
+    pub(super) state: State,
+    /// Counts the plans to cut, so that one that was overtaken is known when its time comes.
+    pub(super) plan: u64,
+    /// When each item arrives, in ascending order; `None` in a closed loop.
+    pub(super) arrivals: Option<Vec<f64>>,
+    /// How many of them were handed over.
+    pub(super) taken: usize,
+    samples: Vec<Sample>,
+    pending: bool,
+    rest_until: f64,
+}
+
+impl<P: Policy> Unit<P> {
+    pub(super) fn new(simulation: &Simulation, place: usize, policy: P) -> Self {
+        let bounds = simulation.bounds;
+        let wanted = simulation.initial_batch_size.or_else(|| policy.initial_batch_size()).unwrap_or(20);
+        let setpoint = Setpoint {
+            batch_size: wanted.clamp(bounds.min, bounds.max),
+            linger: bounds.linger,
+            pause_ratio: 0.0,
+            probe: None,
+            zone: Zone::Unknown,
+            score: None,
+            reason: Reason::from("the initial size"),
+        };
+        let arrivals = simulation.arrivals.map(|rate| {
+            let mut chance = Chance::new(simulation.seed, 1_000 + place as u64);
+            let end = simulation.duration.as_secs_f64();
+            let mut arrivals = Vec::new();
+            let mut at = chance.exponential() / rate;
+            while at < end {
+                arrivals.push(at);
+                at += chance.exponential() / rate;
+            }
+            arrivals
+        });
+        Self {
+            every_batch: policy.cadence() == Cadence::EveryBatch,
+            policy,
+            bounds,
+            setpoint,
+            probes: 0,
+            probe_used: 0,
+            state: State::Gathering,
+            plan: 0,
+            arrivals,
+            taken: 0,
+            samples: Vec::new(),
+            pending: false,
+            rest_until: 0.0,
+        }
+    }
+
+    /// What the flusher does now: cut a batch, or look again at a time, or wait for good.
+    pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
+        let probe = self.setpoint.probe.filter(|probe| probe.sequence != self.probe_used);
+        let cut_at = probe.map_or(self.setpoint.batch_size, |probe| probe.batch_size);
+        let (first, oldest) = (self.taken, now);
+        let cut = match &self.arrivals {
+            None => Cut { len: cut_at, cut_at, probe: probe.is_some(), oldest, first },
+            Some(arrivals) => {
+                let Some(&oldest) = arrivals.get(first) else { return Err(f64::INFINITY) };
+                let due = oldest + self.setpoint.linger.as_secs_f64();
+                let filled = arrivals.get(first + cut_at - 1).copied().unwrap_or(f64::INFINITY);
+                if now < filled.min(due) {
+                    return Err(filled.min(due));
+                }
+                let waiting = arrivals[first..].iter().take(cut_at).take_while(|at| **at <= now).count();
+                Cut { len: waiting, cut_at, probe: probe.is_some(), oldest, first }
+            }
+        };
+        self.taken += cut.len;
+        if let Some(probe) = probe {
+            self.probe_used = probe.sequence;
+        }
+        Ok(cut)
+    }
+
+    /// Takes a sample; when the controller will look at it, if it is to be woken.
+    pub(super) fn report(&mut self, sample: Sample, failed: bool, now: f64, lag: f64) -> Option<f64> {
+        self.samples.push(sample);
+        if self.pending || !(failed || self.every_batch) {
+            return None;
+        }
+        self.pending = true;
+        Some((now + lag).max(self.rest_until))
+    }
+
+    /// Lets the controller decide; whether that came to a decision.
+    pub(super) fn decide(&mut self, now: f64, is_check: bool) -> bool {
+        if !is_check && !std::mem::take(&mut self.pending) {
+            return false;
+        }
+        self.pending = false;
+        let window = Window {
+            samples: &self.samples,
+            lost: 0,
+            now: Duration::from_secs_f64(now),
+            is_check,
+            min_batch_size: self.bounds.min,
+            max_batch_size: self.bounds.max,
+            linger: self.bounds.linger,
+            custom: &[],
+        };
+        let decision = self.policy.decide(&window, &self.setpoint);
+        self.samples.clear();
+        self.setpoint = self.setpoint.follow(decision, &self.bounds, &mut self.probes);
+        if !is_check {
+            self.rest_until = now + REST;
+        }
+        true
+    }
+}

@@ -1,0 +1,235 @@
+//! The controller's failures that real batchers had, in virtual time, and what holds of every law whatever it is told.
+#![cfg(not(loom))]
+
+use std::time::Duration;
+
+use load_aware_batcher::sim::{Backend, Load, Report, Simulation};
+use load_aware_batcher::{
+    Aimd, BatchSample, CallOutcome, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Sample,
+    Setpoint, Signals, Window, Zone,
+};
+use proptest::prelude::*;
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn reference(backend: Backend) -> Simulation {
+    Simulation::new(backend).max_batch_size(500)
+}
+
+fn last_size(report: &Report) -> usize {
+    report.calls().last().expect("there were calls").batch_size
+}
+
+/// Each law that claims to be safe, with what it needs to know. The bare threshold law does not.
+fn laws() -> Vec<(&'static str, Box<dyn Policy>)> {
+    vec![
+        ("LoadThreshold", Box::new(LoadThreshold::new())),
+        ("Aimd", Box::new(Aimd::new(Duration::from_millis(200)))),
+        ("HillClimb", Box::new(HillClimb::new())),
+        ("CostModel", Box::new(CostModel::new())),
+    ]
+}
+
+fn setpoint(batch_size: usize) -> Setpoint {
+    Setpoint {
+        batch_size,
+        linger: secs(1),
+        pause_ratio: 0.0,
+        probe: None,
+        zone: Zone::Unknown,
+        score: None,
+        reason: Reason::from("the initial size"),
+    }
+}
+
+fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a> {
+    Window { samples, lost: 0, now, is_check, min_batch_size: 5, max_batch_size: 500, linger: secs(1), custom: &[] }
+}
+
+#[test]
+fn thirty_no_traffic_for_a_thousand_checks_moves_nothing() {
+    for (name, mut policy) in laws() {
+        let mut at = setpoint(20);
+        for check in 1..=1_000 {
+            let decision = policy.decide(&window(&[], secs(check), true), &at);
+            at.batch_size = decision.batch_size;
+            assert_eq!((at.batch_size, decision.probe), (20, None), "{name} at check {check}");
+        }
+    }
+}
+
+#[test]
+fn thirty_one_failures_alone_never_make_it_grow() {
+    for (name, policy) in laws() {
+        let report = reference(Backend::new().call_errors(1.0)).run(policy);
+        let grown = report.calls().iter().find(|call| call.batch_size > 20);
+        assert!(grown.is_none(), "{name}: {grown:?}");
+        assert_eq!(report.handled(), 0);
+    }
+}
+
+#[test]
+fn thirty_two_calls_stuck_at_the_timeout_are_not_taken_for_stable() {
+    // A third of the oracle's size fits after the change; before it, all of them.
+    let backend = Backend::new().load(Load::Steps(0.2, vec![(secs(30), 0.85)]));
+    for (name, policy) in [("LoadThreshold", laws().remove(0).1), ("CostModel", laws().remove(3).1)] {
+        let report = reference(backend.clone()).run(policy);
+        let late = report.failed_between(secs(45), secs(60)) as f64;
+        let all = late + report.handled_between(secs(45), secs(60)) as f64;
+        assert!(late / all < 0.25, "{name} keeps losing {late} of {all}");
+    }
+}
+
+#[test]
+fn thirty_three_a_steady_overload_does_not_grow_it_without_end() {
+    // 1.2 times what the backend can do.
+    let run = reference(Backend::new()).max_batch_size(100_000).duration(secs(300)).arrivals_per_second(880.0);
+    let report = run.run(CostModel::new());
+    let largest = report.calls().iter().map(|call| call.batch_size).max().unwrap();
+    assert!(largest <= 640, "{largest}");
+    assert!(report.share_of_oracle() > 0.9, "{}", report.share_of_oracle());
+}
+
+#[test]
+fn thirty_four_somebody_elses_load_does_not_pin_it_to_the_floor() {
+    let backend = Backend::new().load(Load::spike(0.2, 0.9, secs(20), secs(20)));
+    let report = reference(backend.clone()).run(CostModel::new());
+    let recovered = report.calls().iter().filter(|call| call.at > secs(40)).take(20).last().unwrap();
+    let best = backend.best(secs(41), 1, 500, None).throughput;
+    let share = backend.expected(secs(41), 1, recovered.batch_size, None) / best;
+    assert!(share > 0.9, "after 20 batches at {share} of the oracle with {}", recovered.batch_size);
+}
+
+#[test]
+fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
+    let sample = |len: usize, outcome| Sample {
+        signals: Signals::default(),
+        batch: Some(BatchSample {
+            len,
+            cut_at: len,
+            full: true,
+            probe: false,
+            attempt: 1,
+            service_time: Duration::from_millis(400),
+            queue_wait: Duration::ZERO,
+            failed: len,
+            outcome,
+        }),
+    };
+    let old = [sample(100, CallOutcome::Transient); 2];
+    for (name, mut policy) in laws().into_iter().filter(|(name, _)| ["Aimd", "CostModel"].contains(name)) {
+        let first = policy.decide(&window(&old[..1], secs(1), false), &setpoint(100)).batch_size;
+        assert!(first < 100, "{name}");
+        let second = policy.decide(&window(&old[1..], secs(1), false), &setpoint(first)).batch_size;
+        assert_eq!(second, first, "{name} answers the same failure twice");
+    }
+}
+
+#[test]
+fn thirty_six_a_dear_call_does_not_shrink_it_into_a_higher_load() {
+    // 450 a second: at half the knee the backend has no time left. A spike, and all that piled up is gone again.
+    let backend = Backend::new().load(Load::spike(0.2, 0.85, secs(30), secs(15)));
+    let run = reference(backend).duration(secs(120)).arrivals_per_second(450.0).linger(Duration::from_millis(20));
+    let report = run.run(CostModel::new());
+    assert!(report.backlog() < 450, "{} wait", report.backlog());
+    assert!(last_size(&report) > 50, "{}", last_size(&report));
+}
+
+#[test]
+fn no_law_is_told_more_by_a_busy_host_that_is_busy_anyway() {
+    // Nine tenths of every core belong to somebody else, for good: the threshold law holds or shrinks, the model does not care.
+    let report =
+        reference(Backend::new().load(Load::Constant(0.7)).timeout(None)).duration(secs(120)).run(CostModel::new());
+    let share = report.share_of_oracle_between(secs(60), secs(120));
+    assert!(share > 0.9, "{share}");
+}
+
+#[test]
+fn a_run_without_pauses_or_probes_is_what_the_fixed_size_does() {
+    let report = reference(Backend::new()).run(Fixed(50));
+    assert!(report.calls().iter().all(|call| call.len == 50 && !call.probe && call.pause_ratio == 0.0));
+}
+
+fn any_batch() -> impl Strategy<Value = BatchSample> {
+    let outcome = prop_oneof![
+        8 => Just(CallOutcome::Ok),
+        1 => Just(CallOutcome::Transient),
+        1 => Just(CallOutcome::Permanent),
+        1 => Just(CallOutcome::InDoubt),
+        1 => Just(CallOutcome::Panicked),
+    ];
+    let time = prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::MAX),
+        (0_u64..5_000_000).prop_map(Duration::from_micros),
+        (1_u64..10_000).prop_map(Duration::from_secs),
+    ];
+    let size = prop_oneof![Just(0_usize), Just(usize::MAX), 1_usize..1_000];
+    (size.clone(), size, any::<bool>(), any::<bool>(), 1_u32..4, time, outcome).prop_map(
+        |(len, cut_at, full, probe, attempt, service_time, outcome)| BatchSample {
+            len,
+            cut_at,
+            full,
+            probe,
+            attempt,
+            service_time,
+            queue_wait: Duration::ZERO,
+            failed: if outcome == CallOutcome::Ok { len / 3 } else { len },
+            outcome,
+        },
+    )
+}
+
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let share = prop::option::of(0.0_f64..=1.0);
+    let signals = (share.clone(), prop::option::of(any::<u64>()), share, prop::option::of(any::<u64>())).prop_map(
+        |(cpu_load, queue_depth, error_rate, db_locks)| Signals {
+            cpu_load,
+            queue_depth,
+            error_rate,
+            db_locks,
+            ..Signals::default()
+        },
+    );
+    (signals, prop::option::of(any_batch())).prop_map(|(signals, batch)| Sample { signals, batch })
+}
+
+fn fresh() -> Vec<(&'static str, Box<dyn Policy>)> {
+    let mut laws = laws();
+    laws.push(("LoadThreshold::strict", Box::new(LoadThreshold::strict())));
+    laws
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_law_is_told_its_answer_is_in_bounds_and_finite_and_the_same_again(
+        windows in prop::collection::vec((prop::collection::vec(any_sample(), 0..4), any::<bool>(), 0_u64..3_000), 1..60),
+    ) {
+        for ((name, mut policy), (_, mut twin)) in fresh().into_iter().zip(fresh()) {
+            let mut at = setpoint(20);
+            let mut now = Duration::ZERO;
+            for (samples, is_check, later) in &windows {
+                now += Duration::from_millis(*later);
+                let window = window(samples, now, *is_check);
+                let decision = policy.decide(&window, &at);
+                prop_assert!((5..=500).contains(&decision.batch_size), "{} wants {}", name, decision.batch_size);
+                let fails = |sample: &Sample| sample.batch.is_some_and(|batch| batch.outcome != CallOutcome::Ok);
+                if !is_check && !samples.is_empty() && samples.iter().all(fails) {
+                    prop_assert!(decision.batch_size <= at.batch_size, "{} grows on failures alone", name);
+                }
+                prop_assert!(decision.pause_ratio.is_finite() && decision.pause_ratio >= 0.0, "{}", name);
+                prop_assert!(decision.pause_ratio <= 9.0 + 1e-9, "{} pauses {}", name, decision.pause_ratio);
+                prop_assert!(decision.probe.is_none_or(|size| (1..=501).contains(&size)), "{}: {:?}", name, decision.probe);
+                prop_assert!(decision.score.is_none_or(|score| (0.0..=1.0).contains(&score)), "{}", name);
+                prop_assert!(!decision.reason.to_string().contains("NaN"), "{}: {}", name, decision.reason);
+                prop_assert_eq!(&twin.decide(&window, &at), &decision, "{} has another answer to the same", name);
+                let Decision { batch_size, reason, zone, .. } = decision;
+                at = Setpoint { batch_size, reason, zone, ..at };
+            }
+        }
+    }
+}
