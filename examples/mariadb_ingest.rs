@@ -16,7 +16,7 @@ use std::time::Duration;
 use ingest::dead_letters::DeadLetters;
 use ingest::host_cpu::HostCpu;
 use ingest::mariadb_load::MariadbLoad;
-use ingest::mariadb_writer::{BIND_PARAMETERS_A_ROW, BIND_PARAMETERS_MAX, MariadbWriter};
+use ingest::mariadb_writer::MariadbWriter;
 use ingest::options::Options;
 use ingest::run::{builder, give_up, ingest};
 use mysql::{Conn, Error, Opts};
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Err(problem) => return give_up(PROGRAM, &format!("{}: {problem}", options.dead_letters.display())),
     };
     let load = MariadbLoad::new(opts, writer.timeouts());
-    let builder = builder(&options, &dead_letters).max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW);
+    let builder = builder(&options, &dead_letters);
     ingest(PROGRAM, &options, builder, &dead_letters, writer, vec![Box::new(HostCpu::new()), Box::new(load)])
 }
 

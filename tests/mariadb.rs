@@ -23,7 +23,7 @@ use load_aware_batcher::{
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
-use servers::flows::{LONG, row, survive_kills, wait_for};
+use servers::flows::{CloseOnPanic, LONG, row, survive_kills, wait_for};
 use servers::mariadb::Mariadb;
 use servers::process::small_disk;
 use servers::proxy::{Fate, Proxy};
@@ -36,11 +36,8 @@ fn prepared(server: &Mariadb, name: &str, once: Once, size: usize) -> (Opts, Con
 }
 
 fn builder(once: Once, size: usize) -> Builder<Row> {
-    let builder = Batcher::builder()
-        .policy(Fixed(size))
-        .max_batch_size(size.max(1_000))
-        .linger(Duration::from_millis(20))
-        .max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW);
+    let builder =
+        Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
     once.settle(builder)
 }
 
@@ -201,8 +198,14 @@ fn bind_parameters_stay_at_the_protocols_limit() {
     let Some(server) = Mariadb::shared() else { return };
     let (opts, mut conn, builder) = prepared(server, "parameters", Once::Key, 40_000);
     let (tell, sizes) = mpsc::channel();
-    let mut handler = writer(&opts, Once::Key);
+    let one_statement = || {
+        let mut writer = writer(&opts, Once::Key);
+        writer.one_statement = true;
+        writer
+    };
+    let mut handler = one_statement();
     let batcher = builder
+        .max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW)
         .spawn(move |batch: &mut Batch<Row>| {
             tell.send(batch.len())?;
             handler.handle(batch)
@@ -210,6 +213,7 @@ fn bind_parameters_stay_at_the_protocols_limit() {
         .unwrap();
     batcher.add_many((0..50_000).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().bisections, 0);
     drop(batcher);
     assert_eq!(sizes.iter().max(), Some(BIND_PARAMETERS_MAX / BIND_PARAMETERS_A_ROW), "as many as fit and no more");
     assert_eq!(counts(&mut conn), (50_000, 50_000));
@@ -392,7 +396,8 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         })
         .unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| batcher.add_many((0..60_000).map(row)).unwrap());
+        let _close = CloseOnPanic(&batcher);
+        scope.spawn(|| batcher.add_many((0..60_000).map(row)).is_ok());
         let (code, class) = codes.recv_timeout(LONG).unwrap();
         assert_eq!((code, class), (1114, ErrorClass::Transient));
         wait_for(&batcher, |stats| stats.retries >= 2);

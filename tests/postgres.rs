@@ -23,7 +23,7 @@ use load_aware_batcher::{
 };
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
-use servers::flows::{LONG, row, survive_kills, wait_for};
+use servers::flows::{CloseOnPanic, LONG, row, survive_kills, wait_for};
 use servers::postgres::Postgres;
 use servers::process::small_disk;
 use servers::proxy::{Fate, Proxy};
@@ -155,6 +155,7 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
     // The later one of two rows with the same key, side by side, must win.
     batcher.add_many((0..100).map(|n| Row { id: n / 2, value: n as f64, text: String::new() })).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().retries, 0, "halved at once");
     let won = client.query_one("SELECT count(*) FROM readings WHERE value = id * 2 + 1", &[]).unwrap();
     assert_eq!(won.get::<_, i64>(0), 50);
 }
@@ -419,7 +420,8 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         })
         .unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| batcher.add_many((0..40_000).map(row)).unwrap());
+        let _close = CloseOnPanic(&batcher);
+        scope.spawn(|| batcher.add_many((0..40_000).map(row)).is_ok());
         let expected = (Some("53100".to_owned()), ErrorClass::Transient);
         assert_eq!(codes.recv_timeout(LONG).unwrap(), expected);
         wait_for(&batcher, |stats| stats.retries >= 2);

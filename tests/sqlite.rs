@@ -21,7 +21,7 @@ use ingest::sqlite_writer::SqliteWriter;
 use load_aware_batcher::classify::{Point, sqlite};
 use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback};
 use rusqlite::Connection;
-use servers::flows::{LONG, Random, kills, row, wait_for};
+use servers::flows::{CloseOnPanic, LONG, Random, kills, row, wait_for};
 use servers::process::small_disk;
 use tempfile::TempDir;
 
@@ -177,7 +177,8 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         })
         .unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| batcher.add_many((0..60_000).map(row)).unwrap());
+        let _close = CloseOnPanic(&batcher);
+        scope.spawn(|| batcher.add_many((0..60_000).map(row)).is_ok());
         assert_eq!(classes.recv_timeout(LONG).unwrap(), (Some(13), ErrorClass::Transient));
         wait_for(&batcher, |stats| stats.retries >= 2);
         std::fs::remove_file(&filler).unwrap();
@@ -206,11 +207,15 @@ fn child_of_the_kill_test() {
     let first: i64 = first.to_str().unwrap().parse().unwrap();
     let batcher = builder(Once::Key, 200).spawn(writer(Path::new(&path), Once::Key)).unwrap();
     std::thread::scope(|scope| {
+        let _close = CloseOnPanic(&batcher);
         let (tickets, submitted) = mpsc::sync_channel(2_000);
         let producer = batcher.producer();
         scope.spawn(move || {
             for id in first..CHILDS_ROWS {
-                tickets.send((id, producer.submit(row(id)).unwrap())).unwrap();
+                let Ok(ticket) = producer.submit(row(id)) else { return };
+                if tickets.send((id, ticket)).is_err() {
+                    return;
+                }
             }
         });
         let mut out = std::io::stdout();
@@ -245,7 +250,8 @@ fn a_writer_killed_fifty_times_has_stored_every_row_it_acknowledged_and_none_twi
                 }
             }
         }
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert!(heard >= after || ended.success(), "the child failed: {ended}");
         let there: i64 = file
             .open()
             .query_row("SELECT count(*) FROM readings WHERE id <= ?1", [acknowledged], |row| row.get(0))

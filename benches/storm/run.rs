@@ -97,12 +97,16 @@ pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan
         stop.store(true, Ordering::Relaxed);
         ends
     });
-    let report = batcher.shutdown(Duration::from_secs(20));
+    let failed_rows = batcher.stats().failed;
+    // What is pending does not matter any more, but the call under way must be over before the next run.
+    drop(batcher.shutdown(Duration::ZERO));
+    while batcher.stats().abandoned > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     drop(monitor);
     let record = std::mem::take(&mut *record.lock().expect("no panic"));
     let figures = [0, 1, 2].map(|place| figures(&record, PHASES[place], ends[place + 1] - ends[place]));
     let recovery_s = recovery(&record.calls, ends[2], ends[3], figures[0].rows_per_s);
-    let failed_rows = report.failed_total + report.abandoned;
     Run { backend: backend.name(), storm, law, round, figures, recovery_s, failed_rows, calls: record.calls }
 }
 

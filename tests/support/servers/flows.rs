@@ -23,6 +23,17 @@ pub fn wait_for(batcher: &Batcher<Row>, expected: impl Fn(&Stats) -> bool) {
     }
 }
 
+/// Closes the batcher if the test fails, so that threads which add come back and the failure shows.
+pub struct CloseOnPanic<'a>(pub &'a Batcher<Row>);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.shutdown(Duration::ZERO));
+        }
+    }
+}
+
 /// Pseudo-random numbers from the clock; the seed is printed, for a failure.
 pub struct Random(u64);
 
@@ -55,15 +66,19 @@ pub fn survive_kills(
     mut stored_to: impl FnMut(i64) -> i64,
 ) -> i64 {
     let stop = AtomicBool::new(false);
-    let (tickets, submitted) = std::sync::mpsc::sync_channel(100_000);
     let mut random = Random::new();
     std::thread::scope(|scope| {
+        let _close = CloseOnPanic(batcher);
+        // In here, so that a failure drops the receiver and so ends the thread that adds.
+        let (tickets, submitted) = std::sync::mpsc::sync_channel(100_000);
         let (producer, stop) = (batcher.producer(), &stop);
         let adding = scope.spawn(move || {
             let mut id = 0;
             while !stop.load(Ordering::SeqCst) {
-                let ticket = producer.submit(row(id)).expect("open");
-                tickets.send((id, ticket)).expect("somebody listens");
+                let Ok(ticket) = producer.submit(row(id)) else { break };
+                if tickets.send((id, ticket)).is_err() {
+                    break;
+                }
                 id += 1;
             }
             id
