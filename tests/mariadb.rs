@@ -205,6 +205,7 @@ fn bind_parameters_stay_at_the_protocols_limit() {
     };
     let mut handler = one_statement();
     let batcher = builder
+        .linger(LONG)
         .max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW)
         .spawn(move |batch: &mut Batch<Row>| {
             tell.send(batch.len())?;
@@ -218,13 +219,18 @@ fn bind_parameters_stay_at_the_protocols_limit() {
     assert_eq!(sizes.iter().max(), Some(BIND_PARAMETERS_MAX / BIND_PARAMETERS_A_ROW), "as many as fit and no more");
     assert_eq!(counts(&mut conn), (50_000, 50_000));
     // The limit is real: without the weight the server refuses, and half a batch fits.
-    let batcher =
-        self::builder(Once::Key, 40_000).max_batch_weight(usize::MAX, |_| 1).spawn(writer(&opts, Once::Key)).unwrap();
+    let batcher = self::builder(Once::Key, 40_000).linger(LONG).spawn(one_statement()).unwrap();
     batcher.add_many((100_000..140_000).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().bisections, 1);
     drop(batcher);
-    assert_eq!(counts(&mut conn), (90_000, 90_000));
+    // In several statements there is no limit.
+    let batcher = self::builder(Once::Key, 40_000).linger(LONG).spawn(writer(&opts, Once::Key)).unwrap();
+    batcher.add_many((200_000..240_000).map(row)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!((batcher.stats().calls, batcher.stats().bisections), (1, 0));
+    drop(batcher);
+    assert_eq!(counts(&mut conn), (130_000, 130_000));
 }
 
 fn through(proxy: &Proxy, name: &str) -> Opts {

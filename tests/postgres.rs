@@ -230,6 +230,7 @@ fn bind_parameters_stay_at_the_drivers_limit() {
     let mut connection = config.connect(NoTls).unwrap();
     let (tell, sizes) = mpsc::channel();
     let batcher = builder
+        .linger(LONG)
         .max_batch_weight(LIMIT, |_| 3)
         .spawn(move |batch: &mut Batch<Row>| {
             tell.send(batch.len())?;
@@ -245,7 +246,7 @@ fn bind_parameters_stay_at_the_drivers_limit() {
     let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1).map(row).collect();
     assert!(insert_values(&mut config.connect(NoTls).unwrap(), &rows).is_err());
     // The example's way takes three parameters in all.
-    let batcher = self::builder(Once::Key, 40_000).spawn(writer(&config, Once::Key)).unwrap();
+    let batcher = self::builder(Once::Key, 40_000).linger(LONG).spawn(writer(&config, Once::Key)).unwrap();
     batcher.add_many((100_000..140_000).map(row)).unwrap();
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
