@@ -200,6 +200,10 @@ impl Control {
     /// Puts a decision in force, within the limits.
     fn apply(&self, decision: Decision) {
         let mut state = self.lock();
+        if state.limits.policy.is_some() {
+            // Its successor waits.
+            return;
+        }
         state.score = decision.score.or(state.score);
         let limits = &state.limits;
         let bounds = Bounds { min: limits.min_batch_size, max: limits.max_batch_size, linger: limits.linger };
@@ -258,7 +262,9 @@ impl Controller {
             if reporter.alarm.is_closed() || !(reporter.take_pending() || is_check) {
                 continue;
             }
-            if let Some(exchanged) = self.control.lock().limits.policy.take() {
+            // A statement of its own: in the condition the lock would be held over the user's code.
+            let exchanged = self.control.lock().limits.policy.take();
+            if let Some(exchanged) = exchanged {
                 let old = std::mem::replace(&mut policy, exchanged);
                 self.caught(|| drop(old));
                 self.tell_cadence(&*policy);
