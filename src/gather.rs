@@ -8,8 +8,8 @@ use crate::message::{Load, Message};
 use crate::queue::Queue;
 use crate::sync::Arc;
 
-/// For a pause that is longer than the clock can tell: 136 years.
-const AGES: Duration = Duration::from_secs(1 << 32);
+/// For a pause or a backoff that is longer than the clock can tell: 136 years.
+pub(crate) const AGES: Duration = Duration::from_secs(1 << 32);
 
 /// What is in force at this look, from the setpoint.
 #[derive(Clone, Copy, Debug)]

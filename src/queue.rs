@@ -241,7 +241,9 @@ impl<T> Queue<T> {
             left.weights.extend(chunk.weights.drain(granted.min(chunk.weights.len())..));
             left
         });
-        let extra = Extra { items: granted - 1, weight: chunk.weights.iter().sum() };
+        // Wrapping, as the sum of all is.
+        let weight = chunk.weights.iter().fold(0, |sum: usize, weight| sum.wrapping_add(*weight));
+        let extra = Extra { items: granted - 1, weight };
         match self.send(Message { tag: thread_tag(), load: Load::Chunk(chunk) }, extra, patience) {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {

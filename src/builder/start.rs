@@ -44,8 +44,10 @@ impl<T: Send + 'static> Builder<T> {
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
         let limits = Limits::new(sizes.min, sizes.max, self.linger);
         let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
-        let weigher =
-            self.weigher.map(|(limit, weigh)| Weigher { weigh, limit, refuse_too_heavy: self.refuse_too_heavy });
+        let weigher = self.weigher.map(|(limit, weigh)| {
+            // The sums are signed: above this lies nothing that could be told from a sum below zero.
+            Weigher { weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
+        });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
         let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |receiver| {
             Intake::new(receiver, Arc::new(Closing::new()), seed, start, failed_rows)
