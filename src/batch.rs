@@ -177,6 +177,24 @@ impl<T> Batch<T> {
     /// Marks one row as refused by the backend while the rest went through. It counts only if this call of the handler
     /// returns `Ok`; the row is then failed with this error and is not tried again. The first rejection of a row counts.
     ///
+    /// Go by index: an iterator over the batch would still borrow it.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(
+    /// |batch: &mut Batch<String>| {
+    ///     for index in 0..batch.len() {
+    ///         if let Err(error) = batch[index].parse::<u64>() {
+    ///             batch.reject(index, error);
+    ///         }
+    ///     }
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ).unwrap();
+    /// # batcher.add_many(["1", "two"].map(String::from)).unwrap();
+    /// # assert_eq!(batcher.close(std::time::Duration::from_secs(9)).failed[0].item, "two");
+    /// ```
+    ///
     /// An index out of range changes nothing and is counted in
     /// [`Stats::bad_rejects`](crate::Stats::bad_rejects).
     pub fn reject(&mut self, index: usize, error: impl Into<BatchError>) {

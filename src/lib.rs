@@ -90,6 +90,8 @@
 //!   long after the close.
 //! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
 //!   one through yours.
+//! - **A panic under `panic = "abort"`.** Panics of the handler, the hooks and the policy are caught by unwinding; a program
+//!   that is built to abort ends at the first, and what is in memory with it.
 //! - **An exact age.** An add reads no clock. An item is handed over at the latest one linger after its add if the handler is
 //!   free and no pause or backoff is in force, and may go up to one call of the handler earlier.
 //!
