@@ -161,11 +161,11 @@ fn an_error_may_call_the_batcher_and_panic_when_it_is_dropped() {
 }
 
 /// Looks at its batcher when it is dropped; decides nothing until the gate is open.
-struct Looking(Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>, Option<(mpsc::Sender<()>, Gate)>);
+struct Looking(Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>, Option<(mpsc::Sender<()>, Gate)>, bool);
 
 impl Policy for Looking {
     fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
-        if let Some((entered, gate)) = self.1.take() {
+        if let Some((entered, gate)) = self.1.as_ref().filter(|_| !std::mem::replace(&mut self.2, true)) {
             entered.send(()).unwrap();
             gate.wait();
         }
@@ -186,7 +186,7 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
         let (gate, (tell, entered)) = (Gate::default(), mpsc::channel());
         let batcher = fixed(1)
             .load_check_interval(Duration::from_millis(1))
-            .policy(Looking(Arc::clone(&own), Some((tell, gate.clone()))))
+            .policy(Looking(Arc::clone(&own), Some((tell, gate.clone())), false))
             .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
             .unwrap();
         let batcher = Arc::new(batcher);
@@ -194,7 +194,7 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
         // The controller is busy: the second exchange finds the first one's policy still waiting.
         entered.recv().unwrap();
         for _ in 0..2 {
-            let policy = Looking(Arc::clone(&own), None);
+            let policy = Looking(Arc::clone(&own), None, false);
             batcher
                 .reconfigure(|limits| {
                     limits.policy(policy);
@@ -202,6 +202,8 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
                 .unwrap();
         }
         gate.open();
+        // Now it takes the second one's, and drops its own.
+        assert_eq!(entered.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected));
         assert!(batcher.shutdown(LONG).is_clean());
     });
 }
