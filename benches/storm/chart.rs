@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
+use crate::laws::Law;
 use crate::run::{Plan, Run};
 use crate::tables::groups;
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 150.0;
 const MARGIN: f64 = 46.0;
-const COLOURS: [&str; 9] =
-    ["#bbbbbb", "#999999", "#777777", "#555555", "#88bbdd", "#4488bb", "#224466", "#dd8800", "#cc0033"];
+/// Of the fixed sizes, from the smallest on.
+const FIXED: [&str; 7] = ["#dddddd", "#c4c4c4", "#aaaaaa", "#909090", "#777777", "#5c5c5c", "#404040"];
 /// Seconds of one point of a line.
 const STEP: f64 = 0.25;
 
@@ -41,7 +42,7 @@ pub fn svg(runs: &[Run], plan: &Plan) -> String {
                         format!("{:.1},{:.1}", left + at / seconds * WIDTH, top + HEIGHT - height)
                     })
                     .collect();
-                let colour = COLOURS[number % COLOURS.len()];
+                let colour = colour(run.law, number);
                 let _ = writeln!(
                     picture,
                     "<polyline fill='none' stroke='{colour}' stroke-width='1.5' points='{}'/>",
@@ -61,6 +62,13 @@ pub fn svg(runs: &[Run], plan: &Plan) -> String {
     }
     picture.push_str("</svg>\n");
     picture
+}
+
+fn colour(law: Law, number: usize) -> &'static str {
+    match law {
+        Law::Fixed(_) => FIXED[number % FIXED.len()],
+        Law::Threshold => "#dd8800",
+    }
 }
 
 fn panel(picture: &mut String, (left, top): (f64, f64), title: &str, seconds: f64, (from, to): (f64, f64)) {
