@@ -1,5 +1,6 @@
 //! What the handler is lent, and what becomes of the rows that fail.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
@@ -86,9 +87,10 @@ pub struct Batch<T> {
     pub(crate) parent: Option<BatchId>,
     pub(crate) attempt: u32,
     pub(crate) trigger: Trigger,
-    pub(crate) rejected: Vec<(usize, BatchError)>,
+    /// Cells: rows are rejected while an iterator borrows the batch.
+    pub(crate) rejected: RefCell<Vec<(usize, BatchError)>>,
     /// Rejections of an index that the batch does not have.
-    pub(crate) out_of_range: u64,
+    pub(crate) out_of_range: Cell<u64>,
     pub(crate) closing: Arc<Closing>,
     pub(crate) course: Course,
     /// The outcomes that somebody waits for, by index. Not here while the batch is lent: close must reach them.
@@ -129,8 +131,8 @@ impl<T> Batch<T> {
             parent: None,
             attempt: 0,
             trigger: Trigger::Size,
-            rejected: Vec::new(),
-            out_of_range: 0,
+            rejected: RefCell::default(),
+            out_of_range: Cell::new(0),
             closing,
             course: Course::default(),
             tickets: Vec::new(),
@@ -177,14 +179,12 @@ impl<T> Batch<T> {
     /// Marks one row as refused by the backend while the rest went through. It counts only if this call of the handler
     /// returns `Ok`; the row is then failed with this error and is not tried again. The first rejection of a row counts.
     ///
-    /// Go by index: an iterator over the batch would still borrow it.
-    ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let batcher = Batcher::builder().spawn(
     /// |batch: &mut Batch<String>| {
-    ///     for index in 0..batch.len() {
-    ///         if let Err(error) = batch[index].parse::<u64>() {
+    ///     for (index, row) in batch.iter().enumerate() {
+    ///         if let Err(error) = row.parse::<u64>() {
     ///             batch.reject(index, error);
     ///         }
     ///     }
@@ -197,11 +197,13 @@ impl<T> Batch<T> {
     ///
     /// An index out of range changes nothing and is counted in
     /// [`Stats::bad_rejects`](crate::Stats::bad_rejects).
-    pub fn reject(&mut self, index: usize, error: impl Into<BatchError>) {
+    pub fn reject(&self, index: usize, error: impl Into<BatchError>) {
         if index >= self.items.len() {
-            self.out_of_range += 1;
+            self.out_of_range.set(self.out_of_range.get() + 1);
         } else {
-            self.rejected.push((index, error.into()));
+            // Made first: it is the user's code.
+            let error = error.into();
+            self.rejected.borrow_mut().push((index, error));
         }
     }
 
@@ -220,8 +222,8 @@ impl<T> Batch<T> {
             parent,
             attempt: 0,
             trigger: self.trigger,
-            rejected: Vec::new(),
-            out_of_range: 0,
+            rejected: RefCell::default(),
+            out_of_range: Cell::new(0),
             closing: Arc::clone(&self.closing),
             course: Course { first, not_before: None, ..course.clone() },
             tickets,

@@ -230,10 +230,8 @@ impl<T: Send + 'static> Batcher<T> {
     ///
     /// # Errors
     /// A [`BuildError`] that names the setting and its value; then nothing has changed.
-    pub fn reconfigure<R>(&self, change: impl FnOnce(&mut Limits) -> R) -> Result<(), BuildError> {
-        self.core.control.reconfigure(|limits| {
-            change(limits);
-        })?;
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Limits)) -> Result<(), BuildError> {
+        self.core.control.reconfigure(change)?;
         // A new policy decides at once.
         self.core.reporter.wake();
         Ok(())

@@ -2,6 +2,8 @@
 //!
 //! What was not set follows what was; only values that were set can contradict one another. Nothing is corrected silently.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -178,7 +180,8 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters. Items are weighed on the
-    /// producer's thread. An item over the limit goes alone, or is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    /// producer's thread, once each; a weigher that panics takes what is being added with it, as any panic there does. An item over
+    /// the limit goes alone, or is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
     pub fn max_batch_weight(mut self, limit: usize, weight: impl Fn(&T) -> usize + Send + Sync + 'static) -> Self {
         self.weigher = Some((limit, Box::new(weight)));
         self
@@ -214,9 +217,23 @@ impl<T: Send + 'static> Builder<T> {
         H: Handler<T> + 'static,
         F: FnOnce() -> H + Send + 'static,
     {
+        self.try_spawn_with(|| Ok::<H, Infallible>(make()))
+    }
+
+    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does not open.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned, as its source, or with the
+    /// message of its panic.
+    pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+        F: FnOnce() -> Result<H, E> + Send + 'static,
+    {
         self.validate()?;
         let sizes = self.sizes()?;
-        self.start(&sizes, make)
+        self.start(&sizes, || make().map_err(Into::into))
     }
 
     fn validate(&self) -> Result<(), BuildError> {
@@ -229,6 +246,9 @@ impl<T: Send + 'static> Builder<T> {
         }
         if self.keep_failed == 0 {
             return Err(BuildError::setting("keep_failed", 0, "must be at least 1"));
+        }
+        if self.refuse_too_heavy && self.weigher.is_none() {
+            return Err(BuildError::setting("refuse_too_heavy", true, "needs a max_batch_weight"));
         }
         if matches!(self.weigher, Some((0, _))) {
             return Err(BuildError::setting("max_batch_weight", 0, "must be at least 1"));

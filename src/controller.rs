@@ -45,27 +45,23 @@ impl Limits {
     }
 
     /// Sets the smallest batch size.
-    pub fn min_batch_size(&mut self, items: usize) -> &mut Self {
+    pub fn min_batch_size(&mut self, items: usize) {
         self.min_batch_size = items;
-        self
     }
 
     /// Sets the largest batch size.
-    pub fn max_batch_size(&mut self, items: usize) -> &mut Self {
+    pub fn max_batch_size(&mut self, items: usize) {
         self.max_batch_size = items;
-        self
     }
 
     /// Sets how long the oldest item may wait.
-    pub fn linger(&mut self, linger: Duration) -> &mut Self {
+    pub fn linger(&mut self, linger: Duration) {
         self.linger = linger;
-        self
     }
 
     /// Exchanges the policy. The new one begins without memory.
-    pub fn policy(&mut self, policy: impl Policy + 'static) -> &mut Self {
+    pub fn policy(&mut self, policy: impl Policy + 'static) {
         self.policy = Some(Box::new(policy));
-        self
     }
 }
 

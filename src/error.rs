@@ -167,11 +167,13 @@ pub enum BuildError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The closure given to `spawn_with` panicked instead of making a handler.
+    /// The closure given to `spawn_with` or `try_spawn_with` panicked or failed instead of making a handler.
     #[non_exhaustive]
     Handler {
-        /// The panic's message.
+        /// The panic's or the error's message.
         message: String,
+        /// The error, if it was one.
+        source: Option<Box<dyn Error + Send + Sync>>,
     },
 }
 
@@ -197,7 +199,7 @@ impl fmt::Display for BuildError {
             Self::Conflict { setting, value, other, other_value, problem } => {
                 write!(f, "{setting} is {value} and {other} is {other_value}: {problem}")
             }
-            Self::Handler { message } => write!(f, "the handler could not be made: {message}"),
+            Self::Handler { message, .. } => write!(f, "the handler could not be made: {message}"),
             Self::Thread { name, source } => write!(f, "thread {name} did not start: {source}"),
         }
     }
@@ -207,6 +209,7 @@ impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Thread { source, .. } => Some(source),
+            Self::Handler { source: Some(source), .. } => Some(&**source),
             _ => None,
         }
     }

@@ -106,19 +106,20 @@ impl<T> Flusher<T> {
         let mut spent_errors = Vec::from_iter(batch.course.error.take());
         if result.is_ok() {
             // The first rejection of a row counts: the sort is stable.
-            batch.rejected.sort_by_key(|(index, _)| *index);
-            batch.rejected.dedup_by(|(index, error), (before, _)| {
+            let rejected = batch.rejected.get_mut();
+            rejected.sort_by_key(|(index, _)| *index);
+            rejected.dedup_by(|(index, error), (before, _)| {
                 index == before && {
                     spent_errors.push(error.clone());
                     true
                 }
             });
         } else {
-            spent_errors.extend(batch.rejected.drain(..).map(|(_, error)| error));
+            spent_errors.extend(batch.rejected.get_mut().drain(..).map(|(_, error)| error));
         }
         self.drop_caught(&mut spent_errors);
         let (outcome, failed) = match &result {
-            Ok(_) => (CallOutcome::Ok, batch.rejected.len()),
+            Ok(_) => (CallOutcome::Ok, batch.rejected.get_mut().len()),
             Err(error) => (outcome(error), len),
         };
         let whole = batch.parent.is_none();
@@ -141,8 +142,9 @@ impl<T> Flusher<T> {
     /// Takes the rejected rows, sorted by index, out of a batch that went through, and drops the rest.
     fn take_rejected(&mut self, batch: &mut Batch<T>) -> Vec<(usize, T, BatchError)> {
         let mut rejected = Vec::new();
-        if !batch.rejected.is_empty() {
-            let mut errors = batch.rejected.drain(..).peekable();
+        let refused = batch.rejected.get_mut();
+        if !refused.is_empty() {
+            let mut errors = refused.drain(..).peekable();
             let mut handled = Vec::with_capacity(batch.items.len());
             for (index, item) in batch.items.drain(..).enumerate() {
                 match errors.next_if(|(at, _)| *at == index) {

@@ -1,5 +1,6 @@
 //! What the flusher does next: the decisions between two calls of the handler, under the intake's lock.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Course, Failed, Trigger};
@@ -215,7 +216,7 @@ impl<T> Intake<T> {
         let id = self.next_id();
         let first = self.gathered_items;
         let mut batch = match self.spare.take() {
-            Some(spare) => Batch { id, parent: None, attempt: 0, out_of_range: 0, ..spare },
+            Some(spare) => Batch { id, parent: None, attempt: 0, out_of_range: Cell::new(0), ..spare },
             None => Batch::new(id, Arc::clone(&self.closing)),
         };
         batch.course = Course { first, ..Course::default() };

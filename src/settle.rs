@@ -39,7 +39,7 @@ impl<T> Intake<T> {
         self.counts.service_time.record(service_time);
         let cut = std::mem::take(&mut self.cut_next_wait);
         self.paused_after = (!cut).then_some((now, service_time));
-        self.counts.bad_rejects += std::mem::take(&mut batch.out_of_range);
+        self.counts.bad_rejects += batch.out_of_range.take();
         let lent = self.lent.take().expect("a call ends once");
         batch.tickets = lent.tickets;
         let late = self.phase == Phase::Abandoned;

@@ -161,12 +161,12 @@ fn the_memory_of_a_spike_goes_back() {
     batcher.flush(LONG).unwrap();
     resize(&batcher, SPIKE);
     let before = held();
-    reconfigure(&batcher, |limits| _ = limits.policy(Numbered { size: SPIKE, decisions: 0 }));
+    reconfigure(&batcher, |limits| limits.policy(Numbered { size: SPIKE, decisions: 0 }));
     assert_eq!(batcher.stats().batch_size, SPIKE);
     add(&batcher, 2 * SPIKE as u64);
     batcher.flush(LONG).unwrap();
     assert!(held() >= before + SPIKE * size_of::<u64>(), "a spike was made");
-    reconfigure(&batcher, |limits| _ = limits.policy(Numbered { size: BATCH, decisions: 0 }));
+    reconfigure(&batcher, |limits| limits.policy(Numbered { size: BATCH, decisions: 0 }));
     assert_eq!(batcher.stats().batch_size, BATCH);
     add(&batcher, 10 * BATCH as u64);
     batcher.flush(LONG).unwrap();

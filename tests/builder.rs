@@ -1,8 +1,9 @@
 //! What the builder refuses, by name and value, and what follows from what was set.
 
+use std::error::Error;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, Batcher, BuildError, Builder, Fixed, LoadFeedback, Retry};
+use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Builder, Fixed, LoadFeedback, Retry};
 
 fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
     builder.spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
@@ -13,7 +14,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
     let bounds = "the initial size must be within the smallest and the largest";
     let whole = "the queue must hold a whole batch";
     type Set = fn(Builder<u64>) -> Builder<u64>;
-    let table: [(Set, String); 27] = [
+    let table: [(Set, String); 28] = [
         (|b| b.initial_batch_size(0), "initial_batch_size is 0: must be at least 1".into()),
         (|b| b.min_batch_size(0), "min_batch_size is 0: must be at least 1".into()),
         (|b| b.max_batch_size(0), "max_batch_size is 0: must be at least 1".into()),
@@ -42,6 +43,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
         (|b| b.feedback_capacity(0), "feedback_capacity is 0: must be within 1 and 16777216".into()),
         (|b| b.feedback_capacity((1 << 24) + 1), "feedback_capacity is 16777217: must be within 1 and 16777216".into()),
         (|b| b.keep_failed(0), "keep_failed is 0: must be at least 1".into()),
+        (|b| b.refuse_too_heavy(true), "refuse_too_heavy is true: needs a max_batch_weight".into()),
         (|b| b.max_batch_weight(0, |_| 1), "max_batch_weight is 0: must be at least 1".into()),
         (|b| b.thread_name("a\0b"), "thread_name is a\\0b: must not contain a zero byte".into()),
         (
@@ -161,4 +163,22 @@ fn a_bad_change_is_refused_by_name_and_changes_nothing() {
     batcher.reconfigure(|limits| seen = (limits.min_batch_size, limits.max_batch_size)).unwrap();
     assert_eq!(seen, (2, 8));
     assert_eq!(batcher.stats().batch_size, 8);
+}
+
+#[test]
+fn a_handler_that_cannot_be_made_is_a_build_error_with_its_source() {
+    type Make = fn() -> Result<fn(&mut Batch<u64>) -> Result<LoadFeedback, BatchError>, std::io::Error>;
+    let table: [(Make, &str, bool); 2] = [
+        (|| Err(std::io::Error::other("no route to host")), "the handler could not be made: no route to host", true),
+        (|| panic!("no luck"), "the handler could not be made: no luck", false),
+    ];
+    for (make, text, has_source) in table {
+        let error = Batcher::<u64>::builder().try_spawn_with(make).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.source().is_some()), (text, has_source));
+    }
+    let batcher = Batcher::builder()
+        .try_spawn_with(|| Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new())))
+        .unwrap();
+    batcher.add(1).unwrap();
+    assert!(batcher.close(Duration::from_secs(30)).is_clean());
 }

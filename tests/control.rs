@@ -178,7 +178,8 @@ fn limits_change_while_it_runs() {
     assert_eq!(batcher.stats().batch_size, 10);
     batcher
         .reconfigure(|limits| {
-            limits.max_batch_size(80).min_batch_size(60);
+            limits.max_batch_size(80);
+            limits.min_batch_size(60);
         })
         .unwrap();
     assert_eq!(batcher.stats().batch_size, 60);

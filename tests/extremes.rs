@@ -63,36 +63,3 @@ fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
         assert!(batcher.close(LONG).is_clean());
     }
 }
-
-/// Waits to be let go when its thread ends.
-struct AtThreadsEnd(std::sync::mpsc::Receiver<()>);
-
-impl Drop for AtThreadsEnd {
-    fn drop(&mut self) {
-        let _ = self.0.recv();
-    }
-}
-
-thread_local! {
-    static AT_END: std::cell::RefCell<Option<AtThreadsEnd>> = const { std::cell::RefCell::new(None) };
-}
-
-#[test]
-#[ignore = "not kept: a close joins the thread, and the join waits for the destructors of its thread-locals"]
-fn a_close_does_not_wait_for_the_destructors_of_the_handlers_thread_locals() {
-    let (go, wait) = channel::<()>();
-    let (done, closed) = channel();
-    std::thread::spawn(move || {
-        let mut wait = Some(wait);
-        let batcher = Batcher::builder()
-            .spawn(move |_: &mut Batch<u64>| {
-                AT_END.with(|at_end| *at_end.borrow_mut() = wait.take().map(AtThreadsEnd));
-                Ok(LoadFeedback::new())
-            })
-            .unwrap();
-        batcher.add(1).unwrap();
-        let _ = done.send(batcher.close(Duration::from_millis(100)).handled);
-    });
-    assert_eq!(closed.recv_timeout(Duration::from_secs(5)), Ok(1), "back at its deadline");
-    drop(go);
-}

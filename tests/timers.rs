@@ -127,7 +127,7 @@ fn a_smaller_size_holds_for_what_waits_already() {
     let batcher = fixed(1_000).spawn(handler).unwrap();
     let sizes = |min, max| {
         let changed = batcher.reconfigure(|limits| {
-            limits.min_batch_size(min).max_batch_size(max);
+            (limits.min_batch_size, limits.max_batch_size) = (min, max);
         });
         assert!(changed.is_ok() && (min..=max).contains(&batcher.stats().batch_size));
     };

@@ -158,7 +158,8 @@ impl Steady {
         }
         let size = 1 + mix(seed) as usize % 2_000;
         let changed = self.batcher.reconfigure(|limits| {
-            limits.max_batch_size(size).policy(Fixed(size));
+            limits.max_batch_size(size);
+            limits.policy(Fixed(size));
         });
         if let Err(problem) = changed {
             wrong.push(problem.to_string());

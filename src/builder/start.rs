@@ -1,5 +1,6 @@
 //! From valid settings to two running threads.
 
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Builder, Sizes};
@@ -23,7 +24,7 @@ impl<T: Send + 'static> Builder<T> {
     pub(super) fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
-        F: FnOnce() -> H + Send + 'static,
+        F: FnOnce() -> Result<H, Box<dyn Error + Send + Sync>> + Send + 'static,
     {
         let start = now();
         let serial = next_serial();
@@ -86,8 +87,8 @@ impl<T: Send + 'static> Builder<T> {
     }
 }
 
-/// Whether the handler was made, or the message of the panic.
-type Made = (Mutex<Option<Result<(), String>>>, Condvar);
+/// Whether the handler was made, or why not.
+type Made = (Mutex<Option<Result<(), BuildError>>>, Condvar);
 
 fn start_flusher<T, H, F>(
     name: &str,
@@ -99,23 +100,27 @@ fn start_flusher<T, H, F>(
 where
     T: Send + 'static,
     H: Handler<T> + 'static,
-    F: FnOnce() -> H + Send + 'static,
+    F: FnOnce() -> Result<H, Box<dyn Error + Send + Sync>> + Send + 'static,
 {
     let ended = Arc::new(Latch::new());
     let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
     let (at_end, tell) = (Arc::clone(&ended), Arc::clone(&made));
     let body = move || {
         belong_to(serial);
-        let handler = catch_unwind(AssertUnwindSafe(make)).map_err(message);
-        *tell.0.lock() = Some(handler.as_ref().map(|_| ()).map_err(String::clone));
+        let (made, handler) = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(handler)) => (Ok(()), Some(handler)),
+            Ok(Err(error)) => (Err(BuildError::Handler { message: error.to_string(), source: Some(error) }), None),
+            Err(panic) => (Err(BuildError::Handler { message: message(panic), source: None }), None),
+        };
+        *tell.0.lock() = Some(made);
         tell.1.notify_all();
         drop(tell);
         match handler {
-            Ok(mut handler) => {
+            Some(mut handler) => {
                 flusher.run_to_the_end(&mut handler);
                 flusher.finish(handler, &on_close);
             }
-            Err(_) => flusher.finish((), &on_close),
+            None => flusher.finish((), &on_close),
         }
         drop(on_close);
     };
@@ -126,7 +131,7 @@ where
     loop {
         match result.take() {
             Some(Ok(())) => return Ok(thread),
-            Some(Err(message)) => return Err(BuildError::Handler { message }),
+            Some(Err(problem)) => return Err(problem),
             None => result = made.1.wait_until(result, None),
         }
     }

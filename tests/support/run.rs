@@ -186,7 +186,7 @@ impl Worker<'_> {
                     Op::Reconfigure { min, max, linger } => {
                         ledger.batch_max.fetch_max(max, SeqCst);
                         let _ = batcher.reconfigure(|limits| {
-                            limits.min_batch_size(min).max_batch_size(max).linger(us(linger));
+                            (limits.min_batch_size, limits.max_batch_size, limits.linger) = (min, max, us(linger));
                         });
                     }
                     Op::Close(wait) => self.shared.reported(batcher.shutdown(us(wait))),
