@@ -43,6 +43,7 @@ fn a_command_line_is_understood_or_says_what_is_wrong_with_it() {
     assert_eq!((options.sizing, options.once), (Sizing::Fixed(7), Once::Never));
     assert_eq!((&*options.table, &*options.url, options.create), ("t_1", "somewhere", true));
     assert_eq!(options.input.unwrap().to_str(), Some("in.csv"));
+    assert_eq!(parse("--batch model").unwrap().unwrap().sizing, Sizing::Model);
     assert!(parse("--help").unwrap().is_none());
     for (line, problem) in [
         ("--batch fixed:0", "--batch is \"fixed:0\": fixed:N needs a size from 1"),

@@ -68,6 +68,7 @@ fn colour(law: Law, number: usize) -> &'static str {
     match law {
         Law::Fixed(_) => FIXED[number % FIXED.len()],
         Law::Threshold => "#dd8800",
+        Law::Model => "#cc0033",
     }
 }
 

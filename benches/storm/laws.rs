@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use load_aware_batcher::{Fixed, LoadThreshold, Policy};
+use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Law {
     Fixed(usize),
     Threshold,
+    Model,
 }
 
 /// The largest size of any law.
@@ -19,6 +20,7 @@ impl Law {
         match self {
             Self::Fixed(size) => Box::new(Fixed(size)),
             Self::Threshold => Box::new(LoadThreshold::new()),
+            Self::Model => Box::new(CostModel::new()),
         }
     }
 
@@ -40,6 +42,7 @@ impl fmt::Display for Law {
         match self {
             Self::Fixed(size) => write!(f, "fixed {size}"),
             Self::Threshold => f.write_str("threshold"),
+            Self::Model => f.write_str("model"),
         }
     }
 }
@@ -52,6 +55,7 @@ impl FromStr for Law {
         match (name, size) {
             (_, Some(size)) if (1..=MAX).contains(&size) => Ok(Self::Fixed(size)),
             ("threshold", _) => Ok(Self::Threshold),
+            ("model", _) => Ok(Self::Model),
             _ => Err(format!("there is no law {name}")),
         }
     }

@@ -54,7 +54,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Options {
     fn full() -> Self {
-        let names = "fixed:1,fixed:20,fixed:50,fixed:100,fixed:500,fixed:1000,fixed:5000,threshold";
+        let names = "fixed:1,fixed:20,fixed:50,fixed:100,fixed:500,fixed:1000,fixed:5000,threshold,model";
         Self {
             backends: ["postgres", "mariadb", "sqlite"].map(str::to_owned).to_vec(),
             storms: vec![Storm::Cpu, Storm::Locks, Storm::Fsync],

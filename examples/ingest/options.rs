@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use load_aware_batcher::{Fixed, LoadThreshold, Policy};
+use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy};
 
 use super::once::Once;
 
@@ -28,6 +28,7 @@ pub struct Options {
 pub enum Sizing {
     Fixed(usize),
     Threshold,
+    Model,
 }
 
 impl Sizing {
@@ -35,6 +36,7 @@ impl Sizing {
         match self {
             Self::Fixed(items) => Box::new(Fixed(items)),
             Self::Threshold => Box::new(LoadThreshold::new()),
+            Self::Model => Box::new(CostModel::new()),
         }
     }
 }
@@ -51,7 +53,8 @@ impl FromStr for Sizing {
         }
         match word {
             "threshold" => Ok(Self::Threshold),
-            _ => Err(format!("--batch is {word:?}: must be fixed:N or threshold")),
+            "model" => Ok(Self::Model),
+            _ => Err(format!("--batch is {word:?}: must be fixed:N, threshold or model")),
         }
     }
 }
@@ -80,7 +83,7 @@ impl Options {
         let mut options = Self {
             url: url.to_owned(),
             table: "readings".to_owned(),
-            sizing: Sizing::Threshold,
+            sizing: Sizing::Model,
             once: Once::Key,
             create: false,
             copy: false,
@@ -125,7 +128,7 @@ fn help(program: &str, url: &str) -> String {
          --url URL             where to write [{url}]\n\
          --table NAME          into which table [readings]\n\
          --create              create the table if it is missing\n\
-         --batch WAY           fixed:N or threshold [threshold]\n\
+         --batch WAY           fixed:N, threshold or model [model]\n\
          --once WAY            what keeps rows from being stored twice: key, batch or never [key]\n\
          --copy                COPY instead of INSERT (PostgreSQL only)\n\
          --dead-letters FILE   where lines go that cannot be stored [dead-letters.tsv]"
