@@ -92,7 +92,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The largest batch size, in items. Default the largest of 1 000, the initial and the smallest size, as far as a
+    /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says otherwise, and is allocated at
+    /// the start: the size of an item times that. Default the largest of 1 000, the initial and the smallest size, as far as a
     /// `queue_capacity` that was set allows.
     pub fn max_batch_size(mut self, items: usize) -> Self {
         self.max_batch_size = Some(items);

@@ -37,11 +37,11 @@ pub struct CloseReport<T> {
     /// Items that were never lent to the handler, in the order they were added by each producer. Empty for all but the first
     /// caller.
     pub unsent: Vec<T>,
-    /// Items lent to a handler that had not come back at the deadline.
+    /// Items lent to a handler that had not come back, as of this caller's deadline.
     pub abandoned: u64,
     /// Items failed since the start, whoever was given them.
     pub failed_total: u64,
-    /// Items unsent in all, the first caller's list.
+    /// Items unsent in all, as of this caller's deadline: the first caller's list.
     pub unsent_total: u64,
     /// Whether the deadline passed before everything was done: items then are unsent or abandoned, or the handler, the hook or
     /// the policy still runs.

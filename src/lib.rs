@@ -70,7 +70,7 @@
 //! | the handler returns an error or panics | lent again after a backoff, up to [`Retry`]'s limits | `Stats::retries`, [`Batch::attempt`] |
 //! | the attempts are used up, or the error is permanent | the batch is halved until its bad rows stand alone: those fail, the rest is handled | as for a rejected row; `Stats::bisections` |
 //! | the error is in doubt | failed, marked `in_doubt`, never sent twice; under [`Builder::idempotent`] retried | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
-//! | the halves keep failing alike: an outage | waits out the backoff, then failed as a whole | as for a rejected row |
+//! | the halves keep failing alike: an outage | waits out the backoff; then that part fails as it is, and each part behind it gets one attempt | as for a rejected row |
 //! | close, in time | handled, or failed on its one last attempt | the report's `failed`, or the hook |
 //! | close, out of time, not lent yet | unsent | `CloseReport::unsent`, [`Outcome::Unsent`] |
 //! | close, out of time, lent | abandoned | `CloseReport::abandoned`, [`Outcome::InDoubt`] |
@@ -84,8 +84,7 @@
 //! - **A killed process loses what is in memory.** Acknowledge upstream from tickets: an item is safe when its outcome is
 //!   `Handled`, not when its add returned.
 //! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Say `in_doubt` for an error of the
-//!   commit itself; give rows a key, ignore conflicts and declare them [`idempotent`](Builder::idempotent), and they are stored
-//!   exactly once; or keep a table of [`BatchId`]s beside the rows, in the same transaction, with bisection off.
+//!   commit itself, and see below.
 //! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it was lent,
 //!   long after the close.
 //! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
@@ -95,11 +94,58 @@
 //! - **An exact age.** An add reads no clock. An item is handed over at the latest one linger after its add if the handler is
 //!   free and no pause or backoff is in force, and may go up to one call of the handler earlier.
 //!
+//! # Stored exactly once
+//!
+//! Two ways, both tested against servers that were killed in mid-batch. Rows with a key, which the backend ignores if it has
+//! them; then sending a row again does no harm, and the builder may say so:
+//!
+//! ```text
+//! .idempotent(true)
+//! .spawn(move |batch: &mut Batch<Row>| {
+//!     let mut transaction = client.transaction()?;                  // nothing applied yet: a plain `?` is retried
+//!     // INSERT … ON CONFLICT (key) DO NOTHING
+//!     transaction.commit().map_err(BatchError::in_doubt)?;          // its answer may be lost
+//!     Ok(LoadFeedback::new())
+//! })
+//! ```
+//!
+//! Rows without a key: a table of batch ids beside them, written in the same transaction. An id stays the same on every attempt
+//! at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their own,
+//! hence without bisection:
+//!
+//! ```text
+//! .idempotent(true)
+//! .retry(Retry::default().bisect(false))
+//! .spawn(move |batch: &mut Batch<Row>| {
+//!     let mut transaction = client.transaction()?;
+//!     // INSERT INTO batches(id) VALUES ($1) ON CONFLICT DO NOTHING, with batch.id()
+//!     if inserted == 1 { /* the rows */ }
+//!     transaction.commit().map_err(BatchError::in_doubt)?;
+//!     Ok(LoadFeedback::new())
+//! })
+//! ```
+//!
+//! [`classify`] says which codes of which database are transient, permanent or in doubt.
+//!
 //! # The law
 //!
 //! [`LoadThreshold`], the default, scores the signals of [`LoadFeedback`] at every check: under 0.3 the size grows by its
-//! factor, over 0.7 it shrinks, in between it stays. [`Fixed`] never changes it. A [`Policy`] of your own is one method on plain
-//! numbers. [`Batcher::decisions`] says what was decided and why, in sentences.
+//! factor, over 0.7 it shrinks, in between it stays. [`CostModel`] needs no signal: it learns what a call and an item cost and
+//! is near the best size on every backend it was tried on; [`LoadThreshold`](LoadThreshold#which-law) compares them, with
+//! figures. [`Fixed`] never changes the size; [`Aimd`] and [`HillClimb`] are yardsticks. A [`Policy`] of your own is one method
+//! on plain numbers. [`Batcher::decisions`] says what was decided and why, in sentences.
+//!
+//! # Cost
+//!
+//! On two shared cores of a Xeon with other work running, `cargo bench --bench channel`: an `add` of 8 bytes takes 1.05 times a
+//! bare `crossbeam_channel` send while the handler is busy, 1.12 times while the flusher sleeps; saturated, 1 to 8 producers
+//! reach 0.96 to 1.06 of the bare channel's throughput, with items of 256 bytes about 0.82, since they are copied more often;
+//! `add_many` in chunks of 64 has six to nine times the rate of single sends. Nothing is allocated for an item of `add` or
+//! `add_many`, nor for a batch; `submit` and weighed items allocate.
+//!
+//! As work grows (`-- --growth`), ns an item, the bare channel's in brackets: 10^4 to 10^8 items 31–42 (32–43); capacity 2^6
+//! 134 (112), 2^10 35 (38), 2^20 62 (55): a small queue hands over at every turn, a large one leaves the caches; producers
+//! 1 to 64 42–60 (46–77), 256 137 (125): their start is counted in.
 //!
 //! # Features
 //!
