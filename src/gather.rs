@@ -4,13 +4,10 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Course, Failed, Trigger};
-use crate::intake::{Intake, Lent, Phase, Search};
+use crate::intake::{Intake, Lent, Phase, Search, later};
 use crate::message::{Load, Message};
 use crate::queue::Queue;
 use crate::sync::Arc;
-
-/// For a pause or a backoff that is longer than the clock can tell: 136 years.
-pub(crate) const AGES: Duration = Duration::from_secs(1 << 32);
 
 /// What is in force at this look, from the setpoint.
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +110,7 @@ impl<T> Intake<T> {
     fn paused_until(&self, ratio: f64) -> Option<Instant> {
         let (end, service_time) = self.paused_after?;
         let pause = Duration::try_from_secs_f64(service_time.as_secs_f64() * ratio).unwrap_or(Duration::MAX);
-        // Later than the clock can tell.
-        end.checked_add(pause).or_else(|| end.checked_add(AGES))
+        Some(later(end, pause))
     }
 
     /// Moves up to `size` items into the batch; whether it is full, by count or by weight.

@@ -283,3 +283,9 @@ pub(crate) fn fail_all<T>(part: Batch<T>) -> impl Iterator<Item = Failed<T>> {
     }
     items.into_iter().map(move |item| Failed { item, error: error.clone(), attempts, in_doubt: course.in_doubt })
 }
+
+/// The time after a wait; one that is longer than the clock can tell ends in a hundred years and more.
+pub(crate) fn later(time: Instant, wait: Duration) -> Instant {
+    const AGES: Duration = Duration::from_secs(1 << 32);
+    time.checked_add(wait).or_else(|| time.checked_add(AGES)).unwrap_or(time)
+}

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Failed};
 use crate::error::BatchError;
-use crate::gather::AGES;
-use crate::intake::{Intake, Phase, Search, fail_all};
+use crate::intake::{Intake, Phase, Search, fail_all, later};
 use crate::retry::{Failure, Retry, Verdict};
 use crate::sync::mutant;
 use crate::ticket::Outcome;
@@ -123,7 +122,7 @@ impl<T> Intake<T> {
         match verdict {
             Verdict::Retry(wait) | Verdict::WaitOut(wait) => {
                 self.search.outage_waits += u32::from(matches!(verdict, Verdict::WaitOut(_)));
-                batch.course.not_before = now.checked_add(wait).or_else(|| now.checked_add(AGES));
+                batch.course.not_before = Some(later(now, wait));
                 self.parts.push_front(batch);
                 Vec::new()
             }
