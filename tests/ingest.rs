@@ -1,4 +1,5 @@
 //! What the ingest examples share: lines, options, dead letters, the monitor.
+#![cfg(not(loom))]
 
 #[path = "../examples/ingest/mod.rs"]
 mod ingest;
