@@ -62,7 +62,8 @@ impl<T> fmt::Debug for CloseReport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloseReport")
             .field("handled", &self.handled)
-            .field("failed", &self.failed)
+            .field("failed", &self.failed.len())
+            .field("first_failed", &self.failed.first())
             .field("unsent", &self.unsent.len())
             .field("abandoned", &self.abandoned)
             .field("failed_total", &self.failed_total)
