@@ -149,7 +149,7 @@ impl<T> Intake<T> {
                 break;
             }
         }
-        let place = self.late.iter().position(|message| message.tag() == tag)?;
+        let place = self.late.iter().position(|message| message.tag == tag)?;
         Some(self.late.swap_remove(place))
     }
 

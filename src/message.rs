@@ -52,10 +52,6 @@ impl Extra {
 }
 
 impl<T> Message<T> {
-    pub(crate) fn tag(&self) -> usize {
-        self.tag
-    }
-
     pub(crate) fn items(&self) -> usize {
         match &self.load {
             Load::One(_) | Load::Special(_) => 1,

@@ -262,7 +262,7 @@ impl<T> Queue<T> {
     }
 
     fn send(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
-        let tag = message.tag();
+        let tag = message.tag;
         match self.sender.try_send(message) {
             Ok(()) => self.sent_with(tag, extra),
             Err(TrySendError::Full(message)) => self.wait_for_room(message, extra, patience),
@@ -273,7 +273,7 @@ impl<T> Queue<T> {
     /// The queue is full.
     #[cold]
     fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
-        let tag = message.tag();
+        let tag = message.tag;
         let sent = match patience {
             Patience::Never => return Err(AddError::Full(message)),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),

@@ -19,9 +19,7 @@ use under_shuttle as checker;
 #[cfg(shuttle)]
 pub(crate) use under_shuttle::{begin_time, pass_time};
 
-pub(crate) use checker::{
-    Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, belong_to, fence, now, thread_tag, yield_now,
-};
+pub(crate) use checker::{Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, fence, now, yield_now};
 
 /// Shared ownership that no protocol leans on.
 pub(crate) type Shared<T> = std::sync::Arc<T>;
@@ -351,8 +349,23 @@ pub(crate) fn spawn(
 /// None: they change when the flusher sleeps, not what it may miss.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
 
+static NEXT_TAG: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
+
+checker::thread_local! {
+    static TAG: Cell<usize> = Cell::new(NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    static BATCHER: Cell<u64> = Cell::new(0);
+}
+
+pub(crate) fn thread_tag() -> usize {
+    TAG.with(Cell::get)
+}
+
+pub(crate) fn belong_to(serial: u64) {
+    BATCHER.with(|own| own.set(serial));
+}
+
 pub(crate) fn belongs_to(serial: u64) -> bool {
-    checker::belongs_to(serial) && !mutant("sync: no thread is its own")
+    BATCHER.with(Cell::get) == serial && !mutant("sync: no thread is its own")
 }
 
 pub(crate) fn next_serial() -> u64 {

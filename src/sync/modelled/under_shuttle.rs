@@ -13,6 +13,7 @@ use shuttle::rand::{Rng, thread_rng};
 pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use shuttle::sync::{Arc, Condvar, Mutex};
 pub(crate) use shuttle::thread::{spawn, yield_now};
+pub(crate) use shuttle::thread_local;
 
 pub(crate) type JoinHandle = shuttle::thread::JoinHandle<()>;
 
@@ -79,23 +80,4 @@ pub(crate) fn wait_until<'a, T>(
         pass_time(deadline.saturating_duration_since(now()));
     }
     lock(mutex)
-}
-
-static NEXT_TAG: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-
-shuttle::thread_local! {
-    static TAG: Cell<usize> = Cell::new(NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    static BATCHER: Cell<u64> = Cell::new(0);
-}
-
-pub(crate) fn thread_tag() -> usize {
-    TAG.with(Cell::get)
-}
-
-pub(crate) fn belong_to(serial: u64) {
-    BATCHER.with(|own| own.set(serial));
-}
-
-pub(crate) fn belongs_to(serial: u64) -> bool {
-    BATCHER.with(Cell::get) == serial
 }
