@@ -12,13 +12,14 @@ use crate::feedback::LoadFeedback;
 use crate::flusher::{Chance, Flusher};
 use crate::intake::Intake;
 use crate::policy::{Policy, Zone};
-use crate::queue::{Queue, Weigher};
+use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::retry::Retry;
 use crate::ring::{Reader, Ring};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::Rules;
 use crate::sync::{Arc, Mutex, Parker, now, spawn};
+use crate::weigher::Weigher;
 
 /// Later than any model lasts.
 pub(super) const LONG: Duration = Duration::from_secs(3_600);

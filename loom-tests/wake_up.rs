@@ -3,9 +3,10 @@
 use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::queue::{Patience, Weigher};
+use crate::queue::Patience;
 use crate::sync::Arc;
 use crate::ticket;
+use crate::weigher::Weigher;
 
 /// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a deadlock.
 fn sleep_for_two() {
@@ -21,7 +22,7 @@ fn sleep_for_two() {
         })
         .collect();
     while queue.items_in_channel() < 2 {
-        queue.doorbell.sleep(&parker, 2, None, || queue.items_in_channel() >= 2);
+        queue.sleep(&parker, 2, None, || false);
     }
     producers.into_iter().for_each(|producer| producer.join().unwrap());
 }
@@ -38,6 +39,70 @@ mutants! {
     mutant_a_completing_add_without_unpark_is_found: "doorbell: a completing add without unpark" => sleep_for_two;
 }
 
+/// A flusher far from what it waits for: of three items two may come uncounted. One producer's two are a share, the other's
+/// one finds none left.
+fn sleep_from_afar() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(3, 3);
+    let producers: Vec<_> = [2, 1]
+        .into_iter()
+        .map(|items| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                thread::yield_now();
+                (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+            })
+        })
+        .collect();
+    while queue.items_in_channel() < 3 {
+        queue.sleep(&parker, 3, None, || false);
+    }
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+}
+
+#[test]
+fn an_add_that_finds_none_ahead_counts_for_all() {
+    model("wake-up: two of three adds are not counted", 3_000, sleep_from_afar);
+}
+
+mutants! {
+    mutant_a_far_sleep_that_nobody_makes_near_is_found: "doorbell: nobody makes it near" => sleep_from_afar;
+    mutant_a_second_look_that_forgets_those_ahead_is_found: "queue: a second look that forgets those ahead" => sleep_from_afar;
+    mutant_a_count_that_precedes_the_near_word_is_found: "queue: counts before it is near" => sleep_from_afar;
+}
+
+/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep left.
+fn sleep_again_from_afar() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(5, 5);
+    assert!(queue.add(0, Patience::Never).is_ok());
+    let producers: Vec<_> = [true, false]
+        .into_iter()
+        .map(|rings| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                thread::yield_now();
+                assert!(queue.add(1, Patience::Never).is_ok());
+                if rings {
+                    queue.doorbell.ring();
+                }
+                assert!(queue.add(2, Patience::Never).is_ok());
+            })
+        })
+        .collect();
+    while queue.items_in_channel() < 5 {
+        queue.sleep(&parker, 5, None, || false);
+    }
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+}
+
+#[test]
+fn a_share_is_worth_nothing_in_another_sleep() {
+    model("wake-up: a share outlives its sleep", 3_000, sleep_again_from_afar);
+}
+
+mutants! {
+    mutant_a_share_that_is_used_in_another_sleep_is_found: "doorbell: a share in another sleep" => sleep_again_from_afar;
+}
+
 /// A chunk of two completes a batch of two: its surplus item counts.
 fn sleep_for_a_chunk() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
@@ -46,7 +111,7 @@ fn sleep_for_a_chunk() {
         thread::spawn(move || assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2))
     };
     while queue.items_in_channel() < 2 {
-        queue.doorbell.sleep(&parker, 2, None, || queue.items_in_channel() >= 2);
+        queue.sleep(&parker, 2, None, || false);
     }
     producer.join().unwrap();
 }
@@ -63,7 +128,7 @@ mutants! {
 
 /// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
 fn sleep_for_weight() {
-    let weigher = Weigher { weigh: Box::new(|_: &u32| 1), limit: 2, refuse_too_heavy: false };
+    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, refuse_too_heavy: false };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
     let queue = Arc::clone(&parts.queue);
     let (resolver, ticket) = ticket::pair(1);
@@ -83,7 +148,7 @@ fn an_add_that_completes_the_weight_wakes_the_flusher() {
 
 mutants! {
     mutant_an_add_that_does_not_weigh_is_found: "queue: an add that does not weigh" => sleep_for_weight;
-    mutant_a_second_look_that_does_not_weigh_is_found: "flusher: a second look that does not weigh" => sleep_for_weight;
+    mutant_a_second_look_that_does_not_weigh_is_found: "queue: a second look that does not weigh" => sleep_for_weight;
 }
 
 /// A producer waits for the credit that the flusher gives back.

@@ -139,6 +139,13 @@ impl<T> Batch<T> {
         }
     }
 
+    /// A new batch in the buffers of an emptied one.
+    pub(crate) fn renew(&mut self, id: BatchId) {
+        (self.id, self.parent, self.attempt) = (id, None, 0);
+        self.out_of_range.set(0);
+        self.course = Course::default();
+    }
+
     /// The batch's name: the same on every attempt at the same items.
     #[must_use]
     pub fn id(&self) -> BatchId {

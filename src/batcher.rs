@@ -258,7 +258,7 @@ impl<T: Send + 'static> Batcher<T> {
             abandoned: counts.abandoned,
             dropped_late: counts.dropped_late,
             pending: added - counts.settled(),
-            refused: self.core.queue.refused(),
+            refused: self.core.queue.refused.read(),
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,

@@ -15,8 +15,8 @@ use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
 use crate::flusher::OnFailed;
 use crate::policy::{LoadThreshold, Policy};
-use crate::queue::Weigh;
 use crate::retry::Retry;
+use crate::weigher::Weigh;
 
 mod start;
 

@@ -94,19 +94,24 @@ impl<T> Flusher<T> {
         })
     }
 
-    fn call(&mut self, handler: &mut impl Handler<T>, mut batch: Batch<T>) -> Finished<T> {
+    fn call(&mut self, handler: &mut impl Handler<T>, mut batch: Box<Batch<T>>) -> Finished<T> {
         let begun = now();
         batch.course.since.get_or_insert(begun);
-        let result = catch_unwind(AssertUnwindSafe(|| handler.handle(&mut batch)));
+        let result = catch_unwind(AssertUnwindSafe(|| handler.handle(&mut *batch)));
         let now = now();
         let service_time = now.saturating_duration_since(begun);
         let result = result.unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
         let len = batch.items.len();
         // Errors are the user's values: none is dropped under the lock, and what their drops do is caught.
-        let mut spent_errors = Vec::from_iter(batch.course.error.take());
-        if result.is_ok() {
+        let mut spent_errors = Vec::new();
+        if let Some(error) = batch.course.error.take() {
+            spent_errors.push(error);
+        }
+        let rejected = batch.rejected.get_mut();
+        if result.is_err() {
+            spent_errors.extend(rejected.drain(..).map(|(_, error)| error));
+        } else if rejected.len() > 1 {
             // The first rejection of a row counts: the sort is stable.
-            let rejected = batch.rejected.get_mut();
             rejected.sort_by_key(|(index, _)| *index);
             rejected.dedup_by(|(index, error), (before, _)| {
                 index == before && {
@@ -114,8 +119,6 @@ impl<T> Flusher<T> {
                     true
                 }
             });
-        } else {
-            spent_errors.extend(batch.rejected.get_mut().drain(..).map(|(_, error)| error));
         }
         self.drop_caught(&mut spent_errors);
         let (outcome, failed) = match &result {
@@ -177,14 +180,12 @@ impl<T> Flusher<T> {
             return true;
         }
         let begun = now();
-        self.queue.doorbell.sleep(&self.parker, wanted, deadline, || {
-            let moved = self.setpoint.read(|setpoint| {
+        self.queue.sleep(&self.parker, wanted, deadline, || {
+            self.setpoint.read(|setpoint| {
                 let size =
                     setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
                 size < target.batch_size || setpoint.linger < target.linger || setpoint.pause_ratio < target.pause_ratio
-            });
-            let heavy = || self.queue.is_heavy() && !mutant("flusher: a second look that does not weigh");
-            moved || (wanted > 0 && (self.queue.items_in_channel() >= wanted || heavy()))
+            })
         });
         now().saturating_duration_since(begun) < SHORT_SLEEP
     }

@@ -1,9 +1,8 @@
 //! What the flusher does next: the decisions between two calls of the handler, under the intake's lock.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Course, Failed, Trigger};
+use crate::batch::{Batch, Failed, Trigger};
 use crate::intake::{Intake, Lent, Phase, Search, later};
 use crate::message::{Load, Message};
 use crate::queue::Queue;
@@ -19,10 +18,9 @@ pub(crate) struct Target {
 }
 
 /// What the flusher does next.
-#[allow(clippy::large_enum_variant, reason = "moved once a batch; a box would be an allocation once a batch")]
 pub(crate) enum Step<T> {
     /// Lend this batch.
-    Lend(Batch<T>),
+    Lend(Box<Batch<T>>),
     /// Give this row to the hook.
     Hook(Failed<T>),
     /// Nothing until so many items are in the channel, the deadline, or a ring.
@@ -208,19 +206,22 @@ impl<T> Intake<T> {
         self.flushes.next_boundary()
     }
 
-    fn fresh_batch(&mut self) -> Batch<T> {
+    fn fresh_batch(&mut self) -> Box<Batch<T>> {
         let id = self.next_id();
         let first = self.gathered_items;
         let mut batch = match self.spare.take() {
-            Some(spare) => Batch { id, parent: None, attempt: 0, out_of_range: Cell::new(0), ..spare },
-            None => Batch::new(id, Arc::clone(&self.closing)),
+            Some(mut spare) => {
+                spare.renew(id);
+                spare
+            }
+            None => Box::new(Batch::new(id, Arc::clone(&self.closing))),
         };
-        batch.course = Course { first, ..Course::default() };
+        batch.course.first = first;
         batch
     }
 
     /// Marks the batch as in the handler's hands.
-    fn lend(&mut self, mut batch: Batch<T>) -> Batch<T> {
+    fn lend(&mut self, mut batch: Box<Batch<T>>) -> Box<Batch<T>> {
         batch.attempt += 1;
         batch.course.closing = self.phase == Phase::Closing;
         self.counts.calls += 1;
@@ -230,7 +231,7 @@ impl<T> Intake<T> {
     }
 
     /// Keeps an emptied batch for its buffers; one that is far too large for the size in force is given back instead.
-    pub(crate) fn keep_spare(&mut self, mut batch: Batch<T>, batch_size: usize) {
+    pub(crate) fn keep_spare(&mut self, mut batch: Box<Batch<T>>, batch_size: usize) {
         debug_assert!(batch.items.is_empty());
         if batch.items.capacity() > batch_size.max(64).saturating_mul(4) {
             batch.items.shrink_to(batch_size);

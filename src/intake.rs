@@ -67,7 +67,7 @@ pub(crate) struct Intake<T> {
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
     /// The batch under way in parts, first part first; empty if none is, or if its only part is lent.
-    pub(crate) parts: VecDeque<Batch<T>>,
+    pub(crate) parts: VecDeque<Box<Batch<T>>>,
     pub(crate) lent: Option<Lent>,
     /// The call that is paused after: when it ended and how long it took.
     pub(crate) paused_after: Option<(Instant, Duration)>,
@@ -93,7 +93,7 @@ pub(crate) struct Intake<T> {
     /// How the search for the bad rows of the batch under way stands.
     pub(crate) search: Search,
     /// An emptied batch, for its buffers.
-    pub(crate) spare: Option<Batch<T>>,
+    pub(crate) spare: Option<Box<Batch<T>>>,
     random: u64,
     batches: u64,
     pub(crate) closing: Arc<Closing>,
@@ -274,8 +274,8 @@ impl<T> Intake<T> {
 }
 
 /// The rows of a part that is not tried again, with the error of its last attempt; their tickets are told.
-pub(crate) fn fail_all<T>(part: Batch<T>) -> impl Iterator<Item = Failed<T>> {
-    let Batch { items, course, attempt, tickets, .. } = part;
+pub(crate) fn fail_all<T>(part: Box<Batch<T>>) -> impl Iterator<Item = Failed<T>> {
+    let Batch { items, course, attempt, tickets, .. } = *part;
     let attempts = course.calls_before + attempt;
     let error = course.error.expect("a part waits only after an attempt that failed");
     for (_, ticket) in tickets {

@@ -170,6 +170,7 @@ mod intake;
 mod message;
 mod policy;
 mod queue;
+mod refused;
 mod reporter;
 mod retry;
 mod ring;
@@ -180,6 +181,7 @@ pub mod sim;
 mod stats;
 mod sync;
 mod ticket;
+mod weigher;
 
 pub use batch::{Batch, BatchId, Failed, Handler, Trigger};
 pub use batcher::{Batcher, Producer};

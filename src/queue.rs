@@ -22,24 +22,25 @@
 //! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under Miri.
 //!
 //! # Costs
-//! An add is one send and two loads of a word that stays in the producer's cache while the flusher is awake: 5 % over a bare
-//! send on one thread, 11 % while the flusher sleeps, when it also counts what is in the channel (`benches/channel.rs`). Tried
+//! An add is one send and two loads of a word that stays in the producer's cache: 5 % over a bare send on one thread, 12 %
+//! while the flusher sleeps and much is missing (`benches/channel.rs`). Tried
 //! and rejected for the same guarantee: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an arc-swap guard
 //! (+12), a read lock (+10).
 
 use std::time::Instant;
 
 use crate::credit::{Credit, Denied};
-use crate::doorbell::{CLOSED, Doorbell};
+use crate::doorbell::{CLOSED, Doorbell, FAR, uncounted};
 use crate::error::AddError;
 use crate::intake::Intake;
 use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, Special};
-use crate::stats::Refused;
+use crate::refused::RefusedCounters;
 use crate::sync::{
-    Arc, AtomicU64, CachePadded, Condvar, Mutex, MutexGuard, Ordering, Receiver, SendError, SendTimeoutError, Sender,
-    SeqCstUsize, TrySendError, belongs_to, bounded, mutant, thread_tag,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, Receiver, SendError, SendTimeoutError, Sender, SeqCstUsize,
+    TrySendError, belongs_to, bounded, mutant, share, thread_tag,
 };
 use crate::ticket::Resolver;
+use crate::weigher::Weigher;
 
 /// How long an add may wait for room.
 #[derive(Clone, Copy)]
@@ -47,16 +48,6 @@ pub(crate) enum Patience {
     Never,
     Until(Instant),
     Forever,
-}
-
-/// What an item weighs.
-pub(crate) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
-
-/// A limit on the sum of the weights of a batch.
-pub(crate) struct Weigher<T> {
-    pub(crate) weigh: Weigh<T>,
-    pub(crate) limit: usize,
-    pub(crate) refuse_too_heavy: bool,
 }
 
 /// See the module's doc.
@@ -74,20 +65,11 @@ pub(crate) struct Queue<T> {
     /// The weight that waits, in the channel or first in line, as a wrapping sum like `chunk_surplus`. 0 without a weigher.
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
-    refused: RefusedCounters,
+    pub(crate) refused: RefusedCounters,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields beside it at every add.
     pub(crate) intake: CachePadded<Mutex<Intake<T>>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,
-}
-
-/// Counted by whoever is refused, read by `stats`; Relaxed, they order nothing.
-struct RefusedCounters {
-    full: AtomicU64,
-    timeout: AtomicU64,
-    closed: AtomicU64,
-    reentrant: AtomicU64,
-    too_heavy: AtomicU64,
 }
 
 impl<T> Queue<T> {
@@ -108,13 +90,7 @@ impl<T> Queue<T> {
             credit: Credit::new(capacity),
             weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(capacity),
-            refused: RefusedCounters {
-                full: AtomicU64::new(0),
-                timeout: AtomicU64::new(0),
-                closed: AtomicU64::new(0),
-                reentrant: AtomicU64::new(0),
-                too_heavy: AtomicU64::new(0),
-            },
+            refused: RefusedCounters::default(),
             intake: CachePadded::new(Mutex::new(intake(receiver))),
             changed: Condvar::new(),
         }
@@ -123,24 +99,43 @@ impl<T> Queue<T> {
     /// Adds one item.
     ///
     /// Inlined into the caller, so that the item is built where its message lies: then it is copied once, into the channel, as
-    /// by a bare send.
+    /// by a bare send. All that is rare stands in functions of its own, so that this one keeps to few registers.
     #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
         let tag = thread_tag();
         self.add_one(Message { tag, load: Load::One(item) }, tag, patience)
     }
 
+    #[inline(always)]
     fn add_one(&self, message: Message<T>, tag: usize, patience: Patience) -> Result<(), AddError<T>> {
         if self.weigher.is_some() || self.doorbell.is_closed() {
-            return self.add_special(message.into_item(), None, patience);
+            return self.add_weighed(message, patience);
         }
-        let result = match self.sender.try_send(message) {
-            Ok(()) => match self.sent(tag, || false) {
-                Ok(()) => return Ok(()),
-                refused => refused,
+        match self.sender.try_send(message) {
+            Ok(()) if mutant("queue: no second look") => Ok(()),
+            Ok(()) => match self.doorbell.word() {
+                0 => Ok(()),
+                word if share::use_one(word) => Ok(()),
+                word => {
+                    self.answer(tag, word, 1, || false).map_err(|refused| self.count(refused.map(Message::into_item)))
+                }
             },
-            Err(TrySendError::Full(message)) => self.wait_for_room(message, Extra::NONE, patience),
-            Err(TrySendError::Disconnected(message)) => Err(AddError::Closed(message)),
+            Err(refused) => self.add_waiting(refused, patience),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_weighed(&self, message: Message<T>, patience: Patience) -> Result<(), AddError<T>> {
+        self.add_special(message.into_item(), None, patience)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_waiting(&self, refused: TrySendError<Message<T>>, patience: Patience) -> Result<(), AddError<T>> {
+        let result = match refused {
+            TrySendError::Full(message) => self.wait_for_room(message, Extra::NONE, patience),
+            TrySendError::Disconnected(message) => Err(AddError::Closed(message)),
         };
         result.map_err(|refused| self.count(refused.map(Message::into_item)))
     }
@@ -161,9 +156,7 @@ impl<T> Queue<T> {
 
     /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
     fn weigh(&self, item: &T) -> Result<usize, ()> {
-        let Some(weigher) = &self.weigher else { return Ok(0) };
-        let weight = (weigher.weigh)(item);
-        if weigher.refuse_too_heavy && weight > weigher.limit { Err(()) } else { Ok(weight.min(weigher.limit)) }
+        self.weigher.as_ref().map_or(Ok(0), |weigher| weigher.weigh(item))
     }
 
     /// Adds the items of an iterator in chunks, lazily; returns how many. On refusal all that was not accepted comes back.
@@ -293,14 +286,14 @@ impl<T> Queue<T> {
     /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
         let is_heavy = || self.is_heavy() && !mutant("queue: an add that does not weigh");
-        let too_early = mutant("queue: counts after its look").then(|| self.sent(tag, is_heavy));
+        let too_early = mutant("queue: counts after its look").then(|| self.sent(tag, extra.items + 1, is_heavy));
         if extra.items > 0 {
             self.chunk_surplus.fetch_add(extra.items);
         }
         if extra.weight > 0 {
             self.weight.fetch_add(extra.weight);
         }
-        too_early.unwrap_or_else(|| self.sent(tag, is_heavy)).inspect_err(|_| {
+        too_early.unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy)).inspect_err(|_| {
             self.chunk_left(extra.items);
             self.weight_left(extra.weight);
         })
@@ -320,26 +313,40 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Step (3) of an add, behind the send: somebody may need something of it. `is_heavy` is asked where weights are known.
-    #[inline(always)]
-    fn sent(&self, tag: usize, is_heavy: impl FnOnce() -> bool) -> Result<(), AddError<Message<T>>> {
-        if mutant("queue: no second look") {
-            return Ok(());
-        }
+    /// Step (3) of an add, behind the send. `is_heavy` is asked where weights are known.
+    fn sent(&self, tag: usize, items: usize, is_heavy: impl FnOnce() -> bool) -> Result<(), AddError<Message<T>>> {
         match self.doorbell.word() {
             0 => Ok(()),
-            word if word & CLOSED != 0 => self.settle(tag),
-            wanted => {
-                if self.items_in_channel() >= wanted || is_heavy() {
-                    self.doorbell.ring_for(wanted);
-                }
-                Ok(())
-            }
+            _ if mutant("queue: no second look") => Ok(()),
+            word => self.answer(tag, word, items, is_heavy),
         }
+    }
+
+    /// Somebody needs something of an add. Out of line, so that the add itself keeps to few registers.
+    #[inline(never)]
+    fn answer(
+        &self,
+        tag: usize,
+        word: usize,
+        items: usize,
+        is_heavy: impl FnOnce() -> bool,
+    ) -> Result<(), AddError<Message<T>>> {
+        if word & CLOSED != 0 {
+            return self.settle(tag);
+        }
+        let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
+        let wanted = if word & FAR == 0 { Some(word) } else { self.doorbell.come_near(word, items) };
+        let there = too_early.unwrap_or_else(|| self.items_in_channel());
+        match wanted {
+            Some(wanted) if there >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Step (4) of an add: was this thread's message accepted?
     #[cold]
+    #[inline(never)]
     fn settle(&self, tag: usize) -> Result<(), AddError<Message<T>>> {
         match self.intake.lock().settle_late(tag) {
             None => Ok(()),
@@ -356,6 +363,24 @@ impl<T> Queue<T> {
         }
         // Below zero is none.
         (self.sender.len() as isize + self.chunk_surplus()).max(0) as usize
+    }
+
+    /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0 for neither; or something
+    /// else has `changed`.
+    pub(crate) fn sleep(
+        &self,
+        parker: &Parker,
+        wanted: usize,
+        deadline: Option<Instant>,
+        changed: impl FnOnce() -> bool,
+    ) {
+        let missing = wanted.saturating_sub(self.items_in_channel());
+        let ahead = if self.weigher.is_some() { 0 } else { uncounted(missing) };
+        self.doorbell.sleep_far(parker, (wanted, ahead), deadline, || {
+            let counted = if mutant("queue: a second look that forgets those ahead") { 0 } else { ahead };
+            let heavy = || self.is_heavy() && !mutant("queue: a second look that does not weigh");
+            changed() || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
+        });
     }
 
     /// Whether the weight that waits fills a batch.
@@ -387,28 +412,8 @@ impl<T> Queue<T> {
     }
 
     fn count<U>(&self, refused: AddError<U>) -> AddError<U> {
-        let counter = match &refused {
-            AddError::Full(_) => &self.refused.full,
-            AddError::Timeout(_) => &self.refused.timeout,
-            AddError::Closed(_) => &self.refused.closed,
-            AddError::Reentrant(_) => &self.refused.reentrant,
-            AddError::TooHeavy(_) => &self.refused.too_heavy,
-        };
-        // Relaxed: a count for people.
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.refused.count(&refused);
         refused
-    }
-
-    pub(crate) fn refused(&self) -> Refused {
-        // Relaxed: counts for people.
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Refused {
-            full: read(&self.refused.full),
-            timeout: read(&self.refused.timeout),
-            closed: read(&self.refused.closed),
-            reentrant: read(&self.refused.reentrant),
-            too_heavy: read(&self.refused.too_heavy),
-        }
     }
 
     /// The consumer's side, under its lock.

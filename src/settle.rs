@@ -15,7 +15,7 @@ use crate::ticket::Outcome;
 /// A call of the handler that has returned.
 pub(crate) struct Finished<T> {
     /// Emptied if the call succeeded.
-    pub(crate) batch: Batch<T>,
+    pub(crate) batch: Box<Batch<T>>,
     /// The rejected rows, sorted by index, or why the call failed.
     pub(crate) result: Result<Vec<(usize, T, BatchError)>, BatchError>,
     pub(crate) service_time: Duration,
@@ -88,7 +88,7 @@ impl<T> Intake<T> {
     /// A call that failed as a whole. Without a chance there is no backoff.
     fn judge(
         &mut self,
-        mut batch: Batch<T>,
+        mut batch: Box<Batch<T>>,
         error: BatchError,
         rules: &Rules,
         now: Instant,
@@ -130,15 +130,15 @@ impl<T> Intake<T> {
                 self.counts.bisections += 1;
                 let ids = [self.next_id(), self.next_id()];
                 let [first, second] = batch.split(ids, last_chance);
-                self.parts.push_front(second);
-                self.parts.push_front(first);
+                self.parts.push_front(Box::new(second));
+                self.parts.push_front(Box::new(first));
                 Vec::new()
             }
             Verdict::Fail => self.fail(batch),
         }
     }
 
-    fn fail(&mut self, part: Batch<T>) -> Vec<Failed<T>> {
+    fn fail(&mut self, part: Box<Batch<T>>) -> Vec<Failed<T>> {
         let rows = part.items.len() as u64;
         let first = part.course.first;
         self.flushes.note_failed(first..first + rows);

@@ -1,10 +1,11 @@
 //! One thread, a queue with room, the drain untimed: the bare price of an add, the steadiest figure there is.
 //!
-//! In two states of the flusher: asleep while a batch fills, so that each add looks whether it completes the batch; and away in
-//! the handler.
+//! In two states of the flusher: asleep while a batch fills, so that adds have to see to it that it is woken; and away in
+//! the handler. What it costs to wake it for the first item is the section `idle`.
 
 use std::hint::black_box;
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -18,6 +19,8 @@ use crate::pairs::{Pairs, Report, Target};
 const ADDS: usize = 1_000;
 /// More than the items of a round: no batch fills.
 const CAPACITY: usize = 1_024;
+/// Long enough for the flusher to have seen the first item and to be asleep again.
+const REST: Duration = Duration::from_micros(300);
 
 pub(crate) fn add(scale: Scale, report: &mut Report) {
     sized::<u64>(8, scale, report);
@@ -36,6 +39,8 @@ fn sized<T: Item>(bytes: usize, scale: Scale, report: &mut Report) {
 /// Nanoseconds a send.
 fn send<T: Item>() -> f64 {
     let (sender, receiver) = bounded(CAPACITY);
+    assert!(sender.send(T::numbered(0)).is_ok());
+    thread::sleep(REST);
     let time = timed(|number| sender.send(T::numbered(number)).is_ok());
     drop(receiver);
     time
@@ -44,6 +49,8 @@ fn send<T: Item>() -> f64 {
 /// Nanoseconds an add while the flusher sleeps.
 fn asleep<T: Item>() -> f64 {
     let batcher = fixed(CAPACITY, CAPACITY).spawn(|_: &mut Batch<T>| Ok(LoadFeedback::new())).unwrap();
+    assert!(batcher.add(T::numbered(0)).is_ok());
+    thread::sleep(REST);
     let time = add_all(&batcher);
     drop(batcher.close(Duration::ZERO));
     time
@@ -63,6 +70,7 @@ fn busy<T: Item>() -> f64 {
         .unwrap();
     assert!(batcher.add(T::numbered(0)).is_ok());
     is_called.recv().unwrap();
+    thread::sleep(REST);
     let time = add_all(&batcher);
     drop(batcher.close(Duration::ZERO));
     drop(go_on);

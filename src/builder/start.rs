@@ -13,12 +13,13 @@ use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher, message};
 use crate::intake::Intake;
 use crate::policy::{Policy, Zone};
-use crate::queue::{Queue, Weigher};
+use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::ring::Ring;
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::Rules;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
+use crate::weigher::Weigher;
 
 impl<T: Send + 'static> Builder<T> {
     pub(super) fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
@@ -47,7 +48,7 @@ impl<T: Send + 'static> Builder<T> {
         let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be told from a sum below zero.
-            Weigher { weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
+            Weigher { weight: weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
         let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |receiver| {

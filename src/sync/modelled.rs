@@ -19,6 +19,8 @@ use under_shuttle as checker;
 #[cfg(shuttle)]
 pub(crate) use under_shuttle::{begin_time, pass_time};
 
+pub(crate) mod share;
+
 pub(crate) use checker::{Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, fence, now, yield_now};
 
 /// Shared ownership that no protocol leans on.
@@ -102,6 +104,10 @@ impl SeqCstUsize {
 
     pub(crate) fn fetch_sub(&self, value: usize) -> usize {
         self.value.fetch_sub(value, Ordering::AcqRel)
+    }
+
+    pub(crate) fn swap(&self, value: usize) -> usize {
+        self.value.swap(value, Ordering::AcqRel)
     }
 
     pub(crate) fn compare_exchange(&self, from: usize, to: usize) -> Result<usize, usize> {

@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Instant;
 
+#[path = "native/share.rs"]
+pub(crate) mod share;
+
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -92,6 +95,12 @@ impl SeqCstUsize {
     pub(crate) fn fetch_sub(&self, value: usize) -> usize {
         // SeqCst: as in `load`.
         self.0.fetch_sub(value, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(crate) fn swap(&self, value: usize) -> usize {
+        // SeqCst: as in `load`.
+        self.0.swap(value, Ordering::SeqCst)
     }
 
     #[inline]

@@ -1,0 +1,37 @@
+//! A producer's share in what may be added uncounted to a flusher's sleep (see `doorbell`): which sleep, how many items are left.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for so many adds.
+pub(crate) const ITEMS: usize = 32;
+/// From how many missing items on some may come uncounted. The last half of so many are counted one by one.
+pub(crate) const FAR_FROM: usize = 128;
+
+thread_local! {
+    static SHARE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// Keeps a share in this sleep.
+pub(crate) fn keep(sleep: usize, items: usize) {
+    SHARE.set((sleep, items));
+}
+
+/// Uses up one item of the share in this sleep, if there is one.
+#[inline]
+pub(crate) fn use_one(sleep: usize) -> bool {
+    SHARE.with(|share| match share.get() {
+        (of, items) if of == sleep && items > 0 => {
+            share.set((of, items - 1));
+            true
+        }
+        _ => false,
+    })
+}
+
+/// A number that no other sleep of any batcher of this process has.
+pub(crate) fn next_sleep() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: only the number's uniqueness counts, and a read-modify-write gives that.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
