@@ -52,9 +52,9 @@ impl<T> Flusher<T> {
         let mut finished = None;
         let mut probe_used = 0;
         let mut slept_briefly = false;
+        let mut at = now();
         loop {
             let (target, probe) = self.target(probe_used);
-            let at = finished.as_ref().map_or_else(now, |finished: &Finished<T>| finished.now);
             let mut flushed = false;
             let mut intake = self.queue.lock();
             let mut dropped_late = Vec::new();
@@ -74,10 +74,19 @@ impl<T> Flusher<T> {
                     if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
                         probe_used = probe;
                     }
-                    finished = Some(self.call(handler, batch));
+                    let done = self.call(handler, batch);
+                    at = done.now;
+                    finished = Some(done);
                 }
-                Step::Hook(failed) => self.hook(failed),
-                Step::Sleep { wanted, deadline } => slept_briefly = self.sleep(wanted, deadline, target, slept_briefly),
+                Step::Hook(failed) => {
+                    self.hook(failed);
+                    at = now();
+                }
+                Step::Sleep { wanted, deadline } => {
+                    let slept = self.sleep(wanted, deadline, target, slept_briefly);
+                    at = now();
+                    slept_briefly = slept.is_none_or(|begun| at.saturating_duration_since(begun) < SHORT_SLEEP);
+                }
                 Step::Stop => return,
             }
         }
@@ -173,11 +182,11 @@ impl<T> Flusher<T> {
         }
     }
 
-    /// Sleeps, and returns whether it was for a moment only.
-    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, slept_briefly: bool) -> bool {
+    /// Sleeps, and returns since when; or finds a full batch without.
+    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, slept_briefly: bool) -> Option<Instant> {
         // Announcing a sleep and being woken costs two system calls: while batches fill in less, look again a few times.
         if wanted > 1 && slept_briefly && self.looks_full(wanted) {
-            return true;
+            return None;
         }
         let begun = now();
         self.queue.sleep(&self.parker, wanted, deadline, || {
@@ -187,7 +196,7 @@ impl<T> Flusher<T> {
                 size < target.batch_size || setpoint.linger < target.linger || setpoint.pause_ratio < target.pause_ratio
             })
         });
-        now().saturating_duration_since(begun) < SHORT_SLEEP
+        Some(begun)
     }
 
     fn looks_full(&self, wanted: usize) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for so many adds.
 pub(crate) const ITEMS: usize = 32;
 /// From how many missing items on some may come uncounted. The last half of so many are counted one by one.
-pub(crate) const FAR_FROM: usize = 128;
+pub(crate) const FAR_FROM: usize = 64;
 
 thread_local! {
     static SHARE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
