@@ -166,8 +166,10 @@ thread_local! {
     static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
 }
 
-/// How often the flusher looks for a full batch before it sleeps, where batches fill fast.
-pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 16;
+/// How often the flusher looks for a full batch, or a producer for room, before it sleeps, where batches fill fast: about as long
+/// as a sleep must last to be worth its system calls. With 16, chunks of 64 from one producer passed at 38 M items/s instead of
+/// 128, both sides asleep by turns.
+pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 64;
 
 /// Gives the rest of this time slice away.
 pub(crate) fn yield_now() {
