@@ -100,7 +100,6 @@ impl<T> Intake<T> {
         batch.course.probe = target.probe;
         batch.course.queue_wait = now.saturating_duration_since(since);
         self.counts.batches.count(batch.trigger);
-        self.counts.queue_wait.record(batch.course.queue_wait);
         Step::Lend(self.lend(batch))
     }
 

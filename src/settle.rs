@@ -36,6 +36,10 @@ impl<T> Intake<T> {
     pub(crate) fn settle(&mut self, finished: Finished<T>, rules: &Rules, batch_size: usize) -> Vec<Failed<T>> {
         let Finished { mut batch, result, service_time, now, chance } = finished;
         self.counts.service_time.record(service_time);
+        if batch.attempt == 1 && batch.parent.is_none() {
+            // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
+            self.counts.queue_wait.record(batch.course.queue_wait);
+        }
         let cut = std::mem::take(&mut self.cut_next_wait);
         self.paused_after = (!cut).then_some((now, service_time));
         self.counts.bad_rejects += batch.out_of_range.take();

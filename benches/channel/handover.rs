@@ -19,7 +19,7 @@ const PAIRS: usize = 25;
 /// One add into an idle batcher with linger 0 until the handler starts, against a send until a blocked receiver has it.
 pub(crate) fn idle(scale: Scale, report: &mut Report) {
     let mut pairs = Pairs::default();
-    for _ in 0..scale.pick(100, 200) {
+    for _ in 0..scale.pick(80, 200) {
         with_new_threads(&mut pairs);
     }
     report.line("idle latency", &pairs, "µs", Target::AtMost(1.3));

@@ -19,7 +19,7 @@ pub(crate) fn add(scale: Scale, report: &mut Report) {
 
 fn sized<T: Item>(bytes: usize, batch: usize, scale: Scale, report: &mut Report) {
     // Enough for the threads' start to be no part of the figure.
-    let items = scale.pick(300_000, 1_000_000) / if bytes > 8 { 2 } else { 1 };
+    let items = scale.pick(240_000, 1_000_000) / if bytes > 8 { 2 } else { 1 };
     let mut all: [Pairs; 4] = Default::default();
     // One round holds every number of producers, so that those too can be set side by side.
     for _ in 0..scale.pick(31, 51) {
@@ -48,7 +48,7 @@ fn no_collapse(batch: usize, bytes: usize, all: &[Pairs; 4], report: &mut Report
 pub(crate) fn add_many(scale: Scale, report: &mut Report) {
     for chunk in [16, 64, 256] {
         for producers in [1, 2, 4] {
-            let load = Load { producers, items: scale.pick(600_000, 2_000_000), capacity: capacity(1_000) };
+            let load = Load { producers, items: scale.pick(480_000, 2_000_000), capacity: capacity(1_000) };
             // Five times as many for the line that takes a fifth of the time.
             let more = Load { items: 5 * load.items, ..load };
             let in_chunks = |producer: &Producer<u64>, items: u64| {
