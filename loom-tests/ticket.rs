@@ -18,6 +18,7 @@ fn a_ticket_wakes_with_its_outcome() {
 
 mutants! {
     mutant_an_outcome_that_wakes_nobody_is_found: "ticket: no notification" => wait_for_outcome;
+    mutant_a_waiter_that_does_not_say_so_is_found: "ticket: a waiter does not say so" => wait_for_outcome;
 }
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
