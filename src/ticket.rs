@@ -3,7 +3,9 @@
 //! # Protocol
 //! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one, unlock, notify if a waiter has
 //! said so. Ticket: lock, look, say that it waits, wait. Most tickets are not waited for when the outcome comes, and a
-//! notification is a system call: 2.8 M submits a second with it, 5.3 M without. The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes back. A resolver that is
+//! notification is a system call: 2.8 M submits a second with it, 5.3 M without.
+//!
+//! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes back. A resolver that is
 //! dropped before it was told anything says "in doubt", so that no ticket ever hangs.
 
 use std::fmt;
