@@ -57,7 +57,9 @@ impl HillClimb {
         }
         self.was_better = better;
         self.last = Some(value);
-        self.size = if self.up { self.size * (1.0 + self.step) } else { self.size / (1.0 + self.step) };
+        // One more at least, or a small size would never move.
+        let more = (self.size * (1.0 + self.step)).max(self.size.floor() + 1.0);
+        self.size = if self.up { more } else { self.size / (1.0 + self.step) };
         (self.batches, self.handled, self.seconds) = (0, 0.0, 0.0);
     }
 }
@@ -82,12 +84,7 @@ impl Policy for HillClimb {
                 reason = if self.was_better { "that was better: on" } else { "that was worse: back" }.into();
             }
         }
-        // One more at least, or a small size would never move.
-        let (from, max) = (current.batch_size, window.max_batch_size as f64);
-        if self.size as usize == from && self.size > from as f64 {
-            self.size = from as f64 + 1.0;
-        }
-        self.size = self.size.clamp(window.min_batch_size as f64, max);
+        self.size = self.size.clamp(window.min_batch_size as f64, window.max_batch_size as f64);
         Decision { zone: current.zone, ..Decision::resize(self.size as usize, reason) }
     }
 
