@@ -1,14 +1,13 @@
-//! The controller's failures that real batchers had, in virtual time, and what holds of every law whatever it is told.
+//! The controller's failures that real batchers had, in virtual time.
 #![cfg(not(loom))]
 
 use std::time::Duration;
 
 use load_aware_batcher::sim::{Backend, Load, Report, Simulation};
 use load_aware_batcher::{
-    Aimd, BatchSample, CallOutcome, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Sample,
-    Setpoint, Signals, Window, Zone,
+    Aimd, BatchSample, CallOutcome, CostModel, Fixed, HillClimb, LoadThreshold, Policy, Reason, Sample, Setpoint,
+    Signals, Window, Zone,
 };
-use proptest::prelude::*;
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -150,86 +149,4 @@ fn no_law_is_told_more_by_a_busy_host_that_is_busy_anyway() {
 fn a_run_without_pauses_or_probes_is_what_the_fixed_size_does() {
     let report = reference(Backend::new()).run(Fixed(50));
     assert!(report.calls().iter().all(|call| call.len == 50 && !call.probe && call.pause_ratio == 0.0));
-}
-
-fn any_batch() -> impl Strategy<Value = BatchSample> {
-    let outcome = prop_oneof![
-        8 => Just(CallOutcome::Ok),
-        1 => Just(CallOutcome::Transient),
-        1 => Just(CallOutcome::Permanent),
-        1 => Just(CallOutcome::InDoubt),
-        1 => Just(CallOutcome::Panicked),
-    ];
-    let time = prop_oneof![
-        Just(Duration::ZERO),
-        Just(Duration::MAX),
-        (0_u64..5_000_000).prop_map(Duration::from_micros),
-        (1_u64..10_000).prop_map(Duration::from_secs),
-    ];
-    let size = prop_oneof![Just(0_usize), Just(usize::MAX), 1_usize..1_000];
-    (size.clone(), size, any::<bool>(), any::<bool>(), 1_u32..4, time, outcome).prop_map(
-        |(len, cut_at, full, probe, attempt, service_time, outcome)| BatchSample {
-            len,
-            cut_at,
-            full,
-            probe,
-            attempt,
-            service_time,
-            queue_wait: Duration::ZERO,
-            failed: if outcome == CallOutcome::Ok { len / 3 } else { len },
-            outcome,
-        },
-    )
-}
-
-fn any_sample() -> impl Strategy<Value = Sample> {
-    let share = prop::option::of(0.0_f64..=1.0);
-    let signals = (share.clone(), prop::option::of(any::<u64>()), share, prop::option::of(any::<u64>())).prop_map(
-        |(cpu_load, queue_depth, error_rate, db_locks)| Signals {
-            cpu_load,
-            queue_depth,
-            error_rate,
-            db_locks,
-            ..Signals::default()
-        },
-    );
-    (signals, prop::option::of(any_batch())).prop_map(|(signals, batch)| Sample { signals, batch })
-}
-
-fn fresh() -> Vec<(&'static str, Box<dyn Policy>)> {
-    let mut laws = laws();
-    laws.push(("LoadThreshold::strict", Box::new(LoadThreshold::strict())));
-    laws
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_a_law_is_told_its_answer_is_in_bounds_and_finite_and_the_same_again(
-        windows in prop::collection::vec((prop::collection::vec(any_sample(), 0..4), any::<bool>(), 0_u64..3_000), 1..60),
-    ) {
-        for ((name, mut policy), (_, mut twin)) in fresh().into_iter().zip(fresh()) {
-            let mut at = setpoint(20);
-            let mut now = Duration::ZERO;
-            for (samples, is_check, later) in &windows {
-                now += Duration::from_millis(*later);
-                let window = window(samples, now, *is_check);
-                let decision = policy.decide(&window, &at);
-                prop_assert!((5..=500).contains(&decision.batch_size), "{} wants {}", name, decision.batch_size);
-                let fails = |sample: &Sample| sample.batch.is_some_and(|batch| batch.outcome != CallOutcome::Ok);
-                if !is_check && !samples.is_empty() && samples.iter().all(fails) {
-                    prop_assert!(decision.batch_size <= at.batch_size, "{} grows on failures alone", name);
-                }
-                prop_assert!(decision.pause_ratio.is_finite() && decision.pause_ratio >= 0.0, "{}", name);
-                prop_assert!(decision.pause_ratio <= 9.0 + 1e-9, "{} pauses {}", name, decision.pause_ratio);
-                prop_assert!(decision.probe.is_none_or(|size| (1..=501).contains(&size)), "{}: {:?}", name, decision.probe);
-                prop_assert!(decision.score.is_none_or(|score| (0.0..=1.0).contains(&score)), "{}", name);
-                prop_assert!(!decision.reason.to_string().contains("NaN"), "{}: {}", name, decision.reason);
-                prop_assert_eq!(&twin.decide(&window, &at), &decision, "{} has another answer to the same", name);
-                let Decision { batch_size, reason, zone, .. } = decision;
-                at = Setpoint { batch_size, reason, zone, ..at };
-            }
-        }
-    }
 }
