@@ -70,6 +70,30 @@ mod tests {
     }
 
     #[test]
+    fn the_stream_is_that_of_the_paper() {
+        let mut chance = Chance(1_234_567);
+        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        assert_eq!([chance.next(), chance.next(), chance.next()], expected);
+    }
+
+    #[test]
+    fn no_draw_is_out_of_its_range() {
+        // The one state that is followed by 0, whose logarithm is infinite.
+        assert!(Chance(0_u64.wrapping_sub(0x9e37_79b9_7f4a_7c15)).uniform() > 0.0);
+        let mut chance = Chance::new(1, 2);
+        for (n, probability) in [(5, 0.97), (5, 0.03), (1, 0.5), (7, 1.0), (7, 0.0), (7, -1.0), (0, 0.5)] {
+            let range = if probability <= 0.0 {
+                0..=0
+            } else if probability >= 1.0 {
+                n..=n
+            } else {
+                0..=n
+            };
+            assert!((0..1_000).all(|_| range.contains(&chance.binomial(n, probability))), "{probability} of {n}");
+        }
+    }
+
+    #[test]
     fn a_seed_and_a_purpose_are_a_stream_of_their_own() {
         let first = |seed, purpose| Chance::new(seed, purpose).next();
         assert_eq!(first(1, 1), first(1, 1));

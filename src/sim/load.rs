@@ -71,7 +71,7 @@ impl Load {
             }
             Self::Spikes { base, peak, every, lasting } => {
                 let (turn, since) = Self::turn(now, every.as_secs_f64());
-                if turn >= 1.0 && since < lasting.as_secs_f64() { *peak } else { *base }
+                if turn >= 1.0 && since + 1e-9 < lasting.as_secs_f64() { *peak } else { *base }
             }
             Self::Ramp { from, to, begin, end } => {
                 let (begin, end) = (begin.as_secs_f64(), end.as_secs_f64());
@@ -138,10 +138,11 @@ mod tests {
         let spikes = Load::Spikes { base: 0.1, peak: 0.9, every: secs(10), lasting: secs(2) };
         let ramp = Load::Ramp { from: 0.2, to: 0.8, begin: secs(10), end: secs(20) };
         let spike = Load::spike(0.2, 0.85, secs(30), secs(15));
-        let table: [(&Load, u64, f64); 16] = [
+        let table: [(&Load, u64, f64); 18] = [
             (&Load::Constant(0.3), 7, 0.3),
             (&Load::Constant(f64::NAN), 7, 0.0),
             (&Load::Constant(7.0), 7, 1.0),
+            (&Load::Constant(-0.1), 7, 0.0),
             (&sine, 0, 0.4),
             (&sine, 10, 0.6),
             (&sine, 30, 0.2),
@@ -152,6 +153,7 @@ mod tests {
             (&ramp, 9, 0.2),
             (&ramp, 15, 0.5),
             (&ramp, 20, 0.8),
+            (&ramp, 25, 0.8),
             (&spike, 29, 0.2),
             (&spike, 30, 0.85),
             (&spike, 45, 0.2),
@@ -181,6 +183,29 @@ mod tests {
                 looks += 1;
             }
             assert!((2..=11).contains(&looks), "{load:?}: {looks}");
+        }
+    }
+
+    #[test]
+    fn a_peak_begins_and_ends_where_a_sum_of_floats_says_so() {
+        for (every, lasting) in [(100, 30), (300, 100), (700, 699), (10, 1)] {
+            let load = Load::Spikes {
+                base: 0.1,
+                peak: 0.9,
+                every: Duration::from_millis(every),
+                lasting: Duration::from_millis(lasting),
+            };
+            // It looks where a peak would have ended, though there is none at first.
+            let mut now = load.next_change(load.next_change(0.0));
+            for turn in 1..1_000 {
+                for (after, expected) in [(0, 0.9), (lasting, 0.1)] {
+                    let boundary = (turn * every + after) as f64 / 1e3;
+                    assert!((now - boundary).abs() < 1e-9, "{now} for {boundary} of {load:?}");
+                    let found = load.at(Duration::from_secs_f64(now));
+                    assert!((found - expected).abs() < 1e-9, "{found} at {now} of {load:?}");
+                    now = load.next_change(now);
+                }
+            }
         }
     }
 }

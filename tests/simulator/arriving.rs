@@ -143,4 +143,8 @@ fn the_same_seed_is_the_same_run_to_the_last_bit_with_everything_in_it() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).0, run(8).0);
+    // Noise alone, too; and a run that says no seed is the same each time.
+    let noise = |seed| Simulation::new(Backend::new()).seed(seed).duration(secs(5.0)).run(Fixed(50)).calls().to_vec();
+    assert_ne!(noise(7), noise(8));
+    assert_eq!(Simulation::new(Backend::new()).duration(secs(5.0)).run(Fixed(50)).calls(), noise(1));
 }

@@ -88,6 +88,11 @@ fn fast_batches_are_told_of_together() {
     }
     assert!(report.calls().len() - batches(&asked).len() <= 7, "each once");
     assert_eq!(asked[0].now, millis(0.25));
+    // A check that falls in between is told of what there is, and nobody is asked about nothing behind it.
+    let run = Simulation::new(plain(0.0, 3.0, 0.0)).duration(secs(0.9)).decision_lag(millis(2.0));
+    let (asked, _) = Listener::new(Cadence::EveryBatch, hold).listen(&run.load_check_interval(millis(4.0)));
+    assert!(asked.iter().all(|asked| asked.is_check || !asked.samples.is_empty()));
+    assert!(asked.iter().any(|asked| asked.is_check) && asked.iter().any(|asked| !asked.is_check));
 }
 
 #[test]
@@ -133,6 +138,9 @@ fn a_size_starts_where_it_was_set_and_stays_within_its_bounds() {
     assert_eq!(run.run(Fixed(50)).calls()[0].len, 50, "the policy's own");
     assert_eq!(run.clone().initial_batch_size(7).run(Fixed(50)).calls()[0].len, 7, "but the user's comes first");
     assert_eq!(run.run(Fixed(5_000)).calls()[0].len, 1_000, "the largest size, unless another is set");
+    let defaults = run.clone().duration(secs(60.0)).min_batch_size(1).linger(secs(1.0)).load_check_interval(secs(1.0));
+    assert_eq!(Simulation::new(plain(0.0, 1.0, 0.0)), defaults.decision_lag(Duration::from_micros(50)).seed(1));
+    assert_eq!(run.clone().load_check_interval(Duration::ZERO), run.clone().load_check_interval(millis(1.0)));
     // A bound moves the other where it has to, as a size of none is one.
     assert_eq!(first(&run.clone().max_batch_size(10).min_batch_size(30)), 30);
     assert_eq!(first(&run.clone().min_batch_size(30).max_batch_size(10)), 10);

@@ -1,7 +1,7 @@
 //! How calls and items fail.
 
 use super::*;
-use load_aware_batcher::{Fixed, Signals};
+use load_aware_batcher::{CallOutcome, Fixed, Signals};
 
 fn share_failed(report: &Report, from: f64) -> f64 {
     let (from, to) = (secs(from), Duration::MAX);
@@ -22,6 +22,9 @@ fn a_call_over_the_timeout_ends_there_and_all_its_items_are_lost() {
         let calls = (10_000.0 / end) as usize;
         assert_eq!((report.failed(), report.handled()), (failed * calls, (n - failed) * calls));
     }
+    // One that takes just as long is not over it.
+    let run = Simulation::new(plain(0.0, 0.0, 1.0).timeout(millis(100.0))).duration(secs(0.15));
+    assert_eq!(run.run(Fixed(100)).handled(), 100);
     // None at all unless there is one.
     let report = Simulation::new(plain(4.0, 1e6, 0.0).timeout(None)).duration(secs(2_000.0)).run(Fixed(1));
     assert_eq!((report.handled(), report.failed()), (1, 0));
@@ -69,12 +72,25 @@ fn rows_are_refused_with_their_probability_and_the_call_goes_through() {
 }
 
 #[test]
+fn never_more_rows_are_refused_than_there_are() {
+    let report = Simulation::new(plain(0.0, 1.0, 0.0).row_errors(0.97)).duration(secs(20.0)).run(Fixed(5));
+    assert!(report.calls().iter().all(|call| call.failed <= 5));
+    near(share_failed(&report, 0.0), 0.97, 0.02);
+}
+
+#[test]
 fn calls_fail_as_a_whole_with_their_probability_whatever_their_size() {
     for n in [1, 400] {
         let report = Simulation::new(plain(0.0, 10.0, 0.0).call_errors(0.2)).duration(secs(200.0)).run(Fixed(n));
         assert!(report.calls().iter().all(|call| [0, n].contains(&call.failed)));
         assert!(report.calls().iter().all(|call| call.signals.is_empty() == (call.failed > 0)));
         near(share_failed(&report, 0.0), 0.2, 0.01);
+    }
+    let run = Simulation::new(plain(0.0, 10.0, 0.0).call_errors(0.2)).duration(secs(20.0));
+    let (asked, _) = Listener::new(Cadence::EveryBatch, hold).listen(&run);
+    for batch in asked.iter().flat_map(|asked| &asked.samples).filter_map(|sample| sample.batch) {
+        assert_eq!(batch.outcome == CallOutcome::Ok, batch.failed == 0);
+        assert_eq!(batch.outcome == CallOutcome::Transient, batch.failed == batch.len);
     }
 }
 
@@ -100,6 +116,7 @@ fn a_backend_over_its_capacity_refuses_items_in_proportion_and_half_at_most() {
         (0.2, 4, 2, 0.4, 0.0, 0.0),
         (0.2, 4, 3, 0.5, 0.0, 0.05),
         (0.2, 1, 2, 0.0, 0.1, 0.3),
+        (0.2, 4, 1, 0.0, 0.1, 0.1),
         (9.0, 1, 3, 0.0, 0.0, 0.5),
         (9.0, 1, 3, 0.0, 0.7, 0.7),
     ];

@@ -30,6 +30,7 @@ fn a_middling_database_is_what_the_docs_say() {
 #[test]
 fn calls_share_the_cores_and_never_work_faster_than_one_core() {
     // Cores, batchers, and how many times as long as alone.
+    assert_eq!(plain(0.0, 1.0, 0.0).cores(0), plain(0.0, 1.0, 0.0).cores(1));
     for (cores, batchers, times) in [(1, 1, 1.0), (1, 2, 2.0), (1, 7, 7.0), (4, 4, 1.0), (4, 5, 1.25), (4, 16, 4.0)] {
         for load in [0.0, 0.5] {
             let backend = plain(0.0, 10.0, 1.0).cores(cores).load(Load::Constant(load));

@@ -122,6 +122,8 @@ fn the_oracle_follows_load_and_costs_along_the_run() {
     let pausing = |_: &Window<'_>, current: &Setpoint| Decision { pause_ratio: 1.0, ..Decision::hold(current, "half") };
     let half = half.initial_batch_size(100).load_check_interval(millis(1.0));
     near(Listener::new(Cadence::EveryCheck, pausing).listen(&half).1.share_of_oracle(), 0.5, 0.02);
+    let late = Simulation::new(plain(0.0, 0.0, 1.0).timeout(millis(10.0))).run(Fixed(20));
+    assert!(late.failed() > 0 && late.share_of_oracle() == 0.0, "what failed does not count");
     // Two have two cores, and a bound holds for the oracle too.
     let both =
         Simulation::new(plain(0.0, 10.0, 1.0)).duration(secs(10.0)).max_batch_size(90).run_all(vec![Fixed(90); 2]);
