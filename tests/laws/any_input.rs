@@ -113,7 +113,7 @@ fn in_force(at: &Setpoint, decision: Decision, (min, max): (usize, usize), probe
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_law_is_told_its_answer_is_in_bounds_and_finite_and_the_same_again(

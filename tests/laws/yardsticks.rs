@@ -150,3 +150,17 @@ fn a_trial_is_eight_full_batches_of_its_size_and_nothing_else_counts() {
     assert_eq!(after(&mut policy, 200, &[batch(200, 500.0); 8]), 250);
     assert_eq!(policy.cadence(), Cadence::EveryBatch);
 }
+
+#[test]
+fn hill_climbing_leaves_even_the_smallest_size() {
+    let mut policy = HillClimb::new();
+    let sizes: Vec<_> = [1, 2, 3, 4]
+        .into_iter()
+        .map(|size| {
+            let samples = told(&[batch(size, 100.0); 8]);
+            let window = Window { min_batch_size: 1, ..window(&samples, Duration::ZERO, false) };
+            policy.decide(&window, &setpoint(size)).batch_size
+        })
+        .collect();
+    assert_eq!(sizes, [2, 3, 4, 5]);
+}
