@@ -194,3 +194,7 @@ impl Brake {
         self.duty != before
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "brake/tests.rs"]
+mod tests;
