@@ -72,6 +72,8 @@ fn the_score_is_the_weighted_sum_of_the_four_signals() {
         ((1.0, 1.0, 1_000_000, 1_000_000), 1.0),
         ((0.5, 0.0, 50, 10), 0.32),
         ((1.0, 0.0, 100, 50), 0.700_000_000_000_000_1),
+        ((0.0, 0.0, 300, 0), 0.2),
+        ((0.0, 0.0, 0, 300), 0.1),
     ];
     for ((cpu, errors, queue, locks), expected) in table {
         for mut policy in [LoadThreshold::strict(), LoadThreshold::new().error_floor(false)] {
@@ -184,6 +186,61 @@ fn a_failed_batch_halves_at_once_and_a_monitor_never_does() {
     let report = Sample { signals: level(1.0).resolve(&[]).0, batch: None };
     assert_eq!(policy.decide(&window(&[report], false), &setpoint(20)).batch_size, 20);
     assert_eq!(check(&mut policy, 20, &[]).batch_size, 16, "the report counts at the check");
+}
+
+#[test]
+fn each_signal_is_averaged_over_the_feedbacks_that_carry_it() {
+    let cpu = |share| full(LoadFeedback::new().cpu_load(share));
+    let locks = |waiting| full(LoadFeedback::new().db_locks(waiting));
+    let table = [
+        (vec![cpu(0.9), cpu(0.1)], 0.5),
+        (vec![cpu(0.9), cpu(0.3), cpu(0.3)], 0.5),
+        (vec![cpu(0.2), cpu(0.4), locks(50), locks(0), locks(0), locks(50)], (0.4 * 0.3 + 0.1 * 0.5) / 0.5),
+        (vec![full(all(0.2, 0.0, 0, 0)), full(all(0.6, 0.0, 100, 0))], 0.4 * 0.4 + 0.2 * 0.5),
+    ];
+    for (samples, expected) in table {
+        let score = check(&mut LoadThreshold::new(), 20, &samples).score.unwrap();
+        assert!((score - expected).abs() < 1e-12, "{score} for {expected}: {samples:?}");
+    }
+}
+
+#[test]
+fn a_score_on_a_threshold_changes_nothing() {
+    for (cpu, expected) in [(0.25, 20), (0.249, 24), (0.75, 20), (0.751, 16)] {
+        let only = Weights { cpu_load: 1.0, error_rate: 0.0, queue_depth: 0.0, db_locks: 0.0 };
+        let mut policy = LoadThreshold::new().thresholds(0.25, 0.75).weights(only);
+        let decision = check(&mut policy, 20, &[full(LoadFeedback::new().cpu_load(cpu))]);
+        assert_eq!(decision.batch_size, expected, "{cpu}");
+        assert_eq!(decision.reason.to_string().contains("between"), expected == 20, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_full_batch_is_news_until_the_next_check_and_a_probe_is_none() {
+    let idle = sample(level(0.0), false, CallOutcome::Ok);
+    let mut policy = LoadThreshold::new();
+    assert_eq!(check(&mut policy, 20, &[full(level(0.0))]).batch_size, 24);
+    assert_eq!(check(&mut policy, 24, &[idle]).batch_size, 24);
+    policy.decide(&window(&[full(LoadFeedback::new())], false), &setpoint(24));
+    assert_eq!(check(&mut policy, 24, &[idle]).batch_size, 29, "one between the checks counts");
+    let mut probe = full(level(0.0));
+    probe.batch.as_mut().unwrap().probe = true;
+    assert_eq!(check(&mut LoadThreshold::new(), 20, &[probe]).batch_size, 20);
+}
+
+#[test]
+fn a_retry_that_fails_is_no_news_and_what_a_halving_answered_is_not_answered_again() {
+    let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
+    let mut retry = failed;
+    retry.batch.as_mut().unwrap().attempt = 2;
+    assert_eq!(LoadThreshold::new().decide(&window(&[retry], false), &setpoint(20)).batch_size, 20);
+    let mut without = LoadThreshold::new().halve_on_failure(false);
+    assert_eq!(without.decide(&window(&[failed], false), &setpoint(20)).batch_size, 20, "the guard is a switch");
+    // At a check: neither the load nor the full batches of before are left for the next one.
+    let mut policy = LoadThreshold::new();
+    assert_eq!(check(&mut policy, 20, &[full(level(1.0)), failed]).batch_size, 10);
+    assert_eq!(check(&mut policy, 10, &[]).score, None);
+    assert_eq!(check(&mut policy, 10, &[sample(level(0.0), false, CallOutcome::Ok)]).batch_size, 10);
 }
 
 #[test]
