@@ -150,7 +150,7 @@ fn the_users_bound_is_kept() {
     });
     // 24 + 1.25·n over the least margin of the noise.
     let size = course.setpoint.batch_size;
-    assert!((125..=140).contains(&size), "{size}");
+    assert!((133..=136).contains(&size), "{size}");
     assert!(matches!(course.setpoint.reason, Reason::BatchTime { .. }), "{}", course.setpoint.reason);
 }
 
@@ -298,3 +298,6 @@ fn settings_out_of_range_are_named() {
     }
     assert!(CostModel::new().validate().is_ok());
 }
+
+#[path = "tests/regimes.rs"]
+mod regimes;

@@ -1,0 +1,226 @@
+//! What the law promises of each of its three regimes, one promise a test.
+
+use super::*;
+
+impl Course {
+    fn model(&self) -> &Model {
+        self.policy.model.as_ref().expect("the start is over")
+    }
+
+    /// Asks without a batch.
+    fn look(&mut self, is_check: bool) {
+        let window = Window {
+            samples: &[],
+            lost: 0,
+            now: self.now,
+            is_check,
+            min_batch_size: 1,
+            max_batch_size: self.max,
+            linger: Duration::from_secs(1),
+            custom: &[],
+        };
+        let decision = self.policy.decide(&window, &self.setpoint);
+        let bounds = crate::setpoint::Bounds { min: 1, max: self.max, linger: Duration::from_secs(1) };
+        self.setpoint = self.setpoint.follow(decision, &bounds, &mut self.probes);
+    }
+}
+
+#[test]
+fn the_start_keeps_to_the_bound_as_well() {
+    // Twenty take 220 ms: forty would take twice as long.
+    let mut course = Course::new(CostModel::new().max_batch_time(millis(250.0)));
+    for _ in 0..40 {
+        let len = course.next_size();
+        assert!(len <= 23, "{len}");
+        course.run(20.0, 10.0);
+    }
+}
+
+#[test]
+fn a_start_whose_size_cannot_grow_ends_all_the_same() {
+    let mut course = Course::new(CostModel::new());
+    course.max = 20;
+    (0..13).for_each(|_| {
+        course.run(24.0, 1.25);
+    });
+    assert!((course.model().expected(20.0) - 0.049).abs() < 1e-6);
+}
+
+#[test]
+fn one_surprise_moves_little_and_three_alike_are_a_change() {
+    let mut course = Course::settled();
+    (0..40).for_each(|_| {
+        course.run(24.0, 1.25);
+    });
+    let items: Vec<f64> = (0..3)
+        .map(|_| {
+            let len = course.setpoint.batch_size;
+            course.sample(batch(len, 1.9 * (24.0 + 1.25 * len as f64)));
+            course.model().item / 0.00125
+        })
+        .collect();
+    assert!(items[0] < 1.05 && items[1] < 1.1 && items[2] > 1.3, "{items:?}");
+}
+
+#[test]
+fn a_call_that_becomes_dearer_or_cheaper_is_found_by_probes() {
+    // What a call costs from now on, and where the knee lies then.
+    for (fixed, knee) in [(120.0, 1_824.0), (4.8, 73.0)] {
+        let mut course = Course::settled();
+        course.max = 5_000;
+        course.policy.max_batch_time = 60.0;
+        (0..80).for_each(|_| {
+            course.run(fixed, 1.25);
+        });
+        let size = course.setpoint.batch_size as f64;
+        assert!((0.6..1.5).contains(&(size / knee)), "{fixed} ms a call: {size} instead of {knee}");
+    }
+}
+
+#[test]
+fn only_the_probe_itself_is_taken_for_it() {
+    let mut course = Course::settled();
+    while course.setpoint.probe.is_none() {
+        course.run(24.0, 1.25);
+    }
+    let asked = course.setpoint.probe;
+    // The batch that was cut before the probe was asked for.
+    course.sample(batch(364, 479.0));
+    assert_eq!(course.setpoint.probe, asked);
+    course.run(24.0, 1.25);
+    assert_eq!(course.setpoint.probe, None);
+    assert!((course.model().call - 19.2).abs() < 1e-6);
+}
+
+#[test]
+fn a_probe_of_a_few_items_that_fails_says_nothing_of_a_batch() {
+    let mut course = Course::settled();
+    course.max = 100;
+    while course.setpoint.probe.is_none_or(|probe| probe.batch_size >= 8) {
+        course.run(24.0, 1.25);
+    }
+    let size = course.setpoint.batch_size;
+    let probe = failing(course.next_size(), 30.0);
+    assert_eq!(course.sample(BatchSample { probe: true, ..probe }), size);
+    assert_eq!(course.setpoint.zone, Zone::Normal);
+}
+
+#[test]
+fn nothing_is_tried_out_while_calls_fail() {
+    let mut course = Course::settled();
+    for _ in 0..40 {
+        let size = course.setpoint.batch_size;
+        course.sample(failing(size, 400.0));
+        assert_eq!(course.setpoint.probe, None);
+    }
+}
+
+#[test]
+fn failures_do_not_drive_it_under_a_quarter_of_a_calls_worth_unless_they_go_on() {
+    // A call costs as much as a thousand items.
+    let mut course = Course::new(CostModel::new());
+    (0..20).for_each(|_| {
+        course.run(100.0, 0.1);
+    });
+    course.setpoint.probe = None;
+    course.policy.probes.pending = None;
+    assert_eq!(course.setpoint.batch_size, 500);
+    let half = course.sample(failing(500, 90.0));
+    assert!((240..=250).contains(&half), "{half}");
+    let mut size = course.sample(failing(half, 90.0));
+    // Those that go through are no reason to be larger than the limit allows.
+    for _ in 0..3 {
+        assert!((240..=250).contains(&size), "{size}");
+        size = course.sample(batch(size, 125.0));
+    }
+}
+
+#[test]
+fn failing_again_at_a_like_size_puts_a_ceiling_on_it_that_rises_slowly() {
+    let mut course = Course::settled();
+    for expected in [364, 309] {
+        // Far too early to have been too long.
+        course.sample(failing(364, 1.0));
+        (0..3).for_each(|_| {
+            course.run(24.0, 1.25);
+        });
+        let size = course.setpoint.batch_size;
+        assert!(size.abs_diff(expected) <= 6, "{size} instead of {expected}");
+    }
+    (0..60).for_each(|_| {
+        course.run(24.0, 1.25);
+    });
+    assert_eq!(course.setpoint.batch_size, 364);
+}
+
+#[test]
+fn it_does_not_grow_while_batches_are_slower_than_expected() {
+    let mut course = Course::settled();
+    course.policy.max_batch_time = 60.0;
+    assert_eq!(course.sample(failing(364, 1.0)), 182);
+    course.sample(batch(182, 252.0));
+    let before = course.setpoint.batch_size;
+    assert!(course.sample(batch(before, 1.9 * (24.0 + 1.25 * before as f64))) <= before);
+}
+
+#[test]
+fn a_second_failure_in_a_row_is_believed_in_its_time() {
+    let mut course = Course::settled();
+    course.sample(failing(364, 1_000.0));
+    assert!(course.model().item < 0.00126, "the first may be an accident");
+    course.sample(failing(182, 1_000.0));
+    let expected = course.model().expected(182.0);
+    assert!(expected > 0.99, "{expected}");
+}
+
+#[test]
+fn the_limit_rises_again_as_full_batches_go_through() {
+    let mut course = Course::settled();
+    course.sample(failing(364, 400.0));
+    let mut sizes = Vec::new();
+    for _ in 0..400 {
+        course.run(24.0, 1.25);
+        sizes.push(course.setpoint.batch_size);
+    }
+    assert!(sizes[5] < 300, "{sizes:?}");
+    assert!(sizes[399] >= sizes[10] + 30, "{sizes:?}");
+}
+
+#[test]
+fn a_batch_is_a_calls_worth_at_least_however_short_it_should_be() {
+    let mut course = Course::settled();
+    course.policy.max_batch_time = 0.01;
+    (0..10).for_each(|_| {
+        course.run(24.0, 1.25);
+    });
+    let size = course.setpoint.batch_size;
+    assert!((18..=20).contains(&size), "a call costs as much as 19.2 items: {size}");
+}
+
+#[test]
+fn what_is_worth_waiting_for_is_half_of_what_a_call_costs() {
+    let mut course = Course::settled();
+    course.run(24.0, 1.25);
+    assert_eq!(course.setpoint.linger.as_micros(), 12_000);
+}
+
+#[test]
+fn without_a_batch_nothing_changes_and_nothing_new_is_said() {
+    let mut course = Course::settled();
+    let before = course.setpoint.clone();
+    for is_check in [false, true] {
+        course.look(is_check);
+        assert_eq!(course.setpoint, before);
+    }
+}
+
+#[test]
+fn the_score_of_what_was_reported_is_shown() {
+    let hot = Signals { cpu_load: Some(0.95), db_locks: Some(0), ..Signals::default() };
+    let mut course = Course::settled();
+    for _ in 0..4 {
+        course.tell(hot, batch(364, 479.0));
+    }
+    let score = course.setpoint.score.unwrap();
+    assert!((score - 0.4 * 0.95 / 0.5).abs() < 1e-9, "{score}");
+}
