@@ -238,3 +238,7 @@ impl<T> Intake<T> {
         self.spare = Some(batch);
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "gather/tests.rs"]
+mod tests;
