@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for so many adds.
-pub(crate) const ITEMS: usize = 32;
+pub(crate) const ITEMS: usize = 64;
 /// From how many missing items on some may come uncounted. The last half of so many are counted one by one.
 pub(crate) const FAR_FROM: usize = 64;
 
