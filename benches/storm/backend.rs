@@ -15,7 +15,7 @@ pub trait Backend {
     /// The example's handler, with a statement time-out.
     fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
 
-    /// Starts the neighbours; they stop when dropped.
+    /// Starts the neighbours.
     fn neighbours(&self, storm: Storm) -> Neighbours;
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::comparison::Comparison;
 use crate::laws::Law;
 use crate::run::{Plan, Run};
-use crate::tables::groups;
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 150.0;
@@ -15,24 +15,27 @@ const FIXED: [&str; 7] = ["#dddddd", "#c4c4c4", "#aaaaaa", "#909090", "#777777",
 const STEP: f64 = 0.25;
 
 /// One row a storm and database, the last round's runs: rows a second on the left, batch size on the right, both logarithmic.
-pub fn svg(runs: &[Run], plan: &Plan) -> String {
-    let groups = groups(runs);
+pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
     let seconds = (plan.warm_up + plan.calm + plan.storm + plan.after).as_secs_f64();
     let storm = ((plan.warm_up + plan.calm).as_secs_f64(), (plan.warm_up + plan.calm + plan.storm).as_secs_f64());
-    let (width, height) = (2.0 * (WIDTH + MARGIN) + 120.0, groups.len() as f64 * (HEIGHT + MARGIN) + MARGIN);
+    let (width, height) = (2.0 * (WIDTH + MARGIN) + 120.0, comparisons.len() as f64 * (HEIGHT + MARGIN) + MARGIN);
     let mut picture = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-family='sans-serif' \
          font-size='11'>\n<rect width='100%' height='100%' fill='white'/>\n"
     );
-    for (place, group) in groups.iter().enumerate() {
-        let last = runs.iter().map(|run| run.round).max().unwrap_or(0);
-        let own: Vec<&Run> =
-            runs.iter().filter(|run| (run.backend, run.storm) == *group && run.round == last).collect();
+    for (place, comparison) in comparisons.iter().enumerate() {
+        let own: Vec<&Run> = comparison.laws.iter().filter_map(|law| law.runs.last().copied()).collect();
         let top = MARGIN + place as f64 * (HEIGHT + MARGIN);
         for (column, title) in ["rows a second", "batch size"].iter().enumerate() {
             let left = MARGIN + column as f64 * (WIDTH + MARGIN);
             let ceiling = if column == 0 { 6.0 } else { 4.0 };
-            panel(&mut picture, (left, top), &format!("{}, {}: {title}", group.0, group.1.name()), seconds, storm);
+            panel(
+                &mut picture,
+                (left, top),
+                &format!("{}, {}: {title}", comparison.backend, comparison.storm.name()),
+                seconds,
+                storm,
+            );
             for (number, run) in own.iter().enumerate() {
                 let points = points(run, seconds, column == 1);
                 let line: Vec<String> = points
@@ -88,15 +91,13 @@ fn points(run: &Run, seconds: f64, sizes: bool) -> Vec<(f64, f64)> {
     (0..(seconds / STEP) as usize)
         .filter_map(|step| {
             let begin = step as f64 * STEP;
-            let calls = run.calls.iter().filter(|call| call.ended_s > begin && call.ended_s <= begin + STEP);
-            let (count, rows, stored) = calls.fold((0, 0, 0), |(count, rows, stored), call| {
-                (count + 1, rows + call.rows, stored + if call.ok { call.rows } else { 0 })
-            });
             let at = begin + STEP / 2.0;
-            match sizes {
-                true => (count > 0).then(|| (at, rows as f64 / f64::from(count))),
-                false => Some((at, stored as f64 / STEP)),
+            if !sizes {
+                return Some((at, run.record.rows_per_s(begin, begin + STEP)));
             }
+            let calls = run.record.calls.iter().filter(|call| call.ended_s > begin && call.ended_s <= begin + STEP);
+            let (count, rows) = calls.fold((0, 0), |(count, rows), call| (count + 1, rows + call.rows));
+            (count > 0).then(|| (at, rows as f64 / f64::from(count)))
         })
         .collect()
 }

@@ -31,10 +31,6 @@ impl Law {
             _ => MAX,
         }
     }
-
-    pub fn is_fixed(self) -> bool {
-        matches!(self, Self::Fixed(_))
-    }
 }
 
 impl fmt::Display for Law {
@@ -56,7 +52,7 @@ impl FromStr for Law {
             (_, Some(size)) if (1..=MAX).contains(&size) => Ok(Self::Fixed(size)),
             ("threshold", _) => Ok(Self::Threshold),
             ("model", _) => Ok(Self::Model),
-            _ => Err(format!("there is no law {name}")),
+            _ => Err(format!("there is no law {name:?}: must be fixed:N with N from 1 to {MAX}, threshold or model")),
         }
     }
 }

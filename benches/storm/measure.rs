@@ -1,4 +1,5 @@
-//! What is measured of a run, at the handler: the moment after the commit.
+//! What is measured of a run, at the handler: each call, and of every eighth row the time from when it was due to the moment
+//! after its commit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,14 +8,14 @@ use std::time::Instant;
 use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 
 use crate::ingest::rows::Row;
-use crate::run::Phase;
 
 /// More than can be on their way at once, a power of two.
 const ON_THEIR_WAY: usize = 1 << 16;
-/// Every so many rows the time of one is taken.
-const EVERY: usize = 8;
+/// The time of rows whose id is a multiple of this is taken.
+pub const EVERY: i64 = 8;
 
-/// When each row on its way was due, by its id.
+/// When each row on its way was due, by its id. A closed loop's rows are due when they are added, an open loop's by its rate,
+/// whether or not the one who adds them is behind.
 pub struct DueTimes {
     start: Instant,
     at_ns: Vec<AtomicU64>,
@@ -31,47 +32,74 @@ impl DueTimes {
         self.at_ns[id as usize % ON_THEIR_WAY].store(ns, Ordering::Relaxed);
     }
 
-    fn age_ms(&self, id: i64, now: Instant) -> f64 {
-        let now = now.saturating_duration_since(self.start).as_nanos() as u64;
-        now.saturating_sub(self.at_ns[id as usize % ON_THEIR_WAY].load(Ordering::Relaxed)) as f64 / 1e6
+    fn due_s(&self, id: i64) -> f64 {
+        self.at_ns[id as usize % ON_THEIR_WAY].load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    fn seconds(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.start).as_secs_f64()
     }
 }
 
-/// One call of the handler.
+/// One call of the handler, in seconds since the start of the run.
 #[derive(Clone, Copy)]
 pub struct Call {
-    pub phase: Phase,
+    pub begun_s: f64,
     pub ended_s: f64,
     pub rows: usize,
     pub ok: bool,
 }
 
+/// One row's way.
+#[derive(Clone, Copy)]
+pub struct Age {
+    pub due_s: f64,
+    pub ms: f64,
+}
+
+impl Age {
+    pub fn stored_s(&self) -> f64 {
+        self.due_s + self.ms / 1e3
+    }
+}
+
 #[derive(Default)]
 pub struct Record {
     pub calls: Vec<Call>,
-    pub ages_ms: Vec<(Phase, f64)>,
+    pub ages: Vec<Age>,
+}
+
+impl Record {
+    /// Rows stored a second between two moments. A call's rows count evenly over its time: counted at its end, one call more or
+    /// less would be a tenth of half a second.
+    pub fn rows_per_s(&self, from: f64, to: f64) -> f64 {
+        let rows = self.calls.iter().filter(|call| call.ok && call.ended_s > from && call.begun_s < to).map(|call| {
+            let inside = call.ended_s.min(to) - call.begun_s.max(from);
+            call.rows as f64 * inside / (call.ended_s - call.begun_s).max(1e-9)
+        });
+        rows.sum::<f64>() / (to - from)
+    }
 }
 
 /// The handler under measurement.
 pub struct Metered {
     pub handler: Box<dyn Handler<Row> + Send>,
     pub due: Arc<DueTimes>,
-    pub phase: Arc<Mutex<Phase>>,
     pub record: Arc<Mutex<Record>>,
 }
 
 impl Handler<Row> for Metered {
     fn handle(&mut self, batch: &mut Batch<Row>) -> Result<LoadFeedback, BatchError> {
+        let begun_s = self.due.seconds(Instant::now());
         let result = self.handler.handle(batch);
-        let now = Instant::now();
-        let phase = *self.phase.lock().expect("no panic");
+        let ended_s = self.due.seconds(Instant::now());
         let mut record = self.record.lock().expect("no panic");
-        let ended_s = now.saturating_duration_since(self.due.start).as_secs_f64();
-        record.calls.push(Call { phase, ended_s, rows: batch.len(), ok: result.is_ok() });
+        record.calls.push(Call { begun_s, ended_s, rows: batch.len(), ok: result.is_ok() });
         if result.is_ok() {
-            let first = record.ages_ms.len() % EVERY;
-            let ages = batch.iter().skip(first.min(batch.len() - 1)).step_by(EVERY);
-            record.ages_ms.extend(ages.map(|row| (phase, self.due.age_ms(row.id, now))));
+            record.ages.extend(batch.iter().filter(|row| row.id % EVERY == 0).map(|row| {
+                let due_s = self.due.due_s(row.id);
+                Age { due_s, ms: (ended_s - due_s) * 1e3 }
+            }));
         }
         result
     }
@@ -84,6 +112,13 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
+/// Of an even number the mean of the two in the middle; 0 of nothing.
 pub fn median(values: &mut [f64]) -> f64 {
-    quantile(values, 0.5)
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[half],
+        _ => f64::midpoint(values[half - 1], values[half]),
+    }
 }

@@ -1,8 +1,8 @@
-//! The neighbours: threads that load the same machine and the same database until they are dropped.
+//! The neighbours: threads that load the same machine and the same database until they are stopped.
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl FromStr for Storm {
             "cpu" => Ok(Self::Cpu),
             "locks" => Ok(Self::Locks),
             "fsync" => Ok(Self::Fsync),
-            _ => Err(format!("there is no storm {name}")),
+            _ => Err(format!("there is no storm {name:?}: must be cpu, locks or fsync")),
         }
     }
 }
@@ -48,6 +48,7 @@ impl FromStr for Storm {
 /// Threads that run a step again and again.
 pub struct Neighbours {
     stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -58,10 +59,10 @@ impl Neighbours {
         M: Fn(usize) -> S + Send + Sync + 'static,
         S: FnMut() -> Result<(), Box<dyn std::error::Error>>,
     {
-        let (stop, make) = (Arc::<AtomicBool>::default(), Arc::new(make));
+        let (stop, steps, make) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::new(make));
         let threads = (0..count)
             .map(|number| {
-                let (stop, make) = (Arc::clone(&stop), Arc::clone(&make));
+                let (stop, steps, make) = (Arc::clone(&stop), Arc::clone(&steps), Arc::clone(&make));
                 std::thread::spawn(move || {
                     let mut step = make(number);
                     while !stop.load(Ordering::Relaxed) {
@@ -69,19 +70,20 @@ impl Neighbours {
                             eprintln!("a neighbour leaves: {error}");
                             return;
                         }
+                        steps.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
-        Self { stop, threads }
+        Self { stop, steps, threads }
     }
-}
 
-impl Drop for Neighbours {
-    fn drop(&mut self) {
+    /// Waits until they are gone. Returns how many steps they did.
+    pub fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.steps.load(Ordering::Relaxed)
     }
 }

@@ -11,18 +11,14 @@ use crate::ingest::host_cpu::HostCpu;
 use crate::ingest::monitor::{Monitor, SIGNALS};
 use crate::ingest::rows::Row;
 use crate::laws::{Law, MAX};
-use crate::measure::{Call, DueTimes, Metered, Record, median, quantile};
+use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
 use crate::neighbours::Storm;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    WarmUp,
-    Calm,
-    Storm,
-    After,
-}
-
-pub const PHASES: [Phase; 3] = [Phase::Calm, Phase::Storm, Phase::After];
+/// What is measured; before them there is the warm-up.
+pub const PHASES: [&str; 3] = ["calm", "storm", "after"];
+pub const CALM: usize = 0;
+pub const STORM: usize = 1;
+pub const AFTER: usize = 2;
 
 /// How long each phase is, and how rows come.
 #[derive(Clone)]
@@ -32,25 +28,32 @@ pub struct Plan {
     pub storm: Duration,
     pub after: Duration,
     /// Rows a second; `None` is a closed loop.
-    pub rate: Option<u64>,
+    pub rate: Option<f64>,
+}
+
+impl Plan {
+    /// The first run on a new server pays for files that grow: nobody looks at this one.
+    pub fn rehearsal() -> Self {
+        let [calm, storm, after] = [Duration::ZERO; 3];
+        Self { warm_up: Duration::from_millis(1_500), calm, storm, after, rate: None }
+    }
 }
 
 /// What one phase of a run was like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub rows_per_s: f64,
+    /// Calls that ended in it.
     pub calls: usize,
     pub failed_calls: usize,
+    /// Of the rows that were due in it; in a closed loop of those that were also stored in it, since there always is a queue
+    /// full of rows that the next phase stores.
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// The median row's batch.
+    /// The median call's.
     pub batch_size: f64,
-}
-
-impl Figures {
-    pub fn failed_share(&self) -> f64 {
-        if self.calls == 0 { 0.0 } else { self.failed_calls as f64 / self.calls as f64 }
-    }
+    /// Open loop: rows that were due by its end and not stored.
+    pub behind: f64,
 }
 
 pub struct Run {
@@ -60,42 +63,39 @@ pub struct Run {
     pub round: usize,
     /// Calm, storm, after.
     pub figures: [Figures; 3],
-    /// From the end of the storm until 90 % of the calm's throughput; infinite if it never came back.
-    pub recovery_s: f64,
+    /// When each of them began, in seconds since the start, and when the last ended.
+    pub bounds: [f64; 4],
+    /// What the neighbours got done: a law that starves them has another storm than the others.
+    pub neighbours_per_s: f64,
     /// Rows that were given up.
     pub failed_rows: u64,
-    pub calls: Vec<Call>,
+    pub record: Record,
 }
 
 pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan: &Plan) -> Run {
     backend.reset();
     let start = Instant::now();
     let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
-    let phase = Arc::new(Mutex::new(Phase::WarmUp));
     let (handler, sensor) = backend.handler();
-    let handler = Metered { handler, due: Arc::clone(&due), phase: Arc::clone(&phase), record: Arc::clone(&record) };
+    let handler = Metered { handler, due: Arc::clone(&due), record: Arc::clone(&record) };
     let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
     let monitor = Monitor::start(&batcher, vec![Box::new(HostCpu::new()), sensor], Duration::from_millis(100));
     let stop = AtomicBool::new(false);
-    let ends = std::thread::scope(|scope| {
-        scope.spawn(|| feed(&batcher, &due, plan.rate, &stop));
-        let mut ends = Vec::new();
-        for (now, length) in [
-            (Phase::WarmUp, plan.warm_up),
-            (Phase::Calm, plan.calm),
-            (Phase::Storm, plan.storm),
-            (Phase::After, plan.after),
-        ] {
-            let neighbours = (now == Phase::Storm).then(|| backend.neighbours(storm));
-            *phase.lock().expect("no panic") = now;
-            std::thread::sleep(length);
-            // They are gone before the next phase begins.
-            drop(neighbours);
-            ends.push(start.elapsed().as_secs_f64());
-        }
-        *phase.lock().expect("no panic") = Phase::WarmUp;
+    let (bounds, steps) = std::thread::scope(|scope| {
+        scope.spawn(|| feed(&batcher, &due, start, plan.rate, &stop));
+        std::thread::sleep(plan.warm_up);
+        let calm = start.elapsed();
+        std::thread::sleep(plan.calm);
+        let stormy = start.elapsed();
+        let neighbours = backend.neighbours(storm);
+        std::thread::sleep(plan.storm);
+        // They are gone before the next phase begins.
+        let steps = neighbours.stop();
+        let after = start.elapsed();
+        std::thread::sleep(plan.after);
+        let end = start.elapsed();
         stop.store(true, Ordering::Relaxed);
-        ends
+        ([calm, stormy, after, end].map(|moment| moment.as_secs_f64()), steps)
     });
     let failed_rows = batcher.stats().failed;
     // What is pending does not matter any more, but the call under way must be over before the next run.
@@ -104,10 +104,13 @@ pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(monitor);
-    let record = std::mem::take(&mut *record.lock().expect("no panic"));
-    let figures = [0, 1, 2].map(|place| figures(&record, PHASES[place], ends[place + 1] - ends[place]));
-    let recovery_s = recovery(&record.calls, ends[2], ends[3], figures[0].rows_per_s);
-    Run { backend: backend.name(), storm, law, round, figures, recovery_s, failed_rows, calls: record.calls }
+    let mut record = std::mem::take(&mut *record.lock().expect("no panic"));
+    if let Some(rate) = plan.rate {
+        count_what_is_waiting(&mut record, rate, bounds[3]);
+    }
+    let figures = [CALM, STORM, AFTER].map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
+    let neighbours_per_s = steps as f64 / (bounds[AFTER] - bounds[STORM]);
+    Run { backend: backend.name(), storm, law, round, figures, bounds, neighbours_per_s, failed_rows, record }
 }
 
 fn builder(law: Law) -> Builder<Row> {
@@ -124,12 +127,11 @@ fn builder(law: Law) -> Builder<Row> {
     SIGNALS.iter().fold(builder, |builder, (name, weight)| builder.custom_signal(name, *weight))
 }
 
-fn feed(batcher: &Batcher<Row>, due: &DueTimes, rate: Option<u64>, stop: &AtomicBool) {
-    let begun = Instant::now();
+fn feed(batcher: &Batcher<Row>, due: &DueTimes, start: Instant, rate: Option<f64>, stop: &AtomicBool) {
     for id in 0.. {
         let mut at = Instant::now();
         if let Some(rate) = rate {
-            at = begun + Duration::from_secs_f64(id as f64 / rate as f64);
+            at = start + Duration::from_secs_f64(id as f64 / rate);
             // Not for each row: a sleep is longer than what it waits for.
             while Instant::now() < at && !stop.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_micros(200));
@@ -150,30 +152,31 @@ fn feed(batcher: &Batcher<Row>, due: &DueTimes, rate: Option<u64>, stop: &Atomic
     }
 }
 
-fn figures(record: &Record, phase: Phase, seconds: f64) -> Figures {
-    let calls: Vec<&Call> = record.calls.iter().filter(|call| call.phase == phase).collect();
-    let rows: usize = calls.iter().filter(|call| call.ok).map(|call| call.rows).sum();
-    let mut ages: Vec<f64> = record.ages_ms.iter().filter(|(of, _)| *of == phase).map(|(_, age)| *age).collect();
+/// Rows that were due and not stored when the run ended have waited at least till then. To leave them out would make a law that
+/// falls behind look better than it is.
+fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
+    let stored: usize = record.calls.iter().filter(|call| call.ok && call.ended_s <= end).map(|call| call.rows).sum();
+    // Rows are stored in order, so these are the last.
+    let waiting = (stored as i64..).take_while(|id| (*id as f64) < rate * end).filter(|id| id % EVERY == 0);
+    record.ages.extend(waiting.map(|id| {
+        let due_s = id as f64 / rate;
+        Age { due_s, ms: (end - due_s) * 1e3 }
+    }));
+}
+
+fn figures(record: &Record, from: f64, to: f64, rate: Option<f64>) -> Figures {
+    let calls: Vec<&Call> = record.calls.iter().filter(|call| call.ended_s > from && call.ended_s <= to).collect();
+    let due = record.ages.iter().filter(|age| age.due_s > from && age.due_s <= to);
+    let mut ages: Vec<f64> = due.filter(|age| rate.is_some() || age.stored_s() <= to).map(|age| age.ms).collect();
     let mut sizes: Vec<f64> = calls.iter().filter(|call| call.ok).map(|call| call.rows as f64).collect();
+    let stored: usize = record.calls.iter().filter(|call| call.ok && call.ended_s <= to).map(|call| call.rows).sum();
     Figures {
-        rows_per_s: rows as f64 / seconds,
+        rows_per_s: record.rows_per_s(from, to),
         calls: calls.len(),
         failed_calls: calls.iter().filter(|call| !call.ok).count(),
         p50_ms: median(&mut ages),
         p99_ms: quantile(&mut ages, 0.99),
         batch_size: median(&mut sizes),
+        behind: rate.map_or(0.0, |rate| (rate * to - stored as f64).max(0.0)),
     }
-}
-
-/// Windows of a quarter of a second: the end of the first that reaches 90 %.
-fn recovery(calls: &[Call], from: f64, to: f64, calm: f64) -> f64 {
-    const WINDOW: f64 = 0.25;
-    let windows = ((to - from) / WINDOW) as usize;
-    let rows_in = |window: usize| -> usize {
-        let begin = from + window as f64 * WINDOW;
-        let inside = calls.iter().filter(|call| call.ok && call.ended_s > begin && call.ended_s <= begin + WINDOW);
-        inside.map(|call| call.rows).sum()
-    };
-    let back = (0..windows).find(|window| rows_in(*window) as f64 / WINDOW >= 0.9 * calm);
-    back.map_or(f64::INFINITY, |window| (window + 1) as f64 * WINDOW)
 }

@@ -2,71 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::laws::Law;
-use crate::measure::median;
-use crate::neighbours::Storm;
-use crate::run::{Figures, Run};
-
-/// One storm on one database.
-pub type Group = (&'static str, Storm);
-
-/// All of one law in one storm, as medians over the rounds.
-pub struct Summary {
-    pub law: Law,
-    pub figures: [Figures; 3],
-    /// Shares of failed calls, over all rounds together.
-    pub failed_share: [f64; 3],
-    pub recovery_s: f64,
-    pub failed_rows: u64,
-}
-
-pub fn groups(runs: &[Run]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for run in runs {
-        if !groups.contains(&(run.backend, run.storm)) {
-            groups.push((run.backend, run.storm));
-        }
-    }
-    groups
-}
-
-/// In the order in which the laws ran.
-pub fn summaries(runs: &[Run], group: Group) -> Vec<Summary> {
-    let runs: Vec<&Run> = runs.iter().filter(|run| (run.backend, run.storm) == group).collect();
-    let mut laws: Vec<Law> = Vec::new();
-    for run in &runs {
-        if !laws.contains(&run.law) {
-            laws.push(run.law);
-        }
-    }
-    laws.into_iter()
-        .map(|law| {
-            let own: Vec<&Run> = runs.iter().copied().filter(|run| run.law == law).collect();
-            let middle = |of: &dyn Fn(&Run) -> f64| median(&mut own.iter().map(|run| of(run)).collect::<Vec<_>>());
-            let figures = [0, 1, 2].map(|phase| Figures {
-                rows_per_s: middle(&|run| run.figures[phase].rows_per_s),
-                calls: own.iter().map(|run| run.figures[phase].calls).sum(),
-                failed_calls: own.iter().map(|run| run.figures[phase].failed_calls).sum(),
-                p50_ms: middle(&|run| run.figures[phase].p50_ms),
-                p99_ms: middle(&|run| run.figures[phase].p99_ms),
-                batch_size: middle(&|run| run.figures[phase].batch_size),
-            });
-            Summary {
-                law,
-                figures,
-                failed_share: figures.map(|figures| figures.failed_share()),
-                recovery_s: middle(&|run| run.recovery_s),
-                failed_rows: own.iter().map(|run| run.failed_rows).sum(),
-            }
-        })
-        .collect()
-}
-
-/// The best throughput of any fixed size in a phase, and the summary it comes from.
-pub fn best_fixed(summaries: &[Summary], phase: usize) -> Option<&Summary> {
-    let fixed = summaries.iter().filter(|summary| summary.law.is_fixed());
-    fixed.max_by(|a, b| a.figures[phase].rows_per_s.total_cmp(&b.figures[phase].rows_per_s))
-}
+use crate::comparison::{Compared, Comparison};
+use crate::run::{AFTER, CALM, PHASES, Run, STORM};
 
 /// One run, while it goes on.
 pub fn line(run: &Run) -> String {
@@ -86,66 +23,80 @@ pub fn line(run: &Run) -> String {
     )
 }
 
-pub fn print(runs: &[Run]) {
-    for group in groups(runs) {
-        let summaries = summaries(runs, group);
-        println!("\n## {}, {} (calm | storm | after)\n", group.0, group.1.name());
-        println!(
-            "| | rows/s | of the best fixed | failed calls | p50 ms | p99 ms | batch | back after s | rows given up |"
-        );
-        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-        for summary in &summaries {
-            println!("{}", table_row(summary, &summaries));
-        }
+/// Medians over the rounds; the share of the best fixed size is explained in `comparison.rs`.
+pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
+    let mut text = format!("\n## {}, {} (calm | storm | after)\n\n", comparison.backend, comparison.storm.name());
+    let behind = if open_loop { " rows behind |" } else { "" };
+    let _ = writeln!(
+        text,
+        "| | rows/s | of the best fixed | failed calls | p50 ms | p99 ms | batch | back after s | rows given up \
+         | neighbours/s |{behind}"
+    );
+    let _ = writeln!(text, "|{}", " --- |".repeat(if open_loop { 11 } else { 10 }));
+    for law in &comparison.laws {
+        let _ = writeln!(text, "{}", row(law, open_loop));
     }
+    let best = [CALM, STORM, AFTER].map(|phase| match &comparison.best[phase] {
+        Some(best) => format!("{} with {:.0}", best.law, best.rows_per_s),
+        None => "-".to_owned(),
+    });
+    let _ = writeln!(text, "\nBest fixed size: {}.", best.join(" \\| "));
+    text
 }
 
-fn table_row(summary: &Summary, all: &[Summary]) -> String {
-    let phases = |of: &dyn Fn(usize) -> String| [0, 1, 2].map(of).join(" \\| ");
-    let figures = &summary.figures;
-    let share = |phase: usize| match best_fixed(all, phase) {
-        Some(best) if best.figures[phase].rows_per_s > 0.0 => {
-            format!("{:.2}", figures[phase].rows_per_s / best.figures[phase].rows_per_s)
-        }
-        _ => "-".to_owned(),
-    };
-    format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {:.2} | {} |",
-        summary.law,
+fn row(law: &Compared<'_>, open_loop: bool) -> String {
+    let phases = |of: &dyn Fn(usize) -> String| [CALM, STORM, AFTER].map(of).join(" \\| ");
+    let figures = &law.figures;
+    let mut row = format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
+        law.law,
         phases(&|phase| format!("{:.0}", figures[phase].rows_per_s)),
-        phases(&share),
-        phases(&|phase| format!("{:.0} %", 100.0 * summary.failed_share[phase])),
+        phases(&|phase| law.share(phase).map_or("-".to_owned(), |share| format!("{share:.2}"))),
+        phases(&|phase| format!("{:.0} %", 100.0 * law.failed_share(phase))),
         phases(&|phase| format!("{:.0}", figures[phase].p50_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].p99_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].batch_size)),
-        summary.recovery_s,
-        summary.failed_rows,
-    )
+        if law.back_after_s.is_finite() { format!("{:.2}", law.back_after_s) } else { "never".to_owned() },
+        law.failed_rows,
+        law.neighbours_per_s,
+    );
+    if open_loop {
+        let _ = write!(row, " {} |", phases(&|phase| format!("{:.0}", figures[phase].behind)));
+    }
+    row
 }
 
 /// One line a run and phase.
-pub fn csv(runs: &[Run]) -> String {
-    let mut text = "backend,storm,law,round,phase,rows_per_s,calls,failed_calls,p50_ms,p99_ms,batch_size,recovery_s,\
-        rows_given_up\n"
-        .to_owned();
-    for run in runs {
-        for (phase, figures) in ["calm", "storm", "after"].iter().zip(&run.figures) {
-            let _ = writeln!(
-                text,
-                "{},{},{},{},{phase},{:.1},{},{},{:.3},{:.3},{:.0},{:.2},{}",
-                run.backend,
-                run.storm.name(),
-                run.law,
-                run.round + 1,
-                figures.rows_per_s,
-                figures.calls,
-                figures.failed_calls,
-                figures.p50_ms,
-                figures.p99_ms,
-                figures.batch_size,
-                run.recovery_s,
-                run.failed_rows,
-            );
+pub fn csv(comparisons: &[Comparison<'_>]) -> String {
+    let mut text =
+        "backend,storm,law,round,phase,rows_per_s,of_the_best_fixed,calls,failed_calls,p50_ms,p99_ms,batch_size,\
+        rows_behind,rows_given_up,neighbours_per_s\n"
+            .to_owned();
+    for comparison in comparisons {
+        for law in &comparison.laws {
+            for (place, run) in law.runs.iter().enumerate() {
+                for (phase, figures) in run.figures.iter().enumerate() {
+                    let share = law.shares[phase].get(place).map_or(String::new(), |share| format!("{share:.3}"));
+                    let _ = writeln!(
+                        text,
+                        "{},{},{},{},{},{:.1},{share},{},{},{:.3},{:.3},{:.0},{:.0},{},{:.1}",
+                        run.backend,
+                        run.storm.name(),
+                        run.law,
+                        run.round + 1,
+                        PHASES[phase],
+                        figures.rows_per_s,
+                        figures.calls,
+                        figures.failed_calls,
+                        figures.p50_ms,
+                        figures.p99_ms,
+                        figures.batch_size,
+                        figures.behind,
+                        run.failed_rows,
+                        run.neighbours_per_s,
+                    );
+                }
+            }
         }
     }
     text

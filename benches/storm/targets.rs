@@ -1,71 +1,96 @@
 //! What is promised of the laws, as checks on a finished bench.
 //!
-//! The threshold law promises half of the best fixed size where the host is its own. On a host that is busy with others it
-//! holds a small size, by its definition: that is printed as a known limit and fails nothing.
+//! The threshold law promises half of the best fixed size where the host is its own. On a host that is busy with others, the
+//! bench's own threads among them, it holds a small size, by its definition: that is printed as a known limit and fails nothing.
 
+use std::fmt;
+
+use crate::comparison::{Compared, Comparison};
 use crate::laws::Law;
-use crate::run::Run;
-use crate::tables::{Summary, best_fixed, groups, summaries};
+use crate::run::{AFTER, CALM, PHASES, STORM};
 
-const PHASES: [&str; 3] = ["calm", "storm", "after"];
-
-#[derive(Default)]
-pub struct Verdict {
-    /// Targets that were missed.
-    pub missed: Vec<String>,
-    /// Where the threshold law is known to be of no use.
-    pub known: Vec<String>,
+/// How a figure stands to what is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Kept,
+    Missed,
+    /// Missed where that is known and documented.
+    KnownLimit,
 }
 
-pub fn check(runs: &[Run]) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut checked = 0;
-    for group in groups(runs) {
-        let summaries = summaries(runs, group);
-        for summary in summaries.iter().filter(|summary| !summary.law.is_fixed()) {
-            let place = format!("{} {}: {}", group.0, group.1.name(), summary.law);
-            let missed = missed_by(summary, &summaries).into_iter().map(|what| format!("{place}: {what}"));
-            if summary.law == Law::Threshold {
-                verdict.known.extend(missed);
-            } else {
-                checked += 1;
-                verdict.missed.extend(missed);
-            }
+pub struct Verdict {
+    pub standing: Standing,
+    what: String,
+}
+
+impl Verdict {
+    fn new(kept: bool, what: String) -> Self {
+        Self { standing: if kept { Standing::Kept } else { Standing::Missed }, what }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let standing = match self.standing {
+            Standing::Kept => "kept",
+            Standing::Missed => "MISSED",
+            Standing::KnownLimit => "known limit",
+        };
+        write!(f, "{standing:<11} {}", self.what)
+    }
+}
+
+/// Every promise about every law that learns, and about the threshold law.
+pub fn judge(comparisons: &[Comparison<'_>]) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for comparison in comparisons {
+        for law in comparison.laws.iter().filter(|compared| !matches!(compared.law, Law::Fixed(_))) {
+            verdicts.extend(judge_one(comparison, law).into_iter().map(|verdict| {
+                let what = format!("{} {} {}: {}", comparison.backend, comparison.storm.name(), law.law, verdict.what);
+                Verdict { what, ..verdict }
+            }));
         }
     }
-    if checked == 0 {
-        verdict.missed.push("everything: no law that learns was run".to_owned());
+    if !verdicts.iter().any(|verdict| verdict.standing != Standing::KnownLimit) {
+        verdicts
+            .push(Verdict::new(false, "there is nothing to judge: no law that learns beside a fixed size".to_owned()));
     }
-    verdict
+    verdicts
 }
 
-/// Shares of the best fixed size of each phase; for a law that learns also its failures, its times and its way back.
-fn missed_by(summary: &Summary, all: &[Summary]) -> Vec<String> {
-    let mut missed = Vec::new();
-    for (phase, name) in PHASES.iter().enumerate() {
-        let Some(best) = best_fixed(all, phase) else { continue };
-        let share = summary.figures[phase].rows_per_s / best.figures[phase].rows_per_s;
-        let target = match (summary.law, *name) {
+fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for phase in [CALM, STORM, AFTER] {
+        let (Some(best), Some(share)) = (&comparison.best[phase], own.share(phase)) else { continue };
+        let target = match (own.law, phase) {
             (Law::Threshold, _) => 0.5,
-            (_, "calm") => 0.95,
+            (_, CALM) => 0.95,
             _ => 0.9,
         };
-        if share.is_nan() || share < target {
-            missed.push(format!("{share:.2} of {} in {name}, under {target:.2}", best.law));
+        let name = PHASES[phase];
+        let rounds = own.shares[phase].iter().map(|share| format!("{share:.2}")).collect::<Vec<_>>().join(" ");
+        let what = format!("{share:.2} of {} in {name}, target {target:.2} (by round {rounds})", best.law);
+        let kept = share >= target;
+        if own.law == Law::Threshold {
+            verdicts.push(Verdict { standing: if kept { Standing::Kept } else { Standing::KnownLimit }, what });
+            continue;
         }
-        let (own, bound) = (summary.figures[phase].p99_ms, 1.5 * best.figures[phase].p99_ms);
-        if summary.law != Law::Threshold && own > bound {
-            missed.push(format!("p99 {own:.0} ms in {name}, over {bound:.0}, 1.5 times that of {}", best.law));
-        }
+        verdicts.push(Verdict::new(kept, what));
+        let (p99, bound) = (own.figures[phase].p99_ms, 1.5 * best.p99_ms);
+        let what = format!("p99 {p99:.0} ms in {name}, at most {bound:.0}, 1.5 times that of {}", best.law);
+        verdicts.push(Verdict::new(p99 <= bound, what));
     }
-    if summary.law == Law::Threshold {
-        return missed;
+    if own.law != Law::Threshold && !verdicts.is_empty() {
+        let failed = own.failed_share(STORM);
+        let what = format!(
+            "{:.1} % of its calls failed in the storm, {} of {}, at most 5 %",
+            100.0 * failed,
+            own.figures[STORM].failed_calls,
+            own.figures[STORM].calls
+        );
+        verdicts.push(Verdict::new(failed <= 0.05, what));
+        let back = own.back_after_s;
+        verdicts.push(Verdict::new(back <= 2.0, format!("back at 90 % after {back:.2} s, at most 2")));
     }
-    if summary.failed_share[1] > 0.05 {
-        missed.push(format!("{:.0} % of its calls failed in the storm, over 5 %", 100.0 * summary.failed_share[1]));
-    }
-    if summary.recovery_s > 2.0 {
-        missed.push(format!("back to 90 % after {:.2} s, over 2", summary.recovery_s));
-    }
-    missed
+    verdicts
 }

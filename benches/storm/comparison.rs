@@ -1,0 +1,146 @@
+//! Each law beside the best fixed size of the phase.
+//!
+//! # The best fixed size, without its luck
+//! The highest of several noisy figures is too high: it is the best size's or the luckiest one's. So the size is not chosen by
+//! the figure that it is compared by: for each round it is the one with the highest median over the *other* rounds, and what it
+//! did in this round counts. A law's share of it is taken within the round, whose runs are a minute apart, so that a machine
+//! that gets slower over the rounds does not count; the median over the rounds is the share. A single round has no others: its
+//! best figure is taken as it is, luck included, and the laws look worse than they are.
+//!
+//! # Back after
+//! The first moment after the storm from which on half a second's throughput is 90 % of the best fixed size's throughput of the
+//! whole phase after (the median of the figures above): not of the calm's, since a table that has grown may take rows more slowly
+//! for good. Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly
+//! over its time.
+
+use crate::laws::Law;
+use crate::measure::median;
+use crate::neighbours::Storm;
+use crate::run::{AFTER, CALM, Figures, Run, STORM};
+
+/// One storm on one database.
+pub struct Comparison<'a> {
+    pub backend: &'static str,
+    pub storm: Storm,
+    /// The best fixed size of each phase; `None` if no fixed size was run.
+    pub best: [Option<Best>; 3],
+    /// In the order in which the laws ran first.
+    pub laws: Vec<Compared<'a>>,
+}
+
+/// The best fixed size of a phase.
+pub struct Best {
+    /// By the median over all rounds: for the eye.
+    pub law: Law,
+    /// The figures by round, each of the size that was best in the other rounds.
+    by_round: Vec<Figures>,
+    pub rows_per_s: f64,
+    pub p99_ms: f64,
+}
+
+/// All of one law, as medians over the rounds.
+pub struct Compared<'a> {
+    pub law: Law,
+    pub runs: Vec<&'a Run>,
+    pub figures: [Figures; 3],
+    /// Of the best fixed size, by round.
+    pub shares: [Vec<f64>; 3],
+    /// Seconds; infinite is never.
+    pub back_after_s: f64,
+    pub neighbours_per_s: f64,
+    pub failed_rows: u64,
+}
+
+/// One for each storm on each database.
+pub fn compare(runs: &[Run]) -> Vec<Comparison<'_>> {
+    let mut groups: Vec<(&'static str, Storm)> = Vec::new();
+    for run in runs {
+        if !groups.contains(&(run.backend, run.storm)) {
+            groups.push((run.backend, run.storm));
+        }
+    }
+    groups.into_iter().map(|group| comparison(group, runs)).collect()
+}
+
+fn comparison<'a>((backend, storm): (&'static str, Storm), runs: &'a [Run]) -> Comparison<'a> {
+    let mut laws: Vec<(Law, Vec<&Run>)> = Vec::new();
+    for run in runs.iter().filter(|run| (run.backend, run.storm) == (backend, storm)) {
+        match laws.iter_mut().find(|(law, _)| *law == run.law) {
+            Some((_, own)) => own.push(run),
+            None => laws.push((run.law, vec![run])),
+        }
+    }
+    let best = [CALM, STORM, AFTER].map(|phase| best_fixed(&laws, phase));
+    let laws = laws.into_iter().map(|(law, runs)| compared(law, runs, &best)).collect();
+    Comparison { backend, storm, best, laws }
+}
+
+fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
+    let fixed: Vec<&(Law, Vec<&Run>)> = laws.iter().filter(|(law, _)| matches!(law, Law::Fixed(_))).collect();
+    let fastest = |without: Option<usize>| {
+        let figure = |runs: &[&Run]| {
+            let others = runs.iter().filter(|run| Some(run.round) != without);
+            median(&mut others.map(|run| run.figures[phase].rows_per_s).collect::<Vec<_>>())
+        };
+        fixed.iter().max_by(|a, b| figure(&a.1).total_cmp(&figure(&b.1)))
+    };
+    let (law, runs) = fastest(None)?;
+    let held_out = |round: usize| if runs.len() > 1 { fastest(Some(round)) } else { fastest(None) };
+    let by_round: Vec<Figures> = (0..runs.len())
+        .filter_map(|round| held_out(round)?.1.iter().find(|run| run.round == round).map(|run| run.figures[phase]))
+        .collect();
+    let middle = |of: &dyn Fn(&Figures) -> f64| median(&mut by_round.iter().map(of).collect::<Vec<_>>());
+    let (rows_per_s, p99_ms) = (middle(&|figures| figures.rows_per_s), middle(&|figures| figures.p99_ms));
+    Some(Best { law: *law, by_round, rows_per_s, p99_ms })
+}
+
+fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3]) -> Compared<'a> {
+    let middle = |of: &dyn Fn(&Run) -> f64| median(&mut runs.iter().map(|run| of(run)).collect::<Vec<_>>());
+    let figures = [CALM, STORM, AFTER].map(|phase| Figures {
+        rows_per_s: middle(&|run| run.figures[phase].rows_per_s),
+        // Shares of calls are taken over all rounds together.
+        calls: runs.iter().map(|run| run.figures[phase].calls).sum(),
+        failed_calls: runs.iter().map(|run| run.figures[phase].failed_calls).sum(),
+        p50_ms: middle(&|run| run.figures[phase].p50_ms),
+        p99_ms: middle(&|run| run.figures[phase].p99_ms),
+        batch_size: middle(&|run| run.figures[phase].batch_size),
+        behind: middle(&|run| run.figures[phase].behind),
+    });
+    let shares = [CALM, STORM, AFTER].map(|phase| {
+        let Some(best) = &best[phase] else { return Vec::new() };
+        runs.iter()
+            .filter_map(|run| Some(run.figures[phase].rows_per_s / best.by_round.get(run.round)?.rows_per_s))
+            .collect()
+    });
+    let wanted = best[AFTER].as_ref().map_or(0.0, |best| 0.9 * best.rows_per_s);
+    let back_after_s = middle(&|run| back_after(run, wanted));
+    let neighbours_per_s = middle(&|run| run.neighbours_per_s);
+    let failed_rows = runs.iter().map(|run| run.failed_rows).sum();
+    Compared { law, runs, figures, shares, back_after_s, neighbours_per_s, failed_rows }
+}
+
+impl Compared<'_> {
+    pub fn share(&self, phase: usize) -> Option<f64> {
+        let mut shares = self.shares[phase].clone();
+        if shares.is_empty() { None } else { Some(median(&mut shares)) }
+    }
+
+    pub fn failed_share(&self, phase: usize) -> f64 {
+        let Figures { calls, failed_calls, .. } = self.figures[phase];
+        if calls == 0 { 0.0 } else { failed_calls as f64 / calls as f64 }
+    }
+}
+
+/// Rows a second that are wanted, seconds after the storm.
+fn back_after(run: &Run, wanted: f64) -> f64 {
+    const WINDOW: f64 = 0.5;
+    const STEP: f64 = 0.05;
+    let (from, to) = (run.bounds[AFTER], run.bounds[AFTER + 1]);
+    let steps = ((to - from - WINDOW) / STEP).max(0.0) as usize;
+    let begins = (0..=steps).map(|step| step as f64 * STEP);
+    let mut back = begins.filter(|begin| {
+        let begin = from + begin;
+        run.record.rows_per_s(begin, begin + WINDOW) >= wanted
+    });
+    back.next().unwrap_or(f64::INFINITY)
+}
