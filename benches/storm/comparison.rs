@@ -12,18 +12,29 @@
 //! whole phase after (the median of the figures above): not of the calm's, since a table that has grown may take rows more slowly
 //! for good. Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly
 //! over its time.
+//!
+//! # Noise
+//! How far the runs of one and the same fixed size scatter in a phase, as a share of their median, is the machine's doing and
+//! no law's. It is printed beside the best size, and says what a difference is worth.
+//!
+//! # In an open loop
+//! Throughput is what was asked for, and more where a law catches up: its share is that of the rate. It is back when the rows
+//! behind are no more than a quarter of a second's.
 
 use crate::laws::Law;
 use crate::measure::median;
 use crate::neighbours::Storm;
-use crate::run::{AFTER, CALM, Figures, Run, STORM};
+use crate::run::{AFTER, CALM, Figures, Plan, Run, STORM};
 
 /// One storm on one database.
 pub struct Comparison<'a> {
     pub backend: &'static str,
     pub storm: Storm,
-    /// The best fixed size of each phase; `None` if no fixed size was run.
+    /// The best fixed size of each phase; `None` if no fixed size was run, or in an open loop.
     pub best: [Option<Best>; 3],
+    /// By which share of itself a fixed size's throughput scatters from round to round, in each phase.
+    pub noise: [f64; 3],
+    pub rounds: usize,
     /// In the order in which the laws ran first.
     pub laws: Vec<Compared<'a>>,
 }
@@ -43,7 +54,7 @@ pub struct Compared<'a> {
     pub law: Law,
     pub runs: Vec<&'a Run>,
     pub figures: [Figures; 3],
-    /// Of the best fixed size, by round.
+    /// Of the best fixed size, or in an open loop of the rate, by round.
     pub shares: [Vec<f64>; 3],
     /// Seconds; infinite is never.
     pub back_after_s: f64,
@@ -52,17 +63,17 @@ pub struct Compared<'a> {
 }
 
 /// One for each storm on each database.
-pub fn compare(runs: &[Run]) -> Vec<Comparison<'_>> {
+pub fn compare<'a>(runs: &'a [Run], plan: &Plan) -> Vec<Comparison<'a>> {
     let mut groups: Vec<(&'static str, Storm)> = Vec::new();
     for run in runs {
         if !groups.contains(&(run.backend, run.storm)) {
             groups.push((run.backend, run.storm));
         }
     }
-    groups.into_iter().map(|group| comparison(group, runs)).collect()
+    groups.into_iter().map(|group| comparison(group, runs, plan.rate)).collect()
 }
 
-fn comparison<'a>((backend, storm): (&'static str, Storm), runs: &'a [Run]) -> Comparison<'a> {
+fn comparison<'a>((backend, storm): (&'static str, Storm), runs: &'a [Run], rate: Option<f64>) -> Comparison<'a> {
     let mut laws: Vec<(Law, Vec<&Run>)> = Vec::new();
     for run in runs.iter().filter(|run| (run.backend, run.storm) == (backend, storm)) {
         match laws.iter_mut().find(|(law, _)| *law == run.law) {
@@ -70,9 +81,22 @@ fn comparison<'a>((backend, storm): (&'static str, Storm), runs: &'a [Run]) -> C
             None => laws.push((run.law, vec![run])),
         }
     }
-    let best = [CALM, STORM, AFTER].map(|phase| best_fixed(&laws, phase));
-    let laws = laws.into_iter().map(|(law, runs)| compared(law, runs, &best)).collect();
-    Comparison { backend, storm, best, laws }
+    let best = [CALM, STORM, AFTER].map(|phase| if rate.is_some() { None } else { best_fixed(&laws, phase) });
+    let noise = [CALM, STORM, AFTER].map(|phase| noise(&laws, phase));
+    let rounds = laws.iter().map(|(_, runs)| runs.len()).min().unwrap_or(0);
+    let laws = laws.into_iter().map(|(law, runs)| compared(law, runs, &best, rate)).collect();
+    Comparison { backend, storm, best, noise, rounds, laws }
+}
+
+/// The standard deviation of all fixed sizes' runs, each from its own size's mean.
+fn noise(laws: &[(Law, Vec<&Run>)], phase: usize) -> f64 {
+    let (mut squares, mut freedom) = (0.0, 0);
+    for (_, runs) in laws.iter().filter(|(law, runs)| matches!(law, Law::Fixed(_)) && runs.len() > 1) {
+        let mean = runs.iter().map(|run| run.figures[phase].rows_per_s).sum::<f64>() / runs.len() as f64;
+        squares += runs.iter().map(|run| (run.figures[phase].rows_per_s / mean - 1.0).powi(2)).sum::<f64>();
+        freedom += runs.len() - 1;
+    }
+    if freedom == 0 { 0.0 } else { (squares / freedom as f64).sqrt() }
 }
 
 fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
@@ -94,7 +118,7 @@ fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
     Some(Best { law: *law, by_round, rows_per_s, p99_ms })
 }
 
-fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3]) -> Compared<'a> {
+fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3], rate: Option<f64>) -> Compared<'a> {
     let middle = |of: &dyn Fn(&Run) -> f64| median(&mut runs.iter().map(|run| of(run)).collect::<Vec<_>>());
     let figures = [CALM, STORM, AFTER].map(|phase| Figures {
         rows_per_s: middle(&|run| run.figures[phase].rows_per_s),
@@ -107,13 +131,17 @@ fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3]) -> Compa
         behind: middle(&|run| run.figures[phase].behind),
     });
     let shares = [CALM, STORM, AFTER].map(|phase| {
-        let Some(best) = &best[phase] else { return Vec::new() };
-        runs.iter()
-            .filter_map(|run| Some(run.figures[phase].rows_per_s / best.by_round.get(run.round)?.rows_per_s))
-            .collect()
+        let whole = |run: &Run| match (rate, &best[phase]) {
+            (Some(rate), _) => Some(rate),
+            (None, best) => Some(best.as_ref()?.by_round.get(run.round)?.rows_per_s),
+        };
+        runs.iter().filter_map(|run| Some(run.figures[phase].rows_per_s / whole(run)?)).collect()
     });
     let wanted = best[AFTER].as_ref().map_or(0.0, |best| 0.9 * best.rows_per_s);
-    let back_after_s = middle(&|run| back_after(run, wanted));
+    let back_after_s = middle(&|run| match rate {
+        None => first_after(run, |from, to| run.record.rows_per_s(from, to) >= wanted),
+        Some(rate) => first_after(run, |from, _| run.record.behind(rate, from) <= rate / 4.0),
+    });
     let neighbours_per_s = middle(&|run| run.neighbours_per_s);
     let failed_rows = runs.iter().map(|run| run.failed_rows).sum();
     Compared { law, runs, figures, shares, back_after_s, neighbours_per_s, failed_rows }
@@ -131,16 +159,12 @@ impl Compared<'_> {
     }
 }
 
-/// Rows a second that are wanted, seconds after the storm.
-fn back_after(run: &Run, wanted: f64) -> f64 {
+/// Seconds after the storm to the first half second that is as it should be; infinite without one.
+fn first_after(run: &Run, right: impl Fn(f64, f64) -> bool) -> f64 {
     const WINDOW: f64 = 0.5;
     const STEP: f64 = 0.05;
     let (from, to) = (run.bounds[AFTER], run.bounds[AFTER + 1]);
     let steps = ((to - from - WINDOW) / STEP).max(0.0) as usize;
-    let begins = (0..=steps).map(|step| step as f64 * STEP);
-    let mut back = begins.filter(|begin| {
-        let begin = from + begin;
-        run.record.rows_per_s(begin, begin + WINDOW) >= wanted
-    });
-    back.next().unwrap_or(f64::INFINITY)
+    let mut begins = (0..=steps).map(|step| step as f64 * STEP);
+    begins.find(|begin| right(from + begin, from + begin + WINDOW)).unwrap_or(f64::INFINITY)
 }

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         eprintln!("storm: nothing was run: none of the databases is here");
         return ExitCode::FAILURE;
     }
-    let comparisons = comparison::compare(&runs);
+    let comparisons = comparison::compare(&runs, &options.plan);
     for comparison in &comparisons {
         print!("{}", tables::table(comparison, options.plan.rate.is_some()));
     }

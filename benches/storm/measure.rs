@@ -50,16 +50,16 @@ pub struct Call {
     pub ok: bool,
 }
 
-/// One row's way.
+/// One row's way, in seconds since the start of the run.
 #[derive(Clone, Copy)]
 pub struct Age {
     pub due_s: f64,
-    pub ms: f64,
+    pub stored_s: f64,
 }
 
 impl Age {
-    pub fn stored_s(&self) -> f64 {
-        self.due_s + self.ms / 1e3
+    pub fn ms(&self) -> f64 {
+        (self.stored_s - self.due_s) * 1e3
     }
 }
 
@@ -79,6 +79,12 @@ impl Record {
         });
         rows.sum::<f64>() / (to - from)
     }
+
+    /// Rows that were due at a rate by that moment and were not stored.
+    pub fn behind(&self, rate: f64, at: f64) -> f64 {
+        let stored = self.calls.iter().filter(|call| call.ok && call.ended_s <= at).map(|call| call.rows);
+        (rate * at - stored.sum::<usize>() as f64).max(0.0)
+    }
 }
 
 /// The handler under measurement.
@@ -96,10 +102,8 @@ impl Handler<Row> for Metered {
         let mut record = self.record.lock().expect("no panic");
         record.calls.push(Call { begun_s, ended_s, rows: batch.len(), ok: result.is_ok() });
         if result.is_ok() {
-            record.ages.extend(batch.iter().filter(|row| row.id % EVERY == 0).map(|row| {
-                let due_s = self.due.due_s(row.id);
-                Age { due_s, ms: (ended_s - due_s) * 1e3 }
-            }));
+            let timed = batch.iter().filter(|row| row.id % EVERY == 0);
+            record.ages.extend(timed.map(|row| Age { due_s: self.due.due_s(row.id), stored_s: ended_s }));
         }
         result
     }

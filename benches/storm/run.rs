@@ -46,8 +46,8 @@ pub struct Figures {
     /// Calls that ended in it.
     pub calls: usize,
     pub failed_calls: usize,
-    /// Of the rows that were due in it; in a closed loop of those that were also stored in it, since there always is a queue
-    /// full of rows that the next phase stores.
+    /// Open loop: of the rows that were due in it. Closed loop: of the rows that were stored in it, without the time that they
+    /// had waited before it began, since there always is a queue full of rows from the phase before.
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// The median call's.
@@ -155,21 +155,26 @@ fn feed(batcher: &Batcher<Row>, due: &DueTimes, start: Instant, rate: Option<f64
 /// Rows that were due and not stored when the run ended have waited at least till then. To leave them out would make a law that
 /// falls behind look better than it is.
 fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
-    let stored: usize = record.calls.iter().filter(|call| call.ok && call.ended_s <= end).map(|call| call.rows).sum();
     // Rows are stored in order, so these are the last.
-    let waiting = (stored as i64..).take_while(|id| (*id as f64) < rate * end).filter(|id| id % EVERY == 0);
+    let (due, behind) = (rate * end, record.behind(rate, end));
+    let waiting = ((due - behind) as i64..due as i64).filter(|id| id % EVERY == 0);
     record.ages.extend(waiting.map(|id| {
         let due_s = id as f64 / rate;
-        Age { due_s, ms: (end - due_s) * 1e3 }
+        Age { due_s, stored_s: end }
     }));
 }
 
 fn figures(record: &Record, from: f64, to: f64, rate: Option<f64>) -> Figures {
     let calls: Vec<&Call> = record.calls.iter().filter(|call| call.ended_s > from && call.ended_s <= to).collect();
-    let due = record.ages.iter().filter(|age| age.due_s > from && age.due_s <= to);
-    let mut ages: Vec<f64> = due.filter(|age| rate.is_some() || age.stored_s() <= to).map(|age| age.ms).collect();
+    let inside = |moment: f64| moment > from && moment <= to;
+    let mut ages: Vec<f64> = match rate {
+        Some(_) => record.ages.iter().filter(|age| inside(age.due_s)).map(Age::ms).collect(),
+        None => {
+            let stored = record.ages.iter().filter(|age| inside(age.stored_s));
+            stored.map(|age| (age.stored_s - age.due_s.max(from)) * 1e3).collect()
+        }
+    };
     let mut sizes: Vec<f64> = calls.iter().filter(|call| call.ok).map(|call| call.rows as f64).collect();
-    let stored: usize = record.calls.iter().filter(|call| call.ok && call.ended_s <= to).map(|call| call.rows).sum();
     Figures {
         rows_per_s: record.rows_per_s(from, to),
         calls: calls.len(),
@@ -177,6 +182,6 @@ fn figures(record: &Record, from: f64, to: f64, rate: Option<f64>) -> Figures {
         p50_ms: median(&mut ages),
         p99_ms: quantile(&mut ages, 0.99),
         batch_size: median(&mut sizes),
-        behind: rate.map_or(0.0, |rate| (rate * to - stored as f64).max(0.0)),
+        behind: rate.map_or(0.0, |rate| record.behind(rate, to)),
     }
 }

@@ -27,20 +27,25 @@ pub fn line(run: &Run) -> String {
 pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
     let mut text = format!("\n## {}, {} (calm | storm | after)\n\n", comparison.backend, comparison.storm.name());
     let behind = if open_loop { " rows behind |" } else { "" };
+    let whole = if open_loop { "rate" } else { "best fixed" };
     let _ = writeln!(
         text,
-        "| | rows/s | of the best fixed | failed calls | p50 ms | p99 ms | batch | back after s | rows given up \
+        "| | rows/s | of the {whole} | failed calls | p50 ms | p99 ms | batch | back after s | rows given up \
          | neighbours/s |{behind}"
     );
     let _ = writeln!(text, "|{}", " --- |".repeat(if open_loop { 11 } else { 10 }));
     for law in &comparison.laws {
         let _ = writeln!(text, "{}", row(law, open_loop));
     }
+    if open_loop {
+        return text;
+    }
     let best = [CALM, STORM, AFTER].map(|phase| match &comparison.best[phase] {
         Some(best) => format!("{} with {:.0}", best.law, best.rows_per_s),
         None => "-".to_owned(),
     });
-    let _ = writeln!(text, "\nBest fixed size: {}.", best.join(" \\| "));
+    let noise = comparison.noise.map(|noise| format!("{:.0} %", 100.0 * noise));
+    let _ = writeln!(text, "\nBest fixed size: {}. Noise of a run: {}.", best.join(" \\| "), noise.join(" \\| "));
     text
 }
 
