@@ -1,4 +1,5 @@
-//! Writes lines `id,value,text` into MariaDB or MySQL in batches sized by how loaded the server is.
+//! Writes lines `id,value,text`, or with `--log` the lines of a log, into MariaDB or MySQL
+//! in batches sized by how loaded the server is.
 //!
 //! ```text
 //! cargo run --release --example mariadb_ingest -- --url mysql://me@localhost/shop --create readings.csv

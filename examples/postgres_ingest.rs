@@ -1,4 +1,5 @@
-//! Writes lines `id,value,text` into PostgreSQL in batches sized by how loaded the server is.
+//! Writes lines `id,value,text`, or with `--log` the lines of a log, into PostgreSQL
+//! in batches sized by how loaded the server is.
 //!
 //! ```text
 //! cargo run --release --example postgres_ingest -- --url postgres://me@localhost/shop --create readings.csv

@@ -1,4 +1,5 @@
-//! Writes lines `id,value,text` into an SQLite file in batches sized by how contended it is.
+//! Writes lines `id,value,text`, or with `--log` the lines of a log, into an SQLite file
+//! in batches sized by how contended it is.
 //!
 //! ```text
 //! cargo run --release --example sqlite_ingest -- --url readings.db --create readings.csv

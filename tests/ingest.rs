@@ -4,6 +4,7 @@
 #[path = "../examples/ingest/mod.rs"]
 mod ingest;
 
+use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use ingest::monitor::{Monitor, Sensor};
 use ingest::once::Once;
 use ingest::options::{Options, Sizing};
 use ingest::rows::{Malformed, Row};
+use ingest::run;
 use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Retry};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -33,6 +35,8 @@ fn a_line_is_a_row_or_says_what_is_wrong_with_it() {
     ] {
         assert_eq!(Row::parse(line), expected, "{line:?}");
     }
+    assert_eq!(Row::of_log(3, "a, b"), row(3, 4.0, "a, b"));
+    assert_eq!(Row::of_log(3, "a\0b"), Err(Malformed::ZeroByte));
     let line = "7,1.5,a, b";
     assert_eq!(Row::parse(line).unwrap().to_string(), line, "a dead letter can be sent again");
 }
@@ -43,7 +47,8 @@ fn a_command_line_is_understood_or_says_what_is_wrong_with_it() {
     let options = parse("--batch fixed:7 --once never --table t_1 --create in.csv").unwrap().unwrap();
     assert_eq!((options.sizing, options.once), (Sizing::Fixed(7), Once::Never));
     assert_eq!((&*options.table, &*options.url, options.create), ("t_1", "somewhere", true));
-    assert_eq!(options.input.unwrap().to_str(), Some("in.csv"));
+    assert_eq!(options.input.as_ref().unwrap().to_str(), Some("in.csv"));
+    assert!(parse("--log").unwrap().unwrap().log && !options.log);
     assert_eq!(parse("--batch model").unwrap().unwrap().sizing, Sizing::Model);
     assert!(parse("--help").unwrap().is_none());
     for (line, problem) in [
@@ -56,6 +61,46 @@ fn a_command_line_is_understood_or_says_what_is_wrong_with_it() {
     ] {
         assert_eq!(parse(line).unwrap_err(), problem);
     }
+}
+
+/// What became of a file: the rows, the dead letters, the exit code.
+fn ingested(bytes: &[u8], more: &str) -> (Vec<Row>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("in"), bytes).unwrap();
+    let line = format!("{more} --dead-letters {} {}", path("dead"), path("in"));
+    let options = Options::parse(line.split_whitespace().map(str::to_owned), "").unwrap().unwrap();
+    let letters = DeadLetters::open(&options.dead_letters).unwrap();
+    let (tell, rows) = mpsc::channel();
+    let handler = move |batch: &mut Batch<Row>| {
+        if batch.iter().any(|row| row.id == 666) {
+            return Err(BatchError::permanent("evil"));
+        }
+        batch.iter().try_for_each(|row| tell.send(row.clone()))?;
+        Ok(LoadFeedback::new())
+    };
+    let code = run::ingest("test", &options, run::builder(&options, &letters), &letters, handler, Vec::new());
+    (rows.iter().collect(), std::fs::read_to_string(&options.dead_letters).unwrap(), format!("{code:?}"))
+}
+
+#[test]
+fn every_line_of_a_file_becomes_a_row_or_a_dead_letter_with_its_number_and_the_exit_code_says_which() {
+    let row = |id, value, text: &str| Row { id, value, text: text.to_owned() };
+    let [success, failure] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
+    let (rows, dead, code) = ingested(b"id,value,text\r\n1,2,a \r\n\n2,3,no end of line", "");
+    assert_eq!((rows, &*dead, code), (vec![row(1, 2.0, "a "), row(2, 3.0, "no end of line")], "", success.clone()));
+    let (rows, dead, code) = ingested(b"1,2,a\n\nx,1,b\n3,1,caf\xe9\nid,value,text\n4,1,c\n", "");
+    assert_eq!((rows, code), (vec![row(1, 2.0, "a"), row(4, 1.0, "c")], failure.clone()));
+    let expected = "malformed\tline 3: the id \"x\" is no whole number\tx,1,b\n\
+        malformed\tline 4: the line is no UTF-8\t3,1,caf\u{fffd}\n\
+        malformed\tline 5: the id \"id\" is no whole number\tid,value,text\n";
+    assert_eq!(dead, expected);
+    // A row that the backend refuses.
+    let (rows, dead, code) = ingested(b"1,2,a\n666,1,b\n", "");
+    assert_eq!((rows, &*dead, code), (vec![row(1, 2.0, "a")], "failed\tevil\t666,1,b\n", failure));
+    // A log: its lines are rows as they are.
+    let (rows, dead, code) = ingested(b"id,value,text\n\nc,d\n", "--log");
+    assert_eq!((rows, &*dead, code), (vec![row(1, 13.0, "id,value,text"), row(3, 3.0, "c,d")], "", success));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Options {
     pub create: bool,
     /// PostgreSQL: COPY instead of INSERT.
     pub copy: bool,
+    /// Every line is a row, whatever is in it.
+    pub log: bool,
     pub dead_letters: PathBuf,
     /// `None` is standard input.
     pub input: Option<PathBuf>,
@@ -87,6 +89,7 @@ impl Options {
             once: Once::Key,
             create: false,
             copy: false,
+            log: false,
             dead_letters: PathBuf::from("dead-letters.tsv"),
             input: None,
         };
@@ -101,6 +104,7 @@ impl Options {
                 "--dead-letters" => options.dead_letters = value()?.into(),
                 "--create" => options.create = true,
                 "--copy" => options.copy = true,
+                "--log" => options.log = true,
                 "-" => options.input = None,
                 _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
                 _ if options.input.is_none() => options.input = Some(word.into()),
@@ -123,7 +127,8 @@ fn table(name: String) -> Result<String, String> {
 
 fn help(program: &str, url: &str) -> String {
     format!(
-        "Writes lines `id,value,text` from a file or standard input into a table, in batches.\n\n\
+        "Writes lines `id,value,text` from a file or standard input into a table, in batches.\n\
+         A first line that says just that is a heading.\n\n\
          usage: {program} [options] [FILE]\n\n\
          --url URL             where to write [{url}]\n\
          --table NAME          into which table [readings]\n\
@@ -131,6 +136,7 @@ fn help(program: &str, url: &str) -> String {
          --batch WAY           fixed:N, threshold or model [model]\n\
          --once WAY            what keeps rows from being stored twice: key, batch or never [key]\n\
          --copy                COPY instead of INSERT (PostgreSQL only)\n\
+         --log                 every line is a row: its number is the id, its length the value\n\
          --dead-letters FILE   where lines go that cannot be stored [dead-letters.tsv]"
     )
 }

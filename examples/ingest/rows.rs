@@ -1,4 +1,4 @@
-//! The rows: one a line, `id,value,text`. The text is the rest of the line, so log lines fit as they are.
+//! The rows: one a line. A line is `id,value,text`, where the text is the rest of the line, or a line of a log as it is.
 
 use std::fmt;
 
@@ -17,6 +17,7 @@ pub enum Malformed {
     Id(String),
     Value(String),
     ZeroByte,
+    NotUtf8,
 }
 
 impl Row {
@@ -32,12 +33,24 @@ impl Row {
         if !number.is_finite() {
             return Err(Malformed::Value(value.to_owned()));
         }
-        if text.contains('\0') {
-            // No database here takes it as text, and PostgreSQL would say so for the whole batch.
-            return Err(Malformed::ZeroByte);
-        }
-        Ok(Self { id, value: number, text: text.to_owned() })
+        Ok(Self { id, value: number, text: plain(text)? })
     }
+
+    /// A line of a log: its number is the id, so that the same log sent again adds nothing; its length in bytes is the value.
+    ///
+    /// # Errors
+    /// It cannot be stored as text.
+    pub fn of_log(number: u64, line: &str) -> Result<Self, Malformed> {
+        Ok(Self { id: number as i64, value: line.len() as f64, text: plain(line)? })
+    }
+}
+
+fn plain(text: &str) -> Result<String, Malformed> {
+    if text.contains('\0') {
+        // No database here takes it as text, and PostgreSQL would say so for the whole batch.
+        return Err(Malformed::ZeroByte);
+    }
+    Ok(text.to_owned())
 }
 
 /// As it was read.
@@ -54,6 +67,7 @@ impl fmt::Display for Malformed {
             Self::Id(found) => write!(f, "the id {found:?} is no whole number"),
             Self::Value(found) => write!(f, "the value {found:?} is no finite number"),
             Self::ZeroByte => f.write_str("the text has a zero byte"),
+            Self::NotUtf8 => f.write_str("the line is no UTF-8"),
         }
     }
 }

@@ -13,10 +13,12 @@ use load_aware_batcher::{Batcher, Builder, Handler, Producer};
 use super::dead_letters::DeadLetters;
 use super::monitor::{Monitor, SIGNALS, Sensor};
 use super::options::Options;
-use super::rows::Row;
+use super::rows::{Malformed, Row};
 
 /// How long the last rows may take.
 const CLOSE: Duration = Duration::from_secs(60);
+/// What many CSV files begin with.
+const HEADING: &[u8] = b"id,value,text";
 
 /// Ends the program with one line that says what is wrong.
 pub fn give_up(program: &str, problem: &dyn std::fmt::Display) -> ExitCode {
@@ -66,8 +68,8 @@ pub fn ingest<H: Handler<Row> + Send + 'static>(
     if let Err(problem) = ctrlc::set_handler(move || drop(on_interrupt.send(None))) {
         eprintln!("{program}: Ctrl-C will lose rows: {problem}");
     }
-    let (producer, letters) = (batcher.producer(), dead_letters.clone());
-    std::thread::spawn(move || drop(tell.send(Some(read(input, &producer, &letters)))));
+    let (producer, letters, log) = (batcher.producer(), dead_letters.clone(), options.log);
+    std::thread::spawn(move || drop(tell.send(Some(read(input, log, &producer, &letters)))));
 
     let begun = Instant::now();
     let read = loop {
@@ -115,24 +117,28 @@ fn open(path: Option<&Path>) -> Result<Box<dyn BufRead + Send>, String> {
     }
 }
 
-fn read(mut input: Box<dyn BufRead + Send>, producer: &Producer<Row>, dead_letters: &DeadLetters) -> Read {
+fn read(mut input: Box<dyn BufRead + Send>, log: bool, producer: &Producer<Row>, dead_letters: &DeadLetters) -> Read {
     let mut read = Read { lines: 0, malformed: 0, problem: None };
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
         match input.read_until(b'\n', &mut bytes) {
             Ok(0) => return read,
-            Ok(_) => {}
+            Ok(_) => read.lines += 1,
             Err(problem) => return Read { problem: Some(problem), ..read },
         }
-        // A line that is no UTF-8 is one bad line, not the end.
-        let line = String::from_utf8_lossy(&bytes);
-        let line = line.trim_end_matches(['\n', '\r']);
-        if line.is_empty() {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || (read.lines == 1 && !log && line == HEADING) {
             continue;
         }
-        read.lines += 1;
-        match Row::parse(line) {
+        let row = match std::str::from_utf8(line) {
+            Ok(line) if log => Row::of_log(read.lines, line),
+            Ok(line) => Row::parse(line),
+            // One bad line, not the end.
+            Err(_) => Err(Malformed::NotUtf8),
+        };
+        match row {
             // Waits while the queue is full; refused only when the program is ending.
             Ok(row) => match producer.add(row) {
                 Ok(()) => {}
@@ -143,6 +149,7 @@ fn read(mut input: Box<dyn BufRead + Send>, producer: &Producer<Row>, dead_lette
             },
             Err(problem) => {
                 read.malformed += 1;
+                let line = String::from_utf8_lossy(line);
                 dead_letters.write("malformed", &format!("line {}: {problem}", read.lines), &line);
             }
         }
