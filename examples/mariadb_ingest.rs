@@ -60,8 +60,12 @@ fn explain(problem: &Error, options: &Options) -> String {
     let advice = match problem {
         Error::MySqlError(refused) => match refused.code {
             1146 => format!("there is no table {}: --create makes it", options.table),
-            1044 | 1045 | 1698 => "the login was refused: check user and password in --url".to_owned(),
-            1046 | 1049 => "there is no such database: check --url".to_owned(),
+            1054 => format!("the table {} has other columns than id, value and text", options.table),
+            1142 => format!("this user may not write into {}", options.table),
+            1045 | 1698 => "the login was refused: check user and password in --url".to_owned(),
+            1044 => "there is no such database, or this user may not use it: check --url".to_owned(),
+            1046 => "--url names no database".to_owned(),
+            1049 => "there is no such database: check --url".to_owned(),
             code => format!("the server said {code}"),
         },
         _ => "the server cannot be reached: check host and port in --url".to_owned(),

@@ -11,6 +11,7 @@
 #[path = "ingest/mod.rs"]
 mod ingest;
 
+use std::error::Error as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -56,13 +57,22 @@ fn main() -> ExitCode {
 
 /// What to do about it, for the mistakes that are made most.
 fn explain(problem: &Error, options: &Options) -> String {
+    // The driver keeps the reason one level down.
+    let detail = match (problem.as_db_error(), problem.source()) {
+        (Some(error), _) => error.message().to_owned(),
+        (None, Some(reason)) => format!("{problem}: {reason}"),
+        (None, None) => problem.to_string(),
+    };
     let advice = match problem.code().map(|code| code.code()) {
         Some("42P01") => format!("there is no table {}: --create makes it", options.table),
+        Some("42703") => format!("the table {} has other columns than id, value and text", options.table),
+        Some("42501") => format!("this user may not write into {}", options.table),
         Some("28P01" | "28000") => "the login was refused: check user and password in --url".to_owned(),
         Some("3D000") => "there is no such database: check --url".to_owned(),
         Some(code) => format!("the server said {code}"),
+        None if detail.contains("password missing") => "the server asks for a password: put it into --url".to_owned(),
+        None if detail.contains("invalid configuration") => "--url says too little".to_owned(),
         None => "the server cannot be reached: check host and port in --url".to_owned(),
     };
-    let detail = problem.as_db_error().map_or_else(|| problem.to_string(), |error| error.message().to_owned());
     format!("{advice} ({detail})")
 }

@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         return give_up(PROGRAM, &"--copy is for PostgreSQL");
     }
     let path = Path::new(&options.url);
+    if options.url.is_empty() {
+        return give_up(PROGRAM, &"--url is empty: it names the file");
+    }
     if options.create {
         if let Err(problem) = SqliteWriter::create_tables(path, &options.table, options.once) {
             return give_up(PROGRAM, &explain(&problem, &options));
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
 /// What to do about it, for the mistakes that are made most.
 fn explain(problem: &Error, options: &Options) -> String {
     let advice = match problem.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) => format!("{} cannot be opened: --create makes it", options.url),
+        Some(ErrorCode::CannotOpen) => cannot_open(Path::new(&options.url)),
         Some(ErrorCode::NotADatabase) => format!("{} is no SQLite file", options.url),
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => format!("{} cannot be written", options.url),
         Some(ErrorCode::DatabaseBusy) => format!("{} stayed locked", options.url),
@@ -61,4 +64,15 @@ fn explain(problem: &Error, options: &Options) -> String {
         _ => "SQLite refused".to_owned(),
     };
     format!("{advice} ({problem})")
+}
+
+fn cannot_open(path: &Path) -> String {
+    // Of a name alone the parent is empty: here.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => format!("there is no folder {}", folder.display()),
+        None if path.is_dir() => format!("{} is a folder", path.display()),
+        None if path.exists() => format!("{} cannot be opened", path.display()),
+        None => format!("there is no file {}: --create makes it", path.display()),
+    }
 }

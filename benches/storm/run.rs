@@ -74,6 +74,7 @@ pub struct Run {
 
 pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan: &Plan) -> Run {
     backend.reset();
+    settle_disk();
     let start = Instant::now();
     let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
     let (handler, sensor) = backend.handler();
@@ -111,6 +112,11 @@ pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan
     let figures = [CALM, STORM, AFTER].map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
     let neighbours_per_s = steps as f64 / (bounds[AFTER] - bounds[STORM]);
     Run { backend: backend.name(), storm, law, round, figures, bounds, neighbours_per_s, failed_rows, record }
+}
+
+/// What the run before left to be written would slow down the commits of this one: the next law would pay for the last.
+fn settle_disk() {
+    let _ = std::process::Command::new("sync").status();
 }
 
 fn builder(law: Law) -> Builder<Row> {

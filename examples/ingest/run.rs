@@ -12,6 +12,7 @@ use load_aware_batcher::{Batcher, Builder, Handler, Producer};
 
 use super::dead_letters::DeadLetters;
 use super::monitor::{Monitor, SIGNALS, Sensor};
+use super::once::Once;
 use super::options::Options;
 use super::rows::{Malformed, Row};
 
@@ -88,7 +89,8 @@ pub fn ingest<H: Handler<Row> + Send + 'static>(
     show(&batcher, begun);
     let (written, lost) = dead_letters.counts();
     let took = begun.elapsed().as_secs_f64();
-    eprintln!("\n{} rows stored in {took:.1} s, {:.0} a second", report.handled, report.handled as f64 / took);
+    let stored = if options.once == Once::Key { "stored or there already" } else { "stored" };
+    eprintln!("\n{} rows {stored}, in {took:.1} s, {:.0} a second", report.handled, report.handled as f64 / took);
     if let Some(Read { lines, malformed, problem }) = &read {
         eprintln!("{lines} lines read, {malformed} malformed");
         if let Some(problem) = problem {
