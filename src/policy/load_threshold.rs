@@ -50,6 +50,14 @@ const NEWEST: usize = 10;
 /// every row where this law works at all: on an idle backend without a timeout the largest size is right, and growing there
 /// blindly is worth 3 % more than stopping at 95 % efficiency, and a trickle waits 4 % longer. Nor does it do what a threshold
 /// in somebody's runbook says.
+///
+/// # When not to use it
+/// Where rows come as fast as they are taken and the host's CPU is among the signals: writing at full speed is load enough to
+/// keep the size where it began. On two cores shared by writer and database, from size 20 with a largest of 1 000, it did
+/// @PG@ of the best fixed size's rows a second on PostgreSQL in calm, under CPU-heavy neighbours and after
+/// them, @MY@ on MariaDB, and @SL@ on SQLite under a neighbour that locks the file
+/// (`cargo bench --bench storm`; `docs/choosing-signals.md` has the table). Leave the CPU out there, or begin at a size known to
+/// be good and set the least that is harmless, or use `CostModel`.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadThreshold {
