@@ -53,11 +53,16 @@ const NEWEST: usize = 10;
 ///
 /// # When not to use it
 /// Where rows come as fast as they are taken and the host's CPU is among the signals: writing at full speed is load enough to
-/// keep the size where it began. On two cores shared by writer and database, from size 20 with a largest of 1 000, it did
-/// @PG@ of the best fixed size's rows a second on PostgreSQL in calm, under CPU-heavy neighbours and after
-/// them, @MY@ on MariaDB, and @SL@ on SQLite under a neighbour that locks the file
-/// (`cargo bench --bench storm`; `docs/choosing-signals.md` has the table). Leave the CPU out there, or begin at a size known to
-/// be good and set the least that is harmless, or use `CostModel`.
+/// keep the size where it began. On two cores shared by writer and database, from size 20 with a largest of 1 000, it did this
+/// share of the best fixed size's rows a second (`cargo bench --bench storm`; `docs/choosing-signals.md` says more):
+///
+/// | | calm | storm | after |
+/// | --- | --- | --- | --- |
+/// | PostgreSQL, CPU-heavy neighbours | 0.32 | 0.25 | 0.47 |
+/// | MariaDB, CPU-heavy neighbours | 0.14 | 0.28 | 0.32 |
+/// | SQLite, a neighbour that locks the file | 0.65 | 0.57 | 0.61 |
+///
+/// There leave the CPU out, or begin at a size known to be good and set the least that is harmless, or use `CostModel`.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadThreshold {
