@@ -59,7 +59,8 @@ impl Options {
     }
 
     /// The two sizes that were the best in every phase of every storm, and rounds instead of long phases: what is judged are
-    /// medians, and with three rounds there are two others to choose the best size by.
+    /// medians, and with three rounds there are two others to choose the best size by. Not the threshold law: it grows for
+    /// longer than such a run lasts.
     fn quick() -> Self {
         let laws = vec![Law::Fixed(1_000), Law::Fixed(5_000), Law::Model];
         Self { laws, rounds: 3, plan: plan(1_000, 1_250, 2_000, 1_500), quick: true, ..Self::full() }
