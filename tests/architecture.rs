@@ -89,7 +89,8 @@ fn imported(code: &str) -> Vec<String> {
 #[test]
 fn imports_point_down() {
     let mut wrong = Vec::new();
-    for (path, text) in sources() {
+    // A file of tests may name what it puts together.
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.contains("/tests")) {
         let own = module(&path);
         let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == own) else { continue };
         for import in imported(&code(&text)) {
