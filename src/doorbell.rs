@@ -137,11 +137,9 @@ impl Doorbell {
         if mutant("doorbell: nobody makes it near") {
             return Some(wanted);
         }
-        match self.word.compare_exchange(word, wanted) {
-            Ok(_) => Some(wanted),
-            // Somebody else did. Or this sleep is over: the flusher has looked since, or was closed, behind this add's send.
-            Err(now) => (0 < now && now < FAR).then_some(now),
-        }
+        // Otherwise somebody else did, and counts behind this add's send. Or this sleep is over: the flusher looks behind this
+        // add's send, or was closed behind it.
+        self.word.compare_exchange(word, wanted).is_ok().then_some(wanted)
     }
 
     /// Steps (1) to (5). `wanted` is how many items in the channel end the sleep, 0 for none; `enough` is the re-check.

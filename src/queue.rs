@@ -115,7 +115,7 @@ impl<T> Queue<T> {
             Ok(()) if mutant("queue: no second look") => Ok(()),
             Ok(()) => match self.doorbell.word() {
                 0 => Ok(()),
-                word if share::use_one(word) => Ok(()),
+                word if share::use_up(word, 1) => Ok(()),
                 word => {
                     self.answer(tag, word, 1, || false).map_err(|refused| self.count(refused.map(Message::into_item)))
                 }
@@ -318,6 +318,7 @@ impl<T> Queue<T> {
         match self.doorbell.word() {
             0 => Ok(()),
             _ if mutant("queue: no second look") => Ok(()),
+            word if share::use_up(word, items) => Ok(()),
             word => self.answer(tag, word, items, is_heavy),
         }
     }
@@ -336,9 +337,9 @@ impl<T> Queue<T> {
         }
         let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
         let wanted = if word & FAR == 0 { Some(word) } else { self.doorbell.come_near(word, items) };
-        let there = too_early.unwrap_or_else(|| self.items_in_channel());
+        let there = || too_early.unwrap_or_else(|| self.items_in_channel());
         match wanted {
-            Some(wanted) if there >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
+            Some(wanted) if there() >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
             _ => {}
         }
         Ok(())

@@ -16,10 +16,10 @@ pub(crate) fn keep(sleep: usize, items: usize) {
     SHARE.with(|share| share.set((sleep, items)));
 }
 
-pub(crate) fn use_one(sleep: usize) -> bool {
+pub(crate) fn use_up(sleep: usize, items: usize) -> bool {
     SHARE.with(|share| match share.get() {
-        (of, items) if items > 0 && (of == sleep || mutant("doorbell: a share in another sleep")) => {
-            share.set((of, items - 1));
+        (of, left) if left >= items && (of == sleep || mutant("doorbell: a share in another sleep")) => {
+            share.set((of, left - items));
             true
         }
         _ => false,

@@ -17,12 +17,12 @@ pub(crate) fn keep(sleep: usize, items: usize) {
     SHARE.set((sleep, items));
 }
 
-/// Uses up one item of the share in this sleep, if there is one.
+/// Uses up so many items of the share in this sleep, if it has them.
 #[inline]
-pub(crate) fn use_one(sleep: usize) -> bool {
+pub(crate) fn use_up(sleep: usize, items: usize) -> bool {
     SHARE.with(|share| match share.get() {
-        (of, items) if of == sleep && items > 0 => {
-            share.set((of, items - 1));
+        (of, left) if of == sleep && left >= items => {
+            share.set((of, left - items));
             true
         }
         _ => false,
