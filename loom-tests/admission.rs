@@ -56,6 +56,37 @@ mutants! {
     mutant_a_settling_producer_that_looks_at_one_message_is_found: "settle: one message is looked at" => || race(2, Patience::Never);
 }
 
+/// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch and main closes.
+fn far_race() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(8, 8);
+    let flusher = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.sleep(&parker, 8, None, || false))
+    };
+    let producer = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            [1, 2].map(|item| told(queue.add(item, Patience::Never), item))
+        })
+    };
+    thread::yield_now();
+    let delivered = close_and_seize(&queue);
+    let accepted: Vec<_> = producer.join().unwrap().into_iter().flatten().collect();
+    assert_eq!(accepted, delivered);
+    assert!(queue.lock().settle_late(usize::MAX).is_none(), "and none is left in the channel");
+    flusher.join().unwrap();
+}
+
+#[test]
+fn an_add_that_is_not_counted_sees_a_close() {
+    model("admission: a share beside a close", 45_000, far_race);
+}
+
+mutants! {
+    mutant_a_share_that_outlives_a_close_is_found: "doorbell: a share that outlives a close" => far_race;
+}
+
 /// A chunk larger than the credit, against a close.
 fn chunk_race() {
     let Parts { queue, .. } = Parts::<u32>::new(1, 8);

@@ -20,6 +20,10 @@
 //! - `ring`: a lapped writer that goes on, over a later sample. It costs a sample, which is counted.
 //! - `ring`: relaxed loads of `head`; they bound the search, a stale one reads less.
 //! - `doorbell`: a ring or a completing add that leaves the number in the word, and a count before the send. They cost wake-ups.
+//! - `doorbell`: a share refused though it was there (`>` for `>=`), kept smaller than it is, or not used by a ticket's or a
+//!   chunk's add. The word is near sooner, more adds count, the same one wakes. Nor a near word that a producer whose
+//!   compare-exchange failed counts for: whoever made it near counts that add.
+//! - `doorbell`: relaxed accesses of `ahead`. The word orders its swap before every share of that sleep.
 //! - `queue`: the weight read by a relaxed load. In a sleep's second look it stands behind the length, whose fence, all that
 //!   loom knows of SeqCst, orders it too.
 //! - `doorbell`, `queue`, `credit`, `reporter`: a read-modify-write that is AcqRel instead of SeqCst. A store-then-load pair is

@@ -39,68 +39,119 @@ mutants! {
     mutant_a_completing_add_without_unpark_is_found: "doorbell: a completing add without unpark" => sleep_for_two;
 }
 
-/// A flusher far from what it waits for: of three items two may come uncounted. One producer's two are a share, the other's
-/// one finds none left.
-fn sleep_from_afar() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(3, 3);
-    let producers: Vec<_> = [2, 1]
-        .into_iter()
-        .map(|items| {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || {
-                thread::yield_now();
-                (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
-            })
+/// A flusher far from what it waits for, the sum of what its producers add one by one; all but one of what is missing may come
+/// uncounted, in shares of two.
+fn sleep_from_afar<const N: usize>(items: [u32; N]) {
+    let wanted = items.iter().sum::<u32>() as usize;
+    let Parts { queue, parker, .. } = Parts::<u32>::new(wanted, wanted);
+    let producers = items.map(|items| {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
         })
-        .collect();
-    while queue.items_in_channel() < 3 {
-        queue.sleep(&parker, 3, None, || false);
+    });
+    while queue.items_in_channel() < wanted {
+        queue.sleep(&parker, wanted, None, || false);
     }
     producers.into_iter().for_each(|producer| producer.join().unwrap());
 }
 
 #[test]
 fn an_add_that_finds_none_ahead_counts_for_all() {
-    model("wake-up: two of three adds are not counted", 3_000, sleep_from_afar);
+    model("wake-up: two of three adds are not counted", 20_000, || sleep_from_afar([2, 1]));
+    model("wake-up: of three ahead one share is taken", 35_000, || sleep_from_afar([2, 2]));
+    model("wake-up: a share and one more", 40_000, || sleep_from_afar([3, 1]));
 }
 
 mutants! {
-    mutant_a_far_sleep_that_nobody_makes_near_is_found: "doorbell: nobody makes it near" => sleep_from_afar;
-    mutant_a_second_look_that_forgets_those_ahead_is_found: "queue: a second look that forgets those ahead" => sleep_from_afar;
-    mutant_a_count_that_precedes_the_near_word_is_found: "queue: counts before it is near" => sleep_from_afar;
+    mutant_a_far_sleep_that_nobody_makes_near_is_found: "doorbell: nobody makes it near" => || sleep_from_afar([2, 1]);
+    mutant_a_second_look_that_forgets_those_ahead_is_found: "queue: a second look that forgets those ahead" => || sleep_from_afar([2, 1]);
+    mutant_a_second_look_that_lets_one_more_come_is_found: "queue: a second look that lets one more come" => || sleep_from_afar([2, 1]);
+    mutant_a_count_that_precedes_the_near_word_is_found: "queue: counts before it is near" => || sleep_from_afar([2, 1]);
+    mutant_a_share_that_is_not_taken_off_whole_is_found: "doorbell: a share of 1 is taken off" => || sleep_from_afar([2, 2]);
+    mutant_a_share_of_more_than_there_is_is_found: "doorbell: a share of more than there is" => || sleep_from_afar([2, 2]);
+    mutant_a_share_that_forgets_its_first_add_is_found: "doorbell: a share forgets its first add" => || sleep_from_afar([3, 1]);
 }
 
-/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep left.
+/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep left, or has seen only that
+/// one announced; what was ahead in the first is left over.
 fn sleep_again_from_afar() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(5, 5);
-    assert!(queue.add(0, Patience::Never).is_ok());
-    let producers: Vec<_> = [true, false]
-        .into_iter()
-        .map(|rings| {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || {
-                thread::yield_now();
-                assert!(queue.add(1, Patience::Never).is_ok());
-                if rings {
-                    queue.doorbell.ring();
-                }
-                assert!(queue.add(2, Patience::Never).is_ok());
-            })
+    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
+    (0..2).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+    let producers = [true, false].map(|rings| {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            if rings {
+                queue.doorbell.ring();
+            }
+            (0..2).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
         })
-        .collect();
+    });
+    while queue.items_in_channel() < 6 {
+        queue.sleep(&parker, 6, None, || false);
+    }
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+}
+
+/// The flusher looks for six and then, the size being smaller, sleeps for five.
+fn sleep_for_fewer_from_afar() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
+    queue.sleep(&parker, 6, None, || true);
+    let producers = [1, 4].map(|items| {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+        })
+    });
     while queue.items_in_channel() < 5 {
         queue.sleep(&parker, 5, None, || false);
     }
     producers.into_iter().for_each(|producer| producer.join().unwrap());
 }
 
+/// A chunk of three beside single adds, of six. The flusher is woken by a ring and sleeps again: a chunk that saw the first sleep
+/// takes more off what is ahead in the second than there is.
+fn a_chunk_from_afar() {
+    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
+    let chunk = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || assert_eq!(queue.add_many([1, 2, 3], Patience::Never).unwrap(), 3))
+    };
+    let singles = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            queue.doorbell.ring();
+            (0..3).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+        })
+    };
+    while queue.items_in_channel() < 6 {
+        queue.sleep(&parker, 6, None, || false);
+    }
+    chunk.join().unwrap();
+    singles.join().unwrap();
+}
+
 #[test]
 fn a_share_is_worth_nothing_in_another_sleep() {
-    model("wake-up: a share outlives its sleep", 3_000, sleep_again_from_afar);
+    model("wake-up: a share outlives its sleep", 140_000, sleep_again_from_afar);
+    model("wake-up: the size gets smaller", 50_000, sleep_for_fewer_from_afar);
+}
+
+#[test]
+fn a_chunk_takes_a_share_for_all_its_items() {
+    model("wake-up: a chunk outlives its sleep", 140_000, a_chunk_from_afar);
 }
 
 mutants! {
     mutant_a_share_that_is_used_in_another_sleep_is_found: "doorbell: a share in another sleep" => sleep_again_from_afar;
+    mutant_a_number_announced_before_what_is_ahead_is_found: "doorbell: ahead behind the word" => sleep_again_from_afar;
+    mutant_a_number_announced_before_what_is_wanted_is_found: "doorbell: wanted behind the word" => sleep_for_fewer_from_afar;
+    mutant_a_chunk_that_takes_a_share_for_one_is_found: "queue: a chunk takes a share for one" => a_chunk_from_afar;
+    mutant_a_number_below_zero_that_counts_as_much_is_found: "doorbell: below zero is much" => a_chunk_from_afar;
 }
 
 /// A chunk of two completes a batch of two: its surplus item counts.

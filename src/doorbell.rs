@@ -36,12 +36,13 @@
 //! otherwise takes a share off `ahead`; if that is not to be had, compare-exchanges the word from far to near, and goes on with
 //! (c).
 //!
-//! The race: the batch becomes full by adds that did not count. What (2) did not count was sent behind it, so its producer saw
-//! the announcement. While each of those had a share, they are at most `ahead`, and the batch is not full. So one of them
-//! got none, and its producer makes the word near, in (c'). The last send of all either loaded the word before that: then the
-//! count that follows has it; or it loads it after that, finds it near, and counts for itself. A share is worth nothing in
-//! another sleep: sleeps of all batchers have different numbers. One taken off the `ahead` of a later sleep than was announced
-//! makes that smaller, never larger.
+//! The race: the batch becomes full by adds that did not count. What (2) did not count was sent, or the items of a chunk
+//! counted in, behind it, so its producer saw the announcement. While each of those had a share, they are at most `ahead`, and
+//! the batch is not full. So one of them got none, and its producer, or another before it, makes the word near, in (c'). Any
+//! other add either loaded the word before that: then the count that follows has it; or it loads it after that, finds it near,
+//! and counts for itself, the last one all. A share is worth nothing in another sleep: sleeps of all batchers have different
+//! numbers. One taken off the `ahead` of a later sleep than was announced makes that smaller, never larger; below zero is none.
+//! Nor is it worth anything in a closed batcher, whose word is no number of a sleep.
 //!
 //! # Rings
 //! Only the producer whose compare-exchange succeeds unparks: one wake-up a sleep. A ring (flush, close, a smaller size, a
@@ -50,7 +51,7 @@
 //!
 //! # Orderings
 //! SeqCst throughout, in one order with the channel's tail: store-then-load on both sides admits nothing less. On the
-//! producers' side these are plain loads, but for one read-modify-write a share.
+//! producers' side these are plain loads, but for one read-modify-write a share. Only `wanted` is Relaxed: the word publishes it.
 //!
 //! A flusher that blocks in the channel's own receive was measured against this: it is woken for every item (3 to 4 times the
 //! flusher's CPU an item when paced).
@@ -126,9 +127,8 @@ impl Doorbell {
 
     /// Step (c') in a far sleep, behind the send of so many items: what to count up to, if they got no share.
     pub(crate) fn come_near(&self, word: usize, items: usize) -> Option<usize> {
-        let taken = items.max(share::ITEMS);
-        if self.ahead.fetch_sub(taken) as isize >= taken as isize {
-            share::keep(word, taken - items);
+        if let Some(left) = self.take_share(items) {
+            share::keep(word, left);
             return None;
         }
         // Relaxed: the load of the word, which saw this sleep announced, comes first. With another sleep's number the
@@ -140,6 +140,21 @@ impl Doorbell {
         // Otherwise somebody else did, and counts behind this add's send. Or this sleep is over: the flusher looks behind this
         // add's send, or was closed behind it.
         self.word.compare_exchange(word, wanted).is_ok().then_some(wanted)
+    }
+
+    /// Takes a share off `ahead`, if it is to be had; returns what is left of it behind so many items.
+    fn take_share(&self, items: usize) -> Option<usize> {
+        let taken = items.max(share::ITEMS);
+        let off = if mutant("doorbell: a share of 1 is taken off") { 1 } else { taken };
+        let ahead = self.ahead.fetch_sub(off);
+        let is_had = match () {
+            () if mutant("doorbell: below zero is much") => ahead >= taken,
+            () if mutant("doorbell: a share of more than there is") => ahead as isize > 0,
+            // Signed: adds to an earlier sleep may have taken more than there is.
+            () => ahead as isize >= taken as isize,
+        };
+        let left = if mutant("doorbell: a share forgets its first add") { taken } else { taken - items };
+        is_had.then_some(left)
     }
 
     /// Steps (1) to (5). `wanted` is how many items in the channel end the sleep, 0 for none; `enough` is the re-check.
@@ -162,15 +177,7 @@ impl Doorbell {
         enough: impl FnOnce() -> bool,
     ) {
         let wanted = wanted.min(FAR - 1);
-        let announced = wanted > 0
-            && self.announce(if ahead == 0 {
-                wanted
-            } else {
-                // Relaxed: published with the word.
-                self.wanted.store(wanted, Ordering::Relaxed);
-                self.ahead.swap(ahead);
-                FAR | share::next_sleep()
-            });
+        let announced = wanted > 0 && if ahead == 0 { self.announce(wanted) } else { self.announce_far(wanted, ahead) };
         // Not announced although something is wanted: closed meanwhile; the flusher looks again.
         if (wanted == 0 || announced) && (mutant("doorbell: no re-check") || !enough()) {
             match deadline {
@@ -191,5 +198,26 @@ impl Doorbell {
             return true;
         }
         self.word.compare_exchange(0, wanted).is_ok()
+    }
+
+    /// Step (1) of a far sleep: first what the number stands for, then the number.
+    fn announce_far(&self, wanted: usize, ahead: usize) -> bool {
+        let [late_wanted, late_ahead] =
+            [mutant("doorbell: wanted behind the word"), mutant("doorbell: ahead behind the word")];
+        if !late_wanted {
+            // Relaxed: published with the word.
+            self.wanted.store(wanted, Ordering::Relaxed);
+        }
+        if !late_ahead {
+            self.ahead.swap(ahead);
+        }
+        let announced = self.announce(FAR | share::next_sleep());
+        if late_wanted {
+            self.wanted.store(wanted, Ordering::Relaxed);
+        }
+        if late_ahead {
+            self.ahead.swap(ahead);
+        }
+        announced
     }
 }

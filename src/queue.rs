@@ -336,7 +336,12 @@ impl<T> Queue<T> {
             return self.settle(tag);
         }
         let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
-        let wanted = if word & FAR == 0 { Some(word) } else { self.doorbell.come_near(word, items) };
+        let wanted = if word & FAR == 0 {
+            Some(word)
+        } else {
+            let told = if mutant("queue: a chunk takes a share for one") { 1 } else { items };
+            self.doorbell.come_near(word, told)
+        };
         let there = || too_early.unwrap_or_else(|| self.items_in_channel());
         match wanted {
             Some(wanted) if there() >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
@@ -378,7 +383,11 @@ impl<T> Queue<T> {
         let missing = wanted.saturating_sub(self.items_in_channel());
         let ahead = if self.weigher.is_some() { 0 } else { uncounted(missing) };
         self.doorbell.sleep_far(parker, (wanted, ahead), deadline, || {
-            let counted = if mutant("queue: a second look that forgets those ahead") { 0 } else { ahead };
+            let counted = match () {
+                () if mutant("queue: a second look that forgets those ahead") => 0,
+                () if mutant("queue: a second look that lets one more come") => ahead.saturating_sub(1),
+                () => ahead,
+            };
             let heavy = || self.is_heavy() && !mutant("queue: a second look that does not weigh");
             changed() || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
         });
