@@ -150,7 +150,7 @@ mutants! {
     mutant_a_share_that_is_used_in_another_sleep_is_found: "doorbell: a share in another sleep" => sleep_again_from_afar;
     mutant_a_number_announced_before_what_is_ahead_is_found: "doorbell: ahead behind the word" => sleep_again_from_afar;
     mutant_a_number_announced_before_what_is_wanted_is_found: "doorbell: wanted behind the word" => sleep_for_fewer_from_afar;
-    mutant_a_chunk_that_takes_a_share_for_one_is_found: "queue: a chunk takes a share for one" => a_chunk_from_afar;
+    mutant_a_chunk_that_takes_a_share_for_one_is_found: "doorbell: a chunk takes a share for one" => a_chunk_from_afar;
     mutant_a_number_below_zero_that_counts_as_much_is_found: "doorbell: below zero is much" => a_chunk_from_afar;
 }
 

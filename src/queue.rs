@@ -336,12 +336,7 @@ impl<T> Queue<T> {
             return self.settle(tag);
         }
         let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
-        let wanted = if word & FAR == 0 {
-            Some(word)
-        } else {
-            let told = if mutant("queue: a chunk takes a share for one") { 1 } else { items };
-            self.doorbell.come_near(word, told)
-        };
+        let wanted = if word & FAR == 0 { Some(word) } else { self.doorbell.come_near(word, items) };
         let there = || too_early.unwrap_or_else(|| self.items_in_channel());
         match wanted {
             Some(wanted) if there() >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
@@ -383,11 +378,9 @@ impl<T> Queue<T> {
         let missing = wanted.saturating_sub(self.items_in_channel());
         let ahead = if self.weigher.is_some() { 0 } else { uncounted(missing) };
         self.doorbell.sleep_far(parker, (wanted, ahead), deadline, || {
-            let counted = match () {
-                () if mutant("queue: a second look that forgets those ahead") => 0,
-                () if mutant("queue: a second look that lets one more come") => ahead.saturating_sub(1),
-                () => ahead,
-            };
+            let one = usize::from(mutant("queue: a second look that lets one more come"));
+            let counted =
+                if mutant("queue: a second look that forgets those ahead") { 0 } else { ahead.saturating_sub(one) };
             let heavy = || self.is_heavy() && !mutant("queue: a second look that does not weigh");
             changed() || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
         });
