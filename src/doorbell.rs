@@ -77,10 +77,11 @@ pub(crate) struct Doorbell {
     unparker: Unparker,
 }
 
-/// How many of the missing items may come uncounted: none if few are missing. None where a word is too short for numbers of
-/// sleeps that never come again.
+/// How many of the missing items may come uncounted: none if that is less than a share. None where a word is too short for
+/// numbers of sleeps that never come again.
 pub(crate) fn uncounted(missing: usize) -> usize {
-    if missing < share::FAR_FROM || usize::BITS < 64 { 0 } else { missing - share::FAR_FROM / 2 }
+    let ahead = missing.saturating_sub(share::COUNTED);
+    if ahead < share::ITEMS || usize::BITS < 64 { 0 } else { ahead }
 }
 
 impl Doorbell {

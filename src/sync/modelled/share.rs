@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{checker, mutant};
 
 pub(crate) const ITEMS: usize = 2;
-pub(crate) const FAR_FROM: usize = 3;
+pub(crate) const COUNTED: usize = 1;
 
 checker::thread_local! {
     static SHARE: Cell<(usize, usize)> = Cell::new((0, 0));

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for so many adds.
 pub(crate) const ITEMS: usize = 64;
-/// From how many missing items on some may come uncounted. The last half of so many are counted one by one.
-pub(crate) const FAR_FROM: usize = 64;
+/// How many of the missing items are counted one by one at the end. Fewer than may come between the flusher's two looks, and it
+/// stays awake.
+pub(crate) const COUNTED: usize = 32;
 
 thread_local! {
     static SHARE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
