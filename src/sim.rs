@@ -44,7 +44,9 @@
 mod backend;
 mod chance;
 mod engine;
+mod event;
 mod load;
+mod lock;
 mod oracle;
 mod report;
 mod simulation;
@@ -52,6 +54,7 @@ mod unit;
 
 pub use backend::{Backend, Costs};
 pub use load::Load;
+pub use lock::LockHolder;
 pub use oracle::Best;
 pub use report::{Call, Report};
 pub use simulation::Simulation;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::load::Load;
+use super::lock::LockHolder;
 
 /// What a call of `n` items costs: `latency + call + item·n` on an idle backend without noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Backend {
     pub(super) call_errors: f64,
     pub(super) lock_conflicts: f64,
     pub(super) super_linear: (usize, Duration),
+    pub(super) sub_linear: (usize, Duration),
+    pub(super) lock_holder: Option<LockHolder>,
     pub(super) locks: u64,
     pub(super) signals: bool,
 }
@@ -62,6 +65,8 @@ impl Default for Backend {
             call_errors: 0.0,
             lock_conflicts: 0.0,
             super_linear: (usize::MAX, Duration::ZERO),
+            sub_linear: (0, Duration::ZERO),
+            lock_holder: None,
             locks: 0,
             signals: true,
         }
@@ -147,6 +152,19 @@ impl Backend {
         self
     }
 
+    /// Each of the first so many items needs this much more work: the pages of an index that only a large batch writes more
+    /// than one row to. Between a knee of small batches and one of large ones throughput then hardly grows. Default none.
+    pub fn sub_linear(mut self, first: usize, extra: Duration) -> Self {
+        self.sub_linear = (first, extra);
+        self
+    }
+
+    /// A neighbour that holds the lock which every call needs. Default none.
+    pub fn lock_holder(mut self, holder: LockHolder) -> Self {
+        self.lock_holder = Some(holder);
+        self
+    }
+
     /// How many waiting locks the handler reports. Default 0.
     pub fn locks(mut self, waiting: u64) -> Self {
         self.locks = waiting;
@@ -164,11 +182,21 @@ impl Backend {
         self.changes.iter().take_while(|(from, _)| *from <= time).last().map_or(self.costs, |(_, costs)| *costs)
     }
 
+    /// The neighbour that asks for the lock at this time.
+    pub(super) fn holder_at(&self, time: Duration) -> Option<LockHolder> {
+        self.lock_holder.filter(|holder| holder.asks_at(time))
+    }
+
     /// The work of a call of `n` items, in seconds of one core without noise.
     pub(super) fn work(&self, costs: &Costs, n: usize) -> f64 {
         let (beyond, extra) = self.super_linear;
         let over = n.saturating_sub(beyond) as f64;
-        costs.call.as_secs_f64() + costs.item.as_secs_f64() * n as f64 + extra.as_secs_f64() * over * over
+        let (first, page) = self.sub_linear;
+        let pages = n.min(first) as f64;
+        costs.call.as_secs_f64()
+            + costs.item.as_secs_f64() * n as f64
+            + extra.as_secs_f64() * over * over
+            + page.as_secs_f64() * pages
     }
 
     /// The probability that a call of `n` items fails for a reason other than time.

@@ -8,6 +8,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::chance::Chance;
+use super::event::{Event, Time};
+use super::lock::{Lock, LockHolder};
 use super::report::{Call, Report};
 use super::simulation::Simulation;
 use super::unit::{Cut, State, Unit};
@@ -18,57 +20,14 @@ use crate::policy::Policy;
 const CPU_MEMORY: f64 = 1.0;
 const DEMAND_MEMORY: f64 = 2.0;
 
-/// A time in a heap. Never NaN.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Time(f64);
-
-impl Eq for Time {}
-
-impl PartialOrd for Time {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Time {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    /// The background load changes.
-    Load,
-    /// A call's latency is over: it begins to work.
-    Join {
-        call: usize,
-    },
-    TimeOut {
-        call: usize,
-    },
-    /// The pause behind a call is over.
-    Free {
-        unit: usize,
-    },
-    /// A batch may be full or due, if this plan still holds.
-    Cut {
-        unit: usize,
-        plan: u64,
-    },
-    Decide {
-        unit: usize,
-    },
-    Check {
-        unit: usize,
-    },
-}
-
 struct Job {
     unit: usize,
     cut: Cut,
     begun: f64,
+    latency: f64,
     work: f64,
+    /// Past the lock.
+    entered: bool,
     working: bool,
 }
 
@@ -81,6 +40,7 @@ pub(super) struct Engine<'a, P> {
     jobs: Vec<Option<Job>>,
     /// Calls at work, by the received work at which they end. May hold calls that timed out.
     ends: BinaryHeap<Reverse<(Time, usize)>>,
+    lock: Lock,
     at_work: usize,
     in_flight: usize,
     /// The work that each call at work has received.
@@ -113,6 +73,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             order: 0,
             jobs: Vec::new(),
             ends: BinaryHeap::new(),
+            lock: Lock::default(),
             at_work: 0,
             in_flight: 0,
             received: 0.0,
@@ -128,6 +89,9 @@ impl<'a, P: Policy> Engine<'a, P> {
     pub(super) fn run(mut self) -> Report {
         let end = self.simulation.duration.as_secs_f64();
         self.plan_load();
+        if let Some(holder) = &self.simulation.backend.lock_holder {
+            self.at(holder.begin.as_secs_f64(), Event::Ask);
+        }
         // Checks of several batchers do not fall together.
         let mut phases = Chance::new(self.simulation.seed, 2);
         let interval = self.simulation.check_interval.as_secs_f64();
@@ -219,6 +183,14 @@ impl<'a, P: Policy> Engine<'a, P> {
                 }
             }
             Event::TimeOut { call } => self.finish(call, true),
+            Event::GiveUp { call } => {
+                if self.jobs[call].as_ref().is_some_and(|job| !job.entered) {
+                    self.finish(call, true);
+                }
+            }
+            Event::Enter { call } => self.enter(call),
+            Event::Ask => self.ask(),
+            Event::Release => self.release(),
             Event::Free { unit } => {
                 self.units[unit].state = State::Gathering;
                 self.gather(unit);
@@ -268,18 +240,55 @@ impl<'a, P: Policy> Engine<'a, P> {
             work *= times;
         }
         let call = self.jobs.len();
-        self.jobs.push(Some(Job { unit, cut, begun: self.now, work, working: false }));
+        let latency = costs.latency.as_secs_f64();
+        self.jobs.push(Some(Job { unit, cut, begun: self.now, latency, work, entered: false, working: false }));
         self.in_flight += cut.len;
-        let timeout = backend.timeout;
-        self.at(self.now + costs.latency.as_secs_f64(), Event::Join { call });
-        if let Some(timeout) = timeout {
+        self.enter(call);
+        if let Some(timeout) = backend.timeout {
             self.at(self.now + timeout.as_secs_f64(), Event::TimeOut { call });
+        }
+        if let Some(patience) = backend.lock_holder.and_then(|holder| holder.patience) {
+            self.at(self.now + patience.as_secs_f64(), Event::GiveUp { call });
+        }
+    }
+
+    fn enter(&mut self, call: usize) {
+        let Some(job) = &mut self.jobs[call] else { return };
+        job.entered = self.lock.enter(call);
+        if job.entered {
+            let begins = self.now + job.latency;
+            self.at(begins, Event::Join { call });
+        }
+    }
+
+    fn ask(&mut self) {
+        let asks = |holder: &LockHolder| holder.asks_at(Duration::from_secs_f64(self.now));
+        if self.simulation.backend.lock_holder.as_ref().is_some_and(asks) && self.lock.ask() {
+            self.hold();
+        }
+    }
+
+    fn hold(&mut self) {
+        if let Some(holder) = &self.simulation.backend.lock_holder {
+            self.at(self.now + holder.held.as_secs_f64(), Event::Release);
+        }
+    }
+
+    fn release(&mut self) {
+        let Some(holder) = &self.simulation.backend.lock_holder else { return };
+        self.at(self.now + holder.free.as_secs_f64(), Event::Ask);
+        for call in self.lock.release() {
+            let late = if holder.poll.is_zero() { 0.0 } else { holder.poll.as_secs_f64() * self.chance.uniform() };
+            self.at(self.now + late, Event::Enter { call });
         }
     }
 
     fn finish(&mut self, call: usize, timed_out: bool) {
         let Some(job) = self.jobs[call].take() else { return };
         let Job { unit, cut, begun, .. } = job;
+        if job.entered && self.lock.leave() {
+            self.hold();
+        }
         self.at_work -= usize::from(job.working);
         self.in_flight -= cut.len;
         let backend = &self.simulation.backend;
@@ -353,6 +362,7 @@ mod tests {
             (Backend::new().call_errors(0.2), 1, 100, 0.05),
             (Backend::new().lock_conflicts(1e-5), 1, 100, 0.02),
             (Backend::new().outliers(0.02, 5.0).timeout(None), 1, 100, 0.03),
+            (Backend::new().sub_linear(60, std::time::Duration::from_millis(2)).timeout(None), 1, 100, 0.01),
             (Backend::new().cores(1).timeout(None), 3, 50, 0.02),
             (Backend::new(), 16, 30, 0.03),
         ];

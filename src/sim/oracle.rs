@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::lock::LockHolder;
 
 /// The 95th percentile of a normal distribution, in deviations.
 const P95: f64 = 1.645;
@@ -18,7 +19,7 @@ pub struct Best {
 
 impl Backend {
     /// The best fixed size, up to `max`, for so many busy batchers at a time since the start. With a `bound`, the best of
-    /// those of whose calls at most 5 % are longer.
+    /// those of whose calls at most 5 % are longer; waits for a lock do not count, since no size avoids them.
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
         let look = |n: usize| Best { batch_size: n, throughput: self.expected(at, batchers, n, bound) };
@@ -62,8 +63,35 @@ impl Backend {
                 return 0.0;
             }
         }
+        if let Some(holder) = self.holder_at(at) {
+            let rate = (1.0 - load) * (self.cores / at_work.max(1e-9)).min(1.0);
+            (through, time) = self.calls_between_locks(&holder, batchers, latency, mean_work / rate, (through, time));
+        }
         let items = n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
         batchers * items * through / time
+    }
+
+    /// The same as `call_within`, as means over all calls, where a holder takes the lock again and again: in each turn the
+    /// first call waits, others follow until it asks, and it gets the lock when the last of those under way has ended.
+    fn calls_between_locks(
+        &self,
+        holder: &LockHolder,
+        batchers: f64,
+        latency: f64,
+        work: f64,
+        (through, time): (f64, f64),
+    ) -> (f64, f64) {
+        let (given_up_for, given_up, wait) = holder.wait(self.timeout);
+        let left = self.timeout.map(|timeout| timeout.saturating_sub(Duration::from_secs_f64(wait)));
+        let (first_through, first_time) = self.call_within(latency, work, left);
+        // Who polls comes late to a lock that the holder will have again at its time.
+        let free = holder.free.as_secs_f64() - holder.poll.as_secs_f64() / 2.0;
+        let others = (free - first_time) / time;
+        // The call under way as it asks is half over on average; of several the last ends later.
+        let (calls, last) = ((others + 0.5).max(0.0), (others + batchers / (batchers + 1.0)).max(0.0));
+        let turn = given_up_for + wait + first_time + last * time;
+        let all = given_up + 1.0 + calls;
+        ((first_through + calls * through) / all, turn / all)
     }
 
     /// The probability that a call ends before the timeout and the mean time it takes, given up or not.

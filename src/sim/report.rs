@@ -96,7 +96,7 @@ impl Report {
         let mut at = from;
         while at < to {
             let step = LOOK.min(to - at);
-            let same = (self.backend.load.at(at), self.backend.costs_at(at));
+            let same = (self.backend.load.at(at), self.backend.costs_at(at), self.backend.holder_at(at));
             let best = match last {
                 Some((known, throughput)) if known == same => throughput,
                 _ => self.backend.best(at, self.batchers, self.max_batch_size, bound).throughput,
