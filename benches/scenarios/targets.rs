@@ -1,6 +1,7 @@
 //! The scenarios: what each is, which figures its table shows, and what `CostModel` has to reach.
 
 use crate::laws::Law;
+use crate::neighbours;
 use crate::random::t8;
 use crate::runs::{self, Figures, quantile};
 
@@ -103,7 +104,19 @@ fn p90(titles: &[&'static str]) -> Vec<Column> {
 
 const LAW: Law = Law::CostModel;
 const STEADY: [&str; 3] = ["of oracle", "lost", "spread"];
+const PHASES: [&str; 5] = ["calm", "storm", "after", "s to 90 %", "calls failed"];
 const SPIKE: [&str; 3] = ["items lost", "s to 90 %", "of oracle"];
+
+/// What is asked of a database with neighbours.
+fn phases(table: &Table) -> Vec<Target> {
+    vec![
+        least(table.mean(LAW, 0), 0.95, "of the oracle in calm"),
+        least(table.mean(LAW, 1), 0.90, "of the oracle in the storm"),
+        least(table.mean(LAW, 2), 0.90, "of the oracle after it"),
+        most(table.mean(LAW, 3), 2.0, "seconds back to 90 %"),
+        most(table.mean(LAW, 4), 0.05, "of its calls failed in the storm"),
+    ]
+}
 
 pub fn scenarios() -> Vec<Scenario> {
     let scenario = |id, title, columns, run, targets| Scenario { id, title, columns, per_seed: 1, run, targets };
@@ -253,5 +266,21 @@ pub fn scenarios() -> Vec<Scenario> {
                 ]
             },
         ),
+        scenario(
+            "T18",
+            "a file, and a neighbour that holds its lock 70 of 170 ms",
+            means(&PHASES),
+            neighbours::t18,
+            phases,
+        ),
+        scenario(
+            "T19",
+            "the same on a server that ends statements after 100 ms",
+            means(&PHASES),
+            neighbours::t19,
+            phases,
+        ),
+        scenario("T20", "a file whose rows share index pages, and the same", means(&PHASES), neighbours::t20, phases),
+        scenario("T21", "the server, and 87 % of its CPU taken", means(&PHASES), neighbours::t21, phases),
     ]
 }
