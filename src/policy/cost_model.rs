@@ -151,6 +151,13 @@ impl CostModel {
             return self.resize(reach, min, max);
         };
         let error = model.error(n, time);
+        if failed && probing == Some(Probing::Large) {
+            // It was too long, which says nothing of those much smaller.
+            self.limit.remember();
+            self.limit.failed(time, error);
+            self.probes.looked(false);
+            return self.resize(0.0, min, max);
+        }
         if failed {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
             self.fail((n, time), error, stale, min);
@@ -159,7 +166,7 @@ impl CostModel {
             return;
         }
         self.fails = 0;
-        learn(model, &mut self.ceiling, &mut self.probes, (n, self.size.floor()), error, probing);
+        learn(model, &mut self.ceiling, &mut self.probes, (n, time), self.size.floor(), probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
             self.ceiling.clean_batch();
             self.limit.clean_batch(model.overhead(n));
@@ -216,7 +223,7 @@ impl CostModel {
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
         let longest = budget / (scatter * model.item) - model.call;
         let floor = if self.tight { FLOOR_TIGHT } else { 1.0 } * model.call;
-        let wanted = knee.min(longest).min(self.ceiling.size).max(floor);
+        let wanted = knee.max(self.ceiling.floor).min(longest).min(self.ceiling.size).max(floor);
         let before = self.size;
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
@@ -255,8 +262,9 @@ impl Policy for CostModel {
         let to = self.size as usize;
         if let Some(model) = self.model.as_ref().filter(|_| self.fails == 0) {
             let last = current.probe.map(|probe| probe.batch_size);
-            let fits = |n: f64| (1.0 + MARGIN * model.noise) * model.expected(n) <= self.budget();
-            if let Some(probe) = self.probes.plan(to, max as usize, last, fits) {
+            let longest = self.budget() / ((1.0 + MARGIN * model.noise) * model.item) - model.call;
+            let longest = longest.min(max).min(self.ceiling.size).max(self.size);
+            if let Some(probe) = self.probes.plan(to, longest as usize, last) {
                 self.probes.ask(probe);
             }
         }

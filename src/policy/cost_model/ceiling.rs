@@ -11,6 +11,8 @@ const DOUBT: f64 = 0.5;
 /// What a ceiling leaves of the size, and how much it rises with a clean full batch.
 const LOWER: f64 = 0.85;
 const RISE: f64 = 1.005;
+/// A much larger batch is cheaper where its items take less than this share of the time, twice.
+const CHEAPER: f64 = 0.8;
 /// Failing again within so many batches, at no more than so many times the size, is failing for the size.
 const AGAIN: u32 = 32;
 const LIKE: f64 = 1.3;
@@ -19,6 +21,9 @@ const LIKE: f64 = 1.3;
 pub(super) struct Ceiling {
     /// In items.
     pub(super) size: f64,
+    /// The size under which an item costs more than the model says: in items, 0 where there is none.
+    pub(super) floor: f64,
+    cheaper: u32,
     /// The time of an item when it was set: on another backend it says nothing.
     item: f64,
     /// Mean error of half batches against the trend, of how many, and the variance of that mean by that of one.
@@ -32,7 +37,7 @@ pub(super) struct Ceiling {
 impl Ceiling {
     pub(super) fn new() -> Self {
         let (size, item, failed) = (f64::INFINITY, 0.0, (0.0, 0));
-        Self { size, item, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, failed }
+        Self { size, floor: 0.0, cheaper: 0, item, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, failed }
     }
 
     /// A batch of half the size had this error.
@@ -49,6 +54,16 @@ impl Ceiling {
             self.lower(model, size);
             self.half *= 0.75;
         }
+    }
+
+    /// A batch of `n`, much larger than the usual `size`, took so long. Whether that was less than expected.
+    pub(super) fn large_batch(&mut self, model: &Model, (n, time): (f64, f64), size: f64) -> bool {
+        let found = time / n < CHEAPER * model.expected(size) / size;
+        self.cheaper = if found { self.cheaper + 1 } else { 0 };
+        if self.cheaper >= 2 {
+            (self.floor, self.item, self.cheaper) = (n, model.item, 0);
+        }
+        found
     }
 
     fn lower(&mut self, model: &Model, size: f64) {

@@ -12,11 +12,13 @@ pub(super) fn learn(
     model: &mut Model,
     ceiling: &mut Ceiling,
     probes: &mut Probes,
-    (n, size): (f64, f64),
-    error: f64,
+    (n, time): (f64, f64),
+    size: f64,
     probing: Option<Probing>,
 ) {
+    let error = model.error(n, time);
     match probing {
+        Some(Probing::Large) => probes.looked(ceiling.large_batch(model, (n, time), size)),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {
             Some(true) => probes.hurry(),
             Some(false) => probes.relax(model.probes, ceiling.in_doubt),
