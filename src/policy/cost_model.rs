@@ -8,7 +8,7 @@ use crate::policy::brake::Brake;
 use crate::policy::{Cadence, Decision, Policy, Window, Zone};
 use crate::setpoint::Setpoint;
 
-mod ceiling;
+mod fences;
 mod learn;
 mod limit;
 mod model;
@@ -16,7 +16,7 @@ mod probes;
 mod start;
 mod why;
 
-use ceiling::Ceiling;
+use fences::Fences;
 use learn::learn;
 use limit::Limit;
 use model::Model;
@@ -26,11 +26,6 @@ use why::{Why, seconds};
 
 /// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
 const MARGIN: f64 = 1.85;
-/// Failures in a row that teach the limit; and so many that it is no matter of size: the minimum will do, the brake counts them.
-const TEACHING: u32 = 2;
-const DOWN: u32 = 4;
-/// The least size, in calls' worth, while the limit is lower than the user's. Smaller batches raise the load.
-const FLOOR_TIGHT: f64 = 0.25;
 
 /// The law that learns what a call and an item cost the backend, and sizes the batches by it. Nothing needs to be tuned.
 ///
@@ -69,15 +64,15 @@ pub struct CostModel {
     brake: Brake,
     /// The size, with its fraction.
     size: f64,
+    /// The largest that the budget allows.
+    longest: f64,
     /// None until the start is over.
     model: Option<Model>,
     start: Start,
     limit: Limit,
-    /// From a failure until the limit is back at the user's.
-    tight: bool,
     /// Failures in a row.
     fails: u32,
-    ceiling: Ceiling,
+    fences: Fences,
     probes: Probes,
     why: Why,
 }
@@ -96,12 +91,12 @@ impl CostModel {
             max_batch_time: 1.0,
             brake: Brake::new(0.7, 0.05),
             size: 0.0,
+            longest: 0.0,
             model: None,
             start: Start::default(),
             limit: Limit::new(),
-            tight: false,
             fails: 0,
-            ceiling: Ceiling::new(),
+            fences: Fences::new(),
             probes: Probes::new(),
             why: Why::Start,
         }
@@ -136,13 +131,9 @@ impl CostModel {
         let (n, time) = (batch.len as f64, batch.service_time.as_secs_f64().max(1e-9));
         let failed = batch.outcome != CallOutcome::Ok;
         let full = batch.full && !batch.probe;
-        let call = self.model.as_ref().map_or(0.0, |model| model.item * model.call);
-        let probing = self.probes.take(batch.probe, time, call);
-        if failed && probing == Some(Probing::Call) && n < 8.0 && n < self.size {
-            return; // A few items that fail say nothing of a batch.
-        }
-        if !failed || self.fails >= DOWN - 1 {
-            self.brake.items(n, if failed { n } else { batch.failed as f64 });
+        let probing = self.probes.take(batch.probe);
+        if !failed {
+            self.brake.items(n, batch.failed as f64);
         }
         // Twice the size, though the batch may have been cut at the one before.
         let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
@@ -151,27 +142,26 @@ impl CostModel {
             return self.resize(reach, min, max);
         };
         let error = model.error(n, time);
-        if failed && probing == Some(Probing::Large) {
-            // It was too long, which says nothing of those much smaller.
-            self.limit.remember();
-            self.limit.failed(time, error);
-            self.probes.looked(false);
-            return self.resize(0.0, min, max);
-        }
         if failed {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
-            self.fail((n, time), error, stale, min);
+            match probing {
+                // It was too long, which says nothing of those much smaller.
+                Some(Probing::Large) => {
+                    self.limit.failed(time, error, true);
+                    self.probes.looked(false);
+                }
+                _ => self.fail((n, time), error, stale, min),
+            }
             self.resize(0.0, min, max);
             self.why = Why::Failed { len: batch.len, after: batch.service_time };
             return;
         }
         self.fails = 0;
-        learn(model, &mut self.ceiling, &mut self.probes, (n, time), self.size.floor(), probing);
+        learn(model, &mut self.fences, &mut self.probes, (n, time), self.size.floor(), probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
-            self.ceiling.clean_batch();
+            self.fences.clean_batch();
             self.limit.clean_batch(model.overhead(n));
         }
-        let reach = if model.run > 0 { 0.0 } else { reach };
         self.resize(reach, min, max);
     }
 
@@ -197,43 +187,36 @@ impl CostModel {
         if !stale {
             self.fails = self.fails.saturating_add(1);
             if self.fails == 1 {
-                self.limit.remember();
-                self.tight = true;
-                self.ceiling.failed(model, n);
+                self.fences.failed(model, n);
             }
-            if self.fails <= TEACHING {
-                self.limit.failed(time, error);
+            if self.fails == 2 {
+                model.believe(error);
             }
-        }
-        if self.fails == 2 {
-            model.believe(error);
+            self.limit.failed(time, error, self.fails == 1);
         }
         model.failed(error);
-        let floor = if self.fails < DOWN { FLOOR_TIGHT * model.call } else { min };
         let half = if stale { n } else { n.min(self.size) } / 2.0;
-        self.size = self.size.min(half.max(floor)).max(min);
+        self.size = self.size.min(half).max(min);
     }
 
     /// Goes to the size that the model asks for, as far as the last batch reaches.
     fn resize(&mut self, reach: f64, min: f64, max: f64) {
         let Some(model) = &self.model else { return };
         let budget = self.budget();
-        self.tight &= budget < self.max_batch_time;
         let scatter = 1.0 + MARGIN * model.noise;
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
-        let longest = budget / (scatter * model.item) - model.call;
-        let floor = if self.tight { FLOOR_TIGHT } else { 1.0 } * model.call;
-        let wanted = knee.max(self.ceiling.floor).min(longest).min(self.ceiling.size).max(floor);
+        self.longest = (budget / (scatter * model.item) - model.call).min(self.fences.high);
+        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call);
         let before = self.size;
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
         } else if wanted < min {
             Why::Minimum
-        } else if knee <= longest.min(self.ceiling.size) {
-            Why::CallCost(model.call)
-        } else if self.ceiling.size <= longest {
-            Why::Ceiling
+        } else if knee.max(self.fences.low) <= self.longest {
+            if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
+        } else if self.fences.high <= self.longest {
+            Why::DearWhenLarge
         } else {
             Why::BatchTime { expected: scatter * model.expected(before), budget }
         };
@@ -260,13 +243,9 @@ impl Policy for CostModel {
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;
-        if let Some(model) = self.model.as_ref().filter(|_| self.fails == 0) {
-            let last = current.probe.map(|probe| probe.batch_size);
-            let longest = self.budget() / ((1.0 + MARGIN * model.noise) * model.item) - model.call;
-            let longest = longest.min(max).min(self.ceiling.size).max(self.size);
-            if let Some(probe) = self.probes.plan(to, longest as usize, last) {
-                self.probes.ask(probe);
-            }
+        // A probe in force would be taken for the next one.
+        if self.model.is_some() && self.fails == 0 && current.probe.is_none() && self.probes.is_due() {
+            self.probes.plan(to, self.longest.min(max) as usize);
         }
         let reason = if self.brake.look(window.now) {
             self.brake.reason()

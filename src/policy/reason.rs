@@ -68,6 +68,13 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
+    /// A much larger batch costs clearly less per item.
+    CheapWhenLarge {
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
     /// How much of the time is spent pausing between calls.
     Pausing {
         /// The load score, if any signal was reported, 0..=1.
@@ -113,6 +120,10 @@ impl fmt::Display for Reason {
             }
             Self::DearWhenLarge { from, to } => {
                 f.write_str("an item costs less in half a batch: ")?;
+                change(f, *from, *to)
+            }
+            Self::CheapWhenLarge { from, to } => {
+                f.write_str("an item costs less in a much larger batch: ")?;
                 change(f, *from, *to)
             }
             Self::Pausing { score, errors, share } => {
@@ -183,6 +194,7 @@ mod tests {
                 "a batch of 310 failed after 400 ms: 310 → 155",
             ),
             (Reason::DearWhenLarge { from: 100, to: 85 }, "an item costs less in half a batch: 100 → 85"),
+            (Reason::CheapWhenLarge { from: 100, to: 200 }, "an item costs less in a much larger batch: 100 → 200"),
             (
                 Reason::Pausing { score: Some(0.82), errors: 0.0, share: 0.3 },
                 "load 0.82, 0 % of items refused: pausing 30 % of the time",

@@ -1,6 +1,6 @@
 //! Which part learns from which batch.
 
-use super::ceiling::Ceiling;
+use super::fences::Fences;
 use super::model::Model;
 use super::probes::{Probes, Probing};
 
@@ -10,7 +10,7 @@ const YOUNG_ERROR: f64 = 0.05;
 /// Learns from a batch of `n` that went through, while `size` is in force.
 pub(super) fn learn(
     model: &mut Model,
-    ceiling: &mut Ceiling,
+    fences: &mut Fences,
     probes: &mut Probes,
     (n, time): (f64, f64),
     size: f64,
@@ -18,10 +18,10 @@ pub(super) fn learn(
 ) {
     let error = model.error(n, time);
     match probing {
-        Some(Probing::Large) => probes.looked(ceiling.large_batch(model, (n, time), size)),
+        Some(Probing::Large) => probes.looked(fences.large_batch(model, (n, time), size)),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {
             Some(true) => probes.hurry(),
-            Some(false) => probes.relax(model.probes, ceiling.in_doubt),
+            Some(false) => probes.relax(model.probes, fences.in_doubt),
             None => {}
         },
         Some(Probing::Half) => {
@@ -29,8 +29,8 @@ pub(super) fn learn(
                 probes.hurry();
             }
             if model.run == 0 {
-                ceiling.half_batch(model, error, size);
-                if ceiling.in_doubt {
+                fences.half_batch(model, error, size);
+                if fences.in_doubt {
                     probes.doubt();
                 }
             }
@@ -38,7 +38,7 @@ pub(super) fn learn(
         None => {
             let jumped = model.learn(n, error);
             if jumped {
-                ceiling.jumped(model);
+                fences.jumped(model);
             }
             if jumped || (model.is_young() && error.abs() > YOUNG_ERROR) {
                 probes.hurry();

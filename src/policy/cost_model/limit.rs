@@ -30,13 +30,11 @@ impl Limit {
         self.time * (NEAR + NEARER * overhead)
     }
 
-    /// The first failure in a row.
-    pub(super) fn remember(&mut self) {
-        self.before = self.time;
-    }
-
-    /// A call failed after so many seconds, that many more than expected, as a share.
-    pub(super) fn failed(&mut self, time: f64, error: f64) {
+    /// A call failed after so many seconds, that many more than expected, as a share; `first` if the one before did not.
+    pub(super) fn failed(&mut self, time: f64, error: f64, first: bool) {
+        if first {
+            self.before = self.time;
+        }
         if error > TOO_EARLY - 1.0 {
             self.time = self.time.min(time);
         }

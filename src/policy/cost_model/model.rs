@@ -10,18 +10,18 @@ const SURPRISE: f64 = 2.0;
 const OUTLIER: f64 = 2.5;
 /// On top of both, so that a backend without noise is not surprised by rounding.
 const SLACK: f64 = 0.05;
-/// Surprises of one sign until it is a change and not noise. A batch three times off counts twice.
+/// Surprises of one sign in a row until it is a change and not noise.
 const RUN: i32 = 3;
 /// The time of an item follows ordinary batches at this rate, faster in the first ones.
 const ITEM_GAIN: f64 = 0.125;
-/// The cost of a call follows probes at this rate, faster in the first ones and where two surprise alike, and odd sizes slowly:
-/// partial batches teach it for nothing.
+/// The cost of a call follows probes at this rate, faster in the first ones, and odd sizes slowly: partial batches teach it for
+/// nothing.
 const CALL_GAIN: f64 = 0.25;
-const CALL_GAIN_SURE: f64 = 0.5;
+const CALL_GAIN_YOUNG: f64 = 0.5;
 const CALL_GAIN_ODD: f64 = 0.0625;
 /// A model that has seen fewer probes is young: its first guess may be far off, so it may be moved far.
 const YOUNG: u32 = 4;
-/// The usual size and the trend of the errors are means over about four batches.
+/// The usual size is a mean over about four batches.
 const RECENT: f64 = 0.25;
 /// What a call may cost, in items: limits for arithmetic's sake.
 const CALL: (f64, f64) = (0.05, 1e9);
@@ -37,22 +37,18 @@ pub(super) struct Model {
     pub(super) noise: f64,
     /// The size that batches have lately.
     pub(super) usual: f64,
-    /// Where the errors of ordinary batches lie lately: not at 0 while the backend is changing.
-    pub(super) trend: f64,
     /// Ordinary batches seen.
     pub(super) batches: u32,
     /// Probes seen, the start being the first.
     pub(super) probes: u32,
-    /// Surprises of one sign in a row, of ordinary batches and of probes; negative where they were faster.
+    /// Surprises of one sign in a row among ordinary batches; negative where they were faster.
     pub(super) run: i32,
-    probe_run: i32,
     last_error: f64,
 }
 
 impl Model {
     pub(super) fn new(item: f64, call: f64, usual: f64) -> Self {
-        let (noise, trend, last_error) = (0.2, 0.0, 0.0);
-        Self { item, call, noise, usual, trend, batches: 1, probes: 1, run: 0, probe_run: 0, last_error }
+        Self { item, call, noise: 0.2, usual, batches: 1, probes: 1, run: 0, last_error: 0.0 }
     }
 
     /// The model through a smaller and a larger batch, each with its time, if they tell enough.
@@ -96,15 +92,12 @@ impl Model {
     /// Learns from an ordinary batch; true if that was the last of a run of surprises and the model has jumped.
     pub(super) fn learn(&mut self, n: f64, error: f64) -> bool {
         self.batches = self.batches.saturating_add(1);
-        let weight = if !(-0.67..=2.0).contains(&error) { 2 } else { 1 };
-        let surprise = self.is_surprise(error);
-        self.run = if surprise { in_a_row(self.run, error, weight) } else { 0 };
+        self.run = if self.is_surprise(error) { in_a_row(self.run, error, 1) } else { 0 };
         let cut_off = self.cut_off(error);
         // From differences, so that a backend that changes, and is off by the same each time, does not pass for a noisy one.
         let scatter = DIFFERENCE * (error - self.last_error).abs().min(OUTLIER * self.noise + SLACK);
         self.last_error = error;
         self.noise = (self.noise + NOISE_GAIN * (scatter - self.noise)).clamp(NOISE.0, NOISE.1);
-        self.trend += RECENT * (cut_off - self.trend);
         let jumps = self.run.abs() >= RUN;
         if jumps {
             self.item *= 1.0 + 0.5 * error.max(-0.9);
@@ -122,18 +115,11 @@ impl Model {
         let young = self.is_young();
         self.probes = self.probes.saturating_add(1);
         let told = (self.run.abs() < 2).then(|| self.is_surprise(error));
-        match told {
-            Some(true) => self.probe_run = in_a_row(self.probe_run, error, 1),
-            Some(false) => self.probe_run = 0,
-            None => {}
-        }
-        let (mut gain, mut error_used) = ((1.0 / f64::from(self.probes)).max(CALL_GAIN), self.cut_off(error));
-        if young || (self.probe_run.abs() >= 2 && self.run == 0) {
-            (gain, error_used) = (gain.max(CALL_GAIN_SURE), error.max(-0.9));
-        }
+        let (gain, error, most) =
+            if young { (CALL_GAIN_YOUNG, error.max(-0.9), 4.0) } else { (CALL_GAIN, self.cut_off(error), 2.0) };
         let oddness = self.oddness(n);
-        let step = gain * oddness * oddness * (self.solve(n, error_used) - self.call);
-        self.correct(n, error_used, step, if young { 4.0 } else { 2.0 });
+        let step = gain * oddness * oddness * (self.solve(n, error) - self.call);
+        self.correct(n, error, step, most);
         told
     }
 

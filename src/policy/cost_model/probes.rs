@@ -6,17 +6,15 @@ const EVERY_QUIET: u32 = 32;
 const EVERY_SURPRISED: u32 = 2;
 /// Probes after which it may become quiet.
 const QUIET: u32 = 6;
-/// The share of the time that probes may take, where a call costs as much as hundreds of items, over about 200 batches.
-const TIME_SHARE: f64 = 0.03;
-const FADE: f64 = 0.995;
+/// Batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them.
+const LOOK: u32 = 8;
+const LOOK_MAX: u32 = 512;
 /// A probe is so many times smaller than a batch, or larger where there is no smaller.
 const SMALLER: usize = 16;
-/// A look at a much larger batch: so many times, or as many as fit but not under the second figure. The first comes soon, then
-/// each that found nothing doubles the batches to the next.
-const LOOK: f64 = 16.0;
-const LOOK_LEAST: f64 = 4.0;
-const LOOK_EVERY: (u32, u32) = (8, 512);
 const LARGER: usize = 4;
+/// A much larger batch is so many times larger, or as large as may be, but not less than so many times.
+const MUCH: usize = 16;
+const MUCH_LEAST: usize = 2;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +23,7 @@ pub(super) enum Probing {
     Call,
     /// Whether half a batch is cheaper per item.
     Half,
-    /// Whether a much larger one is, though no larger one is worth while by the formula.
+    /// Whether a much larger one is.
     Large,
 }
 
@@ -38,35 +36,18 @@ pub(super) struct Probes {
     half_next: bool,
     since_look: u32,
     look_every: u32,
-    time: f64,
-    time_probing: f64,
 }
 
 impl Probes {
     pub(super) fn new() -> Self {
-        Self {
-            pending: None,
-            since: 0,
-            every: EVERY,
-            half_next: false,
-            since_look: 0,
-            look_every: LOOK_EVERY.0,
-            time: 0.0,
-            time_probing: 0.0,
-        }
+        Self { pending: None, since: 0, every: EVERY, half_next: false, since_look: 0, look_every: LOOK }
     }
 
-    /// Counts a batch; what it was probing, if it is the probe that was asked for. `call` is what a call costs, in seconds.
-    pub(super) fn take(&mut self, is_probe: bool, time: f64, call: f64) -> Option<Probing> {
-        let probing = self.pending.take_if(|_| is_probe).map(|(probing, _)| probing);
+    /// Counts a batch; what it was probing, if it is the probe that was asked for.
+    pub(super) fn take(&mut self, is_probe: bool) -> Option<Probing> {
         self.since = self.since.saturating_add(1);
         self.since_look = self.since_look.saturating_add(1);
-        self.time = FADE * self.time + time;
-        self.time_probing *= FADE;
-        if probing.is_some() {
-            self.time_probing += time.min(call);
-        }
-        probing
+        self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
     }
 
     /// Something is not as expected: look again soon.
@@ -79,41 +60,39 @@ impl Probes {
         self.every = (2 * self.every).min(if probes < QUIET || in_doubt { EVERY } else { EVERY_QUIET });
     }
 
-    /// A look at a much larger batch found something or not.
-    pub(super) fn looked(&mut self, found: bool) {
-        self.look_every = if found { LOOK_EVERY.0 } else { (2 * self.look_every).min(LOOK_EVERY.1) };
-    }
-
     pub(super) fn doubt(&mut self) {
         self.every = self.every.min(EVERY);
     }
 
-    /// The next probe, if it is time for one. `last` is the size of the probe in force, which would be the same probe again;
-    /// `longest` is the largest size within the budget and the builder's bounds.
-    pub(super) fn plan(&self, size: usize, longest: usize, last: Option<usize>) -> Option<(Probing, usize)> {
-        let look = ((LOOK * size as f64) as usize).min(longest);
-        if self.pending.is_none() && self.since_look >= self.look_every && look as f64 >= LOOK_LEAST * size as f64 {
-            return Some((Probing::Large, look - usize::from(last == Some(look))));
-        }
-        if self.pending.is_some() || self.since < self.every || self.time_probing > TIME_SHARE * self.time {
-            return None;
-        }
-        let small = size < LARGER;
-        if !self.half_next || self.every < EVERY || small {
-            let other = if small { (LARGER * size).min(longest) } else { (size / SMALLER).max(1) };
-            (other != size).then_some((Probing::Call, if last == Some(other) { other + 1 } else { other }))
-        } else {
-            Some((Probing::Half, (size / 2).max(1)))
-        }
+    /// A look at a much larger batch found something or not.
+    pub(super) fn looked(&mut self, found: bool) {
+        self.look_every = if found { LOOK } else { (2 * self.look_every).min(LOOK_MAX) };
     }
 
-    /// Asks for it.
-    pub(super) fn ask(&mut self, probe: (Probing, usize)) {
-        self.pending = Some(probe);
-        self.since = 0;
-        match probe.0 {
-            Probing::Large => self.since_look = 0,
-            Probing::Call | Probing::Half => self.half_next = !self.half_next,
+    /// Whether it is time to plan one.
+    pub(super) fn is_due(&self) -> bool {
+        self.pending.is_none() && (self.since >= self.every || self.since_look >= self.look_every)
+    }
+
+    /// Asks for the next probe, if there is one; `longest` is the largest size within the budget and the bounds.
+    pub(super) fn plan(&mut self, size: usize, longest: usize) {
+        let much = longest.min(MUCH * size);
+        let (probing, other) = if self.since_look >= self.look_every && much >= MUCH_LEAST * size {
+            self.since_look = 0;
+            (Probing::Large, much)
+        } else if self.since < self.every {
+            return;
+        } else if size < LARGER {
+            (Probing::Call, longest.clamp(1, LARGER * size))
+        } else if self.half_next && self.every >= EVERY {
+            (Probing::Half, size / 2)
+        } else {
+            (Probing::Call, (size / SMALLER).max(1))
+        };
+        if other != size {
+            self.half_next = probing == Probing::Call;
+            self.since = 0;
+            self.pending = Some((probing, other));
         }
     }
 }

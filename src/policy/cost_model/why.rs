@@ -12,7 +12,8 @@ pub(super) enum Why {
     Failed { len: usize, after: Duration },
     CallCost(f64),
     BatchTime { expected: f64, budget: f64 },
-    Ceiling,
+    DearWhenLarge,
+    CheapWhenLarge,
     Maximum,
     Minimum,
 }
@@ -39,7 +40,8 @@ impl Why {
             Self::BatchTime { expected, budget } => {
                 Reason::BatchTime { expected: seconds(expected), budget: seconds(budget), from, to }
             }
-            Self::Ceiling => Reason::DearWhenLarge { from, to },
+            Self::DearWhenLarge => Reason::DearWhenLarge { from, to },
+            Self::CheapWhenLarge => Reason::CheapWhenLarge { from, to },
             Self::Maximum => "the best size is the maximum or above".into(),
             Self::Minimum => "the best size is under the minimum".into(),
         }

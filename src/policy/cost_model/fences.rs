@@ -1,4 +1,5 @@
-//! The size above which the model is wrong: where an item costs more than in half a batch, or where batches keep failing.
+//! The sizes between which the formula holds. Above the upper fence an item costs more than in half a batch, or batches keep
+//! failing; under the lower one it costs more than in a much larger batch.
 
 use super::model::Model;
 
@@ -6,49 +7,49 @@ use super::model::Model;
 const GAIN: f64 = 0.15;
 /// Half a batch is cheaper where its mean is so many of its own standard errors under what was expected.
 const SURE: f64 = 1.8;
-/// And doubtful from half of that: then the ceiling does not rise.
+/// And doubtful from half of that: then the upper fence does not rise.
 const DOUBT: f64 = 0.5;
-/// What a ceiling leaves of the size, and how much it rises with a clean full batch.
+/// What the upper fence leaves of the size, and how much it rises with a clean full batch.
 const LOWER: f64 = 0.85;
 const RISE: f64 = 1.005;
-/// A much larger batch is cheaper where its items take less than this share of the time, twice.
+/// A much larger batch is cheaper where its items take less than this share of the time, so many times in a row.
 const CHEAPER: f64 = 0.8;
+const LOOKS: u32 = 2;
 /// Failing again within so many batches, at no more than so many times the size, is failing for the size.
 const AGAIN: u32 = 32;
 const LIKE: f64 = 1.3;
 
 #[derive(Clone, Debug)]
-pub(super) struct Ceiling {
+pub(super) struct Fences {
     /// In items.
-    pub(super) size: f64,
-    /// The size under which an item costs more than the model says: in items, 0 where there is none.
-    pub(super) floor: f64,
-    cheaper: u32,
-    /// The time of an item when it was set: on another backend it says nothing.
+    pub(super) low: f64,
+    pub(super) high: f64,
+    /// The time of an item when one of them was set: on another backend it says nothing.
     item: f64,
-    /// Mean error of half batches against the trend, of how many, and the variance of that mean by that of one.
+    /// Mean error of half batches, of how many, and the variance of that mean by that of one.
     half: f64,
     looks: u32,
     variance: f64,
     pub(super) in_doubt: bool,
+    /// Much larger batches in a row that were cheaper.
+    cheaper: u32,
+    /// Size and number of the last batch that was the first to fail.
     failed: (f64, u32),
 }
 
-impl Ceiling {
+impl Fences {
     pub(super) fn new() -> Self {
-        let (size, item, failed) = (f64::INFINITY, 0.0, (0.0, 0));
-        Self { size, floor: 0.0, cheaper: 0, item, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, failed }
+        let (low, high, failed) = (0.0, f64::INFINITY, (0.0, 0));
+        Self { low, high, item: 0.0, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, cheaper: 0, failed }
     }
 
     /// A batch of half the size had this error.
     pub(super) fn half_batch(&mut self, model: &Model, error: f64, size: f64) {
         self.looks = self.looks.saturating_add(1);
         let gain = (1.0 / (f64::from(self.looks) + 1.0)).max(GAIN);
-        self.half += gain * ((error - model.trend).clamp(-0.5, 0.5) - self.half);
+        self.half += gain * (error.clamp(-0.5, 0.5) - self.half);
         self.variance = (1.0 - gain) * (1.0 - gain) * self.variance + gain * gain;
-        // An item of half a batch should cost more by the call's share. Half of that lost means that growing gains nothing.
-        let nothing_gained = model.call / (2.0 * (2.0 * model.call + size));
-        let threshold = nothing_gained.max(SURE * model.noise * self.variance.sqrt());
+        let threshold = SURE * model.noise * self.variance.sqrt();
         self.in_doubt = self.half < -DOUBT * threshold;
         if self.half < -threshold {
             self.lower(model, size);
@@ -56,18 +57,18 @@ impl Ceiling {
         }
     }
 
-    /// A batch of `n`, much larger than the usual `size`, took so long. Whether that was less than expected.
+    /// A batch of `n`, much larger than the usual `size`, took so long; whether its items were cheaper.
     pub(super) fn large_batch(&mut self, model: &Model, (n, time): (f64, f64), size: f64) -> bool {
         let found = time / n < CHEAPER * model.expected(size) / size;
         self.cheaper = if found { self.cheaper + 1 } else { 0 };
-        if self.cheaper >= 2 {
-            (self.floor, self.item, self.cheaper) = (n, model.item, 0);
+        if self.cheaper >= LOOKS {
+            (self.low, self.item, self.cheaper) = (n, model.item, 0);
         }
         found
     }
 
     fn lower(&mut self, model: &Model, size: f64) {
-        (self.size, self.item) = (LOWER * size, model.item);
+        (self.high, self.item) = (LOWER * size, model.item);
     }
 
     /// A batch of `n` was the first in a row to fail.
@@ -88,7 +89,7 @@ impl Ceiling {
     /// A full batch went through.
     pub(super) fn clean_batch(&mut self) {
         if !self.in_doubt {
-            self.size *= RISE;
+            self.high *= RISE;
         }
     }
 }
