@@ -1,8 +1,8 @@
 //! What relieves a backend that complains: pauses between calls. A smaller batch does not; it adds calls.
 //!
 //! Once a second, from what was reported since: hot is a load score or a share of refused items over its threshold. Hot: the
-//! share of the time that is spent in calls falls to 0.7 of itself, at most every second time. Else it rises again, slowly
-//! near where it last ran hot. What four cuts did not lower is not this batcher's doing, bad rows or a neighbour: it is
+//! share of the time that is spent in calls falls to 0.75 of itself, at most every second time. Else it rises again, faster
+//! the longer it has been cool. What four cuts did not lower is not this batcher's doing, bad rows or a neighbour: it is
 //! ignored for half a minute, and each time it turns out so for twice as long.
 
 use std::time::Duration;
@@ -18,12 +18,8 @@ const EVERY: f64 = 1.0;
 const DUTY_MIN: f64 = 0.1;
 /// What a cut leaves. Deeper overshoots, since a backend's own averages are seconds behind.
 const CUT: f64 = 0.75;
-/// A rise, and the same where it last ran hot, so that it does not run hot again at once.
+/// What a cool look adds, and after how many in a row it doubles with each.
 const RISE: f64 = 0.06;
-const RISE_NEAR: f64 = 0.015;
-/// Near is from this share of the duty that last ran hot.
-const NEAR: f64 = 0.85;
-/// After so many cool looks the rise doubles with each.
 const CALM: i32 = 3;
 /// After so many cuts there must be an effect: errors down to this share, the score (of which others have a part) to that.
 const CUTS_MAX: u32 = 4;
@@ -86,8 +82,6 @@ pub(super) struct Brake {
     next: f64,
     /// The share of the time in calls, `DUTY_MIN`..=1.
     duty: f64,
-    /// The duty that last ran hot; 2 if none did lately.
-    ran_hot: f64,
     calm: i32,
     cool_down: i32,
     /// The last score and share of refused items.
@@ -105,7 +99,6 @@ impl Brake {
             refused: 0.0,
             next: EVERY,
             duty: 1.0,
-            ran_hot: 2.0,
             calm: 9,
             cool_down: 0,
             seen: (None, 0.0),
@@ -178,18 +171,12 @@ impl Brake {
         if self.hot {
             self.calm = 0;
             if self.cool_down <= 0 {
-                self.ran_hot = self.duty;
                 self.duty = (self.duty * CUT).max(DUTY_MIN);
                 self.cool_down = 2;
             }
         } else {
-            if self.duty > self.ran_hot {
-                self.ran_hot = 2.0;
-            }
             self.calm += 1;
-            let near = self.ran_hot < 1.0 && self.duty >= NEAR * self.ran_hot;
-            let rise = if near { RISE_NEAR } else { RISE };
-            self.duty = (self.duty + rise * f64::from(1 << (self.calm - CALM).clamp(0, 6))).min(1.0);
+            self.duty = (self.duty + RISE * f64::from(1 << (self.calm - CALM).clamp(0, 6))).min(1.0);
         }
         self.duty != before
     }

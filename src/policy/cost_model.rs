@@ -131,7 +131,7 @@ impl CostModel {
         let (n, time) = (batch.len as f64, batch.service_time.as_secs_f64().max(1e-9));
         let failed = batch.outcome != CallOutcome::Ok;
         let full = batch.full && !batch.probe;
-        let probing = self.probes.take(batch.probe);
+        let probing = self.probes.take(batch.probe, batch.full);
         if !failed {
             self.brake.items(n, batch.failed as f64);
         }

@@ -49,7 +49,9 @@ impl Fences {
         let gain = (1.0 / (f64::from(self.looks) + 1.0)).max(GAIN);
         self.half += gain * (error.clamp(-0.5, 0.5) - self.half);
         self.variance = (1.0 - gain) * (1.0 - gain) * self.variance + gain * gain;
-        let threshold = SURE * model.noise * self.variance.sqrt();
+        // An item of half a batch should cost more by the call's share. Half of that lost means that growing gains nothing.
+        let nothing_gained = model.call / (2.0 * (2.0 * model.call + size));
+        let threshold = nothing_gained.max(SURE * model.noise * self.variance.sqrt());
         self.in_doubt = self.half < -DOUBT * threshold;
         if self.half < -threshold {
             self.lower(model, size);

@@ -44,9 +44,9 @@ impl Probes {
     }
 
     /// Counts a batch; what it was probing, if it is the probe that was asked for.
-    pub(super) fn take(&mut self, is_probe: bool) -> Option<Probing> {
+    pub(super) fn take(&mut self, is_probe: bool, full: bool) -> Option<Probing> {
         self.since = self.since.saturating_add(1);
-        self.since_look = self.since_look.saturating_add(1);
+        self.since_look = self.since_look.saturating_add(u32::from(full));
         self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
     }
 
@@ -90,7 +90,7 @@ impl Probes {
             (Probing::Call, (size / SMALLER).max(1))
         };
         if other != size {
-            self.half_next = probing == Probing::Call;
+            self.half_next = if probing == Probing::Large { self.half_next } else { probing == Probing::Call };
             self.since = 0;
             self.pending = Some((probing, other));
         }
