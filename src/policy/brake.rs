@@ -12,8 +12,8 @@ use crate::feedback::Signals;
 use crate::policy::Reason;
 use crate::policy::score::{Means, Scale};
 
-/// How often, in seconds: long against a batch, short against a user's patience.
-const EVERY: f64 = 1.0;
+/// How often: long against a batch, short against a user's patience.
+const EVERY: Duration = Duration::from_secs(1);
 /// The least share of the time in calls: there must be calls to see whether it is over.
 const DUTY_MIN: f64 = 0.1;
 /// What a cut leaves. Deeper overshoots, since a backend's own averages are seconds behind.
@@ -79,7 +79,7 @@ pub(super) struct Brake {
     means: Means,
     items: f64,
     refused: f64,
-    next: f64,
+    next: Duration,
     /// The share of the time in calls, `DUTY_MIN`..=1.
     duty: f64,
     calm: i32,
@@ -147,7 +147,6 @@ impl Brake {
 
     /// Looks, once a second and only at evidence; true if the pause changed.
     pub(super) fn look(&mut self, now: Duration) -> bool {
-        let now = now.as_secs_f64();
         if now < self.next {
             return false;
         }

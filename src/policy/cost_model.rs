@@ -41,21 +41,26 @@ const MARGIN: f64 = 1.85;
 /// knee    = call · efficiency/(1 − efficiency)                                             19 · call at 0.95
 /// budget  = min(max_batch_time, limit · (0.83 + 0.2 · call/(call + size)))     limit: time of a call that failed
 /// longest : (1 + 1.85 · noise) · time(longest) = budget                     noise: how far like batches scatter
-/// size    = min(knee, longest, ceiling), at least one call's worth, within the builder's bounds
+/// size    = min(max(knee, low), longest, high), at least one call's worth, within the builder's bounds
 /// pause   = service time · (1 − duty)/duty                           duty: share of the time in calls, 0.1 to 1
 /// ```
 ///
 /// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers.
 ///
-/// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Now
-/// and then a batch is a probe. A sixteenth of the size tells what a call costs; half of it tells whether large batches are
-/// dearer per item than the formula says, and then there is a ceiling, which rises again slowly. Probes take 3 % of the time at
-/// most, and less while nothing changes. Errors beyond the noise move little; three alike are a change, and the model jumps.
-/// The size grows only after a full batch, to twice at most, and not while batches are slower than expected.
+/// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Errors
+/// beyond the noise move little; three alike are a change, and the model jumps. Now and then a batch is a probe, seldom while
+/// nothing changes. A sixteenth of the size tells what a call costs. Two further kinds ask whether the formula holds. If an item
+/// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly. If it
+/// is cheaper by a fifth in a batch up to 16 times as large, as where rows share the pages of an index, the size stays over
+/// `low`. Both are forgotten where the model jumps far. The size grows only after a full batch, to twice at most.
+///
+/// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
+/// the noise; where it comes with many, it raises the noise, which keeps `longest` away from the budget.
 ///
 /// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for calls to come, which rises again
-/// as full batches go through, faster the more there is to gain. Failing again at a like size puts a ceiling on it. A call that
-/// failed far too early to have been too long leaves the limit alone. Rejected rows and permanent errors change no size.
+/// as full batches go through, faster the more there is to gain. Failing again at a like size lowers `high`. A call that failed
+/// far too early to have been too long leaves the limit alone, and a much larger one that failed leaves the size alone. Rejected
+/// rows and permanent errors change no size.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CostModel {
@@ -64,7 +69,7 @@ pub struct CostModel {
     brake: Brake,
     /// The size, with its fraction.
     size: f64,
-    /// The largest that the budget allows.
+    /// The largest within the budget and the upper fence.
     longest: f64,
     /// None until the start is over.
     model: Option<Model>,
@@ -123,15 +128,15 @@ impl CostModel {
     }
 
     fn budget(&self) -> f64 {
-        let overhead = self.model.as_ref().map_or(0.0, |model| model.overhead(self.size));
-        self.max_batch_time.min(self.limit.budget(overhead))
+        let limit = self.model.as_ref().map_or(f64::INFINITY, |model| self.limit.budget(model, self.size));
+        self.max_batch_time.min(limit)
     }
 
     fn take(&mut self, batch: &BatchSample, min: f64, max: f64) {
         let (n, time) = (batch.len as f64, batch.service_time.as_secs_f64().max(1e-9));
         let failed = batch.outcome != CallOutcome::Ok;
         let full = batch.full && !batch.probe;
-        let probing = self.probes.take(batch.probe, batch.full);
+        let probing = self.probes.take(batch.probe, batch.full, failed);
         if !failed {
             self.brake.items(n, batch.failed as f64);
         }
@@ -157,10 +162,10 @@ impl CostModel {
             return;
         }
         self.fails = 0;
-        learn(model, &mut self.fences, &mut self.probes, (n, time), self.size.floor(), probing);
+        learn(model, &mut self.fences, &mut self.probes, (n, time), self.size, probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
             self.fences.clean_batch();
-            self.limit.clean_batch(model.overhead(n));
+            self.limit.clean_batch(model, n);
         }
         self.resize(reach, min, max);
     }

@@ -203,5 +203,8 @@ mod tests {
         }
         let best = |at| backend.best(ms(at), 1, 5_000, None).throughput;
         assert!(best(30_000) < 0.8 * best(10_000) && best(50_000) == best(10_000));
+        let whole = report.oracle_between(ms(0), ms(60_000), None);
+        let parts = 20.0 * (best(10_000) + best(30_000) + best(50_000));
+        assert!((whole / parts - 1.0).abs() < 0.01, "{whole} of {parts}");
     }
 }

@@ -1,5 +1,7 @@
 //! How long calls may take, learnt from those that failed: mostly a timeout that nobody told.
 
+use super::model::Model;
+
 /// How near to the time of calls that failed others may plan, and how much nearer where a call is all that costs: there a
 /// larger batch is worth a failure now and then.
 const NEAR: f64 = 0.83;
@@ -25,9 +27,9 @@ impl Limit {
         Self { time: f64::INFINITY, before: f64::INFINITY }
     }
 
-    /// What a batch may take of it, noise included; `overhead` is the call's own share of a batch's time.
-    pub(super) fn budget(&self, overhead: f64) -> f64 {
-        self.time * (NEAR + NEARER * overhead)
+    /// What a batch of about this size may take of it, noise included.
+    pub(super) fn budget(&self, model: &Model, size: f64) -> f64 {
+        if self.time.is_infinite() { self.time } else { self.time * (NEAR + NEARER * model.overhead(size)) }
     }
 
     /// A call failed after so many seconds, that many more than expected, as a share; `first` if the one before did not.
@@ -40,9 +42,12 @@ impl Limit {
         }
     }
 
-    /// A full batch went through.
-    pub(super) fn clean_batch(&mut self, overhead: f64) {
-        let rise = if self.time >= KNOWN * self.before { RISE_KNOWN * overhead } else { RISE };
-        self.time *= 1.0 + rise * overhead;
+    /// A full batch of `n` went through.
+    pub(super) fn clean_batch(&mut self, model: &Model, n: f64) {
+        if self.time.is_finite() {
+            let overhead = model.overhead(n);
+            let rise = if self.time >= KNOWN * self.before { RISE_KNOWN * overhead } else { RISE };
+            self.time *= 1.0 + rise * overhead;
+        }
     }
 }

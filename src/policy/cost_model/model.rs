@@ -102,8 +102,9 @@ impl Model {
         if jumps {
             self.item *= 1.0 + 0.5 * error.max(-0.9);
         } else {
+            let oddness = self.oddness(n);
             let lever = (self.call + n) * (self.call + self.usual) / (self.usual + n);
-            self.correct(n, cut_off, CALL_GAIN_ODD * cut_off * self.oddness(n) * lever, 2.0);
+            self.correct(oddness, cut_off, CALL_GAIN_ODD * cut_off * oddness * lever, 2.0);
         }
         self.usual += RECENT * (n - self.usual);
         jumps
@@ -119,7 +120,7 @@ impl Model {
             if young { (CALL_GAIN_YOUNG, error.max(-0.9), 4.0) } else { (CALL_GAIN, self.cut_off(error), 2.0) };
         let oddness = self.oddness(n);
         let step = gain * oddness * oddness * (self.solve(n, error) - self.call);
-        self.correct(n, error, step, most);
+        self.correct(oddness, error, step, most);
         told
     }
 
@@ -129,16 +130,15 @@ impl Model {
     }
 
     /// Moves the call's cost by a step, to at most so many times what it was, and the item's time such that the usual size is
-    /// expected to take what it did; then the item's time by what an error at this size says of it.
-    fn correct(&mut self, n: f64, error: f64, step: f64, most: f64) {
-        let oddness = self.oddness(n).abs();
+    /// expected to take what it did; then the item's time by what an error at so odd a size says of it.
+    fn correct(&mut self, oddness: f64, error: f64, step: f64, most: f64) {
         if self.run.abs() < 2 {
             let call = (self.call + step).clamp(self.call / most, most * self.call + 1.0).clamp(CALL.0, CALL.1);
             self.item *= (self.call + self.usual) / (call + self.usual);
             self.call = call;
         }
         let gain = (1.0 / (f64::from(self.batches) + 1.0)).max(ITEM_GAIN);
-        self.item *= 1.0 + gain * error.max(-0.9) * (1.0 - oddness);
+        self.item *= 1.0 + gain * error.max(-0.9) * (1.0 - oddness.abs());
     }
 
     /// The call's cost that explains a batch of `n` with this error, if the usual size takes what it is expected to.

@@ -6,7 +6,7 @@ const EVERY_QUIET: u32 = 32;
 const EVERY_SURPRISED: u32 = 2;
 /// Probes after which it may become quiet.
 const QUIET: u32 = 6;
-/// Batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them.
+/// Full batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them.
 const LOOK: u32 = 8;
 const LOOK_MAX: u32 = 512;
 /// A probe is so many times smaller than a batch, or larger where there is no smaller.
@@ -44,9 +44,10 @@ impl Probes {
     }
 
     /// Counts a batch; what it was probing, if it is the probe that was asked for.
-    pub(super) fn take(&mut self, is_probe: bool, full: bool) -> Option<Probing> {
+    pub(super) fn take(&mut self, is_probe: bool, full: bool, failed: bool) -> Option<Probing> {
         self.since = self.since.saturating_add(1);
-        self.since_look = self.since_look.saturating_add(u32::from(full));
+        // Who fails should not try much more.
+        self.since_look = if failed { 0 } else { self.since_look.saturating_add(u32::from(full)) };
         self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
     }
 

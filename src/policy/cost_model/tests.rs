@@ -211,6 +211,48 @@ fn a_call_that_failed_early_is_no_limit_for_those_to_come() {
     assert!((180..280).contains(&course.setpoint.batch_size), "{}", course.setpoint.batch_size);
 }
 
+/// 0.1 ms a call, and items that are cheap once a thousand of them share pages.
+fn sharing(len: usize) -> f64 {
+    0.1 + 0.0065 * len as f64 + 0.011 * len.min(1_000) as f64
+}
+
+#[test]
+fn items_that_share_pages_are_found_by_a_much_larger_batch() {
+    let mut course = Course::new(CostModel::new());
+    course.max = 5_000;
+    let mut reasons = Vec::new();
+    for _ in 0..100 {
+        let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
+        course.sample(BatchSample { probe, ..batch(len, sharing(len)) });
+        reasons.push(course.setpoint.reason.to_string());
+    }
+    assert_eq!(course.setpoint.batch_size, 5_000);
+    assert!(
+        reasons.iter().any(|reason| reason.starts_with("an item costs less in a much larger batch: 1")),
+        "{reasons:#?}"
+    );
+}
+
+#[test]
+fn a_much_larger_batch_that_fails_leaves_the_size_alone() {
+    let mut course = Course::new(CostModel::new());
+    course.max = 5_000;
+    let mut failed = 0;
+    for _ in 0..200 {
+        let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
+        if len > 1_000 {
+            let before = course.setpoint.batch_size;
+            course.sample(BatchSample { probe, ..failing(len, 20.0) });
+            assert_eq!(course.setpoint.batch_size, before);
+            failed += 1;
+        } else {
+            course.sample(BatchSample { probe, ..batch(len, sharing(len)) });
+        }
+    }
+    // And is not tried again: it would take longer than the limit.
+    assert_eq!(failed, 1);
+}
+
 #[test]
 fn a_neighbour_makes_items_slower_and_leaves_the_knee() {
     let mut course = Course::settled();
