@@ -32,10 +32,11 @@
 //! # What is simulated
 //!
 //! A call of `n` items first waits its `latency`, which no load stretches, and then needs `call + item·n` of work, times
-//! lognormal noise; where rows share pages, the first items of a call need more. Calls at work share the cores fairly, and all of them get only what the background load leaves. A call
-//! over the timeout fails as a whole and its items are lost: nothing is tried again, so what a policy loses is counted, not
-//! hidden. A [`LockHolder`] makes a call wait for as long as it pleases, or fail at a lock timeout. A single flusher per batcher, as in the real one; the controller decides a moment after a sample, so that the next
-//! batch of a busy batcher is already cut, as with threads.
+//! lognormal noise; where rows share pages, the first items of a call need more. Calls at work share the cores fairly, and all
+//! of them get only what the background load leaves. A [`LockHolder`] makes a call wait before all that, for as long as it
+//! pleases or until a lock timeout fails it. A call over the timeout fails as a whole and its items are lost: nothing is tried
+//! again, so what a policy loses is counted, not hidden. A single flusher per batcher, as in the real one; the controller decides
+//! a moment after a sample, so that the next batch of a busy batcher is already cut, as with threads.
 //!
 //! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment, which no policy is told.
 //!
