@@ -84,12 +84,13 @@ pub fn t3(law: Law, seed: u64) -> Figures {
 }
 
 pub fn t4(law: Law, seed: u64) -> Figures {
-    let change = |costs: Costs| {
-        let backend = Backend::new().costs_from(secs(60), costs);
+    let change = |costs: Costs, noise: f64| {
+        let backend = Backend::new().noise(noise).costs_from(secs(60), costs);
         let report = minute(backend.clone(), seed).duration(secs(120)).run(law.policy(None));
         calls_until_good(&report, &backend, secs(60), 500)
     };
-    vec![change(Costs::of_secs(0.020, 0.080, 0.001)), change(Costs::of_secs(0.004, 0.016, 0.00025))]
+    let (dear, fast) = (Costs::of_secs(0.020, 0.080, 0.001), Costs::of_secs(0.004, 0.016, 0.00025));
+    vec![change(dear, 0.15), change(fast, 0.15), change(dear, 0.02), change(fast, 0.02)]
 }
 
 fn spike() -> Backend {

@@ -152,12 +152,14 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(
             "T4",
             "the backend changes, calls to 90 % of the oracle (p90)",
-            p90(&["a x 5", "b / 4"]),
+            p90(&["a x 5", "b / 4", "no noise", "no noise"]),
             runs::t4,
             |table| {
                 vec![
                     most(table.quantile(LAW, 0, 0.9), 20.0, "calls, a x 5"),
                     most(table.quantile(LAW, 1, 0.9), 40.0, "calls, b / 4"),
+                    most(table.quantile(LAW, 2, 0.9), 20.0, "calls, a x 5, noise of 2 %"),
+                    most(table.quantile(LAW, 3, 0.9), 40.0, "calls, b / 4, noise of 2 %"),
                 ]
             },
         ),

@@ -211,3 +211,17 @@ impl Backend {
         (self.row_errors + self.overload_errors * over).min(self.row_errors.max(0.5))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_that_share_pages_cost_more_up_to_so_many() {
+        let costs = Costs::of_secs(0.0, 0.001, 5e-6);
+        let backend = Backend::new().sub_linear(1_000, Duration::from_micros(10));
+        for (n, expected) in [(1, 0.001_015), (1_000, 0.016), (5_000, 0.036)] {
+            assert!((backend.work(&costs, n) - expected).abs() < 1e-9, "{n}: {}", backend.work(&costs, n));
+        }
+    }
+}

@@ -184,6 +184,7 @@ mod tests {
             (noisy.clone().lock_holder(holder).timeout(ms(100)), 1, 400),
             (noisy.clone().lock_holder(holder).timeout(ms(100)), 1, 800),
             (noisy.clone().lock_holder(holder).timeout(ms(50)), 1, 400),
+            (noisy.clone().lock_holder(holder).timeout(ms(50)), 1, 700),
         ];
         for (backend, batchers, size) in table {
             let expected = backend.expected(Duration::ZERO, batchers, size, None) * 60.0;

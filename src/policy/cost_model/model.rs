@@ -14,10 +14,10 @@ const SLACK: f64 = 0.05;
 const RUN: i32 = 3;
 /// The time of an item follows ordinary batches at this rate, faster in the first ones.
 const ITEM_GAIN: f64 = 0.125;
-/// The cost of a call follows probes at this rate, faster in the first ones, and odd sizes slowly: partial batches teach it for
-/// nothing.
+/// The cost of a call follows probes at this rate, faster in the first ones and where two surprise alike (on a backend without
+/// noise even a small change is cut off as an outlier otherwise), and odd sizes slowly: partial batches teach it for nothing.
 const CALL_GAIN: f64 = 0.25;
-const CALL_GAIN_YOUNG: f64 = 0.5;
+const CALL_GAIN_SURE: f64 = 0.5;
 const CALL_GAIN_ODD: f64 = 0.0625;
 /// A model that has seen fewer probes is young: its first guess may be far off, so it may be moved far.
 const YOUNG: u32 = 4;
@@ -41,14 +41,15 @@ pub(super) struct Model {
     pub(super) batches: u32,
     /// Probes seen, the start being the first.
     pub(super) probes: u32,
-    /// Surprises of one sign in a row among ordinary batches; negative where they were faster.
+    /// Surprises of one sign in a row, of ordinary batches and of probes; negative where they were faster.
     pub(super) run: i32,
+    probe_run: i32,
     last_error: f64,
 }
 
 impl Model {
     pub(super) fn new(item: f64, call: f64, usual: f64) -> Self {
-        Self { item, call, noise: 0.2, usual, batches: 1, probes: 1, run: 0, last_error: 0.0 }
+        Self { item, call, noise: 0.2, usual, batches: 1, probes: 1, run: 0, probe_run: 0, last_error: 0.0 }
     }
 
     /// The model through a smaller and a larger batch, each with its time, if they tell enough.
@@ -116,11 +117,14 @@ impl Model {
         let young = self.is_young();
         self.probes = self.probes.saturating_add(1);
         let told = (self.run.abs() < 2).then(|| self.is_surprise(error));
-        let (gain, error, most) =
-            if young { (CALL_GAIN_YOUNG, error.max(-0.9), 4.0) } else { (CALL_GAIN, self.cut_off(error), 2.0) };
+        if let Some(surprise) = told {
+            self.probe_run = if surprise { in_a_row(self.probe_run, error, 1) } else { 0 };
+        }
+        let sure = young || (self.probe_run.abs() >= 2 && self.run == 0);
+        let (gain, error) = if sure { (CALL_GAIN_SURE, error.max(-0.9)) } else { (CALL_GAIN, self.cut_off(error)) };
         let oddness = self.oddness(n);
         let step = gain * oddness * oddness * (self.solve(n, error) - self.call);
-        self.correct(oddness, error, step, most);
+        self.correct(oddness, error, step, if young { 4.0 } else { 2.0 });
         told
     }
 

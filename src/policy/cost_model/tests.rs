@@ -249,8 +249,8 @@ fn a_much_larger_batch_that_fails_leaves_the_size_alone() {
             course.sample(BatchSample { probe, ..batch(len, sharing(len)) });
         }
     }
-    // And is not tried again: it would take longer than the limit.
-    assert_eq!(failed, 1);
+    // It would take longer than the limit, so it is tried again only when that has risen.
+    assert!((1..=2).contains(&failed), "{failed}");
 }
 
 #[test]
