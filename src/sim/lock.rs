@@ -189,7 +189,7 @@ mod tests {
         for (backend, batchers, size) in table {
             let expected = backend.expected(Duration::ZERO, batchers, size, None) * 60.0;
             let ratio = run(&backend, size, batchers).handled() as f64 / expected;
-            assert!((ratio - 1.0).abs() < 0.02, "{batchers} of {size}: {ratio} of the formula, {backend:?}");
+            assert!((ratio - 1.0).abs() < 0.03, "{batchers} of {size}: {ratio} of the formula, {backend:?}");
         }
     }
 
