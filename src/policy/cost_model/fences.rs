@@ -13,7 +13,7 @@ const DOUBT: f64 = 0.5;
 const LOWER: f64 = 0.85;
 const RISE: f64 = 1.005;
 /// A much larger batch is cheaper where its items take less than this share of the time, so many times in a row.
-const CHEAPER: f64 = 0.8;
+const CHEAPER: f64 = 0.85;
 const LOOKS: u32 = 2;
 /// Failing again within so many batches, at no more than so many times the size, is failing for the size.
 const AGAIN: u32 = 32;
