@@ -26,7 +26,6 @@ struct Job {
     begun: f64,
     latency: f64,
     work: f64,
-    /// Past the lock.
     entered: bool,
     working: bool,
 }
@@ -362,7 +361,6 @@ mod tests {
             (Backend::new().call_errors(0.2), 1, 100, 0.05),
             (Backend::new().lock_conflicts(1e-5), 1, 100, 0.02),
             (Backend::new().outliers(0.02, 5.0).timeout(None), 1, 100, 0.03),
-            (Backend::new().sub_linear(60, std::time::Duration::from_millis(2)).timeout(None), 1, 100, 0.01),
             (Backend::new().cores(1).timeout(None), 3, 50, 0.02),
             (Backend::new(), 16, 30, 0.03),
         ];
