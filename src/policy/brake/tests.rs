@@ -43,11 +43,6 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
             loads(&[0.9, 0.9, 0.78, 0.78, 0.78, 0.78]),
             vec![0.75, 0.75, 0.5625, 0.5625, 0.421_875, 0.421_875],
         ),
-        (
-            "slowly near where it last ran hot",
-            loads(&[0.9, 0.9, 0.78, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]),
-            vec![0.75, 0.75, 0.5625, 0.6225, 0.6825, 0.6975, 0.7275, 0.7875, 1.0],
-        ),
     ];
     for (name, looks, expected) in table {
         assert_eq!(course(&mut Brake::new(0.7, 0.05), 1, &looks), expected, "{name}");

@@ -93,45 +93,12 @@ fn only_the_probe_itself_is_taken_for_it() {
 }
 
 #[test]
-fn a_probe_of_a_few_items_that_fails_says_nothing_of_a_batch() {
-    let mut course = Course::settled();
-    course.max = 100;
-    while course.setpoint.probe.is_none_or(|probe| probe.batch_size >= 8) {
-        course.run(24.0, 1.25);
-    }
-    let size = course.setpoint.batch_size;
-    let probe = failing(course.next_size(), 30.0);
-    assert_eq!(course.sample(BatchSample { probe: true, ..probe }), size);
-    assert_eq!(course.setpoint.zone, Zone::Normal);
-}
-
-#[test]
 fn nothing_is_tried_out_while_calls_fail() {
     let mut course = Course::settled();
     for _ in 0..40 {
         let size = course.setpoint.batch_size;
         course.sample(failing(size, 400.0));
         assert_eq!(course.setpoint.probe, None);
-    }
-}
-
-#[test]
-fn failures_do_not_drive_it_under_a_quarter_of_a_calls_worth_unless_they_go_on() {
-    // A call costs as much as a thousand items.
-    let mut course = Course::new(CostModel::new());
-    (0..20).for_each(|_| {
-        course.run(100.0, 0.1);
-    });
-    course.setpoint.probe = None;
-    course.policy.probes.pending = None;
-    assert_eq!(course.setpoint.batch_size, 500);
-    let half = course.sample(failing(500, 90.0));
-    assert!((240..=250).contains(&half), "{half}");
-    let mut size = course.sample(failing(half, 90.0));
-    // Those that go through are no reason to be larger than the limit allows.
-    for _ in 0..3 {
-        assert!((240..=250).contains(&size), "{size}");
-        size = course.sample(batch(size, 125.0));
     }
 }
 
@@ -151,16 +118,6 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it_that_rises_slowly() {
         course.run(24.0, 1.25);
     });
     assert_eq!(course.setpoint.batch_size, 364);
-}
-
-#[test]
-fn it_does_not_grow_while_batches_are_slower_than_expected() {
-    let mut course = Course::settled();
-    course.policy.max_batch_time = 60.0;
-    assert_eq!(course.sample(failing(364, 1.0)), 182);
-    course.sample(batch(182, 252.0));
-    let before = course.setpoint.batch_size;
-    assert!(course.sample(batch(before, 1.9 * (24.0 + 1.25 * before as f64))) <= before);
 }
 
 #[test]
