@@ -137,15 +137,17 @@
 //!
 //! # Cost
 //!
-//! On two shared cores of a Xeon with other work running, `cargo bench --bench channel`: an `add` of 8 bytes takes 1.05 times a
-//! bare `crossbeam_channel` send while the handler is busy, 1.12 times while the flusher sleeps; saturated, 1 to 8 producers
-//! reach 0.96 to 1.06 of the bare channel's throughput, with items of 256 bytes about 0.82, since they are copied more often;
-//! `add_many` in chunks of 64 has six to nine times the rate of single sends. Nothing is allocated for an item of `add` or
-//! `add_many`, nor for a batch; `submit` and weighed items allocate.
+//! On two cores of a shared Xeon, `cargo bench --bench channel -- --quick`, medians: an `add` of 8 bytes takes 1.06 times a bare
+//! `crossbeam_channel` send (13.9 ns) while the handler is busy, 1.14 times while the flusher sleeps; saturated, 1 to 8 producers
+//! reach 0.9 to 1.2 of the bare channel's throughput, with items of 256 bytes 0.8 to 1.5: a batch is one copy of each item more,
+//! which one producer does not make up for elsewhere; `add_many` in chunks of 64 has four to six times the rate of single sends.
+//! At an even pace of 10 000 a second an `add` takes 0.07 µs, 0.3 µs at the 99th percentile, a hundredth of what it takes beside
+//! a thread that blocks in the channel's own receive. Nothing is allocated for an item of `add` or `add_many`, nor for a batch;
+//! `submit`, which allocates twice, has a sixth of the rate of `add`, 5 M items/s.
 //!
-//! As work grows (`-- --growth`), ns an item, the bare channel's in brackets: 10^4 to 10^8 items 31–42 (32–43); capacity 2^6
-//! 134 (112), 2^10 35 (38), 2^20 62 (55): a small queue hands over at every turn, a large one leaves the caches; producers
-//! 1 to 64 42–60 (46–77), 256 137 (125): their start is counted in.
+//! As work grows (`-- --growth --quick`), ns an item, the bare channel's in brackets: 10^4 to 10^6 items 25–40 (34–62); capacity
+//! 2^6 199 (139), 2^10 33 (86), 2^20 18 (20): a small queue hands over at every turn; producers 1 to 64 28–64 (35–79), 256 164
+//! (208): their start is counted in. A decision of [`CostModel`] costs 90 ns a sample (`cargo bench --bench decide`).
 //!
 //! # Features
 //!
