@@ -57,12 +57,16 @@ impl Course {
 
     fn tell(&mut self, signals: Signals, batch: BatchSample) -> usize {
         self.now += batch.service_time;
-        let samples = [Sample { signals, batch: Some(batch) }];
+        self.decide(&[Sample { signals, batch: Some(batch) }], false);
+        self.setpoint.batch_size
+    }
+
+    fn decide(&mut self, samples: &[Sample], is_check: bool) {
         let window = Window {
-            samples: &samples,
+            samples,
             lost: 0,
             now: self.now,
-            is_check: false,
+            is_check,
             min_batch_size: 1,
             max_batch_size: self.max,
             linger: Duration::from_secs(1),
@@ -71,7 +75,6 @@ impl Course {
         let decision = self.policy.decide(&window, &self.setpoint);
         let bounds = crate::setpoint::Bounds { min: 1, max: self.max, linger: Duration::from_secs(1) };
         self.setpoint = self.setpoint.follow(decision, &bounds, &mut self.probes);
-        self.setpoint.batch_size
     }
 
     /// One batch of the size asked for against `fixed + each · n` ms.

@@ -9,19 +9,7 @@ impl Course {
 
     /// Asks without a batch.
     fn look(&mut self, is_check: bool) {
-        let window = Window {
-            samples: &[],
-            lost: 0,
-            now: self.now,
-            is_check,
-            min_batch_size: 1,
-            max_batch_size: self.max,
-            linger: Duration::from_secs(1),
-            custom: &[],
-        };
-        let decision = self.policy.decide(&window, &self.setpoint);
-        let bounds = crate::setpoint::Bounds { min: 1, max: self.max, linger: Duration::from_secs(1) };
-        self.setpoint = self.setpoint.follow(decision, &bounds, &mut self.probes);
+        self.decide(&[], is_check);
     }
 }
 
