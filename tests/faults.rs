@@ -85,7 +85,8 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                     (true, false) if fault == Deed::Permanent => assert!(account.failed <= 1, "{name}"),
                     // A second attempt is all that one fault costs.
                     (true, false) if retried => assert_eq!(account.failed, 0, "{name}"),
-                    (true, false) if fault == Deed::RejectEvery(2) => assert!(account.failed <= 2, "{name}"),
+                    // Of two threads' rows in one batch, none to all may have even numbers.
+                    (true, false) if fault == Deed::RejectEvery(2) => assert!(account.failed <= 4, "{name}"),
                     (true, false) => assert!((1..=4).contains(&account.failed), "{name}"),
                     // The last batch may have been one row that is not rejected.
                     (true, true) if fault == Deed::RejectEvery(2) => {}
