@@ -245,12 +245,11 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Until the batcher is closed.
+    /// Until the batcher is closed. The cadence has been told.
     pub(crate) fn run(mut self, mut policy: Box<dyn Policy>) {
         let reporter = Arc::clone(&self.reporter);
         let mut samples: Vec<Sample> = Vec::new();
         let mut next_check = self.control.start.checked_add(self.interval);
-        self.tell_cadence(&*policy);
         while !reporter.alarm.is_closed() {
             reporter.alarm.sleep(&self.parker, 1, next_check, || reporter.is_pending());
             let time = now();
@@ -300,7 +299,8 @@ impl Controller {
         }
     }
 
-    fn tell_cadence(&self, policy: &dyn Policy) {
+    /// Asks the policy for its cadence.
+    pub(crate) fn tell_cadence(&self, policy: &dyn Policy) {
         let cadence = self.caught(|| policy.cadence());
         self.reporter.set_every_batch(cadence == Some(Cadence::EveryBatch));
     }

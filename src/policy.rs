@@ -94,8 +94,9 @@ pub struct Decision {
     /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and negative values count as 0.
     pub pause_ratio: f64,
     /// The size of the next batch alone, to learn from it. A busy batcher has cut its next batch when a decision is made, so
-    /// the probe is the one after: ask until its sample is there. Asking for the same size in consecutive decisions is asking
-    /// for one batch; a decision without a probe ends it.
+    /// the probe is the one after: ask until its sample is there, or until samples were [`lost`](Window::lost), its own maybe
+    /// among them. Asking for the same size in consecutive decisions is asking for one batch; a decision without a probe ends
+    /// it.
     pub probe: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,

@@ -126,12 +126,15 @@ fn a_policy_that_asks_for_every_batch_is_asked_and_its_probe_is_one_batch() {
         .policy(OneMore { cadence: Cadence::EveryBatch, seen, probe: Some(3) })
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    // Every batch's sample is shown to the policy, but for those behind the last decision.
+    // So few at a time that no sample is overwritten. Each is shown to the policy, the first ones too.
     let mut shown = Vec::new();
-    feed_until(&batcher, |stats| {
-        shown.extend(samples.try_iter());
-        stats.batch_size >= 20 && shown.iter().any(|(_, probe, _)| *probe)
-    });
+    while batcher.stats().batch_size < 20 || !shown.iter().any(|(_, probe, _)| *probe) {
+        batcher.add_many(0..64).unwrap();
+        batcher.flush(LONG).unwrap();
+        while (shown.len() as u64) < batcher.stats().calls {
+            shown.push(samples.recv_timeout(LONG).unwrap());
+        }
+    }
     drop(batcher);
     shown.extend(samples.iter());
     shown.retain(|(_, probe, _)| *probe);

@@ -146,6 +146,8 @@ fn start_controller(
 ) -> Result<Thread, BuildError> {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
+    // Before anybody adds: no batch is over without the policy's being told because the thread has not begun.
+    controller.tell_cadence(&*policy);
     let body = move || {
         belong_to(serial);
         controller.run(policy);

@@ -243,8 +243,14 @@ impl Policy for CostModel {
                 if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
                     self.take(batch, min, max);
                     taken = true;
+                } else if batch.probe {
+                    self.probes.pending = None;
                 }
             }
+        }
+        if window.lost > 0 {
+            // The probe's sample may be among them.
+            self.probes.pending = None;
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;

@@ -62,9 +62,14 @@ impl Course {
     }
 
     fn decide(&mut self, samples: &[Sample], is_check: bool) {
+        self.decide_without(0, samples, is_check);
+    }
+
+    /// So many samples were overwritten.
+    fn decide_without(&mut self, lost: u64, samples: &[Sample], is_check: bool) {
         let window = Window {
             samples,
-            lost: 0,
+            lost,
             now: self.now,
             is_check,
             min_batch_size: 1,
@@ -212,6 +217,29 @@ fn a_call_that_failed_early_is_no_limit_for_those_to_come() {
     });
     // 0.85 of it, less the margin for noise.
     assert!((180..280).contains(&course.setpoint.batch_size), "{}", course.setpoint.batch_size);
+}
+
+#[test]
+fn a_probe_that_never_tells_is_followed_by_another() {
+    let overwritten: fn(&mut Course) = |course| course.decide_without(1, &[], false);
+    // The rows' fault: its time tells nothing.
+    let refused: fn(&mut Course) = |course| {
+        let sample = BatchSample { probe: true, outcome: CallOutcome::Permanent, ..failing(course.next_size(), 5.0) };
+        course.sample(sample);
+    };
+    for silence in [overwritten, refused] {
+        let mut course = Course::settled();
+        while course.setpoint.probe.is_none() {
+            course.run(24.0, 1.25);
+        }
+        let first = course.probes;
+        silence(&mut course);
+        assert!(course.setpoint.probe.is_none(), "the setpoint lets go of it");
+        (0..32).for_each(|_| {
+            course.run(24.0, 1.25);
+        });
+        assert!(course.probes > first);
+    }
 }
 
 /// 0.1 ms a call, and items that are cheap once a thousand of them share pages.
