@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Failed, Trigger};
+use crate::channel::Singles;
 use crate::intake::{Intake, Lent, Phase, Search, later};
 use crate::message::{Load, Message};
 use crate::queue::Queue;
@@ -27,16 +28,6 @@ pub(crate) enum Step<T> {
     Sleep { wanted: usize, deadline: Option<Instant> },
     /// Nothing any more.
     Stop,
-}
-
-/// What ended a run of single items.
-enum Singles<T> {
-    /// All that were asked for are in the batch.
-    All,
-    /// This message, which is none.
-    Until(Message<T>),
-    /// Nothing more was in the channel.
-    Empty,
 }
 
 impl<T> Intake<T> {
@@ -180,17 +171,12 @@ impl<T> Intake<T> {
         full_by_weight || batch.items.len() >= size
     }
 
-    /// Items of single adds, from the channel straight into the batch: the loop in which a busy flusher spends its time.
+    /// Items of single adds, from the channel straight into the batch.
     fn gather_singles(&mut self, batch: &mut Batch<T>, most: u64) -> Singles<T> {
-        for _ in 0..most {
-            match self.receiver.try_recv() {
-                Ok(Message { load: Load::One(item), .. }) => batch.items.push(item),
-                Ok(message) => return Singles::Until(message),
-                Err(_) => return Singles::Empty,
-            }
-            self.gathered += 1;
-        }
-        Singles::All
+        let before = batch.items.len();
+        let end = self.outlet.take_singles(&mut batch.items, most);
+        self.gathered += (batch.items.len() - before) as u64;
+        end
     }
 
     /// First in line again.

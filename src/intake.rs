@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use crate::ages::Ages;
 use crate::batch::{Batch, BatchId, Closing, Failed};
+use crate::channel::Outlet;
 use crate::flushes::Flushes;
 use crate::message::{Load, Message};
 use crate::queue::Queue;
 use crate::stats::Counts;
-use crate::sync::{Arc, Receiver, mutant};
+use crate::sync::{Arc, mutant};
 use crate::ticket::{Outcome, Resolver};
 
 /// How far the batcher is on its way.
@@ -51,7 +52,7 @@ pub(crate) struct Search {
 
 /// See the module's doc.
 pub(crate) struct Intake<T> {
-    pub(crate) receiver: Receiver<Message<T>>,
+    pub(crate) outlet: Outlet<T>,
     /// Taken out of the channel, first in line. While open at most one message; after close all that was accepted.
     pub(crate) surplus: VecDeque<Message<T>>,
     /// Items in `surplus`.
@@ -101,14 +102,14 @@ pub(crate) struct Intake<T> {
 
 impl<T> Intake<T> {
     pub(crate) fn new(
-        receiver: Receiver<Message<T>>,
+        outlet: Outlet<T>,
         closing: Arc<Closing>,
         random: u64,
         now: Instant,
         (has_hook, keep_failed): (bool, usize),
     ) -> Self {
         Self {
-            receiver,
+            outlet,
             // Until close at most the message that the last batch had no room for.
             surplus: VecDeque::with_capacity(1),
             surplus_items: 0,
@@ -143,7 +144,7 @@ impl<T> Intake<T> {
 
     /// Step (4) of an add: the message with this tag, if it was sent behind the close.
     pub(crate) fn settle_late(&mut self, tag: usize) -> Option<Message<T>> {
-        while let Ok(message) = self.receiver.try_recv() {
+        while let Some(message) = self.outlet.try_recv() {
             self.late.push(message);
             if mutant("settle: one message is looked at") {
                 break;
@@ -160,12 +161,12 @@ impl<T> Intake<T> {
         }
         self.phase = Phase::Closing;
         self.closing.begin(deadline);
-        let before = mutant("close: length before the closed bit").then(|| self.receiver.len());
+        let before = mutant("close: length before the closed bit").then(|| self.outlet.len());
         queue.doorbell.close();
-        let accepted = before.unwrap_or_else(|| self.receiver.len());
+        let accepted = before.unwrap_or_else(|| self.outlet.len());
         for _ in 0..accepted {
             // The lock is held and so many are there: each is received, at the latest when its sender has written it.
-            let Ok(message) = self.receiver.try_recv() else { break };
+            let Some(message) = self.outlet.try_recv() else { break };
             self.left_channel(queue, &message);
             self.surplus_items += message.items();
             self.surplus.push_back(message);
@@ -184,9 +185,7 @@ impl<T> Intake<T> {
 
     /// Behind everything that was sent so far.
     pub(crate) fn end(&self) -> u64 {
-        self.gathered
-            + self.surplus.len() as u64
-            + if self.phase == Phase::Open { self.receiver.len() as u64 } else { 0 }
+        self.gathered + self.surplus.len() as u64 + if self.phase == Phase::Open { self.outlet.len() as u64 } else { 0 }
     }
 
     /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is cut: the present one, or the
@@ -220,7 +219,7 @@ impl<T> Intake<T> {
     /// Takes one message out of the channel and gives its credit back, for the models.
     #[cfg(test)]
     pub(crate) fn take_one_message(&mut self, queue: &Queue<T>) -> Option<Message<T>> {
-        let message = self.receiver.try_recv().ok()?;
+        let message = self.outlet.try_recv()?;
         self.left_channel(queue, &message);
         queue.credit.give_back(message.items());
         Some(message)

@@ -158,6 +158,7 @@ mod ages;
 mod batch;
 mod batcher;
 mod builder;
+mod channel;
 pub mod classify;
 mod close;
 mod controller;

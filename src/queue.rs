@@ -29,6 +29,7 @@
 
 use std::time::Instant;
 
+use crate::channel::{Inlet, Outlet, bounded};
 use crate::credit::{Credit, Denied};
 use crate::doorbell::{CLOSED, Doorbell, FAR, uncounted};
 use crate::error::AddError;
@@ -36,8 +37,8 @@ use crate::intake::Intake;
 use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, Special};
 use crate::refused::RefusedCounters;
 use crate::sync::{
-    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, Receiver, SendError, SendTimeoutError, Sender, SeqCstUsize,
-    TrySendError, belongs_to, bounded, mutant, share, thread_tag,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SendError, SendTimeoutError, SeqCstUsize, TrySendError,
+    belongs_to, mutant, share, thread_tag,
 };
 use crate::ticket::Resolver;
 use crate::weigher::Weigher;
@@ -52,7 +53,7 @@ pub(crate) enum Patience {
 
 /// See the module's doc.
 pub(crate) struct Queue<T> {
-    sender: Sender<Message<T>>,
+    inlet: Inlet<T>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) weigher: Option<Weigher<T>>,
     /// Which batcher this is, for its own threads to be known by.
@@ -78,11 +79,11 @@ impl<T> Queue<T> {
         weigher: Option<Weigher<T>>,
         doorbell: Arc<Doorbell>,
         serial: u64,
-        intake: impl FnOnce(Receiver<Message<T>>) -> Intake<T>,
+        intake: impl FnOnce(Outlet<T>) -> Intake<T>,
     ) -> Self {
-        let (sender, receiver) = bounded(capacity);
+        let (inlet, outlet) = bounded(capacity);
         Self {
-            sender,
+            inlet,
             doorbell,
             weigher,
             serial,
@@ -91,7 +92,7 @@ impl<T> Queue<T> {
             weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters::default(),
-            intake: CachePadded::new(Mutex::new(intake(receiver))),
+            intake: CachePadded::new(Mutex::new(intake(outlet))),
             changed: Condvar::new(),
         }
     }
@@ -103,15 +104,10 @@ impl<T> Queue<T> {
     #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
         let tag = thread_tag();
-        self.add_one(Message { tag, load: Load::One(item) }, tag, patience)
-    }
-
-    #[inline(always)]
-    fn add_one(&self, message: Message<T>, tag: usize, patience: Patience) -> Result<(), AddError<T>> {
         if self.weigher.is_some() || self.doorbell.is_closed() {
-            return self.add_weighed(message, patience);
+            return self.add_weighed(item, patience);
         }
-        match self.sender.try_send(message) {
+        match self.inlet.try_send_one(tag, item) {
             Ok(()) if mutant("queue: no second look") => Ok(()),
             Ok(()) => match self.doorbell.word() {
                 0 => Ok(()),
@@ -126,8 +122,8 @@ impl<T> Queue<T> {
 
     #[cold]
     #[inline(never)]
-    fn add_weighed(&self, message: Message<T>, patience: Patience) -> Result<(), AddError<T>> {
-        self.add_special(message.into_item(), None, patience)
+    fn add_weighed(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        self.add_special(item, None, patience)
     }
 
     #[cold]
@@ -256,7 +252,7 @@ impl<T> Queue<T> {
 
     fn send(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
         let tag = message.tag;
-        match self.sender.try_send(message) {
+        match self.inlet.try_send(message) {
             Ok(()) => self.sent_with(tag, extra),
             Err(TrySendError::Full(message)) => self.wait_for_room(message, extra, patience),
             Err(TrySendError::Disconnected(message)) => Err(AddError::Closed(message)),
@@ -271,9 +267,9 @@ impl<T> Queue<T> {
             Patience::Never => return Err(AddError::Full(message)),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
             Patience::Forever => {
-                self.sender.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message))
+                self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message))
             }
-            Patience::Until(deadline) => self.sender.send_deadline(message, deadline),
+            Patience::Until(deadline) => self.inlet.send_deadline(message, deadline),
         };
         match sent {
             Ok(()) => self.sent_with(tag, extra),
@@ -360,10 +356,10 @@ impl<T> Queue<T> {
     pub(crate) fn items_in_channel(&self) -> usize {
         if mutant("unordered loads: chunk surplus") {
             let surplus = self.chunk_surplus();
-            return self.sender.len().saturating_add_signed(surplus);
+            return self.inlet.len().saturating_add_signed(surplus);
         }
         // Below zero is none.
-        (self.sender.len() as isize + self.chunk_surplus()).max(0) as usize
+        (self.inlet.len() as isize + self.chunk_surplus()).max(0) as usize
     }
 
     /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0 for neither; or something
