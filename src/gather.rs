@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Failed, Trigger};
 use crate::channel::Singles;
 use crate::intake::{Intake, Lent, Phase, Search, later};
-use crate::message::{Load, Message};
+use crate::message::{CHUNKS_TOGETHER, Load, Message};
 use crate::queue::Queue;
 use crate::sync::Arc;
 
@@ -157,7 +157,10 @@ impl<T> Intake<T> {
                         self.put_back(Message { tag, load: Load::Chunk(chunk) });
                         continue;
                     }
-                    queue.spare_chunks.put(chunk);
+                    self.emptied.push(chunk);
+                    if self.emptied.len() == CHUNKS_TOGETHER {
+                        queue.spare_chunks.put_all(&mut self.emptied);
+                    }
                 }
             }
             self.gathered += 1;
@@ -166,6 +169,7 @@ impl<T> Intake<T> {
             self.pass_boundary(batch.items.len());
         }
         self.gathered_items += batch.items.len() as u64;
+        queue.spare_chunks.put_all(&mut self.emptied);
         queue.weight_left(weight);
         queue.credit.give_back(credit);
         full_by_weight || batch.items.len() >= size

@@ -14,7 +14,7 @@ use crate::ages::Ages;
 use crate::batch::{Batch, BatchId, Closing, Failed};
 use crate::channel::Outlet;
 use crate::flushes::Flushes;
-use crate::message::{Load, Message};
+use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
 use crate::queue::Queue;
 use crate::stats::Counts;
 use crate::sync::{Arc, mutant};
@@ -55,6 +55,8 @@ pub(crate) struct Intake<T> {
     pub(crate) outlet: Outlet<T>,
     /// Taken out of the channel, first in line. While open at most one message; after close all that was accepted.
     pub(crate) surplus: VecDeque<Message<T>>,
+    /// Chunks whose items are in the batch being gathered, until they are given back together.
+    pub(crate) emptied: Vec<Box<Chunk<T>>>,
     /// Items in `surplus`.
     pub(crate) surplus_items: usize,
     /// Sent behind the close; each waits for its producer to take it back.
@@ -112,6 +114,7 @@ impl<T> Intake<T> {
             outlet,
             // Until close at most the message that the last batch had no room for.
             surplus: VecDeque::with_capacity(1),
+            emptied: Vec::with_capacity(CHUNKS_TOGETHER),
             surplus_items: 0,
             late: Vec::new(),
             gathered: 0,

@@ -8,6 +8,8 @@ pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
 /// How many empty chunks are kept for the next `add_many`, beside as many as hold a full queue: the last of each call may be
 /// short, so more than those are under way.
 const SPARE_CHUNKS: usize = 128;
+/// So many empty chunks are given back at once: one by one, flusher and producers would write to the same cache lines in turn.
+pub(crate) const CHUNKS_TOGETHER: usize = 16;
 
 /// One send. On its way through the channel it has another form, see `channel`.
 pub(crate) struct Message<T> {
@@ -103,6 +105,11 @@ impl<T> SpareChunks<T> {
         self.take
             .try_recv()
             .unwrap_or_else(|_| Box::new(Chunk { items: Vec::with_capacity(CHUNK_ITEMS_MAX), weights: Vec::new() }))
+    }
+
+    /// Keeps empty chunks.
+    pub(crate) fn put_all(&self, chunks: &mut Vec<Box<Chunk<T>>>) {
+        chunks.drain(..).for_each(|chunk| self.put(chunk));
     }
 
     /// Keeps an empty chunk.

@@ -163,25 +163,28 @@ impl<T> Queue<T> {
     ) -> Result<usize, AddError<Vec<T>>> {
         let mut rest = items.into_iter();
         let mut added = 0;
-        let mut chunk = self.spare_chunks.take();
-        loop {
+        // A chunk is fetched for an item, not for the look that finds none.
+        while let Some(first) = rest.next() {
+            let mut chunk = self.spare_chunks.take();
             // `by_ref`: what this chunk does not take stays for the next, or for the error.
-            let some = rest.by_ref().take(CHUNK_ITEMS_MAX.saturating_sub(chunk.items.len()));
+            let more = rest.by_ref().take(CHUNK_ITEMS_MAX - 1);
             let too_heavy = if self.weigher.is_some() {
-                self.weigh_into(&mut chunk, some)
+                self.weigh_into(&mut chunk, std::iter::once(first).chain(more))
             } else {
-                chunk.items.extend(some);
+                chunk.items.push(first);
+                chunk.items.extend(more);
                 None
             };
-            if chunk.items.is_empty() && too_heavy.is_none() {
-                self.spare_chunks.put(chunk);
-                return Ok(added);
-            }
-            while !chunk.items.is_empty() {
+            let mut unsent = Some(chunk);
+            while let Some(chunk) = unsent.take() {
+                if chunk.items.is_empty() {
+                    self.spare_chunks.put(chunk);
+                    break;
+                }
                 match self.add_chunk(chunk, patience) {
                     Ok((sent, left)) => {
                         added += sent;
-                        chunk = left.unwrap_or_else(|| self.spare_chunks.take());
+                        unsent = left;
                     }
                     Err(refused) => {
                         let mut back = Vec::new();
@@ -199,6 +202,7 @@ impl<T> Queue<T> {
                 return Err(self.count(AddError::TooHeavy(back)));
             }
         }
+        Ok(added)
     }
 
     /// Puts items with their weights into the chunk, up to the first that is too heavy.
