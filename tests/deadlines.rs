@@ -274,6 +274,8 @@ fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() 
             })
             .unwrap();
         batcher.add(1).unwrap();
+        // Or else a slow machine closes it before the handler was called.
+        until(&batcher, |stats| stats.handled == 1);
         let report = batcher.shutdown(SOON);
         assert_eq!((report.handled, report.timed_out), (1, true), "the user's code still runs");
         gate.open();
