@@ -2,7 +2,8 @@
 
 use std::alloc::System;
 use std::hint::black_box;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{Batch, Batcher, Decision, Limits, LoadFeedback, Policy, Setpoint, Window};
@@ -12,6 +13,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LONG: Duration = Duration::from_secs(60);
+/// No machine holds a test up for so long.
+const NEVER: Duration = Duration::from_secs(1_000_000);
 const ITEMS: u64 = 1_000_000;
 const BATCH: usize = 1_000;
 
@@ -19,23 +22,27 @@ const BATCH: usize = 1_000;
 struct Gated {
     batcher: Batcher<u64>,
     called: mpsc::Receiver<()>,
-    gate: mpsc::Sender<()>,
+    gate: Arc<AtomicBool>,
 }
 
 /// The controller's checks lie outside of the test: what is counted is the way of the items.
 fn gated(max_batch_size: usize) -> Gated {
-    let (gate, opened) = mpsc::channel();
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
     let (call, called) = mpsc::channel();
     let mut first = true;
     let batcher = Batcher::builder()
         .policy(Numbered { size: BATCH, decisions: 0 })
         .max_batch_size(max_batch_size)
-        .linger(LONG)
-        .load_check_interval(LONG)
+        .linger(NEVER)
+        .load_check_interval(NEVER)
         .spawn(move |batch: &mut Batch<u64>| {
             if std::mem::take(&mut first) {
                 call.send(())?;
-                opened.recv()?;
+                // A wait that allocates nothing: see `warmed_up`.
+                while !opened.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
             }
             black_box(batch.iter().sum::<u64>());
             Ok(LoadFeedback::new().cpu_load(0.5).queue_depth(1))
@@ -54,9 +61,12 @@ impl Gated {
         while add(&batcher) {}
         called.recv().unwrap();
         while add(&batcher) {}
-        // One wait in vain, for what waiting needs.
-        let _ = batcher.add_timeout(0, Duration::from_millis(1));
-        gate.send(()).unwrap();
+        // A wait in vain, for what waiting needs: it allocates that, unless the time is over before it has begun.
+        let mut patience = Duration::from_millis(1);
+        while allocations(|| assert!(batcher.add_timeout(0, patience).is_err())) == 0 {
+            patience *= 2;
+        }
+        gate.store(true, Ordering::Release);
         batcher.flush(LONG).unwrap();
         batcher
     }
