@@ -1,21 +1,28 @@
-//! The law that learns, with real threads and a handler whose costs are known.
+//! The law that learns, on real threads, with a backend whose costs are known.
+//!
+//! They are told to the law in place of the times that the calls took. A handler that sleeps for its costs is no such backend:
+//! on a busy machine it oversleeps by what that pleases, and the law rightly follows. That the times are measured rightly is
+//! looked at beside it.
 #![cfg(not(loom))]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{AddError, Batch, Batcher, CostModel, LoadFeedback, Trigger};
+use load_aware_batcher::{
+    AddError, Batch, Batcher, Cadence, CostModel, Decision, LoadFeedback, Policy, Setpoint, Trigger, Window,
+};
 
 const LONG: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(1_000_000);
 /// What a call and an item cost.
 const CALL: Duration = Duration::from_millis(5);
-const ITEM: Duration = Duration::from_micros(20);
-/// How many batches it may take to settle.
-const BATCHES: u32 = 25;
-/// After so many a machine that disturbs them all is too busy for this test, which then says so.
-const PATIENCE: u32 = 40 * BATCHES;
+const ITEM: Duration = Duration::from_micros(500);
+/// How many full batches it may take to settle.
+const BATCHES: usize = 25;
+/// After so many a call costs five times as much: the model is not young any more.
+const DEARER_AFTER: usize = 2 * BATCHES;
 
 /// How much of the best throughput, that of endless batches, a size brings.
 fn efficiency(size: usize, times: u32) -> f64 {
@@ -23,28 +30,64 @@ fn efficiency(size: usize, times: u32) -> f64 {
     items / (CALL.as_secs_f64() * f64::from(times) + items)
 }
 
-/// A batch was handled.
-struct Told {
+/// A call of the handler.
+struct Call {
     len: usize,
-    /// It was full, and the machine let the handler sleep as long as it meant to.
-    is_evidence: bool,
+    is_full: bool,
+    cost: Duration,
+    entered: Instant,
+    left: Instant,
 }
 
-/// Waits for so many batches in a row that are evidence; the sizes of all.
-///
-/// Counted in batches, since a busy machine makes them late but not more. One whose sleep took far longer than it should tells the
-/// law of another backend, which it may follow for as many batches again.
-fn undisturbed(batches: &Receiver<Told>) -> Vec<usize> {
-    let (mut sizes, mut in_a_row) = (Vec::new(), 0);
-    for _ in 0..PATIENCE {
-        let told = batches.recv_timeout(LONG).expect("a batch");
-        sizes.push(told.len);
-        in_a_row = if told.is_evidence { in_a_row + 1 } else { 0 };
-        if in_a_row == BATCHES {
-            return sizes;
+/// The law, told what the calls cost.
+struct Told {
+    law: CostModel,
+    calls: Receiver<Call>,
+    /// Each call with its length and time as they were reported.
+    shown: Sender<(Call, usize, Duration)>,
+    /// Lets the handler go on: once at the beginning, then for each call that was shown.
+    next: Sender<()>,
+    asked: bool,
+}
+
+impl Policy for Told {
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        let mut samples = window.samples.to_vec();
+        let mut calls = Vec::new();
+        for batch in samples.iter_mut().filter_map(|sample| sample.batch.as_mut()) {
+            let call = self.calls.recv().expect("the handler told of it before it was reported");
+            let time = std::mem::replace(&mut batch.service_time, call.cost);
+            calls.push((call, batch.len, time));
         }
+        let decision = self.law.decide(&Window { samples: &samples, ..*window }, current);
+        let first = usize::from(!std::mem::replace(&mut self.asked, true));
+        for _ in 0..first + calls.len() {
+            let _ = self.next.send(());
+        }
+        calls.into_iter().for_each(|call| drop(self.shown.send(call)));
+        decision
     }
-    panic!("the machine is too busy for sleeps of {CALL:?}: {sizes:?}");
+
+    fn cadence(&self) -> Cadence {
+        self.law.cadence()
+    }
+}
+
+/// Waits for so many full batches to be shown to the law; the sizes of all that were until then.
+fn settle(shown: &Receiver<(Call, usize, Duration)>) -> Vec<usize> {
+    let (mut calls, mut full) = (Vec::new(), 0);
+    while full < BATCHES {
+        let (call, len, time) = shown.recv_timeout(LONG).expect("the law is asked for every batch");
+        assert_eq!(len, call.len);
+        full += usize::from(call.is_full);
+        calls.push((call, time));
+    }
+    for around in calls.windows(3) {
+        let [(before, _), (call, time), (next, _)] = around else { unreachable!("three") };
+        let (least, most) = (call.left - call.entered, next.entered - before.left);
+        assert!((least..=most).contains(time), "measured as {time:?} instead of {least:?} to {most:?}");
+    }
+    calls.into_iter().map(|(call, _)| call.len).collect()
 }
 
 /// Ends the producer, also when an assertion fails.
@@ -58,48 +101,49 @@ impl Drop for Stop {
 
 #[test]
 fn real_threads_find_the_knee_and_find_it_again() {
-    let times = Arc::new(AtomicU32::new(1));
     let done = Arc::new(AtomicBool::new(false));
-    let (tell, batches) = channel();
-    let cost = Arc::clone(&times);
+    let ((tell, calls), (show, shown), (next, go)) = (channel(), channel(), channel());
+    let mut full = 0;
     let batcher = Batcher::builder()
         .initial_batch_size(20)
-        .max_batch_size(50_000)
-        .linger(LONG)
-        .policy(CostModel::new())
+        .max_batch_size(2_000)
+        .linger(NEVER)
+        // Nothing but the batches wakes the law.
+        .load_check_interval(NEVER)
+        .policy(Told { law: CostModel::new(), calls, shown: show, next, asked: false })
         .spawn(move |batch: &mut Batch<u64>| {
-            let meant = CALL * cost.load(Ordering::Relaxed) + ITEM * batch.len() as u32;
-            let begun = Instant::now();
-            std::thread::sleep(meant);
-            let is_evidence = batch.trigger() == Trigger::Size && begun.elapsed() < meant + meant / 4;
-            let _ = tell.send(Told { len: batch.len(), is_evidence });
+            let entered = Instant::now();
+            // The call before was shown: whatever thread is held up, the law is a batch or two behind, as with a slow backend.
+            let _ = go.recv();
+            let (len, is_full) = (batch.len(), batch.trigger() == Trigger::Size);
+            full += usize::from(is_full);
+            let cost = CALL * if full <= DEARER_AFTER { 1 } else { 5 } + ITEM * len as u32;
+            let _ = tell.send(Call { len, is_full, cost, entered, left: Instant::now() });
             Ok(LoadFeedback::new())
         })
         .unwrap();
+    // The first question, before there is a batch.
+    batcher.reconfigure(|_| {}).unwrap();
     std::thread::scope(|scope| {
         let producer = batcher.producer();
         let stop = Stop(Arc::clone(&done));
         let done = Arc::clone(&done);
         scope.spawn(move || {
             while !done.load(Ordering::Relaxed) {
-                match producer.add_many_timeout(0..50_000, Duration::from_millis(100)) {
+                match producer.add_many_timeout(0..2_000, Duration::from_millis(100)) {
                     Ok(_) | Err(AddError::Timeout(_)) => {}
                     Err(refused) => panic!("{refused}"),
                 }
             }
         });
-        // At least so large, and not exactly: a sleep oversleeps by what the machine pleases, which the law rightly takes for a
-        // part of the call.
         let settled = |times: u32| {
-            let sizes = undisturbed(&batches);
+            let sizes = settle(&shown);
             let stats = batcher.stats();
             let found = efficiency(stats.batch_size, times);
             assert!(found >= 0.9 * 0.95, "{found} with {} after {sizes:?}: {}", stats.batch_size, stats.reason());
         };
         settled(1);
-        // The model is not young any more.
-        undisturbed(&batches);
-        times.store(5, Ordering::Relaxed);
+        settle(&shown);
         settled(5);
         drop(stop);
     });
