@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{AddError, Batch, BatchError, Batcher, LoadFeedback, Retry};
-use support::{Gate, LONG, Reply, directed, ends, fixed, until};
+use support::{Gate, LONG, Reply, directed, ends_within, fixed, until};
 
 const CAPACITY: usize = 100;
 
@@ -30,7 +30,8 @@ fn whole_room(batcher: &Batcher<u64>) {
 
 #[test]
 fn the_queue_has_its_whole_room_back_after_a_million_operations() {
-    ends(|| {
+    // Five seconds, or fifty where four others want the processor.
+    ends_within(10 * LONG, || {
         let (gate, (tell, held)) = (Gate::default(), mpsc::channel());
         let (inside, mut calls) = (gate.clone(), 0u64);
         let batcher = Batcher::builder()

@@ -8,8 +8,8 @@ use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, Builder, Handler, 
 
 /// Long enough for everything that ends at all: only failures wait for it.
 pub const LONG: Duration = Duration::from_secs(60);
-/// A linger or backoff that no test lives to see.
-pub const NEVER: Duration = Duration::from_secs(100_000);
+/// A linger or backoff that no test lives to see; nor a millionth of it, since backoffs are drawn.
+pub const NEVER: Duration = Duration::from_secs(1_000_000_000);
 
 /// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a close finds. Dropped, the
 /// batcher leaves a handler behind that still waits for its director.
@@ -20,9 +20,14 @@ pub fn fixed<T: Send + 'static>(size: usize) -> Builder<T> {
 
 /// Runs the body, and fails instead of hanging.
 pub fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    ends_within(LONG, body)
+}
+
+/// The same for a body that has much to do: the time is for the slowest machine.
+pub fn ends_within<R: Send + 'static>(time: Duration, body: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, result) = mpsc::channel();
     let thread = std::thread::spawn(move || drop(done.send(body())));
-    match result.recv_timeout(LONG) {
+    match result.recv_timeout(time) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
         Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
