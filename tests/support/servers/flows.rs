@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use load_aware_batcher::{Batcher, Outcome, Stats};
+use load_aware_batcher::{Batcher, Outcome, Retry, Stats};
 
+use crate::ingest::once::Once;
 use crate::ingest::rows::Row;
 
 /// A net for what should come soon. No test asserts how soon.
@@ -12,6 +13,23 @@ pub const LONG: Duration = Duration::from_secs(120);
 
 pub fn row(id: i64) -> Row {
     Row { id, value: id as f64 / 4.0, text: format!("reading number {id}") }
+}
+
+/// As often as it takes: a server may need longer to come back than the examples wait for it.
+pub fn patient(once: Once) -> Retry {
+    Retry::attempts(u32::MAX)
+        .backoff(Duration::from_millis(20), Duration::from_secs(2))
+        .total_limit(LONG * 10)
+        .bisect(once != Once::BatchTable)
+}
+
+/// Looks until it is so.
+pub fn until(mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < LONG, "not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Waits until the batcher shows what is expected.

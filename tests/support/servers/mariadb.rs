@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
 use tempfile::TempDir;
 
-use super::process::{Account, Process, folder, program, run, said};
+use super::process::{Account, Process, START, folder, program, run, said};
 use super::skip;
 
 pub struct Mariadb {
@@ -58,7 +59,8 @@ impl Mariadb {
 
     pub fn start(&mut self) {
         let log = self.folder.path().join("log");
-        for _ in 0..50 {
+        let begun = Instant::now();
+        while begun.elapsed() < START {
             let mut command = self.account.command(&self.server);
             command
                 .arg("--no-defaults")

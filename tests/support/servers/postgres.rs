@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
 
-use super::process::{Account, Process, folder, program, run, said};
+use super::process::{Account, Process, START, folder, program, run, said};
 use super::skip;
 
 pub struct Postgres {
@@ -16,6 +16,14 @@ pub struct Postgres {
     settings: Vec<String>,
     process: Option<Process>,
     folder: TempDir,
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.quit();
+        }
+    }
 }
 
 impl Postgres {
@@ -32,11 +40,11 @@ impl Postgres {
 
     fn find(settings: &[&str]) -> Option<Self> {
         // Debian keeps one folder a version and none of them in the path; the newest first.
-        let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-            .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
-            .unwrap_or_default();
-        folders.sort();
-        folders.reverse();
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let mut versions: Vec<PathBuf> = versions.map(|version| version.path()).collect();
+        let number = |version: &PathBuf| -> Option<f64> { version.file_name()?.to_str()?.parse().ok() };
+        versions.sort_by(|a, b| number(b).unwrap_or(0.0).total_cmp(&number(a).unwrap_or(0.0)));
+        let folders: Vec<PathBuf> = versions.iter().map(|version| version.join("bin")).collect();
         let binaries = program(&folders, &["postgres"])?.parent()?.to_owned();
         let account = Account::find(&["postgres", "nobody"])?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
@@ -47,7 +55,6 @@ impl Postgres {
         let data = self.folder.path().join("data");
         run(self.account.command(&self.binaries.join("initdb")).arg("-D").arg(&data).args([
             "--no-sync",
-            "--no-instructions",
             "--auth=trust",
             "--username=postgres",
             "--encoding=UTF8",
@@ -60,7 +67,8 @@ impl Postgres {
     /// Starts it, again if need be: the shared memory of one that was killed may take a moment to go.
     pub fn start(&mut self) {
         let log = self.folder.path().join("log");
-        for _ in 0..50 {
+        let begun = Instant::now();
+        while begun.elapsed() < START {
             let mut command = self.account.command(&self.binaries.join("postgres"));
             command.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
             let common = [

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::skip;
+use super::not_permitted;
 
-/// How long a server may take to start. A net, not a measure.
-const START: Duration = Duration::from_secs(60);
+/// How long a server may take to start or to go. A net, not a measure.
+pub const START: Duration = Duration::from_secs(120);
 
 /// Whom the server runs as: servers refuse to run as root.
 #[derive(Clone, Copy)]
@@ -49,9 +49,14 @@ impl Account {
     }
 }
 
+/// Not where `TMPDIR` says: a socket's name has 107 bytes at most, and the server's account must get there.
+fn temporary() -> TempDir {
+    tempfile::Builder::new().prefix("batcher-").tempdir_in("/tmp").expect("a temporary folder")
+}
+
 /// A folder of the account's own.
 pub fn folder(account: Account) -> TempDir {
-    let folder = tempfile::Builder::new().prefix("batcher-").tempdir().expect("a temporary folder");
+    let folder = temporary();
     account.own(folder.path()).expect("its owner");
     folder
 }
@@ -84,8 +89,8 @@ impl Process {
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // Its standard input ends when this process does, however that happens. SIGQUIT: PostgreSQL then takes its children
-        // along; MariaDB ends in order.
-        let script = "cat >/dev/null; kill -QUIT $1; kill -CONT $1; n=0
+        // along; MariaDB ends in order. Ctrl-C is meant for this process, and the guard has to outlive it.
+        let script = "trap '' HUP INT TERM; cat >/dev/null; kill -QUIT $1; kill -CONT $1; n=0
             while kill -0 $1 && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done; kill -9 $1; rm -rf \"$2\"";
         let guard = Command::new("sh")
             .args(["-c", script, "guard", &child.id().to_string()])
@@ -129,15 +134,16 @@ impl Process {
         family
     }
 
-    /// Sends a signal to the server and its children, the server first.
-    pub fn signal(&self, signal: &str) {
-        let pids = self.family().iter().map(u32::to_string).collect::<Vec<_>>();
+    /// Sends a signal to the server and its children, the server first. Returns whom.
+    pub fn signal(&self, signal: &str) -> Vec<u32> {
+        let family = self.family();
         // A child may be gone by now.
         let _ = Command::new("sh")
             .args(["-c", "signal=$1; shift; for pid; do kill -s $signal $pid; done", "kill", signal])
-            .args(pids)
+            .args(family.iter().map(u32::to_string))
             .stderr(Stdio::null())
             .status();
+        family
     }
 
     /// The end by SIGKILL, as a power cut would be for the server, though not for the disk.
@@ -145,12 +151,28 @@ impl Process {
         self.end();
     }
 
+    /// The end by SIGQUIT, also from a freeze: PostgreSQL leaves no shared memory behind then, of which a system has only so
+    /// many.
+    pub fn quit(mut self) {
+        self.signal("QUIT");
+        self.signal("CONT");
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn end(&mut self) {
         let _ = self.guard.kill();
         let _ = self.guard.wait();
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal("KILL");
+            let family = self.signal("KILL");
             let _ = self.child.wait();
+            // A child in the middle of an fsync dies only when the disk is done.
+            let begun = Instant::now();
+            while family.iter().any(|pid| is_alive(*pid)) && begun.elapsed() < START {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }
@@ -159,6 +181,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether there is such a process, and not only its exit code that nobody has asked for.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The end of a log, for a message.
@@ -175,11 +203,11 @@ pub struct SmallDisk {
 
 /// `size` as mount takes it. `None` where mounting is not permitted.
 pub fn small_disk(size: &str) -> Option<SmallDisk> {
-    let mount = tempfile::tempdir().expect("a temporary folder");
+    let mount = temporary();
     let options = format!("size={size}");
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(mount.path()).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
-        return skip("a small file system cannot be mounted");
+        return not_permitted("a small file system cannot be mounted");
     }
     let folder = mount.path().join("small");
     fs::set_permissions(mount.path(), Permissions::from_mode(0o755)).expect("passable");
