@@ -68,8 +68,8 @@ fn ingested(bytes: &[u8], more: &str) -> (Vec<Row>, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(path("in"), bytes).unwrap();
-    let line = format!("{more} --dead-letters {} {}", path("dead"), path("in"));
-    let options = Options::parse(line.split_whitespace().map(str::to_owned), "").unwrap().unwrap();
+    let files = ["--dead-letters".to_owned(), path("dead"), path("in")];
+    let options = Options::parse(more.split_whitespace().map(str::to_owned).chain(files), "").unwrap().unwrap();
     let letters = DeadLetters::open(&options.dead_letters).unwrap();
     let (tell, rows) = mpsc::channel();
     let handler = move |batch: &mut Batch<Row>| {
