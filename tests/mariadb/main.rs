@@ -21,11 +21,11 @@ use ingest::once::Once;
 use ingest::rows::Row;
 use load_aware_batcher::classify::{Point, mysql as class_of};
 use load_aware_batcher::{
-    AddError, Batch, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome,
+    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome,
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
-use servers::flows::{CloseOnPanic, LONG, row, survive_kills, wait_for};
+use servers::flows::{CloseOnPanic, LONG, patient, row, survive_kills, until, wait_for};
 use servers::mariadb::Mariadb;
 use servers::process::small_disk;
 use servers::proxy::{Fate, Proxy};
@@ -40,7 +40,7 @@ fn prepared(server: &Mariadb, name: &str, once: Once, size: usize) -> (Opts, Con
 fn builder(once: Once, size: usize) -> Builder<Row> {
     let builder =
         Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
-    once.settle(builder)
+    once.settle(builder).retry(patient(once))
 }
 
 fn writer(opts: &Opts, once: Once) -> MariadbWriter {
@@ -75,7 +75,8 @@ fn a_poisoned_row_fails_alone_within_the_promised_calls() {
     let Some(server) = Mariadb::shared() else { return };
     let (opts, mut conn, builder) = prepared(server, "poisoned", Once::Key, 1_000);
     conn.query_drop("ALTER TABLE readings ADD CHECK (value >= 0)").unwrap();
-    let batcher = builder.spawn(writer(&opts, Once::Key)).unwrap();
+    // One batch, however slowly the rows come.
+    let batcher = builder.linger(LONG).spawn(writer(&opts, Once::Key)).unwrap();
     batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
     assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
     let failed = batcher.take_failed();
@@ -136,40 +137,53 @@ fn this_servers_errors_have_the_class_of_the_table() {
     assert_eq!(class, ErrorClass::InDoubt);
 }
 
+/// The server's code of an error.
+fn code_of(error: &BatchError) -> u16 {
+    match error.source().downcast_ref() {
+        Some(mysql::Error::MySqlError(error)) => error.code,
+        _ => 0,
+    }
+}
+
 #[test]
 fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
     let Some(server) = Mariadb::own(&[]) else { return };
+    const ROUNDS: i64 = 5;
     for (name, sorted) in [("unsorted", false), ("sorted", true)] {
         let (opts, mut conn, _) = prepared(&server, name, Once::Key, 200);
+        let (tell, codes) = mpsc::channel();
         let spawn = || {
             let mut writer = writer(&opts, Once::Key);
             writer.sorted = sorted;
-            builder(Once::Key, 200).spawn(writer).unwrap()
+            let tell = tell.clone();
+            let handler = move |batch: &mut Batch<Row>| {
+                writer.handle(batch).inspect_err(|error| tell.send(code_of(error)).unwrap())
+            };
+            // Each round is one batch of each writer.
+            builder(Once::Key, 200).linger(LONG).spawn(handler).unwrap()
         };
         let writers = [spawn(), spawn()];
-        let deadlocks = |conn: &mut Conn| -> u64 {
-            let row: (String, u64) = conn.query_first("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").unwrap().unwrap();
-            row.1
-        };
-        let before = deadlocks(&mut conn);
-        // The same keys, each batch in the opposite order.
-        let mut rounds = 0;
-        loop {
-            let ids = rounds * 200..(rounds + 1) * 200;
+        for round in 0..ROUNDS {
+            // The same keys in opposite orders, and one in the middle that both have to wait for: unsorted, each then holds
+            // what the other needs next.
+            let ids = round * 200..(round + 1) * 200;
+            conn.query_drop("BEGIN").unwrap();
+            conn.query_drop(format!("INSERT INTO readings VALUES ({}, 0, '')", ids.start + 100)).unwrap();
             writers[0].add_many(ids.clone().map(row)).unwrap();
             writers[1].add_many(ids.rev().map(row)).unwrap();
-            rounds += 1;
-            if rounds % 10 == 0 {
-                // A close would give each batch one last attempt only.
-                writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
-                if deadlocks(&mut conn) > before || rounds == 200 || (sorted && rounds == 60) {
-                    break;
-                }
-            }
+            let waiting = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'";
+            until(|| conn.query_first::<(String, u64), _>(waiting).unwrap().unwrap().1 == 2);
+            conn.query_drop("ROLLBACK").unwrap();
+            writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
         }
-        drop(writers);
-        assert_eq!(deadlocks(&mut conn) > before, !sorted, "{name}: {}", deadlocks(&mut conn) - before);
-        assert_eq!(counts(&mut conn), (rounds * 200, rounds * 200));
+        let retries: u64 = writers.iter().map(|writer| writer.stats().retries).sum();
+        drop((writers, tell));
+        let codes: Vec<_> = codes.iter().collect();
+        assert!(codes.iter().all(|code| *code == 1213), "{name}: {codes:?}");
+        assert_eq!(codes.len() as u64, retries, "{name}");
+        assert_eq!(retries >= ROUNDS as u64, !sorted, "{name}: {retries}");
+        assert!(!sorted || retries == 0, "{name}: {retries}");
+        assert_eq!(counts(&mut conn), (ROUNDS * 200, ROUNDS * 200));
     }
 }
 
@@ -177,7 +191,7 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
 fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
     let Some(server) = Mariadb::shared() else { return };
     for (name, session) in
-        [("lock_timeout", "SET innodb_lock_wait_timeout = 0"), ("statement_timeout", "SET max_statement_time = 0.01")]
+        [("lock_timeout", "SET innodb_lock_wait_timeout = 0"), ("statement_timeout", "SET max_statement_time = 0.2")]
     {
         let (opts, mut conn, builder) = prepared(server, name, Once::Key, 100);
         let writer = MariadbWriter::new(opts, "readings", Once::Key, &[session], LONG);
@@ -243,23 +257,28 @@ fn a_sensor_sees_waiting_locks_and_says_nothing_while_the_server_is_away() {
     let feedback = |locks, threads, timeouts: f64| {
         LoadFeedback::new().db_locks(locks).queue_depth(threads).custom("deadlocks", 0.0).custom("timeouts", timeouts)
     };
-    let first = sensor.sample(LoadFeedback::new());
-    assert!((0..3).any(|threads| first == feedback(0, threads, 0.5)), "{first:?}");
+    // It waits a second for an answer and no more.
+    let mut first = LoadFeedback::new();
+    until(|| {
+        first = sensor.sample(LoadFeedback::new());
+        first != LoadFeedback::new()
+    });
+    assert!((0..10).any(|threads| first == feedback(0, threads, 0.5)), "{first:?}");
     conn.query_drop("BEGIN").unwrap();
     conn.query_drop("INSERT INTO readings VALUES (1, 1, '')").unwrap();
     let waiting = std::thread::spawn({
         let mut second = Conn::new(opts).unwrap();
         move || second.query_drop("INSERT INTO readings VALUES (1, 2, '')")
     });
-    let begun = std::time::Instant::now();
-    while !(1..4).any(|threads| sensor.sample(LoadFeedback::new()) == feedback(1, threads, 0.0)) {
-        assert!(begun.elapsed() < LONG);
-    }
+    let sees = |sensor: &mut MariadbLoad, locks, least| {
+        let sampled = sensor.sample(LoadFeedback::new());
+        (least..10).any(|threads| sampled == feedback(locks, threads, 0.0))
+    };
+    until(|| sees(&mut sensor, 1, 1));
     conn.query_drop("ROLLBACK").unwrap();
     waiting.join().unwrap().unwrap();
     server.kill();
     assert_eq!(sensor.sample(LoadFeedback::new().cpu_load(0.5)), LoadFeedback::new().cpu_load(0.5));
     server.start();
-    let back = sensor.sample(LoadFeedback::new());
-    assert!((0..4).any(|threads| back == feedback(0, threads, 0.0)), "{back:?}");
+    until(|| sees(&mut sensor, 0, 0));
 }
