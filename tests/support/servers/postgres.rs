@@ -42,12 +42,15 @@ impl Postgres {
         // Debian keeps one folder a version and none of them in the path; the newest first.
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let mut versions: Vec<PathBuf> = versions.map(|version| version.path()).collect();
-        let number = |version: &PathBuf| -> Option<f64> { version.file_name()?.to_str()?.parse().ok() };
-        versions.sort_by(|a, b| number(b).unwrap_or(0.0).total_cmp(&number(a).unwrap_or(0.0)));
+        versions.sort_by(|a, b| version(b).total_cmp(&version(a)));
         let folders: Vec<PathBuf> = versions.iter().map(|version| version.join("bin")).collect();
         let binaries = program(&folders, &["postgres"])?.parent()?.to_owned();
         let account = Account::find(&["postgres", "nobody"])?;
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        if binaries.parent().is_some_and(|folder| version(folder) >= 14.0) {
+            // What was killed begins with an fsync of each of its thousand files: on a slow disk that takes a minute.
+            settings.push("recovery_init_sync_method=syncfs".to_owned());
+        }
         Some(Self { binaries, account, settings, process: None, folder: folder(account) })
     }
 
@@ -133,4 +136,9 @@ impl Postgres {
     pub fn own_folder(&self, folder: &Path) {
         self.account.own(folder).expect("its owner");
     }
+}
+
+/// The number that a folder is named after; 0 if it is none.
+fn version(folder: &Path) -> f64 {
+    folder.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0.0)
 }
