@@ -112,6 +112,7 @@ fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
                 Ok(()) => added += 1,
                 Err(refused) => break refused,
             }
+            assert!(!frozen.is_finished(), "an add waited for the server");
         };
         assert!(matches!(refused, AddError::Timeout(Row { id, .. }) if id == added));
         assert_eq!(batcher.flush(Duration::from_millis(50)), Err(FlushError::Timeout));
