@@ -7,9 +7,9 @@ mod tree;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -229,7 +229,7 @@ fn a_database_that_fails_under_way_ends_the_run() {
     assert_eq!(rows(&tree.db, "SELECT count(*) FROM files"), [[Value::Integer(0)]]);
 }
 
-/// Root may read everything: then the program runs as somebody else, from a copy that this somebody may run.
+/// If we may read everything the program runs as somebody else, from a copy that this somebody may run.
 #[test]
 fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     const NOBODY: u32 = 65_534;
@@ -241,13 +241,18 @@ fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     let closed = tree.root.join("closed");
     fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
     let mut command = tree.command(&["--hash"]);
-    if fs::metadata(&tree.folder).unwrap().uid() == 0 {
+    if fs::read(tree.root.join("secret 0")).is_ok() {
+        if chown(&tree.folder, Some(NOBODY), Some(NOBODY)).is_err() {
+            // Not by eprintln: the test runner would keep it to itself.
+            let _ =
+                writeln!(std::io::stderr(), "SKIPPED what_cannot_be_read: we may read everything and be nobody else");
+            return;
+        }
         let copy = tree.folder.path().join("file_index");
         fs::copy(example(), &copy).unwrap();
         let mut as_nobody = Command::new(copy);
         as_nobody.args(command.get_args()).current_dir(&tree.folder).uid(NOBODY).gid(NOBODY);
         command = as_nobody;
-        chown(&tree.folder, Some(NOBODY), Some(NOBODY)).unwrap();
     }
     let output = loop {
         match command.output() {

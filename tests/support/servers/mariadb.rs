@@ -23,12 +23,12 @@ impl Mariadb {
     /// One for all tests of this process that leave it as it is, each in a database of its own.
     pub fn shared() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Mariadb>> = OnceLock::new();
-        SERVER.get_or_init(|| Self::find(&[])).as_ref().or_else(|| skip("there is no MariaDB"))
+        SERVER.get_or_init(|| Self::find(&[])).as_ref().or_else(|| skip("there is no MariaDB, or nobody to run it as"))
     }
 
     /// One of the test's own, with these settings.
     pub fn own(settings: &[&str]) -> Option<Self> {
-        Self::find(settings).or_else(|| skip("there is no MariaDB"))
+        Self::find(settings).or_else(|| skip("there is no MariaDB, or nobody to run it as"))
     }
 
     fn find(settings: &[&str]) -> Option<Self> {

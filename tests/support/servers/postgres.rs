@@ -30,12 +30,15 @@ impl Postgres {
     /// One for all tests of this process that leave it as it is, each in a database of its own.
     pub fn shared() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-        SERVER.get_or_init(|| Self::find(&[]).map(Self::started)).as_ref().or_else(|| skip("there is no PostgreSQL"))
+        SERVER
+            .get_or_init(|| Self::find(&[]).map(Self::started))
+            .as_ref()
+            .or_else(|| skip("there is no PostgreSQL, or nobody to run it as"))
     }
 
     /// One of the test's own, with these settings.
     pub fn own(settings: &[&str]) -> Option<Self> {
-        Self::find(settings).map(Self::started).or_else(|| skip("there is no PostgreSQL"))
+        Self::find(settings).map(Self::started).or_else(|| skip("there is no PostgreSQL, or nobody to run it as"))
     }
 
     fn find(settings: &[&str]) -> Option<Self> {

@@ -20,7 +20,7 @@ pub const START: Duration = Duration::from_secs(120);
 pub struct Account(Option<(u32, u32)>);
 
 impl Account {
-    /// The first of these users that there is, if we are root; ourselves otherwise.
+    /// The first of these users that there is and that we may become, if we are root; ourselves otherwise.
     pub fn find(names: &[&str]) -> Option<Self> {
         if fs::metadata("/proc/self").ok()?.uid() != 0 {
             return Some(Self(None));
@@ -30,7 +30,13 @@ impl Account {
             let fields: Vec<&str> = passwd.lines().map(|l| l.split(':').collect()).find(|f: &Vec<_>| f[0] == name)?;
             Some(Self(Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))))
         };
-        names.iter().find_map(|name| of(name))
+        names.iter().filter_map(|name| of(name)).find(|account| account.may_be_had())
+    }
+
+    /// Root in a container may have to stay root.
+    fn may_be_had(self) -> bool {
+        let owned = self.own(temporary().path());
+        owned.is_ok() && self.command(Path::new("true")).status().is_ok_and(|status| status.success())
     }
 
     pub fn command(self, program: &Path) -> Command {
