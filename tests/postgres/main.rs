@@ -316,8 +316,12 @@ fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
     let Some(server) = Postgres::shared() else { return };
     let (config, _client) = server.database("missing");
     let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
-    let batcher = builder(Once::Key, 1_000).retry(retry).spawn(writer(&config, Once::Key)).unwrap();
+    let batcher = builder(Once::Key, 1_000).linger(LONG).retry(retry).spawn(writer(&config, Once::Key)).unwrap();
     batcher.add_many((0..1_000).map(row)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    // Row by row it would be two thousand.
+    let calls = batcher.stats().calls;
+    assert!(calls < 100, "{calls}");
     let report = batcher.close(LONG);
     assert_eq!(report.failed.len(), 1_000);
     assert!(report.failed.iter().all(|failed| failed.error.class() == ErrorClass::Unclassified));
