@@ -22,7 +22,8 @@ use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, mutant, now, yield_now
 pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) + Send>;
 
 /// A sleep shorter than this is not worth its wake-up: while batches fill faster, the flusher looks again a few times first.
-const SHORT_SLEEP: Duration = Duration::from_micros(20);
+/// With 20 µs, eight producers on two cores, batches of a thousand: 26.6 ns an item for 24.4.
+const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
 /// What the thread owns.
 pub(crate) struct Flusher<T> {
@@ -51,8 +52,9 @@ impl<T> Flusher<T> {
     fn run(&mut self, handler: &mut impl Handler<T>) {
         let mut finished = None;
         let mut probe_used = 0;
-        let mut slept_briefly = false;
+        let mut fills_fast = false;
         let mut at = now();
+        let mut lent_at = at;
         loop {
             let (target, probe) = self.target(probe_used);
             let mut flushed = false;
@@ -74,6 +76,9 @@ impl<T> Flusher<T> {
                     if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
                         probe_used = probe;
                     }
+                    // After a long sleep too, should more than one batch have come meanwhile.
+                    fills_fast |= at.saturating_duration_since(lent_at) < SHORT_SLEEP;
+                    lent_at = at;
                     let done = self.call(handler, batch);
                     at = done.now;
                     finished = Some(done);
@@ -83,9 +88,9 @@ impl<T> Flusher<T> {
                     at = now();
                 }
                 Step::Sleep { wanted, deadline } => {
-                    let slept = self.sleep(wanted, deadline, target, slept_briefly);
+                    let slept = self.sleep(wanted, deadline, target, fills_fast);
                     at = now();
-                    slept_briefly = slept.is_none_or(|begun| at.saturating_duration_since(begun) < SHORT_SLEEP);
+                    fills_fast = slept.is_none_or(|begun| at.saturating_duration_since(begun) < SHORT_SLEEP);
                 }
                 Step::Stop => return,
             }
@@ -183,9 +188,9 @@ impl<T> Flusher<T> {
     }
 
     /// Sleeps, and returns since when; or finds a full batch without.
-    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, slept_briefly: bool) -> Option<Instant> {
+    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, fills_fast: bool) -> Option<Instant> {
         // Announcing a sleep and being woken costs two system calls: while batches fill in less, look again a few times.
-        if wanted > 1 && slept_briefly && self.looks_full(wanted) {
+        if wanted > 1 && fills_fast && self.looks_full(wanted) {
             return None;
         }
         let begun = now();

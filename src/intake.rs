@@ -56,6 +56,7 @@ pub(crate) struct Intake<T> {
     /// Taken out of the channel, first in line. While open at most one message; after close all that was accepted.
     pub(crate) surplus: VecDeque<Message<T>>,
     /// Chunks whose items are in the batch being gathered, until they are given back together.
+    #[allow(clippy::vec_box, reason = "they travel as they are")]
     pub(crate) emptied: Vec<Box<Chunk<T>>>,
     /// Items in `surplus`.
     pub(crate) surplus_items: usize,

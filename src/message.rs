@@ -108,6 +108,7 @@ impl<T> SpareChunks<T> {
     }
 
     /// Keeps empty chunks.
+    #[allow(clippy::vec_box, reason = "they travel as they are")]
     pub(crate) fn put_all(&self, chunks: &mut Vec<Box<Chunk<T>>>) {
         chunks.drain(..).for_each(|chunk| self.put(chunk));
     }

@@ -18,8 +18,8 @@ pub(crate) fn add(scale: Scale, report: &mut Report) {
 }
 
 fn sized<T: Item>(bytes: usize, batch: usize, scale: Scale, report: &mut Report) {
-    // Enough for the threads' start to be no part of the figure.
-    let items = scale.pick(240_000, 1_000_000) / if bytes > 8 { 2 } else { 1 };
+    // Enough for the threads' start, and where the system first put them, to be little of the figure.
+    let items = scale.pick(480_000, 2_000_000) / if bytes > 8 { 4 } else { 1 };
     let mut all: [Pairs; 4] = Default::default();
     // One round holds every number of producers, so that those too can be set side by side.
     for _ in 0..scale.pick(31, 51) {
