@@ -96,7 +96,7 @@ impl<T> Intake<T> {
 
     /// The end of the pause, by the ratio that is in force now.
     fn paused_until(&self, ratio: f64) -> Option<Instant> {
-        let (end, service_time) = self.paused_after?;
+        let (end, service_time) = self.paused_after.filter(|_| ratio > 0.0)?;
         let pause = Duration::try_from_secs_f64(service_time.as_secs_f64() * ratio).unwrap_or(Duration::MAX);
         Some(later(end, pause))
     }

@@ -19,28 +19,40 @@ const PAIRS: usize = 25;
 /// One add into an idle batcher with linger 0 until the handler starts, against a send until a blocked receiver has it.
 pub(crate) fn idle(scale: Scale, report: &mut Report) {
     let mut pairs = Pairs::default();
-    for _ in 0..scale.pick(80, 200) {
-        with_new_threads(&mut pairs);
+    for round in 0..scale.pick(80, 200) {
+        with_new_threads(round % 2 == 0, &mut pairs);
     }
     report.line("idle latency", &pairs, "µs", Target::AtMost(1.3));
 }
 
-fn with_new_threads(pairs: &mut Pairs) {
+/// Who starts first has its choice of processors, so both do in turn.
+fn with_new_threads(ours_first: bool, pairs: &mut Pairs) {
     let (started, starts) = mpsc::channel();
-    let batcher = Batcher::builder()
-        .linger(Duration::ZERO)
-        .spawn(move |_: &mut Batch<u64>| {
-            started.send(Instant::now())?;
-            Ok(LoadFeedback::new())
-        })
-        .unwrap();
+    let start_batcher = || {
+        Batcher::builder()
+            .linger(Duration::ZERO)
+            .spawn(move |_: &mut Batch<u64>| {
+                started.send(Instant::now())?;
+                Ok(LoadFeedback::new())
+            })
+            .unwrap()
+    };
     let (sender, receiver) = bounded::<u64>(1_024);
     let (received, receipts) = mpsc::channel();
-    let blocked = thread::spawn(move || {
-        while receiver.recv().is_ok() {
-            received.send(Instant::now()).unwrap();
-        }
-    });
+    let start_receiver = || {
+        thread::spawn(move || {
+            while receiver.recv().is_ok() {
+                received.send(Instant::now()).unwrap();
+            }
+        })
+    };
+    let (batcher, blocked) = if ours_first {
+        let batcher = start_batcher();
+        (batcher, start_receiver())
+    } else {
+        let blocked = start_receiver();
+        (start_batcher(), blocked)
+    };
     let timed = |act: &dyn Fn(), end: &mpsc::Receiver<Instant>| {
         thread::sleep(REST);
         let begun = Instant::now();
