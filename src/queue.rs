@@ -267,13 +267,17 @@ impl<T> Queue<T> {
     #[cold]
     fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
         let tag = message.tag;
-        let sent = match patience {
+        let message = match patience {
             Patience::Never => return Err(AddError::Full(message)),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
-            Patience::Forever => {
-                self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message))
-            }
+            _ => match self.inlet.try_again(message) {
+                Ok(()) => return self.sent_with(tag, extra),
+                Err(message) => message,
+            },
+        };
+        let sent = match patience {
             Patience::Until(deadline) => self.inlet.send_deadline(message, deadline),
+            _ => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
         };
         match sent {
             Ok(()) => self.sent_with(tag, extra),

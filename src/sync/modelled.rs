@@ -225,6 +225,10 @@ impl<T> Sender<T> {
         self.0.len()
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.0.capacity
+    }
+
     pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut queue = self.0.queue.lock();
         if queue.len() == self.0.capacity {
@@ -352,8 +356,9 @@ pub(crate) fn spawn(
     })))
 }
 
-/// None: they change when the flusher sleeps, not what it may miss.
+/// None: they change when somebody sleeps, not what may be missed.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
+pub(crate) const LOOKS_FOR_ROOM: u32 = 0;
 
 static NEXT_TAG: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
 

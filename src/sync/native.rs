@@ -171,6 +171,9 @@ thread_local! {
 /// 128, both sides asleep by turns.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 64;
 
+/// How often a producer looks for room in a full channel before it waits there.
+pub(crate) const LOOKS_FOR_ROOM: u32 = 4;
+
 /// Gives the rest of this time slice away.
 pub(crate) fn yield_now() {
     std::thread::yield_now();
