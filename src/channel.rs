@@ -93,6 +93,7 @@ impl<T> Inlet<T> {
     /// The channel's own wait begins with looking again and again at the line that the flusher writes for each item. On a full
     /// queue that could hold both up for whole runs: eight producers on two cores, batches of a hundred, took 27 ns an item, or
     /// in four runs of ten 37 to 51, and take 27 to 31; one producer 33 for 35. Sixteen times are worse than four.
+    #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
     pub(crate) fn try_again(&self, mut message: Message<T>) -> Result<(), Message<T>> {
         for _ in 0..LOOKS_FOR_ROOM {
             yield_now();
