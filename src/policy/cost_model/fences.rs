@@ -81,10 +81,10 @@ impl Fences {
         }
     }
 
-    /// The model has jumped.
+    /// The model has jumped. What is cheaper when large stays so beside a neighbour; the upper fence was set by what is past.
     pub(super) fn jumped(&mut self, model: &Model) {
-        if !(0.5..2.0).contains(&(model.item / self.item)) {
-            *self = Self { failed: self.failed, ..Self::new() };
+        if !(0.67..1.5).contains(&(model.item / self.item)) {
+            *self = Self { failed: self.failed, low: self.low, ..Self::new() };
         }
     }
 

@@ -66,6 +66,25 @@ fn a_call_that_becomes_dearer_or_cheaper_is_found_by_probes() {
 }
 
 #[test]
+fn what_is_cheaper_when_large_stays_so_where_a_neighbour_comes_or_goes() {
+    let mut course = Course::new(CostModel::new());
+    course.max = 5_000;
+    for slower in [1.0, 3.0, 1.0] {
+        let sizes: Vec<_> = (0..100)
+            .map(|_| {
+                let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
+                course.sample(BatchSample { probe, ..batch(len, slower * sharing(len)) });
+                course.setpoint.batch_size
+            })
+            .collect();
+        let low = *sizes[if slower > 1.0 { 0 } else { 60 }..].iter().min().unwrap();
+        assert!(low > 3_000, "{slower}: {sizes:?}");
+        // Not only because a call happens to look dear.
+        assert_eq!(course.policy.fences.low, 5_000.0);
+    }
+}
+
+#[test]
 fn only_the_probe_itself_is_taken_for_it() {
     let mut course = Course::settled();
     while course.setpoint.probe.is_none() {
