@@ -18,7 +18,7 @@ use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use crate::message::{Chunk, Load, Message, Special};
-use crate::sync::{self, LOOKS_FOR_ROOM, SendError, SendTimeoutError, TrySendError, yield_now};
+use crate::sync::{self, LOOKS_FOR_ROOM, SendError, SendTimeoutError, TrySendError, looks_end, now, yield_now};
 
 /// A message on its way. Not dropped, only unpacked.
 #[repr(C)]
@@ -94,8 +94,12 @@ impl<T> Inlet<T> {
     /// queue that could hold both up for whole runs: eight producers on two cores, batches of a hundred, took 27 ns an item, or
     /// in four runs of ten 37 to 51, and take 27 to 31; one producer 33 for 35. Sixteen times are worse than four.
     #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
-    pub(crate) fn try_again(&self, mut message: Message<T>) -> Result<(), Message<T>> {
+    pub(crate) fn try_again(&self, mut message: Message<T>, deadline: Option<Instant>) -> Result<(), Message<T>> {
+        let end = looks_end(deadline);
         for _ in 0..LOOKS_FOR_ROOM {
+            if now() >= end {
+                break;
+            }
             yield_now();
             if !self.0.is_full() {
                 match self.try_send(message) {
@@ -208,7 +212,7 @@ mod tests {
                 let past = Instant::now();
                 let back = match (inlet.try_send(message), full) {
                     (Err(TrySendError::Full(message)), true) => {
-                        let Err(message) = inlet.try_again(message) else { panic!() };
+                        let Err(message) = inlet.try_again(message, None) else { panic!() };
                         let Err(SendTimeoutError::Timeout(message)) = inlet.send_deadline(message, past) else {
                             panic!()
                         };

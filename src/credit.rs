@@ -12,7 +12,7 @@
 
 use std::time::Instant;
 
-use crate::sync::{CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, mutant, now, yield_now};
+use crate::sync::{CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, mutant, now, yield_now};
 
 /// See the module's doc.
 pub(crate) struct Credit {
@@ -70,7 +70,8 @@ impl Credit {
             yield_now();
             self.try_take(wanted)
         };
-        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP).find_map(look) {
+        let end = looks_end(deadline);
+        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP).take_while(|_| now() < end).find_map(look) {
             return Ok(granted);
         }
         let mut room = self.room.lock();

@@ -16,7 +16,7 @@ use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::{Finished, Rules};
-use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, mutant, now, yield_now};
+use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, mutant, now, yield_now};
 
 /// The dead-letter hook.
 pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) + Send>;
@@ -190,7 +190,7 @@ impl<T> Flusher<T> {
     /// Sleeps, and returns since when; or finds a full batch without.
     fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, fills_fast: bool) -> Option<Instant> {
         // Announcing a sleep and being woken costs two system calls: while batches fill in less, look again a few times.
-        if wanted > 1 && fills_fast && self.looks_full(wanted) {
+        if wanted > 1 && fills_fast && self.looks_full(wanted, deadline) {
             return None;
         }
         let begun = now();
@@ -204,8 +204,9 @@ impl<T> Flusher<T> {
         Some(begun)
     }
 
-    fn looks_full(&self, wanted: usize) -> bool {
-        (0..LOOKS_BEFORE_SLEEP).any(|_| {
+    fn looks_full(&self, wanted: usize, deadline: Option<Instant>) -> bool {
+        let end = looks_end(deadline);
+        (0..LOOKS_BEFORE_SLEEP).take_while(|_| now() < end).any(|_| {
             yield_now();
             self.queue.items_in_channel() >= wanted || self.queue.doorbell.is_closed()
         })

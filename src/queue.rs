@@ -38,7 +38,7 @@ use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, 
 use crate::refused::RefusedCounters;
 use crate::sync::{
     Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SendError, SendTimeoutError, SeqCstUsize, TrySendError,
-    belongs_to, mutant, share, thread_tag,
+    belongs_to, mutant, now, share, thread_tag,
 };
 use crate::ticket::Resolver;
 use crate::weigher::Weigher;
@@ -267,17 +267,18 @@ impl<T> Queue<T> {
     #[cold]
     fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
         let tag = message.tag;
-        let message = match patience {
+        let deadline = match patience {
             Patience::Never => return Err(AddError::Full(message)),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
-            _ => match self.inlet.try_again(message) {
-                Ok(()) => return self.sent_with(tag, extra),
-                Err(message) => message,
-            },
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Forever => None,
         };
-        let sent = match patience {
-            Patience::Until(deadline) => self.inlet.send_deadline(message, deadline),
-            _ => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
+        let Err(message) = self.inlet.try_again(message, deadline) else { return self.sent_with(tag, extra) };
+        let sent = match deadline {
+            // The channel would look for a while before it looks at the clock.
+            Some(deadline) if deadline <= now() => Err(SendTimeoutError::Timeout(message)),
+            Some(deadline) => self.inlet.send_deadline(message, deadline),
+            None => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
         };
         match sent {
             Ok(()) => self.sent_with(tag, extra),

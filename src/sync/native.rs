@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[path = "native/share.rs"]
 pub(crate) mod share;
@@ -173,6 +173,16 @@ pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 64;
 
 /// How often a producer looks for room in a full channel before it waits there.
 pub(crate) const LOOKS_FOR_ROOM: u32 = 4;
+
+/// Until when to look: not beyond the deadline, and no longer than a few looks take. Where other threads keep the processors
+/// busy, a time slice that was given away comes back after milliseconds, so many of them after hundreds, and neither a deadline
+/// nor a ring is seen meanwhile: beside four busy threads on two cores, linger 5 ms, an item was handed over 136 ms after its
+/// add, and is after 5 to 9.
+pub(crate) fn looks_end(deadline: Option<Instant>) -> Instant {
+    // With 1 ms, chunks of 64 from 16 producers: 4.9 ns an item for 4.5.
+    let end = now() + Duration::from_millis(4);
+    deadline.map_or(end, |deadline| deadline.min(end))
+}
 
 /// Gives the rest of this time slice away.
 pub(crate) fn yield_now() {
