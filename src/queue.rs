@@ -161,7 +161,7 @@ impl<T> Queue<T> {
         items: impl IntoIterator<Item = T>,
         patience: Patience,
     ) -> Result<usize, AddError<Vec<T>>> {
-        let mut rest = items.into_iter();
+        let mut rest = items.into_iter().fuse();
         let mut added = 0;
         // A chunk is fetched for an item, not for the look that finds none.
         while let Some(first) = rest.next() {

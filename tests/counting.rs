@@ -174,6 +174,28 @@ fn an_iterator_that_panics_leaves_the_batcher_whole() {
 }
 
 #[test]
+fn an_iterator_that_has_ended_is_not_asked_again() {
+    let (handler, director) = directed();
+    let batcher = fixed(1).queue_capacity(1).spawn(handler).unwrap();
+    // What such a one does then is its own affair: it may go on, wait, or panic.
+    let two = || {
+        let mut asked = 0;
+        std::iter::from_fn(move || {
+            asked += 1;
+            assert!(asked <= 3, "asked again");
+            (asked < 3).then_some(asked)
+        })
+    };
+    assert_eq!(batcher.add_many(two()), Ok(2), "accepted");
+    let Err(AddError::Full(back)) = batcher.try_add_many(two()) else {
+        panic!("the handler holds one, the queue another")
+    };
+    assert_eq!(back, [1, 2], "and refused");
+    drop(director);
+    assert_eq!(batcher.close(LONG).handled, 2);
+}
+
+#[test]
 fn refusals_are_counted_by_reason_and_their_items_come_back() {
     let (handler, director) = directed();
     let batcher = fixed(1)
