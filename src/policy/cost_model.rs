@@ -149,13 +149,14 @@ impl CostModel {
         let error = model.error(n, time);
         if failed {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
-            match probing {
+            // A probe that was forgotten, as samples were lost while it was under way, is known by its size.
+            let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
+            if probing == Some(Probing::Large) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
-                Some(Probing::Large) => {
-                    self.limit.failed(time, error, true);
-                    self.probes.looked(false);
-                }
-                _ => self.fail((n, time), error, stale, min),
+                self.limit.failed(time, error, true);
+                self.probes.looked(false);
+            } else {
+                self.fail((n, time), error, stale, min);
             }
             self.resize(0.0, min, max);
             self.why = Why::Failed { len: batch.len, after: batch.service_time };

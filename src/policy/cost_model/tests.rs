@@ -242,6 +242,22 @@ fn a_probe_that_never_tells_is_followed_by_another() {
     }
 }
 
+#[test]
+fn a_much_larger_batch_that_failed_leaves_the_size_alone_though_samples_were_lost_meanwhile() {
+    for lost in [0, 1] {
+        let mut course = Course::settled();
+        course.max = 5_000;
+        while course.next_size() < 2 * course.setpoint.batch_size {
+            course.run(24.0, 1.25);
+        }
+        let (size, large) = (course.setpoint.batch_size, course.next_size());
+        // It is under way.
+        course.decide_without(lost, &[], false);
+        course.sample(BatchSample { probe: true, ..failing(large, 900.0) });
+        assert!(course.setpoint.batch_size > size / 2, "{size} to {} with {lost} lost", course.setpoint.batch_size);
+    }
+}
+
 /// 0.1 ms a call, and items that are cheap once a thousand of them share pages.
 fn sharing(len: usize) -> f64 {
     0.1 + 0.0065 * len as f64 + 0.011 * len.min(1_000) as f64
