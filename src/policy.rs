@@ -128,7 +128,7 @@ impl Decision {
     }
 }
 
-/// The law that sizes batches. Runs on the controller's thread; a panic in it is caught and counted and changes nothing.
+/// The law that sizes batches. It decides on the controller's thread; a panic in that is caught and counted and changes nothing.
 ///
 /// ```
 /// use load_aware_batcher::{Decision, Policy, Setpoint, Window};
@@ -154,7 +154,8 @@ pub trait Policy: Send {
     /// The next setpoint, from what happened since the last decision and what is in force.
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
 
-    /// When the policy wants to be asked.
+    /// When the policy wants to be asked. Itself asked once: by the thread that starts the batcher, or by the controller's where
+    /// the policy is exchanged. A panic counts as [`Cadence::EveryCheck`].
     fn cadence(&self) -> Cadence {
         Cadence::EveryCheck
     }

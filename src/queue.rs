@@ -263,7 +263,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The queue is full.
+    /// The queue is full. A deadline that has passed is not left to the channel, which looks for a while before its clock.
     #[cold]
     fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
         let tag = message.tag;
@@ -275,7 +275,6 @@ impl<T> Queue<T> {
         };
         let Err(message) = self.inlet.try_again(message, deadline) else { return self.sent_with(tag, extra) };
         let sent = match deadline {
-            // The channel would look for a while before it looks at the clock.
             Some(deadline) if deadline <= now() => Err(SendTimeoutError::Timeout(message)),
             Some(deadline) => self.inlet.send_deadline(message, deadline),
             None => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),

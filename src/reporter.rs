@@ -17,7 +17,7 @@ pub(crate) struct Reporter {
     pub(crate) alarm: Doorbell,
     /// 1 from a sample that deserves a decision until the controller takes it.
     pending: SeqCstUsize,
-    /// 1 if each batch deserves a decision. Written by the controller, read by the flusher.
+    /// 1 if each batch deserves a decision. Written at the start and by the controller, read by the flusher.
     every_batch: AtomicU32,
     /// Relaxed: counts for people.
     corrected: AtomicU64,

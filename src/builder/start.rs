@@ -51,8 +51,8 @@ impl<T: Send + 'static> Builder<T> {
             Weigher { weight: weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
-        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), seed, start, failed_rows)
+        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
+            Intake::new(outlet, Arc::new(Closing::new()), seed, start, failed_rows)
         }));
         let flusher = Flusher {
             queue: Arc::clone(&queue),
@@ -146,7 +146,7 @@ fn start_controller(
 ) -> Result<Thread, BuildError> {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
-    // Before anybody adds: no batch is over without the policy's being told because the thread has not begun.
+    // Before anybody can add: otherwise batches could be over, and the policy not told, before the thread has begun.
     controller.tell_cadence(&*policy);
     let body = move || {
         belong_to(serial);
