@@ -225,10 +225,6 @@ impl<T> Sender<T> {
         self.0.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.0.capacity
-    }
-
     pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut queue = self.0.queue.lock();
         if queue.len() == self.0.capacity {
