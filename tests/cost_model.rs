@@ -1,18 +1,21 @@
 //! The law that learns, on real threads, with a backend whose costs are known.
 //!
 //! They are told to the law in place of the times that the calls took. A handler that sleeps for its costs is no such backend:
-//! on a busy machine it oversleeps by what that pleases, and the law rightly follows. That the times are measured rightly is
-//! looked at beside it.
+//! on a busy machine it oversleeps by what that pleases, and the law rightly follows; `sleeping_backend` has one all the same.
+//! That the times are measured rightly is looked at beside it.
 #![cfg(not(loom))]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[path = "support/settling.rs"]
+mod settling;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{
-    AddError, Batch, Batcher, Cadence, CostModel, Decision, LoadFeedback, Policy, Setpoint, Trigger, Window,
+    Batch, Batcher, Cadence, CostModel, Decision, LoadFeedback, Policy, Setpoint, Trigger, Window,
 };
+
+use settling::{assert_settled, feed};
 
 const LONG: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(1_000_000);
@@ -23,12 +26,6 @@ const ITEM: Duration = Duration::from_micros(500);
 const BATCHES: usize = 25;
 /// After so many a call costs five times as much: the model is not young any more.
 const DEARER_AFTER: usize = 2 * BATCHES;
-
-/// How much of the best throughput, that of endless batches, a size brings.
-fn efficiency(size: usize, times: u32) -> f64 {
-    let items = ITEM.as_secs_f64() * size as f64;
-    items / (CALL.as_secs_f64() * f64::from(times) + items)
-}
 
 /// A call of the handler.
 struct Call {
@@ -90,18 +87,8 @@ fn settle(shown: &Receiver<(Call, usize, Duration)>) -> Vec<usize> {
     calls.into_iter().map(|(call, _)| call.len).collect()
 }
 
-/// Ends the producer, also when an assertion fails.
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn real_threads_find_the_knee_and_find_it_again() {
-    let done = Arc::new(AtomicBool::new(false));
     let ((tell, calls), (show, shown), (next, go)) = (channel(), channel(), channel());
     let mut full = 0;
     let batcher = Batcher::builder()
@@ -125,22 +112,10 @@ fn real_threads_find_the_knee_and_find_it_again() {
     // The first question, before there is a batch.
     batcher.reconfigure(|_| {}).unwrap();
     std::thread::scope(|scope| {
-        let producer = batcher.producer();
-        let stop = Stop(Arc::clone(&done));
-        let done = Arc::clone(&done);
-        scope.spawn(move || {
-            while !done.load(Ordering::Relaxed) {
-                match producer.add_many_timeout(0..2_000, Duration::from_millis(100)) {
-                    Ok(_) | Err(AddError::Timeout(_)) => {}
-                    Err(refused) => panic!("{refused}"),
-                }
-            }
-        });
+        let stop = feed(scope, &batcher, 2_000);
         let settled = |times: u32| {
             let sizes = settle(&shown);
-            let stats = batcher.stats();
-            let found = efficiency(stats.batch_size, times);
-            assert!(found >= 0.9 * 0.95, "{found} with {} after {sizes:?}: {}", stats.batch_size, stats.reason());
+            assert_settled(&batcher, CALL * times, ITEM, &sizes);
         };
         settled(1);
         settle(&shown);
