@@ -104,6 +104,8 @@ pub(crate) struct Course {
     pub(crate) first: u64,
     /// Calls that these items were in under other ids.
     pub(crate) calls_before: u32,
+    /// Of those, the ones that count as attempts at this batch: it was halved for another attempt, not for its bad rows.
+    pub(crate) attempts_before: u32,
     /// A half of a batch that used up its attempts: one attempt, then it is halved again.
     pub(crate) last_chance: bool,
     /// Whether an attempt ended in doubt: then a later failure does not mean that nothing was applied.
@@ -223,7 +225,7 @@ impl<T> Batch<T> {
         let late = late.into_iter().map(|(index, resolver)| (index - middle, resolver)).collect();
         let course = Course { calls_before: self.course.calls_before + self.attempt, last_chance, ..self.course };
         let parent = Some(self.parent.unwrap_or(self.id));
-        let half = |id, items, tickets, first| Self {
+        let half = |id, items, tickets, first, not_before| Self {
             items,
             id,
             parent,
@@ -232,11 +234,11 @@ impl<T> Batch<T> {
             rejected: RefCell::default(),
             out_of_range: Cell::new(0),
             closing: Arc::clone(&self.closing),
-            course: Course { first, not_before: None, ..course.clone() },
+            course: Course { first, not_before, ..course.clone() },
             tickets,
         };
-        let first = course.first;
-        [half(ids[0], self.items, tickets, first), half(ids[1], rest, late, first + middle as u64)]
+        let (first, not_before) = (course.first, course.not_before);
+        [half(ids[0], self.items, tickets, first, not_before), half(ids[1], rest, late, first + middle as u64, None)]
     }
 }
 

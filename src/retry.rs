@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | in doubt, rows not idempotent | fail, marked in doubt | fail, marked in doubt |
 //! | permanent | halve at once | fail |
-//! | otherwise, attempts and time left | again after a backoff | again after a backoff |
+//! | otherwise, attempts and time left | again after a backoff, or its halves | again after a backoff |
 //! | otherwise, none left | halve, one attempt each | fail |
 //! | otherwise, begun while closing | fail | fail |
 //!
@@ -37,6 +37,7 @@ pub struct Retry {
     longest: Duration,
     total: Duration,
     bisect: bool,
+    halve: bool,
 }
 
 impl Default for Retry {
@@ -54,6 +55,7 @@ impl Retry {
             longest: Duration::from_secs(5),
             total: Duration::from_secs(60),
             bisect: true,
+            halve: false,
         }
     }
 
@@ -77,6 +79,17 @@ impl Retry {
     /// Whether a batch that fails for good is halved until its bad rows stand alone. Default true.
     pub fn bisect(mut self, on: bool) -> Self {
         self.bisect = on;
+        self
+    }
+
+    /// Whether a batch that failed is tried again in halves, not as it was. Default false.
+    ///
+    /// For a backend that gives up calls that take too long, or transactions that lock too much: the same batch would fail in
+    /// the same way, and only later batches profit from the smaller size that the policy has chosen meanwhile. The halves have
+    /// names of their own and the attempts that are left; a half that fails is halved again. A batch of which any attempt ended in
+    /// doubt is not halved for this: a table of applied batches would not know the halves.
+    pub fn halve(mut self, on: bool) -> Self {
+        self.halve = on;
         self
     }
 
@@ -107,7 +120,7 @@ pub(crate) struct Failure {
     pub(crate) class: ErrorClass,
     /// Rows in the call.
     pub(crate) len: usize,
-    /// Attempts under this name, this one included.
+    /// Attempts under this name and under those it was halved from for another attempt, this one included.
     pub(crate) attempt: u32,
     /// Whether the part has one attempt only.
     pub(crate) last_chance: bool,
@@ -116,6 +129,8 @@ pub(crate) struct Failure {
     /// Whether the call began when the batcher was already being closed.
     pub(crate) closing: bool,
     pub(crate) idempotent: bool,
+    /// Whether this attempt or one before ended in doubt.
+    pub(crate) in_doubt: bool,
     /// Rows in the whole batch.
     pub(crate) whole: usize,
     /// Failed calls of this batch's parts since one succeeded, this one included; 0 while the batch is whole.
@@ -129,6 +144,8 @@ pub(crate) struct Failure {
 pub(crate) enum Verdict {
     /// The same again after this wait.
     Retry(Duration),
+    /// Its two halves after this wait, with the attempts that are left.
+    RetryHalved(Duration),
     /// The same again after this wait; counts as a wait for an outage to end.
     WaitOut(Duration),
     /// The two halves, one after the other.
@@ -165,7 +182,8 @@ impl Retry {
         if !failure.last_chance && failure.attempt < self.attempts {
             let wait = self.wait(failure.attempt, chance);
             if failure.elapsed.saturating_add(wait) <= self.total {
-                return Verdict::Retry(wait);
+                let halved = self.halve && failure.len > 1 && !failure.in_doubt;
+                return if halved { Verdict::RetryHalved(wait) } else { Verdict::Retry(wait) };
             }
         }
         if can_halve { Verdict::Halve { last_chance: true } } else { Verdict::Fail }
@@ -184,6 +202,7 @@ mod tests {
         elapsed: Duration::ZERO,
         closing: false,
         idempotent: false,
+        in_doubt: false,
         whole: 8,
         run: 0,
         outage_waits: 0,
@@ -198,6 +217,8 @@ mod tests {
         let on = Retry::default();
         let off = Retry::attempts(5).bisect(false);
         let none = Retry::none();
+        let halve = on.halve(true);
+        let halved = Verdict::RetryHalved(Duration::ZERO);
         let table = [
             ("first failure", on, FAILURE, AGAIN),
             ("transient", on, Failure { class: Transient, ..FAILURE }, AGAIN),
@@ -214,6 +235,14 @@ mod tests {
             ("in doubt", on, Failure { class: InDoubt, ..FAILURE }, Verdict::Fail),
             ("in doubt, idempotent", on, Failure { class: InDoubt, idempotent: true, ..FAILURE }, AGAIN),
             ("closing", on, Failure { closing: true, ..FAILURE }, Verdict::Fail),
+            ("in halves", halve, FAILURE, halved),
+            ("in halves, bisection off", off.halve(true), FAILURE, halved),
+            ("in halves, single", halve, Failure { len: 1, ..FAILURE }, AGAIN),
+            ("in halves, last attempt", halve, Failure { attempt: 5, ..FAILURE }, HALVE_LAST),
+            ("in halves, permanent", halve, Failure { class: Permanent, ..FAILURE }, HALVE),
+            ("in halves, was in doubt", halve, Failure { in_doubt: true, idempotent: true, ..FAILURE }, AGAIN),
+            ("in halves, closing", halve, Failure { closing: true, ..FAILURE }, Verdict::Fail),
+            ("in halves, an outage", halve, Failure { run: 12, ..FAILURE }, Verdict::WaitOut(Duration::ZERO)),
             ("no retry", none, FAILURE, Verdict::Fail),
             ("no retry, permanent", none, Failure { class: Permanent, ..FAILURE }, Verdict::Fail),
             ("not yet an outage", on, Failure { run: 11, last_chance: true, ..FAILURE }, HALVE_LAST),

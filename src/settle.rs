@@ -104,19 +104,20 @@ impl<T> Intake<T> {
         } else {
             self.search = Search { whole: batch.items.len(), ..Search::default() };
         }
+        batch.course.in_doubt |= error.is_in_doubt();
         let failure = Failure {
             class: error.class(),
             len: batch.items.len(),
-            attempt: batch.attempt,
+            attempt: batch.course.attempts_before + batch.attempt,
             last_chance: batch.course.last_chance,
             elapsed: now.saturating_duration_since(batch.course.since.unwrap_or(now)),
             closing: batch.course.closing,
             idempotent: rules.idempotent,
+            in_doubt: batch.course.in_doubt,
             whole: self.search.whole,
             run: self.search.run,
             outage_waits: self.search.outage_waits,
         };
-        batch.course.in_doubt |= error.is_in_doubt();
         batch.course.error = Some(error);
         let verdict = match rules.retry.judge(&failure, chance.unwrap_or(0)) {
             // Nobody is left to try again.
@@ -130,16 +131,27 @@ impl<T> Intake<T> {
                 self.parts.push_front(batch);
                 Vec::new()
             }
+            Verdict::RetryHalved(wait) => {
+                batch.course.attempts_before += batch.attempt;
+                batch.course.not_before = Some(later(now, wait));
+                self.halve(*batch, false);
+                Vec::new()
+            }
             Verdict::Halve { last_chance } => {
-                self.counts.bisections += 1;
-                let ids = [self.next_id(), self.next_id()];
-                let [first, second] = batch.split(ids, last_chance);
-                self.parts.push_front(Box::new(second));
-                self.parts.push_front(Box::new(first));
+                (batch.course.attempts_before, batch.course.not_before) = (0, None);
+                self.halve(*batch, last_chance);
                 Vec::new()
             }
             Verdict::Fail => self.fail(batch),
         }
+    }
+
+    fn halve(&mut self, batch: Batch<T>, last_chance: bool) {
+        self.counts.bisections += 1;
+        let ids = [self.next_id(), self.next_id()];
+        let [first, second] = batch.split(ids, last_chance);
+        self.parts.push_front(Box::new(second));
+        self.parts.push_front(Box::new(first));
     }
 
     fn fail(&mut self, part: Box<Batch<T>>) -> Vec<Failed<T>> {

@@ -89,7 +89,8 @@ pub struct Stats {
     pub calls: u64,
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
-    /// Batches and parts that were halved to find their bad rows.
+    /// Batches and parts that were halved, to find their bad rows or to be tried again as [`Retry::halve`](crate::Retry::halve)
+    /// says.
     pub bisections: u64,
     /// Panics of the handler, caught.
     pub handler_panics: u64,

@@ -130,6 +130,58 @@ fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() 
 }
 
 #[test]
+fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
+    let (handler, director) = directed();
+    let retry = Retry::attempts(3).halve(true).backoff(AT_ONCE, AT_ONCE);
+    let batcher = fixed(4).idempotent(true).retry(retry).spawn(handler).unwrap();
+    batcher.add_many(1..=8).unwrap();
+    // Two attempts in halves; the third is the last, and what fails in it is searched for bad rows.
+    let too_long = || Reply::Err(BatchError::transient("too long"));
+    let script: [(&[u64], Reply); 5] = [
+        (&[1, 2, 3, 4], too_long()),
+        (&[1, 2], too_long()),
+        (&[1], Reply::Ok),
+        (&[2], Reply::Ok),
+        (&[3, 4], Reply::Ok),
+    ];
+    let mut names = Vec::new();
+    for (items, reply) in script {
+        let call = director.call();
+        assert_eq!((&*call.items, call.attempt), (items, 1), "a half has a name of its own");
+        assert_eq!(call.parent, names.first().copied());
+        names.push(call.id);
+        director.reply(reply);
+    }
+    assert_eq!((batcher.stats().bisections, batcher.stats().retries), (2, 0));
+    // What may have been applied keeps its name: a table of applied batches would not know the halves.
+    let whole = director.call();
+    director.reply(Reply::Err(BatchError::in_doubt("no answer")));
+    for attempt in [2, 3] {
+        let again = director.call();
+        assert_eq!((again.id, &again.items, again.attempt), (whole.id, &whole.items, attempt));
+        director.reply(if attempt == 2 { too_long() } else { Reply::Ok });
+    }
+    drop(director);
+    assert!(batcher.close(LONG).is_clean());
+}
+
+#[test]
+fn halves_have_the_attempts_that_are_left() {
+    let (handler, director) = directed();
+    let retry = Retry::attempts(2).halve(true).bisect(false).backoff(AT_ONCE, AT_ONCE);
+    let batcher = fixed(4).retry(retry).on_failed(drop).spawn(handler).unwrap();
+    batcher.add_many(1..=4).unwrap();
+    for items in [&[1, 2, 3, 4][..], &[1, 2], &[3, 4]] {
+        assert_eq!(director.call().items, items);
+        director.reply(Reply::Err(BatchError::transient("down")));
+    }
+    assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { .. })));
+    assert_eq!((batcher.stats().failed, batcher.stats().calls), (4, 3));
+    drop(director);
+    drop(batcher.close(LONG));
+}
+
+#[test]
 fn names_are_never_given_again_not_even_by_another_batcher() {
     let mut names = std::collections::HashSet::new();
     for _ in 0..3 {

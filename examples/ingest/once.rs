@@ -20,8 +20,10 @@ pub enum Once {
 impl Once {
     /// Tells the builder: how often to try, whether to search for bad rows, whether sending twice does no harm.
     pub fn settle<T: Send + 'static>(self, builder: Builder<T>) -> Builder<T> {
-        // Long enough for a server that restarts.
+        // Long enough for a server that restarts; in halves, since the most frequent failure under load is a call that took too
+        // long for a time-out.
         let retry = Retry::attempts(30)
+            .halve(true)
             .backoff(Duration::from_millis(20), Duration::from_secs(2))
             .total_limit(Duration::from_secs(120));
         match self {

@@ -35,6 +35,8 @@ impl Program {
             _end: end,
             state: State::default(),
         };
+        let backoff = (us(self.backoff), us(4 * self.backoff));
+        let retry = Retry::attempts(self.attempts).backoff(backoff.0, backoff.1);
         let mut builder = Batcher::builder()
             .initial_batch_size(self.max)
             .min_batch_size(self.min)
@@ -42,7 +44,7 @@ impl Program {
             .queue_capacity(self.capacity)
             .linger(us(self.linger))
             .load_check_interval(us(1_000))
-            .retry(Retry::attempts(self.attempts).backoff(us(self.backoff), us(4 * self.backoff)).bisect(self.bisect))
+            .retry(retry.bisect(self.bisect).halve(self.halve))
             .idempotent(self.idempotent)
             .keep_failed(self.keep_failed)
             .close_timeout(us(self.close_timeout))
