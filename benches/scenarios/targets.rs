@@ -284,5 +284,6 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario("T20", "a file whose rows share index pages, and the same", means(&PHASES), neighbours::t20, phases),
         scenario("T21", "the server, and 87 % of its CPU taken", means(&PHASES), neighbours::t21, phases),
+        scenario("T22", "T20 on a slow machine, two seconds of it", means(&PHASES), neighbours::t22, phases),
     ]
 }

@@ -50,9 +50,10 @@ const MARGIN: f64 = 1.85;
 /// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Errors
 /// beyond the noise move little; three alike are a change, and the model jumps. Now and then a batch is a probe, seldom while
 /// nothing changes. A sixteenth of the size tells what a call costs. Two further kinds ask whether the formula holds. If an item
-/// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly. If it
-/// is cheaper by 15 % in a batch up to 16 times as large, as where rows share the pages of an index, the size stays over
-/// `low`. Both are forgotten where the model jumps far. The size grows only after a full batch, to twice at most.
+/// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly and is
+/// forgotten where the model jumps far. If it is cheaper by 15 % in a batch 16 times as large, or 256 times, or the largest, as
+/// where rows share the pages of an index, the size stays over `low`. The smaller probes waste a twentieth of the time at most.
+/// The size grows only after a full batch, to twice at most.
 ///
 /// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
 /// the noise; where it comes with many, it raises the noise, which keeps `longest` away from the budget.

@@ -17,6 +17,8 @@ pub(super) fn learn(
     probing: Option<Probing>,
 ) {
     let error = model.error(n, time);
+    let is_small = matches!(probing, Some(Probing::Call | Probing::Half));
+    probes.pay(time, if is_small { model.expected(size) * n / size } else { time });
     match probing {
         Some(Probing::Large) => probes.looked(fences.large_batch(model, (n, time), size)),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {

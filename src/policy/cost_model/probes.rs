@@ -12,9 +12,14 @@ const LOOK_MAX: u32 = 512;
 /// A probe is so many times smaller than a batch, or larger where there is no smaller.
 const SMALLER: usize = 16;
 const LARGER: usize = 4;
-/// A much larger batch is so many times larger, or as large as may be, but not less than so many times.
+/// A much larger batch is so many times larger, or as large as may be, but not less than so many times. Each that found nothing
+/// is followed by one as many times larger again, up to the largest: where rows share the pages of an index, an item of a batch
+/// that writes one row to each page costs as much as in a small one.
 const MUCH: usize = 16;
 const MUCH_LEAST: usize = 2;
+/// Which share of the time probes may waste. Where a probe meets a neighbour's lock, it waits as long as a large batch would:
+/// in step with the neighbour every probe does, each is a surprise, and a third of the time went into probes.
+const WASTE: f64 = 0.05;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,11 +41,26 @@ pub(super) struct Probes {
     half_next: bool,
     since_look: u32,
     look_every: u32,
+    /// How many times larger the next look is, and whether the last one was the largest batch of all.
+    reach: usize,
+    at_most: bool,
+    /// Seconds that probes wasted beyond their share; paid off by the time of batches.
+    debt: f64,
 }
 
 impl Probes {
     pub(super) fn new() -> Self {
-        Self { pending: None, since: 0, every: EVERY, half_next: false, since_look: 0, look_every: LOOK }
+        Self {
+            pending: None,
+            since: 0,
+            every: EVERY,
+            half_next: false,
+            since_look: 0,
+            look_every: LOOK,
+            reach: MUCH,
+            at_most: false,
+            debt: 0.0,
+        }
     }
 
     /// Counts a batch; what it was probing, if it is the probe that was asked for.
@@ -49,6 +69,11 @@ impl Probes {
         // Who fails should not try much more.
         self.since_look = if failed { 0 } else { self.since_look.saturating_add(u32::from(full)) };
         self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
+    }
+
+    /// A batch took so long, and would have taken so long as part of larger ones.
+    pub(super) fn pay(&mut self, time: f64, usual: f64) {
+        self.debt = (self.debt + (time - usual).max(0.0) - WASTE * time).max(0.0);
     }
 
     /// Something is not as expected: look again soon.
@@ -67,21 +92,34 @@ impl Probes {
 
     /// A look at a much larger batch found something or not.
     pub(super) fn looked(&mut self, found: bool) {
-        self.look_every = if found { LOOK } else { (2 * self.look_every).min(LOOK_MAX) };
+        if found {
+            // Is it so again?
+            self.look_every = LOOK;
+        } else {
+            self.look_every = (2 * self.look_every).min(LOOK_MAX);
+            self.reach = if self.at_most { MUCH } else { self.reach.saturating_mul(MUCH) };
+        }
     }
 
     /// Whether it is time to plan one.
     pub(super) fn is_due(&self) -> bool {
-        self.pending.is_none() && (self.since >= self.every || self.since_look >= self.look_every)
+        self.pending.is_none() && (self.is_call_due() || self.since_look >= self.look_every)
+    }
+
+    fn is_call_due(&self) -> bool {
+        self.since >= self.every && self.debt <= 0.0
     }
 
     /// Asks for the next probe, if there is one; `longest` is the largest size within the budget and the bounds.
     pub(super) fn plan(&mut self, size: usize, longest: usize) {
-        let much = longest.min(MUCH * size);
+        // All of it where that is near: sizes between the two would never be looked at.
+        let reach = self.reach.saturating_mul(size);
+        let much = if longest / 2 <= reach { longest } else { reach };
         let (probing, other) = if self.since_look >= self.look_every && much >= MUCH_LEAST * size {
             self.since_look = 0;
+            self.at_most = much == longest;
             (Probing::Large, much)
-        } else if self.since < self.every {
+        } else if !self.is_call_due() {
             return;
         } else if size < LARGER {
             (Probing::Call, longest.clamp(1, LARGER * size))

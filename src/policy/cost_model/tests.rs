@@ -280,6 +280,40 @@ fn items_that_share_pages_are_found_by_a_much_larger_batch() {
     );
 }
 
+/// A thousand pages, of which each row of a small batch writes one: only far beyond is an item cheaper.
+#[test]
+fn a_look_that_found_nothing_is_followed_by_one_further_away() {
+    let mut course = Course::new(CostModel::new());
+    course.max = 5_000;
+    // A start that takes the call for cheap.
+    for (len, time) in [(20, 0.65), (40, 1.25), (80, 2.6)] {
+        course.sample(batch(len, time));
+    }
+    assert!(course.setpoint.batch_size < 100, "{}", course.setpoint.batch_size);
+    for _ in 0..120 {
+        let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
+        let time = 0.11 + 0.009 * len as f64 + 0.018 * len.min(1_000) as f64;
+        course.sample(BatchSample { probe, ..batch(len, time) });
+    }
+    assert_eq!(course.setpoint.batch_size, 5_000);
+}
+
+#[test]
+fn probes_that_wait_for_a_lock_waste_a_twentieth_of_the_time() {
+    let mut course = Course::settled();
+    let (mut wasted, mut total) = (0.0, 0.0);
+    for _ in 0..400 {
+        let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
+        let (share, wait) =
+            if probe && len < course.setpoint.batch_size { (1.25 * len as f64, 500.0) } else { (0.0, 0.0) };
+        let time = 24.0 + 1.25 * len as f64 + wait;
+        course.sample(BatchSample { probe, ..batch(len, time) });
+        total += time;
+        wasted += if wait > 0.0 { time - share } else { 0.0 };
+    }
+    assert!(wasted > 0.0 && wasted < 0.06 * total, "{wasted} of {total}");
+}
+
 #[test]
 fn a_much_larger_batch_that_fails_leaves_the_size_alone() {
     let mut course = Course::new(CostModel::new());
