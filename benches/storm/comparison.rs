@@ -3,9 +3,9 @@
 //! # The best fixed size, without its luck
 //! The highest of several noisy figures is too high: it is the best size's or the luckiest one's. So the size is not chosen by
 //! the figure that it is compared by: for each round it is the one with the highest median over the *other* rounds, and what it
-//! did in this round counts. A law's share of it is taken within the round, whose runs are a minute apart, so that a machine
-//! that gets slower over the rounds does not count; the median over the rounds is the share. A single round has no others: its
-//! best figure is taken as it is, luck included, and the laws look worse than they are.
+//! did in this round counts. A law's share of it is taken within the round, in which the laws take turns, so that what the
+//! machine does counts for all of them; the median over the rounds is the share. A single round has no others: its best figure
+//! is taken as it is, luck included, and the laws look worse than they are.
 //!
 //! # Back after
 //! The first moment after the storm from which on half a second's throughput is 90 % of the best fixed size's throughput of the
@@ -32,8 +32,9 @@ pub struct Comparison<'a> {
     pub storm: Storm,
     /// The best fixed size of each phase; `None` if no fixed size was run, or in an open loop.
     pub best: [Option<Best>; 3],
-    /// By which share of itself a fixed size's throughput scatters from round to round, in each phase.
+    /// By which share of itself a fixed size's throughput scatters from round to round, in each phase, and so its p99.
     pub noise: [f64; 3],
+    pub p99_noise: [f64; 3],
     pub rounds: usize,
     /// In the order in which the laws ran first.
     pub laws: Vec<Compared<'a>>,
@@ -82,18 +83,19 @@ fn comparison<'a>((backend, storm): (&'static str, Storm), runs: &'a [Run], rate
         }
     }
     let best = [CALM, STORM, AFTER].map(|phase| if rate.is_some() { None } else { best_fixed(&laws, phase) });
-    let noise = [CALM, STORM, AFTER].map(|phase| noise(&laws, phase));
+    let p99_noise = [CALM, STORM, AFTER].map(|phase| noise(&laws, &|run| run.figures[phase].p99_ms));
+    let noise = [CALM, STORM, AFTER].map(|phase| noise(&laws, &|run| run.figures[phase].rows_per_s));
     let rounds = laws.iter().map(|(_, runs)| runs.len()).min().unwrap_or(0);
     let laws = laws.into_iter().map(|(law, runs)| compared(law, runs, &best, rate)).collect();
-    Comparison { backend, storm, best, noise, rounds, laws }
+    Comparison { backend, storm, best, noise, p99_noise, rounds, laws }
 }
 
 /// The standard deviation of all fixed sizes' runs, each from its own size's mean.
-fn noise(laws: &[(Law, Vec<&Run>)], phase: usize) -> f64 {
+fn noise(laws: &[(Law, Vec<&Run>)], figure: &dyn Fn(&Run) -> f64) -> f64 {
     let (mut squares, mut freedom) = (0.0, 0);
     for (_, runs) in laws.iter().filter(|(law, runs)| matches!(law, Law::Fixed(_)) && runs.len() > 1) {
-        let mean = runs.iter().map(|run| run.figures[phase].rows_per_s).sum::<f64>() / runs.len() as f64;
-        squares += runs.iter().map(|run| (run.figures[phase].rows_per_s / mean - 1.0).powi(2)).sum::<f64>();
+        let mean = runs.iter().map(|run| figure(run)).sum::<f64>() / runs.len() as f64;
+        squares += runs.iter().map(|run| (figure(run) / mean - 1.0).powi(2)).sum::<f64>();
         freedom += runs.len() - 1;
     }
     if freedom == 0 { 0.0 } else { (squares / freedom as f64).sqrt() }

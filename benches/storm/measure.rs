@@ -41,26 +41,22 @@ impl DueTimes {
     }
 }
 
-/// One call of the handler, in seconds since the start of the run.
+/// One call of the handler, in seconds since the round began, and in the end of the law's own time.
 #[derive(Clone, Copy)]
 pub struct Call {
     pub begun_s: f64,
     pub ended_s: f64,
     pub rows: usize,
     pub ok: bool,
+    /// Which share of it was while rows were still added.
+    pub inside: f64,
 }
 
-/// One row's way, in seconds since the start of the run.
+/// One row's way: when it was due, as for a call, and how long it took.
 #[derive(Clone, Copy)]
 pub struct Age {
     pub due_s: f64,
-    pub stored_s: f64,
-}
-
-impl Age {
-    pub fn ms(&self) -> f64 {
-        (self.stored_s - self.due_s) * 1e3
-    }
+    pub ms: f64,
 }
 
 #[derive(Default)]
@@ -75,7 +71,7 @@ impl Record {
     pub fn rows_per_s(&self, from: f64, to: f64) -> f64 {
         let rows = self.calls.iter().filter(|call| call.ok && call.ended_s > from && call.begun_s < to).map(|call| {
             let inside = call.ended_s.min(to) - call.begun_s.max(from);
-            call.rows as f64 * inside / (call.ended_s - call.begun_s).max(1e-9)
+            call.rows as f64 * call.inside * inside / (call.ended_s - call.begun_s).max(1e-9)
         });
         rows.sum::<f64>() / (to - from)
     }
@@ -100,10 +96,13 @@ impl Handler<Row> for Metered {
         let result = self.handler.handle(batch);
         let ended_s = self.due.seconds(Instant::now());
         let mut record = self.record.lock().expect("no panic");
-        record.calls.push(Call { begun_s, ended_s, rows: batch.len(), ok: result.is_ok() });
+        record.calls.push(Call { begun_s, ended_s, rows: batch.len(), ok: result.is_ok(), inside: 1.0 });
         if result.is_ok() {
             let timed = batch.iter().filter(|row| row.id % EVERY == 0);
-            record.ages.extend(timed.map(|row| Age { due_s: self.due.due_s(row.id), stored_s: ended_s }));
+            record.ages.extend(timed.map(|row| {
+                let due_s = self.due.due_s(row.id);
+                Age { due_s, ms: (ended_s - due_s) * 1e3 }
+            }));
         }
         result
     }

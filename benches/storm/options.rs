@@ -50,7 +50,7 @@ impl Options {
             storms: None,
             laws: sizes.into_iter().chain([Law::Threshold, Law::Model]).collect(),
             rounds: 5,
-            plan: plan(2_000, 4_000, 5_000, 4_000),
+            plan: plan(2_000, 4_000, 5_000, 4_000, 8),
             check: false,
             csv: None,
             svg: None,
@@ -63,7 +63,7 @@ impl Options {
     /// longer than such a run lasts.
     fn quick() -> Self {
         let laws = vec![Law::Fixed(1_000), Law::Fixed(5_000), Law::Model];
-        Self { laws, rounds: 3, plan: plan(1_000, 1_250, 2_000, 1_500), quick: true, ..Self::full() }
+        Self { laws, rounds: 3, plan: plan(400, 1_000, 1_650, 1_000, 3), quick: true, ..Self::full() }
     }
 
     pub fn storms(&self, backend: Name) -> Vec<Storm> {
@@ -107,9 +107,9 @@ impl Options {
     }
 }
 
-fn plan(warm_up: u64, calm: u64, storm: u64, after: u64) -> Plan {
+fn plan(warm_up: u64, calm: u64, storm: u64, after: u64, turns: u32) -> Plan {
     let [warm_up, calm, storm, after] = [warm_up, calm, storm, after].map(Duration::from_millis);
-    Plan { warm_up, calm, storm, after, rate: None }
+    Plan { warm_up, calm, storm, after, turns, rate: None }
 }
 
 /// A comma-separated list without repetitions: a law that ran twice in a round would be two runs of one round.

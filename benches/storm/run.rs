@@ -1,14 +1,22 @@
-//! One law on one database through warm-up, calm, storm and after.
+//! One round: the laws through warm-up, calm, storm and after, turn by turn.
+//!
+//! # Turns
+//! A shared machine changes its speed by a half for seconds at a time, and a disk now and then stops for a quarter of a second:
+//! runs one after the other are compared by the weather. So the laws share each phase in short turns, one law at a time: each
+//! has a batcher, a connection and a range of ids of its own, all the same table, the same neighbours and the same machine. A
+//! turn ends when its rows are stored; rows count while they are still added, so that the end of a turn costs nobody anything.
+//! A law's own time is the time of its turns, and all figures are in it. An open loop cannot stop in between: there each law
+//! has a round to itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batcher, Builder, Retry};
+use load_aware_batcher::{Batcher, Builder, LoadFeedback, Retry};
 
 use crate::backend::Backend;
 use crate::ingest::host_cpu::HostCpu;
-use crate::ingest::monitor::{Monitor, SIGNALS};
+use crate::ingest::monitor::{Monitor, SIGNALS, Sensor};
 use crate::ingest::rows::Row;
 use crate::laws::{Law, MAX};
 use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
@@ -20,22 +28,27 @@ pub const CALM: usize = 0;
 pub const STORM: usize = 1;
 pub const AFTER: usize = 2;
 
-/// How long each phase is, and how rows come.
+/// No law has so many rows in a round.
+const IDS_OF_A_LAW: i64 = 100_000_000;
+
+/// How long each phase is for each law, in how many turns, and how rows come.
 #[derive(Clone)]
 pub struct Plan {
     pub warm_up: Duration,
     pub calm: Duration,
     pub storm: Duration,
     pub after: Duration,
+    /// Of calm, storm and after each; the warm-up is one.
+    pub turns: u32,
     /// Rows a second; `None` is a closed loop.
     pub rate: Option<f64>,
 }
 
 impl Plan {
-    /// The first run on a new server pays for files that grow: nobody looks at this one.
+    /// The first round on a new server pays for files that grow: nobody looks at this one.
     pub fn rehearsal() -> Self {
         let [calm, storm, after] = [Duration::ZERO; 3];
-        Self { warm_up: Duration::from_millis(1_500), calm, storm, after, rate: None }
+        Self { warm_up: Duration::from_millis(1_500), calm, storm, after, turns: 1, rate: None }
     }
 }
 
@@ -43,11 +56,10 @@ impl Plan {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub rows_per_s: f64,
-    /// Calls that ended in it.
+    /// Calls that ended in it, or after the last turn's rows were added.
     pub calls: usize,
     pub failed_calls: usize,
-    /// Open loop: of the rows that were due in it. Closed loop: of the rows that were stored in it, without the time that they
-    /// had waited before it began, since there always is a queue full of rows from the phase before.
+    /// Closed loop: of the rows that were added in it. Open loop: of those that were due in it.
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// The median call's.
@@ -56,6 +68,7 @@ pub struct Figures {
     pub behind: f64,
 }
 
+/// One law's part of a round.
 pub struct Run {
     pub backend: &'static str,
     pub storm: Storm,
@@ -63,60 +76,173 @@ pub struct Run {
     pub round: usize,
     /// Calm, storm, after.
     pub figures: [Figures; 3],
-    /// When each of them began, in seconds since the start, and when the last ended.
+    /// When each of them began, in seconds of the law's own time, and when the last ended.
     pub bounds: [f64; 4],
-    /// What the neighbours got done: a law that starves them has another storm than the others.
+    /// What the neighbours got done in the whole storm.
     pub neighbours_per_s: f64,
     /// Rows that were given up.
     pub failed_rows: u64,
+    /// In the law's own time.
     pub record: Record,
 }
 
-pub fn run(backend: &mut dyn Backend, storm: Storm, law: Law, round: usize, plan: &Plan) -> Run {
+/// A law with all that is its own.
+struct Lane {
+    law: Law,
+    batcher: Arc<Batcher<Row>>,
+    due: Arc<DueTimes>,
+    record: Arc<Mutex<Record>>,
+    /// Whether it is this law's turn.
+    active: Arc<AtomicBool>,
+    _monitor: Monitor,
+    rows: i64,
+    first_id: i64,
+    /// When its turns began and ended, in seconds since the round began.
+    turns: Vec<(f64, f64)>,
+    /// Where its phases begin and end, in its own time.
+    bounds: Vec<f64>,
+}
+
+/// The laws must be one where there is a rate.
+pub fn round(backend: &mut dyn Backend, storm: Storm, laws: &[Law], round: usize, plan: &Plan) -> Vec<Run> {
     backend.reset();
     settle_disk();
     let start = Instant::now();
-    let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
-    let (handler, sensor) = backend.handler();
-    let handler = Metered { handler, due: Arc::clone(&due), record: Arc::clone(&record) };
-    let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
-    let monitor = Monitor::start(&batcher, vec![Box::new(HostCpu::new()), sensor], Duration::from_millis(100));
-    let stop = AtomicBool::new(false);
-    let (bounds, steps) = std::thread::scope(|scope| {
-        scope.spawn(|| feed(&batcher, &due, start, plan.rate, &stop));
-        std::thread::sleep(plan.warm_up);
-        let calm = start.elapsed();
-        std::thread::sleep(plan.calm);
-        let stormy = start.elapsed();
-        let neighbours = backend.neighbours(storm);
-        std::thread::sleep(plan.storm);
-        // They are gone before the next phase begins.
-        let steps = neighbours.stop();
-        let after = start.elapsed();
-        std::thread::sleep(plan.after);
-        let end = start.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        ([calm, stormy, after, end].map(|moment| moment.as_secs_f64()), steps)
-    });
-    let failed_rows = batcher.stats().failed;
-    // What is pending does not matter any more, but the call under way must be over before the next run.
-    drop(batcher.shutdown(Duration::ZERO));
-    while batcher.stats().abandoned > 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    drop(monitor);
-    let mut record = std::mem::take(&mut *record.lock().expect("no panic"));
-    if let Some(rate) = plan.rate {
-        count_what_is_waiting(&mut record, rate, bounds[3]);
-    }
-    let figures = [CALM, STORM, AFTER].map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
-    let neighbours_per_s = steps as f64 / (bounds[AFTER] - bounds[STORM]);
-    Run { backend: backend.name(), storm, law, round, figures, bounds, neighbours_per_s, failed_rows, record }
+    let mut lanes: Vec<Lane> = (0..).zip(laws).map(|(place, law)| Lane::new(backend, *law, place, start)).collect();
+    let mut share = |phase: Duration, turns: u32| {
+        for turn in 0..turns {
+            // Another one first each time: what comes after whom would count otherwise.
+            for place in 0..laws.len() {
+                lanes[(turn as usize + place) % laws.len()].take_turn(start, phase / turns, plan.rate);
+            }
+        }
+        for lane in &mut lanes {
+            lane.bounds.push(lane.own(f64::INFINITY));
+        }
+    };
+    share(plan.warm_up, 1);
+    share(plan.calm, plan.turns);
+    let stormy = Instant::now();
+    let neighbours = backend.neighbours(storm);
+    share(plan.storm, plan.turns);
+    // They are gone before the next phase begins.
+    let neighbours_per_s = neighbours.stop() as f64 / stormy.elapsed().as_secs_f64();
+    share(plan.after, plan.turns);
+    lanes
+        .into_iter()
+        .map(|lane| {
+            let (law, bounds) = (lane.law, lane.bounds.clone());
+            let bounds = [CALM, STORM, AFTER, AFTER + 1].map(|phase| bounds[phase]);
+            let (record, failed_rows) = lane.finish(plan.rate);
+            let figures =
+                [CALM, STORM, AFTER].map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
+            Run { backend: backend.name(), storm, law, round, figures, bounds, neighbours_per_s, failed_rows, record }
+        })
+        .collect()
 }
 
-/// What the run before left to be written would slow down the commits of this one: the next law would pay for the last.
+/// What was left to be written before would slow down the commits of this round.
 fn settle_disk() {
     let _ = std::process::Command::new("sync").status();
+}
+
+impl Lane {
+    fn new(backend: &dyn Backend, law: Law, place: i64, start: Instant) -> Self {
+        let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
+        let (handler, sensor) = backend.handler();
+        let handler = Metered { handler, due: Arc::clone(&due), record: Arc::clone(&record) };
+        let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
+        let active = Arc::<AtomicBool>::default();
+        let sensors: [Box<dyn Sensor>; 2] = [Box::new(HostCpu::new()), sensor];
+        let sensors =
+            sensors.map(|sensor| -> Box<dyn Sensor> { Box::new(InTurn { sensor, active: Arc::clone(&active) }) });
+        let monitor = Monitor::start(&batcher, sensors.into(), Duration::from_millis(100));
+        let (rows, first_id, turns, bounds) = (0, place * IDS_OF_A_LAW, Vec::new(), Vec::new());
+        Self { law, batcher, due, record, active, _monitor: monitor, rows, first_id, turns, bounds }
+    }
+
+    fn take_turn(&mut self, start: Instant, length: Duration, rate: Option<f64>) {
+        let seconds = |moment: Instant| moment.saturating_duration_since(start).as_secs_f64();
+        self.active.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        self.feed(start, begun + length, rate);
+        let mut turn = (seconds(begun), seconds(Instant::now()));
+        if rate.is_some() {
+            // Rows were due between the turns as well.
+            turn.0 = self.turns.last().map_or(0.0, |last| last.1);
+        } else {
+            // What fails shows in the figures.
+            let _ = self.batcher.flush(Duration::from_secs(60));
+        }
+        self.turns.push(turn);
+        self.active.store(false, Ordering::Relaxed);
+    }
+
+    fn feed(&mut self, start: Instant, end: Instant, rate: Option<f64>) {
+        loop {
+            let mut at = Instant::now();
+            if let Some(rate) = rate {
+                at = start + Duration::from_secs_f64(self.rows as f64 / rate);
+                // Not for each row: a sleep is longer than what it waits for.
+                while Instant::now() < at.min(end) {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+            let id = self.first_id + self.rows;
+            let mut row = Row { id, value: (id % 1_000) as f64, text: format!("reading {id} of a bench") };
+            self.due.note(id, at);
+            while let Err(refused) = self.batcher.add_timeout(row, end.saturating_duration_since(Instant::now())) {
+                if Instant::now() >= end || refused.is_closed() {
+                    return;
+                }
+                row = refused.into_inner();
+            }
+            self.rows += 1;
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    /// The law's own time at a moment, in seconds.
+    fn own(&self, moment: f64) -> f64 {
+        self.turns.iter().map(|(begun, ended)| (moment.min(*ended) - begun).max(0.0)).sum()
+    }
+
+    /// What was recorded, in its own time, and how many rows were given up.
+    fn finish(self, rate: Option<f64>) -> (Record, u64) {
+        let failed_rows = self.batcher.stats().failed;
+        // What is pending does not matter any more, but the call under way must be over before the next round.
+        drop(self.batcher.shutdown(Duration::ZERO));
+        while self.batcher.stats().abandoned > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut record = std::mem::take(&mut *self.record.lock().expect("no panic"));
+        if let Some(rate) = rate {
+            count_what_is_waiting(&mut record, rate, self.own(f64::INFINITY));
+        }
+        for call in &mut record.calls {
+            let (begun_s, ended_s) = (self.own(call.begun_s), self.own(call.ended_s));
+            call.inside = (ended_s - begun_s) / (call.ended_s - call.begun_s).max(1e-9);
+            (call.begun_s, call.ended_s) = (begun_s, ended_s);
+        }
+        for age in &mut record.ages {
+            age.due_s = self.own(age.due_s);
+        }
+        (record, failed_rows)
+    }
+}
+
+/// A sensor that looks only while it is its law's turn: it costs the others nothing, and tells nothing of them.
+struct InTurn {
+    sensor: Box<dyn Sensor>,
+    active: Arc<AtomicBool>,
+}
+
+impl Sensor for InTurn {
+    fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
+        if self.active.load(Ordering::Relaxed) { self.sensor.sample(feedback) } else { feedback }
+    }
 }
 
 fn builder(law: Law) -> Builder<Row> {
@@ -126,36 +252,11 @@ fn builder(law: Law) -> Builder<Row> {
         .linger(Duration::from_millis(50))
         .load_check_interval(Duration::from_millis(250))
         .policy(law.policy())
-        // What fails is tried once more and then in halves: a size that the database cannot take shows as failed calls.
-        .retry(Retry::attempts(2).backoff(Duration::from_millis(1), Duration::from_millis(20)))
+        // As in the examples, with a shorter wait: no server restarts here.
+        .retry(Retry::attempts(30).halve(true).backoff(Duration::from_millis(1), Duration::from_millis(20)))
         .idempotent(true)
         .on_failed(drop);
     SIGNALS.iter().fold(builder, |builder, (name, weight)| builder.custom_signal(name, *weight))
-}
-
-fn feed(batcher: &Batcher<Row>, due: &DueTimes, start: Instant, rate: Option<f64>, stop: &AtomicBool) {
-    for id in 0.. {
-        let mut at = Instant::now();
-        if let Some(rate) = rate {
-            at = start + Duration::from_secs_f64(id as f64 / rate);
-            // Not for each row: a sleep is longer than what it waits for.
-            while Instant::now() < at && !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        due.note(id, at);
-        // A time-out only so that the end of the run is seen.
-        let mut row = Row { id, value: (id % 1_000) as f64, text: format!("reading {id} of a bench") };
-        while let Err(refused) = batcher.add_timeout(row, Duration::from_millis(100)) {
-            if stop.load(Ordering::Relaxed) || refused.is_closed() {
-                return;
-            }
-            row = refused.into_inner();
-        }
-    }
 }
 
 /// Rows that were due and not stored when the run ended have waited at least till then. To leave them out would make a law that
@@ -166,20 +267,14 @@ fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
     let waiting = ((due - behind) as i64..due as i64).filter(|id| id % EVERY == 0);
     record.ages.extend(waiting.map(|id| {
         let due_s = id as f64 / rate;
-        Age { due_s, stored_s: end }
+        Age { due_s, ms: (end - due_s) * 1e3 }
     }));
 }
 
 fn figures(record: &Record, from: f64, to: f64, rate: Option<f64>) -> Figures {
     let calls: Vec<&Call> = record.calls.iter().filter(|call| call.ended_s > from && call.ended_s <= to).collect();
-    let inside = |moment: f64| moment > from && moment <= to;
-    let mut ages: Vec<f64> = match rate {
-        Some(_) => record.ages.iter().filter(|age| inside(age.due_s)).map(Age::ms).collect(),
-        None => {
-            let stored = record.ages.iter().filter(|age| inside(age.stored_s));
-            stored.map(|age| (age.stored_s - age.due_s.max(from)) * 1e3).collect()
-        }
-    };
+    let due = record.ages.iter().filter(|age| age.due_s > from && age.due_s <= to);
+    let mut ages: Vec<f64> = due.map(|age| age.ms).collect();
     let mut sizes: Vec<f64> = calls.iter().filter(|call| call.ok).map(|call| call.rows as f64).collect();
     Figures {
         rows_per_s: record.rows_per_s(from, to),

@@ -1,8 +1,8 @@
 //! What is promised of the laws, as checks on a finished bench.
 //!
 //! The promises are about medians of at least five rounds, and with so many they are taken at their word. Fewer rounds, as in a
-//! quick bench, miss a promise only where the noise cannot explain it: that of the fixed sizes for a share, not the law's own,
-//! since a law that does well every other time is at fault; and that of so few calls for the share of failed ones.
+//! quick bench, miss a promise only where the noise cannot explain it: that of the fixed sizes for a share or a p99, not the
+//! law's own, since a law that does well every other time is at fault; and that of so few calls for the share of failed ones.
 //!
 //! The threshold law promises half of the best fixed size where the host is its own. On a host that is busy with others, the
 //! bench's own threads among them, it holds a small size, by its definition: that is printed as a known limit and fails nothing.
@@ -84,8 +84,11 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
         }
         verdicts.push(Verdict::new(kept, what));
         let (p99, bound) = (own.figures[phase].p99_ms, 1.5 * best.p99_ms);
-        let what = format!("p99 {p99:.0} ms in {name}, at most {bound:.0}, 1.5 times that of {}", best.law);
-        verdicts.push(Verdict::new(p99 <= bound, what));
+        let few = if strict { 0.0 } else { shares_scatter(comparison.p99_noise[phase], comparison.rounds) };
+        let kept = p99 <= bound * (1.0 + 2.0 * few);
+        let within = if kept && p99 > bound { format!(", within the noise of {few:.2}") } else { String::new() };
+        let what = format!("p99 {p99:.0} ms in {name}, at most {bound:.0}{within}, 1.5 times that of {}", best.law);
+        verdicts.push(Verdict::new(kept, what));
     }
     if own.law != Law::Threshold && !verdicts.is_empty() {
         let failed = own.failed_share(STORM);
