@@ -10,7 +10,8 @@ use crate::feedback::LoadFeedback;
 use crate::sync::{Arc, Mutex};
 use crate::ticket::Resolver;
 
-/// A batch's name: never given again, not even after a restart, and the same on every attempt at the same items.
+/// A batch's name: never given again, not even after a restart, and the same on every attempt at the same items. The halves of
+/// a batch have names of their own.
 ///
 /// The upper 64 bits are random for each batcher, the lower 64 count. Made for a table of applied batches on the backend's
 /// side, which makes a retry after a lost answer harmless.
@@ -148,19 +149,19 @@ impl<T> Batch<T> {
         self.course = Course::default();
     }
 
-    /// The batch's name: the same on every attempt at the same items.
+    /// The batch's name: the same on every attempt at the same items. A half has a name of its own.
     #[must_use]
     pub fn id(&self) -> BatchId {
         self.id
     }
 
-    /// For a part of a batch that is being searched for its bad rows: the name of the whole batch.
+    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the name of the whole batch.
     #[must_use]
     pub fn parent(&self) -> Option<BatchId> {
         self.parent
     }
 
-    /// Which attempt under this name this is, from 1.
+    /// Which attempt under this name this is, from 1; a half begins at 1 again.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -282,7 +283,7 @@ pub trait Handler<T> {
     ///
     /// # Errors
     /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt). The batch is tried again
-    /// with the same name and items, or searched for its bad rows, as the builder's `retry` says. A panic counts like an error
+    /// with the same name and items, or in halves, or searched for its bad rows, as the builder's `retry` says. A panic counts like an error
     /// of no class.
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
 }

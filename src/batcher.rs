@@ -262,6 +262,7 @@ impl<T: Send + 'static> Batcher<T> {
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
+            retries_in_halves: counts.retries_in_halves,
             bisections: counts.bisections,
             handler_panics: counts.handler_panics,
             hook_panics: counts.hook_panics,

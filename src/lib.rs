@@ -67,7 +67,8 @@
 //! | --- | --- | --- |
 //! | the handler returns `Ok` | handled, dropped by the flusher | `Stats::handled`, [`Outcome::Handled`] |
 //! | the handler rejects the row and returns `Ok` | failed with that error, not tried again | `on_failed`, `take_failed` or the report; [`Outcome::Failed`]; `flush` says `Failed` |
-//! | the handler returns an error or panics | lent again after a backoff, as it was or [in halves](Retry::halve), up to [`Retry`]'s limits | `Stats::retries`, [`Batch::attempt`] |
+//! | the handler returns an error or panics | lent again after a backoff, up to [`Retry`]'s limits | `Stats::retries`, [`Batch::attempt`] |
+//! | the error is transient, under [`Retry::in_halves`] | the halves are lent after a backoff, one after the other, up to the same limits | `Stats::retries_in_halves`, [`Batch::parent`] |
 //! | the attempts are used up, or the error is permanent | the batch is halved until its bad rows stand alone: those fail, the rest is handled | as for a rejected row; `Stats::bisections` |
 //! | the error is in doubt | failed, marked `in_doubt`, never sent twice; under [`Builder::idempotent`] retried | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
 //! | the halves keep failing alike: an outage | waits out the backoff; then that part fails as it is, and each part behind it gets one attempt | as for a rejected row |
@@ -111,7 +112,7 @@
 //!
 //! Rows without a key: a table of batch ids beside them, written in the same transaction. An id stays the same on every attempt
 //! at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their own,
-//! hence without bisection:
+//! hence without bisection ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
 //!
 //! ```text
 //! .idempotent(true)

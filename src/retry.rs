@@ -4,15 +4,17 @@
 //! | --- | --- | --- |
 //! | in doubt, rows not idempotent | fail, marked in doubt | fail, marked in doubt |
 //! | permanent | halve at once | fail |
-//! | otherwise, attempts and time left | again after a backoff, or its halves | again after a backoff |
+//! | transient and never in doubt, attempts and time left, `in_halves` | the halves after a backoff | again after a backoff |
+//! | otherwise, attempts and time left | again after a backoff | again after a backoff |
 //! | otherwise, none left | halve, one attempt each | fail |
 //! | otherwise, begun while closing | fail | fail |
 //!
 //! Halves are tried in order, depth first, so the order of the rows stays. One bad row among n costs at most 2·⌈log2 n⌉ calls
 //! after the attempt that failed: two a level.
 //!
-//! An outage looks like a batch of bad rows only. They are told apart by the run of failures without a success between them:
-//! one bad row makes a run of at most ⌈log2 n⌉, each further bad row beside it makes it longer. When the run exceeds
+//! An outage looks like a batch of bad rows only. They are told apart by the run of parts that failed without a success between
+//! them, each counted once however often it is tried: one bad row makes a run of at most ⌈log2 n⌉, each further bad row beside it
+//! makes it longer. When the run exceeds
 //! ⌈log2 n⌉ + 8 and the error does not blame the rows (it is not permanent), the search stops: the part waits for a backoff and
 //! is tried again, up to the number of attempts. Then it fails as it is, and the parts behind it, at most ⌈log2 n⌉, get one
 //! attempt each as they are: a success ends the outage and the search goes on, so that good rows behind a stretch of bad ones
@@ -28,7 +30,7 @@ const ADJACENT_BAD_ROWS: u32 = 8;
 /// How often a failed batch is tried again, and how long to wait in between: exponential backoff with full jitter.
 ///
 /// The wait before attempt k + 1 is drawn evenly from 0 to min(longest, first · 2^(k−1)) ("Exponential Backoff and Jitter",
-/// M. Brooker, AWS Architecture Blog, 2015). Default: 5 attempts, 50 ms to 5 s, 60 s in total, bisection on.
+/// M. Brooker, AWS Architecture Blog, 2015). Default: 5 attempts, 50 ms to 5 s, 60 s in total, as it was, bisection on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Retry {
@@ -37,7 +39,7 @@ pub struct Retry {
     longest: Duration,
     total: Duration,
     bisect: bool,
-    halve: bool,
+    in_halves: bool,
 }
 
 impl Default for Retry {
@@ -55,7 +57,7 @@ impl Retry {
             longest: Duration::from_secs(5),
             total: Duration::from_secs(60),
             bisect: true,
-            halve: false,
+            in_halves: false,
         }
     }
 
@@ -70,7 +72,8 @@ impl Retry {
         self
     }
 
-    /// No further attempt is scheduled to begin later than this after the first one began. Default 60 s.
+    /// No further attempt is scheduled to begin later than this after the first one began; parts behind the one that used up the
+    /// time have one each. Default 60 s.
     pub fn total_limit(mut self, limit: Duration) -> Self {
         self.total = limit;
         self
@@ -82,14 +85,18 @@ impl Retry {
         self
     }
 
-    /// Whether a batch that failed is tried again in halves, not as it was. Default false.
+    /// Whether a batch of several rows whose error is [`transient`](crate::BatchError::transient) is tried again in halves, not
+    /// as it was. Default false.
     ///
     /// For a backend that gives up calls that take too long, or transactions that lock too much: the same batch would fail in
-    /// the same way, and only later batches profit from the smaller size that the policy has chosen meanwhile. The halves have
-    /// names of their own and the attempts that are left; a half that fails is halved again. A batch of which any attempt ended in
-    /// doubt is not halved for this: a table of applied batches would not know the halves.
-    pub fn halve(mut self, on: bool) -> Self {
-        self.halve = on;
+    /// the same way, and only later batches profit from the smaller size that the policy has chosen meanwhile. A half has a
+    /// name of its own, as in a bisection, and the attempts that are left; it is halved again if it fails. The first half
+    /// waits for the backoff, the second follows it. With one attempt there is nothing to halve.
+    ///
+    /// Whatever is not marked as transient keeps its name, and so does a batch of which any attempt ended in doubt: a table of
+    /// applied batches would not know the halves. So this goes with such a table, and with `bisect(false)`.
+    pub fn in_halves(mut self, on: bool) -> Self {
+        self.in_halves = on;
         self
     }
 
@@ -133,7 +140,7 @@ pub(crate) struct Failure {
     pub(crate) in_doubt: bool,
     /// Rows in the whole batch.
     pub(crate) whole: usize,
-    /// Failed calls of this batch's parts since one succeeded, this one included; 0 while the batch is whole.
+    /// Parts of this batch that failed since one succeeded, this one included; 0 while the batch is whole.
     pub(crate) run: u32,
     /// Backoffs of this batch's parts because of an outage since one succeeded.
     pub(crate) outage_waits: u32,
@@ -173,7 +180,9 @@ impl Retry {
         if failure.run > depth + ADJACENT_BAD_ROWS {
             let wait = self.wait(failure.outage_waits + 1, chance);
             let in_time = failure.elapsed.saturating_add(wait) <= self.total;
-            return if failure.outage_waits < self.attempts && in_time {
+            // Without bisection there is no search to be held up, and attempts are what they are.
+            let may_wait = self.bisect || failure.attempt < self.attempts;
+            return if failure.outage_waits < self.attempts && in_time && may_wait {
                 Verdict::WaitOut(wait)
             } else {
                 Verdict::Fail
@@ -182,7 +191,8 @@ impl Retry {
         if !failure.last_chance && failure.attempt < self.attempts {
             let wait = self.wait(failure.attempt, chance);
             if failure.elapsed.saturating_add(wait) <= self.total {
-                let halved = self.halve && failure.len > 1 && !failure.in_doubt;
+                let transient = failure.class == ErrorClass::Transient && !failure.in_doubt;
+                let halved = self.in_halves && transient && failure.len > 1;
                 return if halved { Verdict::RetryHalved(wait) } else { Verdict::Retry(wait) };
             }
         }
@@ -217,8 +227,8 @@ mod tests {
         let on = Retry::default();
         let off = Retry::attempts(5).bisect(false);
         let none = Retry::none();
-        let halve = on.halve(true);
-        let halved = Verdict::RetryHalved(Duration::ZERO);
+        let halves = on.in_halves(true);
+        let (soon, halved) = (Failure { class: Transient, ..FAILURE }, Verdict::RetryHalved(Duration::ZERO));
         let table = [
             ("first failure", on, FAILURE, AGAIN),
             ("transient", on, Failure { class: Transient, ..FAILURE }, AGAIN),
@@ -235,14 +245,17 @@ mod tests {
             ("in doubt", on, Failure { class: InDoubt, ..FAILURE }, Verdict::Fail),
             ("in doubt, idempotent", on, Failure { class: InDoubt, idempotent: true, ..FAILURE }, AGAIN),
             ("closing", on, Failure { closing: true, ..FAILURE }, Verdict::Fail),
-            ("in halves", halve, FAILURE, halved),
-            ("in halves, bisection off", off.halve(true), FAILURE, halved),
-            ("in halves, single", halve, Failure { len: 1, ..FAILURE }, AGAIN),
-            ("in halves, last attempt", halve, Failure { attempt: 5, ..FAILURE }, HALVE_LAST),
-            ("in halves, permanent", halve, Failure { class: Permanent, ..FAILURE }, HALVE),
-            ("in halves, was in doubt", halve, Failure { in_doubt: true, idempotent: true, ..FAILURE }, AGAIN),
-            ("in halves, closing", halve, Failure { closing: true, ..FAILURE }, Verdict::Fail),
-            ("in halves, an outage", halve, Failure { run: 12, ..FAILURE }, Verdict::WaitOut(Duration::ZERO)),
+            ("in halves", halves, soon, halved),
+            ("in halves, bisection off", off.in_halves(true), soon, halved),
+            ("in halves, single", halves, Failure { len: 1, ..soon }, AGAIN),
+            ("in halves, last attempt", halves, Failure { attempt: 5, ..soon }, HALVE_LAST),
+            ("in halves, of no class", halves, FAILURE, AGAIN),
+            ("in halves, permanent", halves, Failure { class: Permanent, ..soon }, HALVE),
+            ("in halves, was in doubt", halves, Failure { in_doubt: true, idempotent: true, ..soon }, AGAIN),
+            ("in halves, closing", halves, Failure { closing: true, ..soon }, Verdict::Fail),
+            ("in halves, an outage", halves, Failure { run: 12, ..soon }, Verdict::WaitOut(Duration::ZERO)),
+            ("an outage, no bisection", off, Failure { run: 12, ..soon }, Verdict::WaitOut(Duration::ZERO)),
+            ("an outage, no bisection", off, Failure { run: 12, attempt: 5, ..soon }, Verdict::Fail),
             ("no retry", none, FAILURE, Verdict::Fail),
             ("no retry, permanent", none, Failure { class: Permanent, ..FAILURE }, Verdict::Fail),
             ("not yet an outage", on, Failure { run: 11, last_chance: true, ..FAILURE }, HALVE_LAST),

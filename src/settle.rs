@@ -100,7 +100,7 @@ impl<T> Intake<T> {
     ) -> Vec<Failed<T>> {
         self.counts.handler_panics += u64::from(error.is_panic());
         if batch.parent.is_some() {
-            self.search.run += 1;
+            self.search.run += u32::from(batch.attempt == 1);
         } else {
             self.search = Search { whole: batch.items.len(), ..Search::default() };
         }
@@ -134,10 +134,12 @@ impl<T> Intake<T> {
             Verdict::RetryHalved(wait) => {
                 batch.course.attempts_before += batch.attempt;
                 batch.course.not_before = Some(later(now, wait));
+                self.counts.retries_in_halves += 1;
                 self.halve(*batch, false);
                 Vec::new()
             }
             Verdict::Halve { last_chance } => {
+                self.counts.bisections += 1;
                 (batch.course.attempts_before, batch.course.not_before) = (0, None);
                 self.halve(*batch, last_chance);
                 Vec::new()
@@ -147,7 +149,6 @@ impl<T> Intake<T> {
     }
 
     fn halve(&mut self, batch: Batch<T>, last_chance: bool) {
-        self.counts.bisections += 1;
         let ids = [self.next_id(), self.next_id()];
         let [first, second] = batch.split(ids, last_chance);
         self.parts.push_front(Box::new(second));

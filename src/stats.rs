@@ -89,8 +89,9 @@ pub struct Stats {
     pub calls: u64,
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
-    /// Batches and parts that were halved, to find their bad rows or to be tried again as [`Retry::halve`](crate::Retry::halve)
-    /// says.
+    /// Batches and parts that were tried again in halves, as [`Retry::in_halves`](crate::Retry::in_halves) says.
+    pub retries_in_halves: u64,
+    /// Batches and parts that were halved to find their bad rows.
     pub bisections: u64,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
@@ -155,6 +156,7 @@ pub(crate) struct Counts {
     pub(crate) batches: BatchesByTrigger,
     pub(crate) calls: u64,
     pub(crate) retries: u64,
+    pub(crate) retries_in_halves: u64,
     pub(crate) bisections: u64,
     pub(crate) handler_panics: u64,
     pub(crate) hook_panics: u64,

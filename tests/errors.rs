@@ -132,10 +132,9 @@ fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() 
 #[test]
 fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(3).halve(true).backoff(AT_ONCE, AT_ONCE);
+    let retry = Retry::attempts(3).in_halves(true).backoff(AT_ONCE, AT_ONCE);
     let batcher = fixed(4).idempotent(true).retry(retry).spawn(handler).unwrap();
     batcher.add_many(1..=8).unwrap();
-    // Two attempts in halves; the third is the last, and what fails in it is searched for bad rows.
     let too_long = || Reply::Err(BatchError::transient("too long"));
     let script: [(&[u64], Reply); 5] = [
         (&[1, 2, 3, 4], too_long()),
@@ -152,7 +151,7 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
         names.push(call.id);
         director.reply(reply);
     }
-    assert_eq!((batcher.stats().bisections, batcher.stats().retries), (2, 0));
+    assert_eq!((batcher.stats().retries_in_halves, batcher.stats().retries, batcher.stats().bisections), (2, 0, 0));
     // What may have been applied keeps its name: a table of applied batches would not know the halves.
     let whole = director.call();
     director.reply(Reply::Err(BatchError::in_doubt("no answer")));
@@ -168,7 +167,7 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
 #[test]
 fn halves_have_the_attempts_that_are_left() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(2).halve(true).bisect(false).backoff(AT_ONCE, AT_ONCE);
+    let retry = Retry::attempts(2).in_halves(true).bisect(false).backoff(AT_ONCE, AT_ONCE);
     let batcher = fixed(4).retry(retry).on_failed(drop).spawn(handler).unwrap();
     batcher.add_many(1..=4).unwrap();
     for items in [&[1, 2, 3, 4][..], &[1, 2], &[3, 4]] {

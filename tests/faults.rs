@@ -32,6 +32,7 @@ fn program() -> Program {
         attempts: 2,
         backoff: 0,
         bisect: true,
+        in_halves: false,
         idempotent: false,
         hook: None,
         keep_failed: 10_000,
@@ -62,15 +63,15 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
     let faults =
         [Deed::Unclassified, Deed::Transient, Deed::Permanent, Deed::InDoubt, Deed::Panic, Deed::RejectEvery(2)];
     for fault in faults {
-        for (idempotent, for_ever, hook) in [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(a, b)| [(a, b, None), (a, b, Some((2, 0)))])
+        for (idempotent, for_ever, hook, in_halves) in [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(a, b)| [(a, b, None, false), (a, b, Some((2, 0)), false), (a, b, None, true)])
             .concat()
         {
             for call in 0..CALLS {
                 let deeds = deeds(fault, call, for_ever);
-                let account = run(&Program { deeds, idempotent, hook, ..program() });
-                let name =
-                    format!("{fault:?} at call {call}, for ever: {for_ever}, idempotent: {idempotent}: {account:?}");
+                let account = run(&Program { deeds, idempotent, hook, in_halves, ..program() });
+                let how = format!("for ever: {for_ever}, idempotent: {idempotent}, in halves: {in_halves}");
+                let name = format!("{fault:?} at call {call}, {how}: {account:?}");
                 assert_eq!(account.accepted, ITEMS, "{name}");
                 assert_eq!(account.handled + account.failed, ITEMS, "{name}");
                 let hit = account.calls > call;

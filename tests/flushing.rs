@@ -30,6 +30,27 @@ fn in_backoff(size: usize, items: &[u64]) -> (Batcher<u64>, Director<u64>) {
     (batcher, director)
 }
 
+#[test]
+fn a_flush_and_a_close_cut_the_wait_before_the_first_half() {
+    for close in [false, true] {
+        let (handler, director) = directed();
+        let retry = Retry::attempts(9).in_halves(true).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+        let batcher = fixed(4).retry(retry).spawn(handler).unwrap();
+        batcher.add_many(1..=4).unwrap();
+        assert_eq!(director.answer(Reply::Err(BatchError::transient("too long"))), [1, 2, 3, 4]);
+        first_call_settled(&batcher);
+        assert_eq!(batcher.stats().calls, 1, "the first half waits");
+        let batcher = Arc::new(batcher);
+        let ending = std::thread::spawn({
+            let batcher = Arc::clone(&batcher);
+            move || if close { batcher.shutdown(LONG).is_clean() } else { batcher.flush(LONG).is_ok() }
+        });
+        assert_eq!(director.answer(Reply::Ok), [1, 2]);
+        assert_eq!(director.answer(Reply::Ok), [3, 4]);
+        assert!(ending.join().unwrap());
+    }
+}
+
 fn failed(result: Result<(), FlushError>) -> u64 {
     match result {
         Err(FlushError::Failed { items, .. }) => items,

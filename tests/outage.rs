@@ -51,6 +51,50 @@ fn good_rows_behind_a_stretch_of_bad_ones_are_handled() {
 }
 
 #[test]
+fn rows_that_are_tried_often_are_no_outage() {
+    // A row that fails alone is tried again, too: that is one row that fails and not many.
+    for (rows, attempts, bad) in [(1_000, 30, vec![499, 900]), (8, 5, vec![0, 1, 2, 3, 4]), (64, 16, vec![31, 32])] {
+        let refused = bad.clone();
+        let batcher = Batcher::builder()
+            .initial_batch_size(rows)
+            .linger(LONG)
+            .retry(at_once(attempts).in_halves(true))
+            .spawn(move |batch: &mut Batch<usize>| {
+                if batch.iter().any(|row| refused.contains(row)) {
+                    return Err(BatchError::transient("a value that this table does not take"));
+                }
+                Ok(LoadFeedback::new())
+            })
+            .unwrap();
+        assert_eq!(batcher.add_many(0..rows).unwrap(), rows);
+        assert!(batcher.flush(LONG).is_err());
+        let failed: Vec<usize> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
+        assert_eq!(failed, bad, "of {rows}, {attempts} attempts");
+    }
+}
+
+#[test]
+fn halves_of_a_dead_backend_have_no_more_attempts_than_the_batch() {
+    for bisect in [true, false] {
+        let batcher = Batcher::builder()
+            .initial_batch_size(1_000)
+            .linger(LONG)
+            .retry(at_once(5).in_halves(true).bisect(bisect))
+            .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("no route to host")))
+            .unwrap();
+        assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
+        assert!(batcher.flush(LONG).is_err());
+        let (failed, stats) = (batcher.take_failed(), batcher.stats());
+        assert_eq!((failed.len(), stats.pending), (1_000, 0));
+        // 5 attempts in halves, as with bisection off; else halves until it is taken for an outage, 5 waits, 10 parts behind.
+        let calls = if bisect { 19 + 5 + 10 } else { 2 * 16 };
+        assert!(stats.calls <= calls, "{} calls", stats.calls);
+        let most = failed.iter().map(|failed| failed.attempts).max();
+        assert!(bisect || most == Some(5), "{most:?} attempts");
+    }
+}
+
+#[test]
 fn many_bad_rows_apart_from_one_another_are_no_outage() {
     let batcher = Batcher::builder()
         .initial_batch_size(1_000)

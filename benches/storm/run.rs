@@ -253,7 +253,7 @@ fn builder(law: Law) -> Builder<Row> {
         .load_check_interval(Duration::from_millis(250))
         .policy(law.policy())
         // As in the examples, with a shorter wait: no server restarts here.
-        .retry(Retry::attempts(30).halve(true).backoff(Duration::from_millis(1), Duration::from_millis(20)))
+        .retry(Retry::attempts(30).in_halves(true).backoff(Duration::from_millis(1), Duration::from_millis(20)))
         .idempotent(true)
         .on_failed(drop);
     SIGNALS.iter().fold(builder, |builder, (name, weight)| builder.custom_signal(name, *weight))

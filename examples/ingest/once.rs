@@ -10,8 +10,8 @@ use load_aware_batcher::{Builder, Retry};
 pub enum Once {
     /// Rows have a key and what is there already is left alone: a batch may be sent again, whole or in parts.
     Key,
-    /// A table of batch ids, written in the same transaction: a batch may be sent again as a whole only, so bisection is off
-    /// and one bad row fails its whole batch.
+    /// A table of batch ids, written in the same transaction: what may have been applied may be sent again as a whole only, so
+    /// bisection is off and one bad row fails its whole batch.
     BatchTable,
     /// Nothing: what is in doubt fails, is reported as such, and is never sent again.
     Never,
@@ -23,7 +23,7 @@ impl Once {
         // Long enough for a server that restarts; in halves, since the most frequent failure under load is a call that took too
         // long for a time-out.
         let retry = Retry::attempts(30)
-            .halve(true)
+            .in_halves(true)
             .backoff(Duration::from_millis(20), Duration::from_secs(2))
             .total_limit(Duration::from_secs(120));
         match self {

@@ -18,7 +18,7 @@ mod why;
 
 use fences::Fences;
 use learn::learn;
-use limit::Limit;
+use limit::{Limit, is_too_early};
 use model::Model;
 use probes::{Probes, Probing};
 use start::Start;
@@ -202,8 +202,11 @@ impl CostModel {
             self.limit.failed(time, error, self.fails == 1);
         }
         model.failed(error);
-        let half = if stale { n } else { n.min(self.size) } / 2.0;
-        self.size = self.size.min(half).max(min);
+        // Halves that a backend refuses at once, one smaller than the other, are not too large.
+        if !(stale && is_too_early(error)) {
+            let half = if stale { n } else { n.min(self.size) } / 2.0;
+            self.size = self.size.min(half).max(min);
+        }
     }
 
     /// Goes to the size that the model asks for, as far as the last batch reaches.

@@ -37,7 +37,7 @@ impl Limit {
         if first {
             self.before = self.time;
         }
-        if error > TOO_EARLY - 1.0 {
+        if !is_too_early(error) {
             self.time = self.time.min(time);
         }
     }
@@ -50,4 +50,9 @@ impl Limit {
             self.time *= 1.0 + rise * overhead;
         }
     }
+}
+
+/// Whether a call failed for another reason than the time it took, that many more than expected, as a share.
+pub(super) fn is_too_early(error: f64) -> bool {
+    error <= TOO_EARLY - 1.0
 }

@@ -190,6 +190,20 @@ fn a_failure_is_answered_once() {
 }
 
 #[test]
+fn halves_that_are_refused_at_once_are_not_too_large() {
+    let mut course = Course::settled();
+    course.sample(failing(364, 1.0));
+    assert_eq!(course.setpoint.batch_size, 182);
+    for (attempt, len) in [(2, 182), (3, 91), (4, 45)] {
+        course.sample(BatchSample { attempt, cut_at: 364, full: false, ..failing(len, 1.0) });
+    }
+    assert_eq!(course.setpoint.batch_size, 182);
+    // But those that took as long as they should.
+    course.sample(BatchSample { attempt: 2, cut_at: 364, full: false, ..failing(182, 300.0) });
+    assert_eq!(course.setpoint.batch_size, 91);
+}
+
+#[test]
 fn rows_at_fault_move_nothing() {
     let mut course = Course::settled();
     let permanent = BatchSample { outcome: CallOutcome::Permanent, ..failing(364, 1.0) };

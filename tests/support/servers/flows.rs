@@ -20,6 +20,7 @@ pub fn patient(once: Once) -> Retry {
     Retry::attempts(u32::MAX)
         .backoff(Duration::from_millis(20), Duration::from_secs(2))
         .total_limit(LONG * 10)
+        .in_halves(true)
         .bisect(once != Once::BatchTable)
 }
 
