@@ -155,7 +155,8 @@ impl CostModel {
             if probing == Some(Probing::Large) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
-                self.probes.looked(false);
+                self.probes.look_failed();
+                self.fences.look_failed();
             } else {
                 self.fail((n, time), error, stale, min);
             }
@@ -249,18 +250,18 @@ impl Policy for CostModel {
                     self.take(batch, min, max);
                     taken = true;
                 } else if batch.probe {
-                    self.probes.pending = None;
+                    self.probes.forget(true);
                 }
             }
         }
         if window.lost > 0 {
             // The probe's sample may be among them.
-            self.probes.pending = None;
+            self.probes.forget(false);
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;
         // A probe in force would be taken for the next one.
-        if self.model.is_some() && self.fails == 0 && current.probe.is_none() && self.probes.is_due() {
+        if self.model.is_some() && self.fails == 0 && current.probe.is_none() {
             self.probes.plan(to, self.longest.min(max) as usize);
         }
         let reason = if self.brake.look(window.now) {

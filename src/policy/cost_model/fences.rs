@@ -15,6 +15,8 @@ const RISE: f64 = 1.005;
 /// A much larger batch is cheaper where its items take less than this share of the time, so many times in a row.
 const CHEAPER: f64 = 0.85;
 const LOOKS: u32 = 2;
+/// And cheaper by so much noise.
+const CLEARLY: f64 = 1.0;
 /// Failing again within so many batches, at no more than so many times the size, is failing for the size.
 const AGAIN: u32 = 32;
 const LIKE: f64 = 1.3;
@@ -61,12 +63,18 @@ impl Fences {
 
     /// A batch of `n`, much larger than the usual `size`, took so long; whether its items were cheaper.
     pub(super) fn large_batch(&mut self, model: &Model, (n, time): (f64, f64), size: f64) -> bool {
-        let found = time / n < CHEAPER * model.expected(size) / size;
+        let clearly = CHEAPER.min(1.0 - CLEARLY * model.noise);
+        let found = time / n < clearly * model.expected(size) / size;
         self.cheaper = if found { self.cheaper + 1 } else { 0 };
         if self.cheaper >= LOOKS {
             (self.low, self.item, self.cheaper) = (n, model.item, 0);
         }
         found
+    }
+
+    /// A much larger batch failed.
+    pub(super) fn look_failed(&mut self) {
+        self.cheaper = 0;
     }
 
     fn lower(&mut self, model: &Model, size: f64) {

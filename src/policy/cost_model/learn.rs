@@ -2,7 +2,7 @@
 
 use super::fences::Fences;
 use super::model::Model;
-use super::probes::{Probes, Probing};
+use super::probes::{Probes, Probing, is_much_larger};
 
 /// While the model is young, an error over this asks for a probe soon.
 const YOUNG_ERROR: f64 = 0.05;
@@ -17,10 +17,11 @@ pub(super) fn learn(
     probing: Option<Probing>,
 ) {
     let error = model.error(n, time);
-    let is_small = matches!(probing, Some(Probing::Call | Probing::Half));
-    probes.pay(time, if is_small { model.expected(size) * n / size } else { time });
+    let batch = model.expected(size);
+    probes.pay(time, if probing.is_some() { batch * n / size } else { time }, batch);
     match probing {
-        Some(Probing::Large) => probes.looked(fences.large_batch(model, (n, time), size)),
+        Some(Probing::Large) if is_much_larger(n, size) => probes.looked(fences.large_batch(model, (n, time), size)),
+        Some(Probing::Large) => {}
         Some(Probing::Call) => match model.learn_from_probe(n, error) {
             Some(true) => probes.hurry(),
             Some(false) => probes.relax(model.probes, fences.in_doubt),
@@ -41,8 +42,8 @@ pub(super) fn learn(
             let jumped = model.learn(n, error);
             if jumped {
                 fences.jumped(model);
-            }
-            if jumped || (model.is_young() && error.abs() > YOUNG_ERROR) {
+                probes.jumped();
+            } else if model.is_young() && error.abs() > YOUNG_ERROR {
                 probes.hurry();
             }
         }

@@ -6,8 +6,9 @@ const EVERY_QUIET: u32 = 32;
 const EVERY_SURPRISED: u32 = 2;
 /// Probes after which it may become quiet.
 const QUIET: u32 = 6;
-/// Full batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them.
-const LOOK: u32 = 8;
+/// Full batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them, and one that
+/// is further away waits so much longer: in the end 3 % of the items are in looks.
+const LOOK: u32 = 4;
 const LOOK_MAX: u32 = 512;
 /// A probe is so many times smaller than a batch, or larger where there is no smaller.
 const SMALLER: usize = 16;
@@ -18,8 +19,10 @@ const LARGER: usize = 4;
 const MUCH: usize = 16;
 const MUCH_LEAST: usize = 2;
 /// Which share of the time probes may waste. Where a probe meets a neighbour's lock, it waits as long as a large batch would:
-/// in step with the neighbour every probe does, each is a surprise, and a third of the time went into probes.
+/// in step with the neighbour every probe does, each is a surprise, and a third of the time went into probes. What one of them
+/// wasted is paid off within so many batches, however long it hung.
 const WASTE: f64 = 0.05;
+const PAID_WITHIN: f64 = 256.0;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,9 +74,16 @@ impl Probes {
         self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
     }
 
-    /// A batch took so long, and would have taken so long as part of larger ones.
-    pub(super) fn pay(&mut self, time: f64, usual: f64) {
-        self.debt = (self.debt + (time - usual).max(0.0) - WASTE * time).max(0.0);
+    /// A batch took so long, and would have taken `usual` as part of batches that take `batch` each.
+    pub(super) fn pay(&mut self, time: f64, usual: f64, batch: f64) {
+        let debt = self.debt + (time - usual).max(0.0) - WASTE * time;
+        self.debt = debt.clamp(0.0, PAID_WITHIN * WASTE * batch);
+    }
+
+    /// All is different: what it cost to know what was is forgotten.
+    pub(super) fn jumped(&mut self) {
+        self.debt = 0.0;
+        self.hurry();
     }
 
     /// Something is not as expected: look again soon.
@@ -101,25 +111,34 @@ impl Probes {
         }
     }
 
-    /// Whether it is time to plan one.
-    pub(super) fn is_due(&self) -> bool {
-        self.pending.is_none() && (self.is_call_due() || self.since_look >= self.look_every)
+    /// A look failed: no further, and not so soon.
+    pub(super) fn look_failed(&mut self) {
+        self.look_every = (2 * self.look_every).min(LOOK_MAX);
+        self.reach = MUCH;
     }
 
-    fn is_call_due(&self) -> bool {
-        self.since >= self.every && self.debt <= 0.0
+    /// The probe under way will not tell.
+    pub(super) fn forget(&mut self, refused: bool) {
+        if matches!(self.pending.take(), Some((Probing::Large, _))) && refused {
+            self.look_failed();
+        }
     }
 
-    /// Asks for the next probe, if there is one; `longest` is the largest size within the budget and the bounds.
+    /// Asks for the next probe, if there is one and it is time; `longest` is the largest size within the budget and the bounds.
     pub(super) fn plan(&mut self, size: usize, longest: usize) {
-        // All of it where that is near: sizes between the two would never be looked at.
+        if self.pending.is_some() || self.debt > 0.0 {
+            return;
+        }
         let reach = self.reach.saturating_mul(size);
+        // All of it where that is near: sizes between the two would never be looked at.
         let much = if longest / 2 <= reach { longest } else { reach };
-        let (probing, other) = if self.since_look >= self.look_every && much >= MUCH_LEAST * size {
+        let further = (much / MUCH.saturating_mul(size).max(1)).max(1);
+        let is_look_due = self.since_look as usize >= further.saturating_mul(self.look_every as usize);
+        let (probing, other) = if is_look_due && much >= MUCH_LEAST * size {
             self.since_look = 0;
             self.at_most = much == longest;
             (Probing::Large, much)
-        } else if !self.is_call_due() {
+        } else if self.since < self.every {
             return;
         } else if size < LARGER {
             (Probing::Call, longest.clamp(1, LARGER * size))
@@ -134,4 +153,9 @@ impl Probes {
             self.pending = Some((probing, other));
         }
     }
+}
+
+/// Whether a batch that was to be much larger is: it may have been cut short.
+pub(super) fn is_much_larger(n: f64, size: f64) -> bool {
+    n >= MUCH_LEAST as f64 * size
 }
