@@ -9,15 +9,20 @@ use crate::neighbours::{Neighbours, Storm};
 pub trait Backend {
     fn name(&self) -> &'static str;
 
-    /// Empties the table.
-    fn reset(&mut self);
+    /// An empty table for each of so many laws: in one of all, the law whose keys are the highest would have the best of it.
+    fn reset(&mut self, laws: usize);
 
-    /// The example's handler, with a statement time-out.
-    fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
+    /// The example's handler for the so-manieth law's table, with a statement time-out.
+    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
 
-    /// Starts the neighbours.
+    /// Starts the neighbours, those that lock a table on all laws' tables.
     fn neighbours(&self, storm: Storm) -> Neighbours;
 }
 
 /// No statement may take longer, where the database can hold to it.
 pub const STATEMENT_TIMEOUT_MS: u32 = 100;
+
+/// The so-manieth law's table.
+pub fn table(law: usize) -> String {
+    format!("readings_{law}")
+}

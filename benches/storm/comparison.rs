@@ -14,7 +14,7 @@
 //! over its time.
 //!
 //! # Noise
-//! How far the runs of one and the same fixed size scatter in a phase, as a share of their median, is the machine's doing and
+//! How far the runs of one and the same fixed size scatter in a phase, as a share of their mean, is the machine's doing and
 //! no law's. It is printed beside the best size, and says what a difference is worth.
 //!
 //! # In an open loop
@@ -95,6 +95,10 @@ fn noise(laws: &[(Law, Vec<&Run>)], figure: &dyn Fn(&Run) -> f64) -> f64 {
     let (mut squares, mut freedom) = (0.0, 0);
     for (_, runs) in laws.iter().filter(|(law, runs)| matches!(law, Law::Fixed(_)) && runs.len() > 1) {
         let mean = runs.iter().map(|run| figure(run)).sum::<f64>() / runs.len() as f64;
+        if mean <= 0.0 {
+            // A size that stored nothing says nothing of the machine.
+            continue;
+        }
         squares += runs.iter().map(|run| (figure(run) / mean - 1.0).powi(2)).sum::<f64>();
         freedom += runs.len() - 1;
     }

@@ -27,8 +27,18 @@ impl Law {
     /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only brake.
     pub fn max_batch_size(self) -> usize {
         match self {
+            Self::Fixed(size) => size,
             Self::Threshold => 1_000,
-            _ => MAX,
+            Self::Model => MAX,
+        }
+    }
+
+    /// The builder's default, twice the largest size, for the laws that may go there and for the sizes that they are compared
+    /// with; less for small sizes, or they would still write what waits when their turn has long been over.
+    pub fn queue_capacity(self) -> usize {
+        match self {
+            Self::Fixed(size) => (40 * size).min(2 * MAX),
+            Self::Threshold | Self::Model => 2 * self.max_batch_size(),
         }
     }
 }

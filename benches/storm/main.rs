@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! cargo bench --bench storm -- --quick --check    # under three minutes
-//! cargo bench --bench storm                       # all of it, an hour and a half
+//! cargo bench --bench storm                       # all of it, two and a half hours
 //! cargo bench --bench storm -- --backend postgres --storm cpu --law fixed:1000,threshold --rounds 5
 //! ```
 //!
-//! In each round the laws go through warm-up, calm, storm and after together, turn by turn, on a table emptied before; every round
-//! begins with another law, so that none is always the first. What is printed are medians over the rounds, and shares of the best fixed size
-//! of the phase: `comparison.rs` says how that is found without flattering it, and what "back after" means. Closed loop: rows
-//! are added as fast as they are taken. Open loop (`--rate`): so many a second are due whatever happens, the times count from
-//! when a row was due, and rows that were still waiting at the end count with the time that they had waited.
+//! In each round the laws go through warm-up, calm, storm and after together, turn by turn, each on a fresh table; every round
+//! begins with another law, so that none is always the first. What is printed are medians over the rounds, and shares of the
+//! best fixed size of the phase: `comparison.rs` says how that is found without flattering it, and what "back after" means.
+//! Closed loop: rows are added as fast as they are taken. Open loop (`--rate`): so many a second are due whatever happens, the
+//! times count from when a row was due, and rows that were still waiting at the end count with the time that they had waited.
 
 #[path = "../../examples/ingest/mod.rs"]
 mod ingest;

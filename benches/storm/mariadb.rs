@@ -7,7 +7,7 @@ use load_aware_batcher::Handler;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts};
 
-use crate::backend::{Backend, STATEMENT_TIMEOUT_MS};
+use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
 use crate::ingest::mariadb_load::MariadbLoad;
 use crate::ingest::mariadb_writer::MariadbWriter;
 use crate::ingest::monitor::Sensor;
@@ -19,6 +19,7 @@ use crate::servers::mariadb::Mariadb;
 struct Measured {
     opts: Opts,
     conn: Conn,
+    laws: usize,
     _server: Mariadb,
 }
 
@@ -26,9 +27,8 @@ pub fn open() -> Option<Box<dyn Backend>> {
     // The memory and the log that a server has: with the tests' 32 MB of log it writes pages all the time.
     let server = Mariadb::own(&["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G"])?;
     let (opts, mut conn) = server.database("storm");
-    MariadbWriter::create_tables(&mut conn, "readings", Once::Key).expect("the tables");
     conn.query_drop("CREATE TABLE other (n bigint AUTO_INCREMENT PRIMARY KEY, text text)").expect("their table");
-    Some(Box::new(Measured { opts, conn, _server: server }))
+    Some(Box::new(Measured { opts, conn, laws: 0, _server: server }))
 }
 
 impl Backend for Measured {
@@ -36,22 +36,26 @@ impl Backend for Measured {
         "mariadb"
     }
 
-    fn reset(&mut self) {
-        for table in ["readings", "other"] {
+    fn reset(&mut self, laws: usize) {
+        for table in (0..laws).map(table) {
+            MariadbWriter::create_tables(&mut self.conn, &table, Once::Key).expect("the tables");
             self.conn.query_drop(format!("TRUNCATE {table}")).expect("an empty table");
         }
+        self.conn.query_drop("TRUNCATE other").expect("an empty table");
+        self.laws = laws;
     }
 
-    fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
         let timeout = format!("SET max_statement_time = {}", f64::from(STATEMENT_TIMEOUT_MS) / 1e3);
         let opts = self.opts.clone();
-        let writer = MariadbWriter::new(opts, "readings", Once::Key, &[&timeout], Duration::from_secs(10));
+        let writer = MariadbWriter::new(opts, &table(law), Once::Key, &[&timeout], Duration::from_secs(10));
         let sensor = MariadbLoad::new(self.opts.clone(), writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }
 
     fn neighbours(&self, storm: Storm) -> Neighbours {
         let opts = self.opts.clone();
+        let tables = (0..self.laws).map(|law| format!("{} WRITE", table(law))).collect::<Vec<_>>().join(", ");
         let connect = move || Conn::new(opts.clone()).expect("a connection for a neighbour");
         match storm {
             Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
@@ -60,8 +64,9 @@ impl Backend for Measured {
             }),
             Storm::Locks => Neighbours::start(1, move |_| {
                 let mut conn = connect();
+                let lock = format!("LOCK TABLES {tables}");
                 move || {
-                    conn.query_drop("LOCK TABLES readings WRITE")?;
+                    conn.query_drop(&lock)?;
                     sleep(LOCK_HELD);
                     conn.query_drop("UNLOCK TABLES")?;
                     sleep(LOCK_FREE);

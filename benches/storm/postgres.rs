@@ -5,7 +5,7 @@ use std::thread::sleep;
 use load_aware_batcher::Handler;
 use postgres::{Client, Config, NoTls};
 
-use crate::backend::{Backend, STATEMENT_TIMEOUT_MS};
+use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
 use crate::ingest::monitor::Sensor;
 use crate::ingest::once::Once;
 use crate::ingest::postgres_load::PostgresLoad;
@@ -17,6 +17,7 @@ use crate::servers::postgres::Postgres;
 struct Measured {
     config: Config,
     client: Client,
+    laws: usize,
     _server: Postgres,
 }
 
@@ -25,9 +26,8 @@ pub fn open() -> Option<Box<dyn Backend>> {
     let settings = ["shared_buffers=512MB", "min_wal_size=2GB", "checkpoint_timeout=1h"];
     let server = Postgres::own(&settings)?;
     let (config, mut client) = server.database("storm");
-    PostgresWriter::create_tables(&mut client, "readings", Once::Key).expect("the tables");
     client.batch_execute("CREATE TABLE other (n bigserial, text text)").expect("the neighbours' table");
-    Some(Box::new(Measured { config, client, _server: server }))
+    Some(Box::new(Measured { config, client, laws: 0, _server: server }))
 }
 
 impl Backend for Measured {
@@ -35,12 +35,17 @@ impl Backend for Measured {
         "postgres"
     }
 
-    fn reset(&mut self) {
-        self.client.batch_execute("TRUNCATE readings, other; CHECKPOINT").expect("an empty table");
+    fn reset(&mut self, laws: usize) {
+        for table in (0..laws).map(table) {
+            PostgresWriter::create_tables(&mut self.client, &table, Once::Key).expect("the tables");
+            self.client.batch_execute(&format!("TRUNCATE {table}")).expect("an empty table");
+        }
+        self.client.batch_execute("TRUNCATE other; CHECKPOINT").expect("an empty table");
+        self.laws = laws;
     }
 
-    fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = PostgresWriter::new(self.config.clone(), "readings", Once::Key, Way::Insert)
+    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+        let writer = PostgresWriter::new(self.config.clone(), &table(law), Once::Key, Way::Insert)
             .session(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"));
         let sensor = PostgresLoad::new(self.config.clone(), writer.timeouts());
         (Box::new(writer), Box::new(sensor))
@@ -48,6 +53,7 @@ impl Backend for Measured {
 
     fn neighbours(&self, storm: Storm) -> Neighbours {
         let config = self.config.clone();
+        let tables = (0..self.laws).map(table).collect::<Vec<_>>().join(", ");
         let connect = move || config.connect(NoTls).expect("a connection for a neighbour");
         match storm {
             Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
@@ -56,8 +62,9 @@ impl Backend for Measured {
             }),
             Storm::Locks => Neighbours::start(1, move |_| {
                 let mut client = connect();
+                let lock = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE");
                 move || {
-                    client.batch_execute("BEGIN; LOCK TABLE readings IN EXCLUSIVE MODE")?;
+                    client.batch_execute(&lock)?;
                     sleep(LOCK_HELD);
                     client.batch_execute("ROLLBACK")?;
                     sleep(LOCK_FREE);

@@ -2,23 +2,27 @@
 //!
 //! # Turns
 //! A shared machine changes its speed by a half for seconds at a time, and a disk now and then stops for a quarter of a second:
-//! runs one after the other are compared by the weather. So the laws share each phase in short turns, one law at a time: each
-//! has a batcher, a connection and a range of ids of its own, all the same table, the same neighbours and the same machine. A
-//! turn ends when its rows are stored; rows count while they are still added, so that the end of a turn costs nobody anything.
-//! A law's own time is the time of its turns, and all figures are in it. An open loop cannot stop in between: there each law
-//! has a round to itself.
+//! runs one after the other are compared by the weather. So the laws share each phase in short turns, one law at a time, each
+//! with a batcher, a connection and a table of its own: the same machine, and the same neighbours all through the storm.
+//!
+//! A turn ends when its rows are stored. Rows count towards throughput only while others are still added, so that the batches
+//! at a turn's end, the last of them smaller, cost nobody anything; their calls count among the calls, and their rows' ages among
+//! the ages. A law's own time is the time in which rows were added for it, and all figures are in it. What a law learns at the
+//! end of a turn costs it nothing either: that makes the first seconds of a storm a little easier for laws that learn.
+//!
+//! An open loop cannot stop in between: there each law has a round to itself, and its own time is that of the clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batcher, Builder, LoadFeedback, Retry};
+use load_aware_batcher::{Batcher, Builder, FlushError, LoadFeedback, Retry};
 
 use crate::backend::Backend;
 use crate::ingest::host_cpu::HostCpu;
 use crate::ingest::monitor::{Monitor, SIGNALS, Sensor};
 use crate::ingest::rows::Row;
-use crate::laws::{Law, MAX};
+use crate::laws::Law;
 use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
 use crate::neighbours::Storm;
 
@@ -27,9 +31,6 @@ pub const PHASES: [&str; 3] = ["calm", "storm", "after"];
 pub const CALM: usize = 0;
 pub const STORM: usize = 1;
 pub const AFTER: usize = 2;
-
-/// No law has so many rows in a round.
-const IDS_OF_A_LAW: i64 = 100_000_000;
 
 /// How long each phase is for each law, in how many turns, and how rows come.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ impl Plan {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub rows_per_s: f64,
-    /// Calls that ended in it, or after the last turn's rows were added.
+    /// Calls that ended in one of its turns, or after the turn's rows were added.
     pub calls: usize,
     pub failed_calls: usize,
     /// Closed loop: of the rows that were added in it. Open loop: of those that were due in it.
@@ -96,38 +97,38 @@ struct Lane {
     active: Arc<AtomicBool>,
     _monitor: Monitor,
     rows: i64,
-    first_id: i64,
     /// When its turns began and ended, in seconds since the round began.
     turns: Vec<(f64, f64)>,
     /// Where its phases begin and end, in its own time.
     bounds: Vec<f64>,
 }
 
-/// The laws must be one where there is a rate.
+/// All laws through all phases. Where there is a rate, they must be one.
 pub fn round(backend: &mut dyn Backend, storm: Storm, laws: &[Law], round: usize, plan: &Plan) -> Vec<Run> {
-    backend.reset();
+    backend.reset(laws.len());
     settle_disk();
     let start = Instant::now();
-    let mut lanes: Vec<Lane> = (0..).zip(laws).map(|(place, law)| Lane::new(backend, *law, place, start)).collect();
-    let mut share = |phase: Duration, turns: u32| {
-        for turn in 0..turns {
-            // Another one first each time: what comes after whom would count otherwise.
-            for place in 0..laws.len() {
-                lanes[(turn as usize + place) % laws.len()].take_turn(start, phase / turns, plan.rate);
-            }
-        }
-        for lane in &mut lanes {
-            lane.bounds.push(lane.own(f64::INFINITY));
-        }
-    };
-    share(plan.warm_up, 1);
-    share(plan.calm, plan.turns);
+    let mut lanes: Vec<Lane> =
+        laws.iter().enumerate().map(|(place, law)| Lane::new(backend, *law, place, start)).collect();
+    share(&mut lanes, plan.warm_up, 1, start, plan.rate);
+    lanes.iter_mut().for_each(Lane::bound);
+    share(&mut lanes, plan.calm, plan.turns, start, plan.rate);
+    lanes.iter_mut().for_each(Lane::bound);
     let stormy = Instant::now();
     let neighbours = backend.neighbours(storm);
-    share(plan.storm, plan.turns);
+    share(&mut lanes, plan.storm, plan.turns, start, plan.rate);
     // They are gone before the next phase begins.
-    let neighbours_per_s = neighbours.stop() as f64 / stormy.elapsed().as_secs_f64();
-    share(plan.after, plan.turns);
+    let steps = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| neighbours.stop());
+        while plan.rate.is_some() && !stopping.is_finished() {
+            lanes[0].take_turn(start, Duration::from_millis(5), plan.rate);
+        }
+        stopping.join().expect("no panic")
+    });
+    let neighbours_per_s = steps as f64 / stormy.elapsed().as_secs_f64();
+    lanes.iter_mut().for_each(Lane::bound);
+    share(&mut lanes, plan.after, plan.turns, start, plan.rate);
+    lanes.iter_mut().for_each(Lane::bound);
     lanes
         .into_iter()
         .map(|lane| {
@@ -141,24 +142,35 @@ pub fn round(backend: &mut dyn Backend, storm: Storm, laws: &[Law], round: usize
         .collect()
 }
 
+/// One phase: each law has so many turns, and another one is the first each time.
+fn share(lanes: &mut [Lane], phase: Duration, turns: u32, start: Instant, rate: Option<f64>) {
+    for turn in 0..turns as usize {
+        for place in 0..lanes.len() {
+            let lane = (turn + place) % lanes.len();
+            lanes[lane].take_turn(start, phase / turns, rate);
+        }
+    }
+}
+
 /// What was left to be written before would slow down the commits of this round.
 fn settle_disk() {
     let _ = std::process::Command::new("sync").status();
 }
 
 impl Lane {
-    fn new(backend: &dyn Backend, law: Law, place: i64, start: Instant) -> Self {
+    fn new(backend: &dyn Backend, law: Law, place: usize, start: Instant) -> Self {
         let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
-        let (handler, sensor) = backend.handler();
+        let (handler, sensor) = backend.handler(place);
         let handler = Metered { handler, due: Arc::clone(&due), record: Arc::clone(&record) };
         let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
         let active = Arc::<AtomicBool>::default();
         let sensors: [Box<dyn Sensor>; 2] = [Box::new(HostCpu::new()), sensor];
-        let sensors =
-            sensors.map(|sensor| -> Box<dyn Sensor> { Box::new(InTurn { sensor, active: Arc::clone(&active) }) });
+        let sensors = sensors.map(|sensor| -> Box<dyn Sensor> {
+            Box::new(InTurn { sensor, active: Arc::clone(&active), was_active: false })
+        });
         let monitor = Monitor::start(&batcher, sensors.into(), Duration::from_millis(100));
-        let (rows, first_id, turns, bounds) = (0, place * IDS_OF_A_LAW, Vec::new(), Vec::new());
-        Self { law, batcher, due, record, active, _monitor: monitor, rows, first_id, turns, bounds }
+        let (rows, turns, bounds) = (0, Vec::new(), Vec::new());
+        Self { law, batcher, due, record, active, _monitor: monitor, rows, turns, bounds }
     }
 
     fn take_turn(&mut self, start: Instant, length: Duration, rate: Option<f64>) {
@@ -172,7 +184,9 @@ impl Lane {
             turn.0 = self.turns.last().map_or(0.0, |last| last.1);
         } else {
             // What fails shows in the figures.
-            let _ = self.batcher.flush(Duration::from_secs(60));
+            if let Err(FlushError::Timeout) = self.batcher.flush(Duration::from_secs(60)) {
+                eprintln!("{} goes on in the others' turns", self.law);
+            }
         }
         self.turns.push(turn);
         self.active.store(false, Ordering::Relaxed);
@@ -188,7 +202,11 @@ impl Lane {
                     std::thread::sleep(Duration::from_micros(200));
                 }
             }
-            let id = self.first_id + self.rows;
+            if rate.is_some() && Instant::now() >= end {
+                // It is the first of the next turn.
+                return;
+            }
+            let id = self.rows;
             let mut row = Row { id, value: (id % 1_000) as f64, text: format!("reading {id} of a bench") };
             self.due.note(id, at);
             while let Err(refused) = self.batcher.add_timeout(row, end.saturating_duration_since(Instant::now())) {
@@ -202,6 +220,11 @@ impl Lane {
                 return;
             }
         }
+    }
+
+    /// A phase ends here.
+    fn bound(&mut self) {
+        self.bounds.push(self.own(f64::INFINITY));
     }
 
     /// The law's own time at a moment, in seconds.
@@ -220,6 +243,7 @@ impl Lane {
         let mut record = std::mem::take(&mut *self.record.lock().expect("no panic"));
         if let Some(rate) = rate {
             count_what_is_waiting(&mut record, rate, self.own(f64::INFINITY));
+            return (record, failed_rows);
         }
         for call in &mut record.calls {
             let (begun_s, ended_s) = (self.own(call.begun_s), self.own(call.ended_s));
@@ -237,18 +261,25 @@ impl Lane {
 struct InTurn {
     sensor: Box<dyn Sensor>,
     active: Arc<AtomicBool>,
+    was_active: bool,
 }
 
 impl Sensor for InTurn {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
-        if self.active.load(Ordering::Relaxed) { self.sensor.sample(feedback) } else { feedback }
+        let was_active = std::mem::replace(&mut self.was_active, self.active.load(Ordering::Relaxed));
+        if !self.was_active {
+            return feedback;
+        }
+        let sampled = self.sensor.sample(feedback);
+        // The first one is about all that happened since the turn before.
+        if was_active { sampled } else { feedback }
     }
 }
 
 fn builder(law: Law) -> Builder<Row> {
     let builder = Batcher::builder()
         .max_batch_size(law.max_batch_size())
-        .queue_capacity(2 * MAX)
+        .queue_capacity(law.queue_capacity())
         .linger(Duration::from_millis(50))
         .load_check_interval(Duration::from_millis(250))
         .policy(law.policy())

@@ -1,4 +1,7 @@
-//! SQLite to be measured: WAL, synchronous full, and two further indexes. It has no statement time-out.
+//! SQLite to be measured: a file for each law, WAL, synchronous full, and two further indexes. It has no statement time-out.
+//!
+//! Each round begins with files of so many rows that there is a page for each value of the smaller index: until then a row gets
+//! dearer the more there are, and who was slow in the warm-up was the fastest after it.
 
 use std::fs::File;
 use std::io::Write;
@@ -20,15 +23,35 @@ use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighb
 
 struct Measured {
     folder: TempDir,
+    laws: usize,
 }
 
+const ROWS: u32 = 300_000;
+const TABLE: &str = "readings";
+
 pub fn open() -> Box<dyn Backend> {
-    Box::new(Measured { folder: tempfile::tempdir().expect("a temporary folder") })
+    let measured = Measured { folder: tempfile::tempdir().expect("a temporary folder"), laws: 0 };
+    let path = measured.full();
+    SqliteWriter::create_tables(&path, TABLE, Once::Key).expect("the table");
+    let fill = format!(
+        "CREATE INDEX a ON {TABLE} (value);
+         CREATE INDEX b ON {TABLE} (text, value);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})
+         INSERT INTO {TABLE} (id, value, text) SELECT -i, i % 1000, 'reading ' || i || ' of a bench' FROM n"
+    );
+    // Closed at once: that writes the log into the file.
+    Connection::open(path).and_then(|db| db.execute_batch(&fill)).expect("the rows");
+    Box::new(measured)
 }
 
 impl Measured {
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("db")
+    /// What each law's file is a copy of.
+    fn full(&self) -> PathBuf {
+        self.folder.path().join("full")
+    }
+
+    fn path(&self, law: usize) -> PathBuf {
+        self.folder.path().join(format!("db-{law}"))
     }
 }
 
@@ -37,26 +60,24 @@ impl Backend for Measured {
         "sqlite"
     }
 
-    fn reset(&mut self) {
-        for file in ["db", "db-wal", "db-shm"] {
-            let _ = std::fs::remove_file(self.folder.path().join(file));
+    fn reset(&mut self, laws: usize) {
+        self.laws = laws;
+        for law in 0..laws {
+            for tail in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(self.folder.path().join(format!("db-{law}{tail}")));
+            }
+            std::fs::copy(self.full(), self.path(law)).expect("a copy");
         }
-        SqliteWriter::create_tables(&self.path(), "readings", Once::Key).expect("the table");
-        Connection::open(self.path())
-            .and_then(|db| {
-                db.execute_batch("CREATE INDEX a ON readings (value); CREATE INDEX b ON readings (text, value)")
-            })
-            .expect("the indexes");
     }
 
-    fn handler(&self) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = SqliteWriter::new(&self.path(), "readings", Once::Key);
+    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+        let writer = SqliteWriter::new(&self.path(law), TABLE, Once::Key);
         let sensor = SqliteLoad::new(writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }
 
     fn neighbours(&self, storm: Storm) -> Neighbours {
-        let path = self.path();
+        let paths: Vec<PathBuf> = (0..self.laws).map(|law| self.path(law)).collect();
         let folder = self.folder.path().to_owned();
         match storm {
             // In memory: they share the machine, not the file.
@@ -67,7 +88,11 @@ impl Backend for Measured {
                 move || Ok(db.query_row(query, [], |row| row.get::<_, i64>(0)).map(drop)?)
             }),
             Storm::Locks => Neighbours::start(1, move |_| {
-                let db = Connection::open(&path).expect("the file");
+                // `BEGIN IMMEDIATE` locks all that is attached.
+                let db = Connection::open(&paths[0]).expect("the file");
+                for (law, path) in paths.iter().enumerate().skip(1) {
+                    db.execute(&format!("ATTACH ?1 AS other_{law}"), [path.to_str()]).expect("a further file");
+                }
                 db.busy_handler(Some(again)).expect("a setting");
                 move || {
                     db.execute_batch("BEGIN IMMEDIATE")?;

@@ -76,7 +76,8 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
         let rounds = own.shares[phase].iter().map(|share| format!("{share:.2}")).collect::<Vec<_>>().join(" ");
         let few = if strict { 0.0 } else { shares_scatter(comparison.noise[phase], comparison.rounds) };
         let kept = share >= target - 2.0 * few;
-        let within = if kept && share < target { format!(", within the noise of {few:.2}") } else { String::new() };
+        let within =
+            if kept && share < target { format!(", within the noise, {:.2}", 2.0 * few) } else { String::new() };
         let what = format!("{share:.2} of {} in {name}, target {target:.2}{within} (by round {rounds})", best.law);
         if own.law == Law::Threshold {
             verdicts.push(Verdict { standing: if kept { Standing::Kept } else { Standing::KnownLimit }, what });
@@ -86,7 +87,7 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
         let (p99, bound) = (own.figures[phase].p99_ms, 1.5 * best.p99_ms);
         let few = if strict { 0.0 } else { shares_scatter(comparison.p99_noise[phase], comparison.rounds) };
         let kept = p99 <= bound * (1.0 + 2.0 * few);
-        let within = if kept && p99 > bound { format!(", within the noise of {few:.2}") } else { String::new() };
+        let within = if kept && p99 > bound { format!(", within the noise, {:.2}", 2.0 * few) } else { String::new() };
         let what = format!("p99 {p99:.0} ms in {name}, at most {bound:.0}{within}, 1.5 times that of {}", best.law);
         verdicts.push(Verdict::new(kept, what));
     }

@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// 0.1 ms a call, and items that are cheap once a thousand of them share pages.
-fn sharing(len: usize) -> f64 {
-    0.1 + 0.0065 * len as f64 + 0.011 * len.min(1_000) as f64
-}
-
 #[test]
 fn items_that_share_pages_are_found_by_a_much_larger_batch() {
     let mut course = Course::new(CostModel::new());
