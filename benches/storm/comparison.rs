@@ -9,8 +9,7 @@
 //!
 //! # Back after
 //! The first moment after the storm from which on half a second's throughput is 90 % of the best fixed size's throughput of the
-//! whole phase after (the median of the figures above): not of the calm's, since a table that has grown may take rows more slowly
-//! for good. Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly
+//! whole phase after, in the same round: not of the calm's, since a table that has grown may take rows more slowly for good. Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly
 //! over its time.
 //!
 //! # Noise
@@ -143,9 +142,11 @@ fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3], rate: Op
         };
         runs.iter().filter_map(|run| Some(run.figures[phase].rows_per_s / whole(run)?)).collect()
     });
-    let wanted = best[AFTER].as_ref().map_or(0.0, |best| 0.9 * best.rows_per_s);
+    let wanted = |run: &Run| {
+        best[AFTER].as_ref().and_then(|best| best.by_round.get(run.round)).map_or(0.0, |best| 0.9 * best.rows_per_s)
+    };
     let back_after_s = middle(&|run| match rate {
-        None => first_after(run, |from, to| run.record.rows_per_s(from, to) >= wanted),
+        None => first_after(run, |from, to| run.record.rows_per_s(from, to) >= wanted(run)),
         Some(rate) => first_after(run, |from, _| run.record.behind(rate, from) <= rate / 4.0),
     });
     let neighbours_per_s = middle(&|run| run.neighbours_per_s);
