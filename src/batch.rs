@@ -283,8 +283,8 @@ pub trait Handler<T> {
     ///
     /// # Errors
     /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt). The batch is tried again
-    /// with the same name and items, or in halves, or searched for its bad rows, as the builder's `retry` says. A panic counts like an error
-    /// of no class.
+    /// with the same name and items, or in halves, or searched for its bad rows, as the builder's `retry` says. A panic counts
+    /// like an error of no class.
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
 }
 

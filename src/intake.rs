@@ -44,7 +44,7 @@ pub(crate) struct Lent {
 pub(crate) struct Search {
     /// Rows in the whole batch; 0 while none is searched.
     pub(crate) whole: usize,
-    /// Failed calls of its parts since one succeeded.
+    /// Its parts that failed since one succeeded, each counted once.
     pub(crate) run: u32,
     /// Waits for an outage to end since one succeeded.
     pub(crate) outage_waits: u32,

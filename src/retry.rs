@@ -13,12 +13,12 @@
 //! after the attempt that failed: two a level.
 //!
 //! An outage looks like a batch of bad rows only. They are told apart by the run of parts that failed without a success between
-//! them, each counted once however often it is tried: one bad row makes a run of at most ⌈log2 n⌉, each further bad row beside it
-//! makes it longer. When the run exceeds
-//! ⌈log2 n⌉ + 8 and the error does not blame the rows (it is not permanent), the search stops: the part waits for a backoff and
-//! is tried again, up to the number of attempts. Then it fails as it is, and the parts behind it, at most ⌈log2 n⌉, get one
-//! attempt each as they are: a success ends the outage and the search goes on, so that good rows behind a stretch of bad ones
-//! are not lost with them. Permanent errors never count as an outage: a backend that refuses rows is alive.
+//! them, each counted once however often it is tried: one bad row makes a run of at most ⌈log2 n⌉, each further bad row beside
+//! it makes it longer. When the run exceeds ⌈log2 n⌉ + 8 and the error does not blame the rows (it is not permanent), the search
+//! stops: the part waits for a backoff and is tried again, up to the number of attempts. Then it fails as it is, and the parts
+//! behind it, at most ⌈log2 n⌉, get one attempt each as they are: a success ends the outage and the search goes on, so that good
+//! rows behind a stretch of bad ones are not lost with them. Permanent errors never count as an outage: a backend that refuses
+//! rows is alive.
 
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ const ADJACENT_BAD_ROWS: u32 = 8;
 /// How often a failed batch is tried again, and how long to wait in between: exponential backoff with full jitter.
 ///
 /// The wait before attempt k + 1 is drawn evenly from 0 to min(longest, first · 2^(k−1)) ("Exponential Backoff and Jitter",
-/// M. Brooker, AWS Architecture Blog, 2015). Default: 5 attempts, 50 ms to 5 s, 60 s in total, as it was, bisection on.
+/// M. Brooker, AWS Architecture Blog, 2015). Default: 5 attempts, 50 ms to 5 s, 60 s in total, as it was and not in halves,
+/// bisection on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Retry {
@@ -72,8 +73,8 @@ impl Retry {
         self
     }
 
-    /// No further attempt is scheduled to begin later than this after the first one began; parts behind the one that used up the
-    /// time have one each. Default 60 s.
+    /// No further attempt is scheduled to begin later than this after the first one began; parts that wait behind the one that
+    /// used up the time are still tried once, and searched for bad rows. Default 60 s.
     pub fn total_limit(mut self, limit: Duration) -> Self {
         self.total = limit;
         self
@@ -93,8 +94,10 @@ impl Retry {
     /// name of its own, as in a bisection, and the attempts that are left; it is halved again if it fails. The first half
     /// waits for the backoff, the second follows it. With one attempt there is nothing to halve.
     ///
-    /// Whatever is not marked as transient keeps its name, and so does a batch of which any attempt ended in doubt: a table of
-    /// applied batches would not know the halves. So this goes with such a table, and with `bisect(false)`.
+    /// Any transient error halves, a lost connection too: a thousand rows are single ones after ten failures, and go through in
+    /// eleven calls when the backend is back. What is not marked as transient is tried again under its name, and so is a batch
+    /// of which any attempt ended in doubt: a table of applied batches would not know the halves. So this goes with such a
+    /// table, and with `bisect(false)`.
     pub fn in_halves(mut self, on: bool) -> Self {
         self.in_halves = on;
         self

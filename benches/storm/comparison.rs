@@ -9,8 +9,8 @@
 //!
 //! # Back after
 //! The first moment after the storm from which on half a second's throughput is 90 % of the best fixed size's throughput of the
-//! whole phase after, in the same round: not of the calm's, since a table that has grown may take rows more slowly for good. Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly
-//! over its time.
+//! whole phase after, in the same round: not of the calm's, since a table that has grown may take rows more slowly for good.
+//! Never, if there is no such half second. Half a second is ten calls or more, and the rows of a call count evenly over its time.
 //!
 //! # Noise
 //! How far the runs of one and the same fixed size scatter in a phase, as a share of their mean, is the machine's doing and
@@ -143,7 +143,10 @@ fn compared<'a>(law: Law, runs: Vec<&'a Run>, best: &[Option<Best>; 3], rate: Op
         runs.iter().filter_map(|run| Some(run.figures[phase].rows_per_s / whole(run)?)).collect()
     });
     let wanted = |run: &Run| {
-        best[AFTER].as_ref().and_then(|best| best.by_round.get(run.round)).map_or(0.0, |best| 0.9 * best.rows_per_s)
+        best[AFTER]
+            .as_ref()
+            .and_then(|best| best.by_round.get(run.round))
+            .map_or(f64::INFINITY, |best| 0.9 * best.rows_per_s)
     };
     let back_after_s = middle(&|run| match rate {
         None => first_after(run, |from, to| run.record.rows_per_s(from, to) >= wanted(run)),

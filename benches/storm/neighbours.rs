@@ -82,7 +82,7 @@ impl Neighbours {
     pub fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            thread.join().expect("a neighbour that could begin");
         }
         self.steps.load(Ordering::Relaxed)
     }

@@ -79,7 +79,7 @@ pub struct Run {
     pub figures: [Figures; 3],
     /// When each of them began, in seconds of the law's own time, and when the last ended.
     pub bounds: [f64; 4],
-    /// What the neighbours got done in the whole storm.
+    /// What the neighbours got done in the whole storm, in all laws' turns.
     pub neighbours_per_s: f64,
     /// Rows that were given up.
     pub failed_rows: u64,
@@ -235,11 +235,13 @@ impl Lane {
     /// What was recorded, in its own time, and how many rows were given up.
     fn finish(self, rate: Option<f64>) -> (Record, u64) {
         let failed_rows = self.batcher.stats().failed;
-        // What is pending does not matter any more, but the call under way must be over before the next round.
+        // What is pending does not matter any more, but the call under way must be over, and the connection closed, before the
+        // next round: the second close waits for that.
         drop(self.batcher.shutdown(Duration::ZERO));
         while self.batcher.stats().abandoned > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
+        drop(self.batcher.shutdown(Duration::from_secs(60)));
         let mut record = std::mem::take(&mut *self.record.lock().expect("no panic"));
         if let Some(rate) = rate {
             count_what_is_waiting(&mut record, rate, self.own(f64::INFINITY));
@@ -293,6 +295,8 @@ fn builder(law: Law) -> Builder<Row> {
 /// Rows that were due and not stored when the run ended have waited at least till then. To leave them out would make a law that
 /// falls behind look better than it is.
 fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
+    // Those of a call that was still under way are among them.
+    record.ages.retain(|age| age.due_s + age.ms / 1e3 <= end);
     // Rows are stored in order, so these are the last.
     let (due, behind) = (rate * end, record.behind(rate, end));
     let waiting = ((due - behind) as i64..due as i64).filter(|id| id % EVERY == 0);

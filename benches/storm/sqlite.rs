@@ -63,7 +63,7 @@ impl Backend for Measured {
     fn reset(&mut self, laws: usize) {
         self.laws = laws;
         for law in 0..laws {
-            for tail in ["-wal", "-shm"] {
+            for tail in ["", "-wal", "-shm"] {
                 let _ = std::fs::remove_file(self.folder.path().join(format!("db-{law}{tail}")));
             }
             std::fs::copy(self.full(), self.path(law)).expect("a copy");

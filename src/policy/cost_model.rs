@@ -51,9 +51,10 @@ const MARGIN: f64 = 1.85;
 /// beyond the noise move little; three alike are a change, and the model jumps. Now and then a batch is a probe, seldom while
 /// nothing changes. A sixteenth of the size tells what a call costs. Two further kinds ask whether the formula holds. If an item
 /// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly and is
-/// forgotten where the model jumps far. If it is cheaper by 15 % in a batch 16 times as large, or 256 times, or the largest, as
-/// where rows share the pages of an index, the size stays over `low`. The smaller probes waste a twentieth of the time at most.
-/// The size grows only after a full batch, to twice at most.
+/// forgotten where the model jumps far. If it is cheaper by 15 % and more, twice in a row in a batch 16 times as large,
+/// or larger still, or the largest, as where rows share the pages of an index, the size stays over `low` from then on. In the
+/// long run 3 % of the items are in those large ones, and probes waste a twentieth of the time, if none hangs. The size grows
+/// only after a full batch, to twice at most.
 ///
 /// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
 /// the noise; where it comes with many, it raises the noise, which keeps `longest` away from the budget.
@@ -155,6 +156,7 @@ impl CostModel {
             if probing == Some(Probing::Large) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
+                self.probes.pay(time, 0.0, model.expected(self.size));
                 self.probes.look_failed();
                 self.fences.look_failed();
             } else {
@@ -245,7 +247,10 @@ impl Policy for CostModel {
         for sample in window.samples {
             self.brake.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
-                // A permanent error is the rows' fault, and its time means nothing.
+                // A probe tells once. A permanent error is the rows' fault, and its time means nothing.
+                if batch.probe && batch.attempt > 1 {
+                    continue;
+                }
                 if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
                     self.take(batch, min, max);
                     taken = true;

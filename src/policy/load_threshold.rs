@@ -39,9 +39,9 @@ const NEWEST: usize = 10;
 /// | steady, share of the best fixed size | 0.79 | 0.92 | 0.06 | 0.94 | 0.92 | 0.99 |
 /// | steady, share of items lost | 0 | 0.10 | 0.96 | 0 | 0.02 | 0.01 |
 /// | steady, no signal reported | 0.79 | 0.56 | 0.56 | 0.94 | 0.92 | 0.99 |
-/// | items lost in a spike of load, nothing set | 1 358 | 509 | 34 393 | 795 | 3 301 | 449 |
-/// | costs grow faster than the batch | 0.89 | 0.76 | 0.01 | 0.93 | 0.96 | 0.88 |
-/// | 16 batchers on one backend | 0.97 | 0.77 | 0.77 | 0.82 | 0.95 | 0.98 |
+/// | items lost in a spike of load, nothing set | 1 358 | 509 | 34 393 | 795 | 3 301 | 493 |
+/// | costs grow faster than the batch | 0.89 | 0.76 | 0.01 | 0.93 | 0.96 | 0.87 |
+/// | 16 batchers on one backend | 0.97 | 0.77 | 0.77 | 0.82 | 0.95 | 0.97 |
 /// | random backends, disturbed: worst twentieth | 0.17 | 0.82 | 0 | 0.01 | 0.84 | 0.95 |
 /// | random backends, disturbed: median | 0.78 | 1.00 | 1.00 | 0.99 | 0.96 | 0.99 |
 /// | p99 latency at 40 % load, by natural batching | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.04 |
@@ -55,7 +55,7 @@ const NEWEST: usize = 10;
 /// Small batches mean many calls, and many calls are load: where that alone keeps the score over the low threshold, it never
 /// grows out of them. Where rows come as fast as they are taken and the host's CPU is among the signals, or others keep the host
 /// busy, it may stay at the size where it began. On two cores shared by writer and database, from 20 with a largest of 1 000 and
-/// four checks a second, it did this share of the best fixed size's rows (`cargo bench --bench storm`, fifteen seconds a run):
+/// four checks a second, it did this share of the best fixed size's rows in runs of fifteen seconds, one law after the other:
 ///
 /// | | calm | storm | after |
 /// | --- | --- | --- | --- |
@@ -63,8 +63,8 @@ const NEWEST: usize = 10;
 /// | MariaDB, CPU-heavy neighbours | 0.50 | 1.09 | 0.78 |
 /// | SQLite, a neighbour that locks the file | 0.60 | 0.51 | 0.47 |
 ///
-/// One of three runs on MariaDB never left 29 rows, a twelfth of the best; and for the first six seconds, while it still grew, it
-/// was at 0.14 to 0.65. There let it begin at a size known to be good, set the least that is harmless, or use `CostModel`.
+/// One of three runs on MariaDB never left 29 rows, a twelfth of the best; and in the first four seconds, while it still grows,
+/// it is at 0.15 to 0.71 (`cargo bench --bench storm -- --quick --law fixed:1000,fixed:5000,threshold`). There let it begin at a size known to be good, set the least that is harmless, or use `CostModel`.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadThreshold {

@@ -21,7 +21,7 @@ pub(super) fn learn(
     probes.pay(time, if probing.is_some() { batch * n / size } else { time }, batch);
     match probing {
         Some(Probing::Large) if is_much_larger(n, size) => probes.looked(fences.large_batch(model, (n, time), size)),
-        Some(Probing::Large) => {}
+        Some(Probing::Large) => probes.look_failed(),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {
             Some(true) => probes.hurry(),
             Some(false) => probes.relax(model.probes, fences.in_doubt),
