@@ -23,7 +23,7 @@ use ingest::sqlite_writer::{BUSY_RETRIES, SqliteWriter};
 use load_aware_batcher::classify::{Point, sqlite};
 use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback};
 use rusqlite::Connection;
-use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, wait_for};
+use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
 use servers::process::small_disk;
 use tempfile::TempDir;
 
@@ -139,7 +139,7 @@ fn a_locked_file_is_waited_for_and_tried_again_and_the_sensor_sees_it() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     batcher.add_many((0..100).map(row)).unwrap();
     // The busy time-out runs out at least once.
-    wait_for(&batcher, |stats| stats.retries >= 1);
+    wait_for(&batcher, |stats| tried_again(stats) >= 1);
     let sampled = sensor.sample(LoadFeedback::new());
     // Other writers of this process count too, and meanwhile it may have run out more often.
     let busy = BUSY_RETRIES.load(Ordering::Relaxed) - busy_before;
@@ -189,7 +189,7 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         let _close = CloseOnPanic(&batcher);
         scope.spawn(|| batcher.add_many((0..60_000).map(row)).is_ok());
         assert_eq!(classes.recv_timeout(LONG).unwrap(), (Some(13), ErrorClass::Transient));
-        wait_for(&batcher, |stats| stats.retries >= 2);
+        wait_for(&batcher, |stats| tried_again(stats) >= 2);
         std::fs::remove_file(&filler).unwrap();
     });
     assert_eq!(batcher.flush(LONG), Ok(()));

@@ -197,7 +197,7 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         scope.spawn(|| batcher.add_many((0..60_000).map(row)).is_ok());
         let (code, class) = codes.recv_timeout(LONG).unwrap();
         assert_eq!((code, class), (1114, ErrorClass::Transient));
-        wait_for(&batcher, |stats| stats.retries >= 2);
+        wait_for(&batcher, |stats| tried_again(stats) >= 2);
         std::fs::remove_file(&filler).unwrap();
     });
     assert_eq!(batcher.flush(LONG), Ok(()));

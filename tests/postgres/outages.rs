@@ -189,7 +189,7 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
         scope.spawn(|| batcher.add_many((0..40_000).map(row)).is_ok());
         let expected = (Some("53100".to_owned()), ErrorClass::Transient);
         assert_eq!(codes.recv_timeout(LONG).unwrap(), expected);
-        wait_for(&batcher, |stats| stats.retries >= 2);
+        wait_for(&batcher, |stats| tried_again(stats) >= 2);
         std::fs::remove_file(&filler).unwrap();
     });
     assert_eq!(batcher.flush(LONG), Ok(()));

@@ -24,6 +24,11 @@ pub fn patient(once: Once) -> Retry {
         .bisect(once != Once::BatchTable)
 }
 
+/// How often something was tried again, as it was or in halves.
+pub fn tried_again(stats: &Stats) -> u64 {
+    stats.retries + stats.retries_in_halves
+}
+
 /// Looks until it is so.
 pub fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
