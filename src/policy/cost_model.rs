@@ -53,7 +53,7 @@ const MARGIN: f64 = 1.85;
 /// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly and is
 /// forgotten where the model jumps far. If it is cheaper by 15 % and more, twice in a row in a batch 16 times as large,
 /// or larger still, or the largest, as where rows share the pages of an index, the size stays over `low` from then on. In the
-/// long run 3 % of the items are in those large ones, and probes waste a twentieth of the time, if none hangs. The size grows
+/// long run 3 % of the items are in those large ones, and the others waste a twentieth of the time, if none hangs. The size grows
 /// only after a full batch, to twice at most.
 ///
 /// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
@@ -156,7 +156,6 @@ impl CostModel {
             if probing == Some(Probing::Large) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
-                self.probes.pay(time, 0.0, model.expected(self.size));
                 self.probes.look_failed();
                 self.fences.look_failed();
             } else {

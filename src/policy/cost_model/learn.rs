@@ -18,7 +18,9 @@ pub(super) fn learn(
 ) {
     let error = model.error(n, time);
     let batch = model.expected(size);
-    probes.pay(time, if probing.is_some() { batch * n / size } else { time }, batch);
+    // Looks have their own back-off: one that was dear must not silence those that watch the upper fence.
+    let is_small = matches!(probing, Some(Probing::Call | Probing::Half));
+    probes.pay(time, if is_small { batch * n / size } else { time }, batch);
     match probing {
         Some(Probing::Large) if is_much_larger(n, size) => probes.looked(fences.large_batch(model, (n, time), size)),
         Some(Probing::Large) => probes.look_failed(),
