@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use crate::sync::Shared;
 
@@ -19,6 +20,9 @@ pub enum AddError<T> {
     Reentrant(T),
     /// The item alone weighs more than `max_batch_weight`, and the builder said to refuse such items.
     TooHeavy(T),
+    /// The queue is full, and nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes
+    /// them. [`Batcher::take_failed`](crate::Batcher::take_failed) ends it, an `on_failed` hook prevents it.
+    Stalled(T),
 }
 
 impl<T> AddError<T> {
@@ -29,7 +33,8 @@ impl<T> AddError<T> {
             | Self::Timeout(item)
             | Self::Closed(item)
             | Self::Reentrant(item)
-            | Self::TooHeavy(item) => item,
+            | Self::TooHeavy(item)
+            | Self::Stalled(item) => item,
         }
     }
 
@@ -58,6 +63,11 @@ impl<T> AddError<T> {
         matches!(self, Self::TooHeavy(_))
     }
 
+    /// Whether nothing is handed over because nobody takes the failed items.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self, Self::Stalled(_))
+    }
+
     /// The same refusal with another item in it.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> AddError<U> {
         match self {
@@ -66,6 +76,7 @@ impl<T> AddError<T> {
             Self::Closed(item) => AddError::Closed(change(item)),
             Self::Reentrant(item) => AddError::Reentrant(change(item)),
             Self::TooHeavy(item) => AddError::TooHeavy(change(item)),
+            Self::Stalled(item) => AddError::Stalled(change(item)),
         }
     }
 
@@ -76,6 +87,7 @@ impl<T> AddError<T> {
             Self::Closed(_) => "Closed",
             Self::Reentrant(_) => "Reentrant",
             Self::TooHeavy(_) => "TooHeavy",
+            Self::Stalled(_) => "Stalled",
         }
     }
 }
@@ -92,8 +104,9 @@ impl<T> fmt::Display for AddError<T> {
             Self::Full(_) => "the queue is full",
             Self::Timeout(_) => "the queue stayed full until the deadline",
             Self::Closed(_) => "the batcher is closed",
-            Self::Reentrant(_) => "the batcher's own thread would wait for itself",
-            Self::TooHeavy(_) => "the item weighs more than a whole batch may",
+            Self::Reentrant(_) => "called from one of the batcher's own threads, which would deadlock",
+            Self::TooHeavy(_) => "the item exceeds max_batch_weight",
+            Self::Stalled(_) => "nothing is handed over: keep_failed failed items are kept and nobody takes them",
         })
     }
 }
@@ -116,6 +129,8 @@ pub enum FlushError {
     Closed,
     /// The call came from one of the batcher's own threads, which would wait for itself.
     Reentrant,
+    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes them.
+    Stalled,
 }
 
 impl fmt::Display for FlushError {
@@ -124,7 +139,10 @@ impl fmt::Display for FlushError {
             Self::Failed { items } => write!(f, "{items} flushed items failed"),
             Self::Timeout => f.write_str("the deadline passed before everything was flushed"),
             Self::Closed => f.write_str("the batcher was closed before everything was flushed"),
-            Self::Reentrant => f.write_str("the batcher's own thread would wait for itself"),
+            Self::Reentrant => f.write_str("called from one of the batcher's own threads, which would deadlock"),
+            Self::Stalled => {
+                f.write_str("nothing is handed over: keep_failed failed items are kept and nobody takes them")
+            }
         }
     }
 }
@@ -172,7 +190,7 @@ pub enum BuildError {
     Handler {
         /// The panic's or the error's message.
         message: String,
-        /// The error, if it was one.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on with what lies behind it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
 }
@@ -199,8 +217,8 @@ impl fmt::Display for BuildError {
             Self::Conflict { setting, value, other, other_value, problem } => {
                 write!(f, "{setting} is {value} and {other} is {other_value}: {problem}")
             }
-            Self::Handler { message, .. } => write!(f, "the handler could not be made: {message}"),
-            Self::Thread { name, source } => write!(f, "thread {name} did not start: {source}"),
+            Self::Handler { message, .. } => write!(f, "failed to create the handler: {message}"),
+            Self::Thread { name, .. } => write!(f, "failed to spawn the {name} thread"),
         }
     }
 }
@@ -209,7 +227,7 @@ impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Thread { source, .. } => Some(source),
-            Self::Handler { source: Some(source), .. } => Some(&**source),
+            Self::Handler { source: Some(source), .. } => source.source(),
             _ => None,
         }
     }
@@ -227,47 +245,129 @@ pub enum ErrorClass {
     Permanent,
     /// The backend may or may not have applied the rows: the answer to a commit was lost.
     InDoubt,
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
+    /// blame. It is down, starting, read only, or asks for calls to come later.
+    Unavailable,
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
+    /// misspelt column.
+    Misconfigured,
 }
 
-/// Why a batch failed. Comes from any error by `?`, or from [`transient`](Self::transient),
-/// [`permanent`](Self::permanent) and [`in_doubt`](Self::in_doubt), which say what may be done with the rows.
+/// Why a batch failed. Comes from any error by `?`, or from a constructor that says what may be done with the rows.
 ///
 /// Cheap to clone. It does not implement [`Error`] itself, so that `?` can take every error; [`source`](Self::source) does.
+///
+/// `?` takes what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an `anyhow::Error` do not; for them the
+/// line is `.map_err(BatchError::new)?`:
+///
+/// ```
+/// use std::error::Error;
+/// use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+///
+/// fn insert(rows: &[String]) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     if rows.is_empty() { Err("no rows".into()) } else { Ok(()) }
+/// }
+///
+/// let handler = |batch: &mut Batch<String>| -> Result<LoadFeedback, BatchError> {
+///     let first: u64 = batch[0].parse()?; // any std error
+///     if first == 0 {
+///         return Err(BatchError::permanent(format!("row {first} is not allowed"))); // a text
+///     }
+///     insert(batch).map_err(BatchError::new)?; // a boxed error
+///     Ok(LoadFeedback::new())
+/// };
+/// # let _ = handler;
+/// ```
 #[derive(Clone)]
 pub struct BatchError {
     class: ErrorClass,
     panicked: bool,
+    handler_broken: bool,
+    retry_after: Option<Duration>,
     source: Shared<dyn Error + Send + Sync>,
 }
 
 impl BatchError {
+    /// An error of no class, as by `?`: nothing was applied, and another attempt may succeed.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Unclassified, error)
+    }
+
     /// Nothing was applied and another attempt may succeed: retried.
     pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(ErrorClass::Transient, error)
+        Self::classified(ErrorClass::Transient, error)
     }
 
     /// Nothing was applied and these rows will fail again: the rows at fault are searched for at once.
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(ErrorClass::Permanent, error)
+        Self::classified(ErrorClass::Permanent, error)
     }
 
     /// The backend may or may not have applied the rows: retried only under
     /// [`Builder::idempotent`](crate::Builder::idempotent).
     pub fn in_doubt(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(ErrorClass::InDoubt, error)
+        Self::classified(ErrorClass::InDoubt, error)
+    }
+
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
+    /// blame. A refused connection, a server that starts or is read only, HTTP 429 or 503 for a whole request.
+    ///
+    /// The batch is called again as it was after a backoff, or after [`retry_after`](Self::retry_after). That counts as no
+    /// attempt, starts no search for bad rows, and teaches the policy nothing; it uses the patience of
+    /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in mid-statement is
+    /// [`transient`](Self::transient) instead: a row may have crashed the server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use load_aware_batcher::BatchError;
+    ///
+    /// let error = BatchError::unavailable("503 Service Unavailable").retry_after(Duration::from_secs(7));
+    /// assert!(error.is_unavailable());
+    /// ```
+    pub fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Unavailable, error)
+    }
+
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
+    /// misspelt column.
+    ///
+    /// Five attempts within a second, then the first row alone; if that fails alike, the batch fails as a whole, and later
+    /// batches get one attempt each while the error stays the same.
+    pub fn misconfigured(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Misconfigured, error)
     }
 
     /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
     pub fn classified(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(class, error)
-    }
-
-    fn new(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { class, panicked: false, source: Shared::from(error.into()) }
+        Self { class, panicked: false, handler_broken: false, retry_after: None, source: Shared::from(error.into()) }
     }
 
     pub(crate) fn panicked(message: String) -> Self {
-        Self { panicked: true, ..Self::new(ErrorClass::Unclassified, Panicked(message)) }
+        Self { panicked: true, ..Self::new(Panicked(message)) }
+    }
+
+    /// The backend says when to come again: the next attempt does not begin earlier. Capped at
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that are
+    /// [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The handler is of no use any more: its connection is lost, or in a state that it cannot leave. Where the builder has a
+    /// factory ([`Builder::spawn_workers`](crate::Builder::spawn_workers)), the next call gets a new handler.
+    ///
+    /// ```
+    /// use load_aware_batcher::BatchError;
+    ///
+    /// let error = BatchError::transient("connection reset by peer").handler_broken();
+    /// assert!(error.is_handler_broken());
+    /// ```
+    #[must_use]
+    pub fn handler_broken(mut self) -> Self {
+        self.handler_broken = true;
+        self
     }
 
     /// What the handler said of the failure.
@@ -290,9 +390,29 @@ impl BatchError {
         self.class == ErrorClass::InDoubt
     }
 
+    /// Whether the backend refused the call unseen.
+    pub fn is_unavailable(&self) -> bool {
+        self.class == ErrorClass::Unavailable
+    }
+
+    /// Whether the statement or the schema is at fault.
+    pub fn is_misconfigured(&self) -> bool {
+        self.class == ErrorClass::Misconfigured
+    }
+
     /// Whether the handler panicked instead of returning; the panic's message is the error's text.
     pub fn is_panic(&self) -> bool {
         self.panicked
+    }
+
+    /// Whether the handler said that it is of no use any more.
+    pub fn is_handler_broken(&self) -> bool {
+        self.handler_broken
+    }
+
+    /// How long the backend asks to wait, if it said so.
+    pub fn wait_asked(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// The error that the handler returned, for `downcast_ref`.
@@ -303,7 +423,30 @@ impl BatchError {
 
 impl<E: Error + Send + Sync + 'static> From<E> for BatchError {
     fn from(error: E) -> Self {
-        Self::new(ErrorClass::Unclassified, error)
+        Self::new(error)
+    }
+}
+
+/// So that a function that returns a boxed error can pass one on with `?`; the class is lost.
+impl From<BatchError> for Box<dyn Error + Send + Sync> {
+    fn from(error: BatchError) -> Self {
+        Box::new(Passed(error))
+    }
+}
+
+#[derive(Debug)]
+struct Passed(BatchError);
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Passed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // Its text is this one's; what lies behind it is the source.
+        self.0.source.source()
     }
 }
 

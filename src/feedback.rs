@@ -157,6 +157,13 @@ pub enum CallOutcome {
     InDoubt,
     /// The handler panicked.
     Panicked,
+    /// The backend refused the call before it looked at a row: the sample says nothing of size or time.
+    Unavailable,
+    /// The statement or the schema is at fault: the sample says nothing of size or time.
+    Misconfigured,
+    /// Not a call: a batch of `len` items failed as a whole twice, and then every part of it went through without a wait. It is
+    /// the length that the backend refuses.
+    TooLarge,
 }
 
 /// What the flusher measured of one call of the handler.

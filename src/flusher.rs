@@ -243,6 +243,8 @@ fn outcome(error: &BatchError) -> CallOutcome {
         _ if error.is_panic() => CallOutcome::Panicked,
         ErrorClass::Permanent => CallOutcome::Permanent,
         ErrorClass::InDoubt => CallOutcome::InDoubt,
+        ErrorClass::Unavailable => CallOutcome::Unavailable,
+        ErrorClass::Misconfigured => CallOutcome::Misconfigured,
         ErrorClass::Transient | ErrorClass::Unclassified => CallOutcome::Transient,
     }
 }

@@ -11,12 +11,13 @@ pub(crate) struct RefusedCounters {
     closed: AtomicU64,
     reentrant: AtomicU64,
     too_heavy: AtomicU64,
+    stalled: AtomicU64,
 }
 
 impl Default for RefusedCounters {
     fn default() -> Self {
         let none = || AtomicU64::new(0);
-        Self { full: none(), timeout: none(), closed: none(), reentrant: none(), too_heavy: none() }
+        Self { full: none(), timeout: none(), closed: none(), reentrant: none(), too_heavy: none(), stalled: none() }
     }
 }
 
@@ -28,6 +29,7 @@ impl RefusedCounters {
             AddError::Closed(_) => &self.closed,
             AddError::Reentrant(_) => &self.reentrant,
             AddError::TooHeavy(_) => &self.too_heavy,
+            AddError::Stalled(_) => &self.stalled,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -40,6 +42,7 @@ impl RefusedCounters {
             closed: read(&self.closed),
             reentrant: read(&self.reentrant),
             too_heavy: read(&self.too_heavy),
+            stalled: read(&self.stalled),
         }
     }
 }

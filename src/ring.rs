@@ -268,10 +268,18 @@ impl Slot {
 
 /// The inverse of the cast in `store`. A torn sample may hold any number: it is thrown away.
 fn outcome(number: u64) -> CallOutcome {
-    [CallOutcome::Ok, CallOutcome::Transient, CallOutcome::Permanent, CallOutcome::InDoubt]
-        .into_iter()
-        .find(|known| *known as u64 == number)
-        .unwrap_or(CallOutcome::Panicked)
+    [
+        CallOutcome::Ok,
+        CallOutcome::Transient,
+        CallOutcome::Permanent,
+        CallOutcome::InDoubt,
+        CallOutcome::Unavailable,
+        CallOutcome::Misconfigured,
+        CallOutcome::TooLarge,
+    ]
+    .into_iter()
+    .find(|known| *known as u64 == number)
+    .unwrap_or(CallOutcome::Panicked)
 }
 
 /// In nanoseconds, at most `u64::MAX` (584 years).
@@ -302,6 +310,9 @@ mod tests {
             CallOutcome::Permanent,
             CallOutcome::InDoubt,
             CallOutcome::Panicked,
+            CallOutcome::Unavailable,
+            CallOutcome::Misconfigured,
+            CallOutcome::TooLarge,
         ];
         for (place, outcome) in outcomes.into_iter().enumerate() {
             let batch = BatchSample {

@@ -141,6 +141,8 @@ pub struct Refused {
     pub reentrant: u64,
     /// The item was too heavy.
     pub too_heavy: u64,
+    /// Nothing was handed over, since nobody took the failed items.
+    pub stalled: u64,
 }
 
 /// What the flusher counts. Under the intake's lock.

@@ -28,6 +28,9 @@ pub enum Outcome {
     Unsent,
     /// The wait came from one of the batcher's own threads, which would wait for itself. The item goes its way.
     Reentrant,
+    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes them. The item goes its
+    /// way once somebody does.
+    Stalled,
 }
 
 impl Outcome {
