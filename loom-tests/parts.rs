@@ -10,7 +10,7 @@ use crate::doorbell::Doorbell;
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::flusher::{Chance, Flusher};
-use crate::intake::Intake;
+use crate::intake::{CloseTerms, Intake};
 use crate::policy::{Policy, Zone};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -20,6 +20,7 @@ use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::Rules;
 use crate::sync::{Arc, Mutex, Parker, now, spawn};
 use crate::weigher::Weigher;
+use crate::workers::HandlerSlot;
 
 /// Later than any model lasts.
 pub(super) const LONG: Duration = Duration::from_secs(3_600);
@@ -86,7 +87,7 @@ impl<T> Parts<T> {
     }
 
     /// What the flusher's thread runs.
-    fn flusher(self, mut handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> impl FnOnce()
+    fn flusher(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> impl FnOnce()
     where
         T: Send + 'static,
     {
@@ -95,6 +96,7 @@ impl<T> Parts<T> {
         let rules = Rules { retry, idempotent: false };
         let mut flusher = Flusher { queue, setpoint, reporter, parker, on_failed: None, rules, chance: Chance(0) };
         move || {
+            let mut handler = HandlerSlot::fixed(handler);
             flusher.run_to_the_end(&mut handler);
             flusher.finish((), &Mutex::new(None));
         }
@@ -148,7 +150,7 @@ pub(super) fn close_and_seize<T>(queue: &Queue<T>) -> Vec<T> {
 }
 
 pub(super) fn begin_close<T>(queue: &Queue<T>) {
-    queue.lock().close(queue, None);
+    queue.lock().close(queue, CloseTerms::default(), now());
     queue.doorbell.ring();
     queue.credit.wake_all();
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
+use crate::rows::{Memo, Purpose};
 use crate::sync::{Arc, Mutex};
 use crate::ticket::Resolver;
 
@@ -49,6 +50,8 @@ pub enum Trigger {
     Flush,
     /// The batcher is being closed.
     Close,
+    /// Rows that the handler asked for again are due.
+    Retry,
 }
 
 /// Whether the batcher is being closed, and until when: shared with the batch that the handler holds.
@@ -88,42 +91,59 @@ pub struct Batch<T> {
     pub(crate) parent: Option<BatchId>,
     pub(crate) attempt: u32,
     pub(crate) trigger: Trigger,
-    /// Cells: rows are rejected while an iterator borrows the batch.
-    pub(crate) rejected: RefCell<Vec<(usize, BatchError)>>,
-    /// Rejections of an index that the batch does not have.
+    /// Rows that were rejected or are to be called again. Cells: an iterator may borrow the batch meanwhile.
+    pub(crate) marks: RefCell<Vec<(usize, Mark)>>,
+    /// Marks at an index that the batch does not have.
     pub(crate) out_of_range: Cell<u64>,
     pub(crate) closing: Arc<Closing>,
     pub(crate) course: Course,
-    /// The outcomes that somebody waits for, by index. Not here while the batch is lent: close must reach them.
+    /// The outcomes that somebody waits for, by index, of items without a memo. Not here while the batch is in flight: close must
+    /// reach them.
     pub(crate) tickets: Vec<(usize, Resolver)>,
+    /// What is remembered of the first items, which were called before. Not here while the batch is in flight either.
+    pub(crate) memos: Vec<Memo>,
 }
 
-/// What the flusher remembers of a batch from one attempt to the next.
-#[derive(Clone, Debug, Default)]
+/// What the flusher remembers of a batch while it is in flight.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
-    /// The sequence number of the first item.
+    /// The sequence number of the first item without a memo.
     pub(crate) first: u64,
-    /// Calls that these items were in under other ids.
+    /// The most calls that any of these items was in before, under whatever id.
     pub(crate) calls_before: u32,
-    /// Of those, the ones that count as attempts at this batch: it was halved for another attempt, not for its bad rows.
-    pub(crate) attempts_before: u32,
-    /// A half of a batch that used up its attempts: one attempt, then it is halved again.
-    pub(crate) last_chance: bool,
-    /// Whether an attempt ended in doubt: then a later failure does not mean that nothing was applied.
-    pub(crate) in_doubt: bool,
-    /// When the first attempt at these items began.
-    pub(crate) since: Option<Instant>,
-    /// Whether the last attempt began when the batcher was already being closed: then it is the last.
+    /// Whether the call began when the batcher was already being closed.
     pub(crate) closing: bool,
-    /// Not to be lent before.
-    pub(crate) not_before: Option<Instant>,
-    /// Why the last attempt failed.
-    pub(crate) error: Option<BatchError>,
+    pub(crate) purpose: Purpose,
+    /// Whether the handler is to be made anew first, where that is possible.
+    pub(crate) renew: bool,
     /// The size the batch was cut at, whether it reached it, whether it was a probe.
     pub(crate) cut_at: usize,
     pub(crate) full: bool,
     pub(crate) probe: bool,
     pub(crate) queue_wait: Duration,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            calls_before: 0,
+            closing: false,
+            purpose: Purpose::Fresh,
+            renew: false,
+            cut_at: 0,
+            full: false,
+            probe: false,
+            queue_wait: Duration::ZERO,
+        }
+    }
+}
+
+/// What the handler said of one row.
+pub(crate) struct Mark {
+    pub(crate) error: BatchError,
+    /// The row is to be called again.
+    pub(crate) again: bool,
 }
 
 impl<T> Batch<T> {
@@ -134,19 +154,20 @@ impl<T> Batch<T> {
             parent: None,
             attempt: 0,
             trigger: Trigger::Size,
-            rejected: RefCell::default(),
+            marks: RefCell::default(),
             out_of_range: Cell::new(0),
             closing,
             course: Course::default(),
             tickets: Vec::new(),
+            memos: Vec::new(),
         }
     }
 
     /// A new batch in the buffers of an emptied one.
     pub(crate) fn renew(&mut self, id: BatchId) {
         (self.id, self.parent, self.attempt) = (id, None, 0);
+        (self.trigger, self.course) = (Trigger::Size, Course::default());
         self.out_of_range.set(0);
-        self.course = Course::default();
     }
 
     /// The batch's name: the same on every attempt at the same items. A half has a name of its own.
@@ -186,8 +207,11 @@ impl<T> Batch<T> {
         self.closing.deadline()
     }
 
-    /// Marks one row as refused by the backend while the rest went through. It counts only if this call of the handler
-    /// returns `Ok`; the row is then failed with this error and is not tried again. The first rejection of a row counts.
+    /// Marks one row as refused by the backend. It fails with this error and is not called again.
+    ///
+    /// Counts if this call of the handler returns `Ok`: the rest of the batch went through. If the call returns an error, a
+    /// rejection counts only if its own error is [`permanent`](BatchError::permanent), so that a lost connection, which fails each
+    /// row, rejects none. The first mark of a row counts.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -208,38 +232,57 @@ impl<T> Batch<T> {
     /// An index out of range changes nothing and is counted in
     /// [`Stats::bad_rejects`](crate::Stats::bad_rejects).
     pub fn reject(&self, index: usize, error: impl Into<BatchError>) {
+        // Made first: it is the user's code.
+        let error = error.into();
+        self.mark(index, Mark { error, again: false });
+    }
+
+    /// Asks for one row again, after a backoff: the rest of the batch is done. For backends that answer row by row, such as a
+    /// bulk request in which some documents got status 429.
+    ///
+    /// Counts if this call of the handler returns `Ok`; otherwise the whole batch is tried again anyway. The row is set aside,
+    /// with its ticket unresolved, and is among the first of a later batch, so it may be handled after rows that were added
+    /// later ([`Retry::keep_order`](crate::Retry::keep_order) holds the line instead). It keeps its own count of attempts, and
+    /// fails when the patience of [`Retry`](crate::Retry), counted from the first time the handler asked for it, is used up.
+    /// At most one batch of rows is set aside; beyond that the line waits. A flush waits for them. A close that runs out of time
+    /// reports them as failed.
+    ///
+    /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless the builder says
+    /// [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`] says when to come again.
+    ///
+    /// ```
+    /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    ///
+    /// let mut calls = 0;
+    /// let batcher = Batcher::builder().spawn(move |batch: &mut Batch<u64>| {
+    ///     calls += 1;
+    ///     if calls == 1 {
+    ///         batch.retry(1, std::io::Error::other("429 Too Many Requests"));
+    ///     }
+    ///     Ok(LoadFeedback::new())
+    /// })?;
+    /// batcher.add_many([10, 11, 12]).expect("open");
+    /// assert!(batcher.close(std::time::Duration::from_secs(9)).is_clean());
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn retry(&self, index: usize, error: impl Into<BatchError>) {
+        let error = error.into();
+        let again = !error.is_permanent();
+        self.mark(index, Mark { error, again });
+    }
+
+    /// [`retry`](Self::retry) not before `wait` has passed: for backends that say when. Capped at
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after), default 5 min.
+    pub fn retry_after(&self, index: usize, wait: Duration, error: impl Into<BatchError>) {
+        self.retry(index, error.into().retry_after(wait));
+    }
+
+    fn mark(&self, index: usize, mark: Mark) {
         if index >= self.items.len() {
             self.out_of_range.set(self.out_of_range.get() + 1);
         } else {
-            // Made first: it is the user's code.
-            let error = error.into();
-            self.rejected.borrow_mut().push((index, error));
+            self.marks.borrow_mut().push((index, mark));
         }
-    }
-
-    /// The batch cut in two, the first half and the rest, each under a name of its own.
-    pub(crate) fn split(mut self, ids: [BatchId; 2], last_chance: bool) -> [Self; 2] {
-        let middle = self.items.len() / 2;
-        let rest = self.items.split_off(middle);
-        let mut tickets = std::mem::take(&mut self.tickets);
-        let late = tickets.split_off(tickets.partition_point(|(index, _)| *index < middle));
-        let late = late.into_iter().map(|(index, resolver)| (index - middle, resolver)).collect();
-        let course = Course { calls_before: self.course.calls_before + self.attempt, last_chance, ..self.course };
-        let parent = Some(self.parent.unwrap_or(self.id));
-        let half = |id, items, tickets, first, not_before| Self {
-            items,
-            id,
-            parent,
-            attempt: 0,
-            trigger: self.trigger,
-            rejected: RefCell::default(),
-            out_of_range: Cell::new(0),
-            closing: Arc::clone(&self.closing),
-            course: Course { first, not_before, ..course.clone() },
-            tickets,
-        };
-        let (first, not_before) = (course.first, course.not_before);
-        [half(ids[0], self.items, tickets, first, not_before), half(ids[1], rest, late, first + middle as u64, None)]
     }
 }
 
@@ -283,8 +326,8 @@ pub trait Handler<T> {
     ///
     /// # Errors
     /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt). The batch is tried again
-    /// with the same name and items, or in halves, or searched for its bad rows, as the builder's `retry` says. A panic counts
-    /// like an error of no class.
+    /// with the same id and items, or searched for its bad rows, as the builder's `retry` says. A panic counts like an error of
+    /// no class.
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
 }
 
@@ -308,6 +351,9 @@ pub struct Failed<T> {
     pub attempts: u32,
     /// Whether the backend may have applied it after all.
     pub in_doubt: bool,
+    /// Whether it failed because the backend gave no answer for as long as [`Retry`](crate::Retry) says, not for a fault that was
+    /// found in the row.
+    pub outage: bool,
 }
 
 impl<T> fmt::Debug for Failed<T> {
@@ -316,6 +362,7 @@ impl<T> fmt::Debug for Failed<T> {
             .field("error", &self.error)
             .field("attempts", &self.attempts)
             .field("in_doubt", &self.in_doubt)
+            .field("outage", &self.outage)
             .finish_non_exhaustive()
     }
 }

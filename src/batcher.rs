@@ -26,6 +26,7 @@ pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
     pub(crate) setpoint: Arc<SetpointCell>,
     pub(crate) close_timeout: Duration,
+    pub(crate) drop_patience: Duration,
     pub(crate) told_of: ToldOf,
 }
 
@@ -43,7 +44,7 @@ impl<T> Clone for Producer<T> {
     }
 }
 
-/// How many failed items, since the start, the flushes of one handle have told of.
+/// How many failed items, since the start, the flushes of one handle have reported.
 pub(crate) struct ToldOf(AtomicU64);
 
 impl ToldOf {
@@ -51,17 +52,23 @@ impl ToldOf {
         Self(AtomicU64::new(failed))
     }
 
-    /// A flush ends with so many failed items since the start.
-    fn tell(&self, failed: u64) -> Result<(), FlushError> {
+    /// Read when a flush registers, under the intake's lock: another flush through this handle may end first.
+    fn seen(&self) -> u64 {
         // Relaxed: a count that orders nothing; called under the intake's lock.
-        let before = self.0.fetch_max(failed, Ordering::Relaxed);
-        if failed > before { Err(FlushError::Failed { items: failed - before }) } else { Ok(()) }
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A flush that had seen so many failed items at its registration ends with `failed` of them since the start.
+    fn report(&self, seen: u64, failed: u64) -> Result<(), FlushError> {
+        // Relaxed: as in `seen`.
+        self.0.fetch_max(failed, Ordering::Relaxed);
+        if failed > seen { Err(FlushError::Failed { items: failed - seen }) } else { Ok(()) }
     }
 }
 
 impl Clone for ToldOf {
     fn clone(&self) -> Self {
-        // Relaxed: as in `tell`.
+        // Relaxed: as in `seen`.
         Self::new(self.0.load(Ordering::Relaxed))
     }
 }
@@ -262,8 +269,13 @@ impl<T: Send + 'static> Batcher<T> {
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
-            retries_in_halves: counts.retries_in_halves,
-            bisections: counts.bisections,
+            retries_in_halves: counts.retries_in_halves + intake.search.as_ref().map_or(0, |search| search.splits),
+            bisections: counts.bisections + intake.search.as_ref().map_or(0, |search| search.bisections),
+            failed_calls: counts.failed_calls,
+            retried_rows: counts.retried_rows,
+            retry_after_capped: counts.retry_after_capped
+                + intake.search.as_ref().map_or(0, |search| search.outage.capped),
+            retrying: intake.retrying(),
             handler_panics: counts.handler_panics,
             hook_panics: counts.hook_panics,
             policy_panics,
@@ -288,7 +300,7 @@ impl<T: Send + 'static> Batcher<T> {
 
 impl<T: Send + 'static> Drop for Batcher<T> {
     fn drop(&mut self) {
-        self.core.close_on_drop(self.close_timeout);
+        self.core.close_on_drop(self.close_timeout, self.drop_patience);
     }
 }
 
@@ -319,13 +331,14 @@ pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) ->
     if intake.phase != Phase::Open {
         return Err(FlushError::Closed);
     }
-    let Some(waiter) = intake.register_flush(now()) else { return told_of.tell(intake.flushes.failed()) };
+    let seen = told_of.seen();
+    let Some(waiter) = intake.register_flush(now()) else { return told_of.report(seen, intake.flushes.failed()) };
     if !mutant("flush: no ring") {
         queue.doorbell.ring();
     }
     let result = loop {
         if let Some(failed) = intake.flushes.failed_before(waiter) {
-            break told_of.tell(failed);
+            break told_of.report(seen, failed);
         }
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);

@@ -17,6 +17,7 @@ use crate::flusher::OnFailed;
 use crate::policy::{LoadThreshold, Policy};
 use crate::retry::Retry;
 use crate::weigher::Weigh;
+use crate::workers::{HandlerSlot, Worker};
 
 mod start;
 
@@ -42,6 +43,7 @@ pub struct Builder<T> {
     keep_failed: usize,
     on_failed: Option<OnFailed<T>>,
     close_timeout: Duration,
+    drop_patience: Duration,
     on_close: Option<OnClose<T>>,
     weigher: Option<(usize, Weigh<T>)>,
     refuse_too_heavy: bool,
@@ -73,6 +75,7 @@ impl<T: Send + 'static> Builder<T> {
             keep_failed: 10_000,
             on_failed: None,
             close_timeout: Duration::from_secs(30),
+            drop_patience: Duration::from_secs(5),
             on_close: None,
             weigher: None,
             refuse_too_heavy: false,
@@ -168,9 +171,17 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long dropping the batcher waits for its close. Default 30 s.
+    /// How long dropping the batcher waits for its close at most, while calls go through. Default 30 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
+        self
+    }
+
+    /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed test or an early return
+    /// against a backend that is away does not hang. A call that takes longer than this counts as abandoned. A thread that drops
+    /// the batcher in a panic makes one attempt at each batch. Does not concern [`Batcher::close`].
+    pub fn drop_patience(mut self, patience: Duration) -> Self {
+        self.drop_patience = patience;
         self
     }
 
@@ -234,7 +245,46 @@ impl<T: Send + 'static> Builder<T> {
     {
         self.validate()?;
         let sizes = self.sizes()?;
-        self.start(&sizes, || make().map_err(Into::into))
+        self.start(&sizes, || make().map(HandlerSlot::fixed).map_err(Into::into))
+    }
+
+    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The factory runs on the flusher's
+    /// thread: at the start, after a panic of the handler, after an error that is marked
+    /// [`handler_broken`](crate::BatchError::handler_broken), and while a batch fails again and again without an answer. The
+    /// old handler is dropped first. A factory that fails later is an [`unavailable`](crate::BatchError::unavailable) backend:
+    /// the batch waits, and no row fails for it.
+    ///
+    /// ```
+    /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    ///
+    /// # struct Connection;
+    /// # impl Connection {
+    /// #     fn open() -> std::io::Result<Self> { Ok(Self) }
+    /// #     fn insert(&mut self, _: &[u64]) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// let batcher = Batcher::builder().spawn_workers(|_worker| {
+    ///     let mut connection = Connection::open()?;
+    ///     Ok::<_, std::io::Error>(move |batch: &mut Batch<u64>| {
+    ///         connection.insert(batch)?;
+    ///         Ok(LoadFeedback::new())
+    ///     })
+    /// })?;
+    /// batcher.add(1).expect("open");
+    /// assert!(batcher.close(std::time::Duration::from_secs(9)).is_clean());
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.
+    pub fn spawn_workers<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+        F: FnMut(Worker) -> Result<H, E> + Send + 'static,
+    {
+        self.validate()?;
+        let sizes = self.sizes()?;
+        self.start(&sizes, || HandlerSlot::made(make).map_err(Into::into))
     }
 
     fn validate(&self) -> Result<(), BuildError> {

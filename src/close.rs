@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use crate::batch::Failed;
 use crate::controller::Control;
 use crate::flusher::{drop_each, message};
-use crate::intake::{Intake, Phase};
+use crate::intake::{CloseTerms, Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, mutant, now};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, mutant, now};
 
 /// What became of everything: the answer of a close.
 #[must_use]
@@ -137,9 +137,9 @@ pub(crate) struct Core<T> {
 
 impl<T> Core<T> {
     /// Steps (1) and (2). True if this caller has the claim to the lists.
-    fn begin_close(&self, deadline: Option<Instant>, claim: bool) -> bool {
+    fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
         let mut intake = self.queue.lock();
-        intake.close(&self.queue, deadline);
+        intake.close(&self.queue, terms, now());
         let claimed = claim && (!std::mem::replace(&mut intake.collected, true) || mutant("close: everybody claims"));
         drop(intake);
         if !mutant("close: the flusher is not rung") {
@@ -157,17 +157,23 @@ impl<T> Core<T> {
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
         // None: later than the clock can tell, so without a bound.
-        let deadline = now().checked_add(timeout);
+        self.shutdown_on(CloseTerms { deadline: now().checked_add(timeout), ..CloseTerms::default() })
+    }
+
+    fn shutdown_on(&self, terms: CloseTerms) -> CloseReport<T> {
         if belongs_to(self.queue.serial) {
-            self.begin_close(deadline, false);
+            self.begin_close(terms, false);
             return CloseReport { reentrant: true, ..report(&mut self.queue.lock(), false) };
         }
-        let claimed = self.begin_close(deadline, true);
+        let claimed = self.begin_close(terms, true);
         let mut intake = self.queue.lock();
+        let mut deadline = intake.limit_of(&terms);
         while intake.phase == Phase::Closing && deadline.is_none_or(|deadline| now() < deadline) {
             intake = self.queue.changed.wait_until(intake, deadline);
+            // An answer moves the limit of a drop.
+            deadline = intake.limit_of(&terms);
         }
-        let in_time = intake.phase == Phase::Done;
+        let in_time = intake.phase == Phase::Done && !intake.gave_up;
         let given_up_before = intake.phase == Phase::Abandoned;
         // Under the same lock: what this close takes, the flusher is not given.
         let mut answer = report(&mut intake, claimed);
@@ -186,10 +192,15 @@ impl<T> Core<T> {
     }
 
     /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
-    pub(crate) fn close_on_drop(&self, timeout: Duration) {
+    pub(crate) fn close_on_drop(&self, timeout: Duration, patience: Duration) {
         let own_thread = belongs_to(self.queue.serial);
+        let terms = CloseTerms {
+            deadline: now().checked_add(timeout),
+            without_answer: Some(patience),
+            one_attempt: is_panicking(),
+        };
         if own_thread {
-            self.begin_close(now().checked_add(timeout), false);
+            self.begin_close(terms, false);
         }
         let mut intake = self.queue.lock();
         if intake.collected {
@@ -204,7 +215,7 @@ impl<T> Core<T> {
         if own_thread {
             deliver_unclaimed(&self.queue, &self.on_close);
         } else {
-            let report = self.shutdown(timeout);
+            let report = self.shutdown_on(terms);
             deliver(&self.queue, &self.on_close, report);
         }
     }

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Failed, Handler};
 use crate::close::{OnClose, deliver_unclaimed};
 use crate::error::{BatchError, ErrorClass};
-use crate::feedback::{BatchSample, CallOutcome, LoadFeedback};
+use crate::feedback::{BatchSample, CallOutcome};
 use crate::gather::{Step, Target};
-use crate::intake::Phase;
+use crate::intake::{CloseTerms, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::{Finished, Rules};
+use crate::settle::{Finished, Leftover, Marked, Rules};
 use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, mutant, now, yield_now};
+use crate::workers::HandlerSlot;
 
 /// The dead-letter hook.
 pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) + Send>;
@@ -39,9 +40,9 @@ pub(crate) struct Flusher<T> {
 
 impl<T> Flusher<T> {
     /// Runs; should this crate's own code panic, closes the batcher, so that nobody waits for this thread.
-    pub(crate) fn run_to_the_end(&mut self, handler: &mut impl Handler<T>) {
+    pub(crate) fn run_to_the_end(&mut self, handler: &mut HandlerSlot<impl Handler<T>>) {
         if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
-            self.queue.lock().close(&self.queue, None);
+            self.queue.lock().close(&self.queue, CloseTerms::default(), now());
             self.queue.credit.wake_all();
             self.reporter.alarm.close();
             self.reporter.alarm.ring();
@@ -49,7 +50,7 @@ impl<T> Flusher<T> {
     }
 
     /// Until the batcher is closed and empty, or abandoned.
-    fn run(&mut self, handler: &mut impl Handler<T>) {
+    fn run(&mut self, handler: &mut HandlerSlot<impl Handler<T>>) {
         let mut finished = None;
         let mut probe_used = 0;
         let mut fills_fast = false;
@@ -59,18 +60,20 @@ impl<T> Flusher<T> {
             let (target, probe) = self.target(probe_used);
             let mut flushed = false;
             let mut intake = self.queue.lock();
-            let mut dropped_late = Vec::new();
+            let mut leftover = None;
             if let Some(finished) = finished.take() {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
-                dropped_late = intake.settle(finished, &self.rules, size);
+                leftover = Some(intake.settle(&self.queue, finished, &target, size));
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
             drop(intake);
             if flushed && !mutant("flush: nobody is told") {
                 self.queue.changed.notify_all();
             }
-            self.drop_caught(&mut dropped_late);
+            if let Some(leftover) = leftover {
+                self.clear(leftover);
+            }
             match step {
                 Step::Lend(batch) => {
                     if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
@@ -98,85 +101,115 @@ impl<T> Flusher<T> {
     }
 
     /// What the setpoint asks for, and which probe it holds.
-    fn target(&self, probe_used: u64) -> (Target, u64) {
+    fn target(&mut self, probe_used: u64) -> (Target, u64) {
+        let (rules, chance) = (self.rules, self.chance.next());
         self.setpoint.read(|setpoint| {
             let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
             let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
             let Setpoint { linger, pause_ratio, .. } = *setpoint;
-            let target = Target { batch_size, linger, pause_ratio, probe: probe.is_some() };
+            let target = Target { batch_size, linger, pause_ratio, probe: probe.is_some(), rules, chance };
             (target, probe.map_or(probe_used, |probe| probe.sequence))
         })
     }
 
-    fn call(&mut self, handler: &mut impl Handler<T>, mut batch: Box<Batch<T>>) -> Finished<T> {
+    fn call(&mut self, handler: &mut HandlerSlot<impl Handler<T>>, mut batch: Box<Batch<T>>) -> Finished<T> {
         let begun = now();
-        batch.course.since.get_or_insert(begun);
-        let result = catch_unwind(AssertUnwindSafe(|| handler.handle(&mut *batch)));
+        let mut panics = 0;
+        let anew = batch.course.renew;
+        let result = handler.call(&mut batch, anew, &mut panics);
         let now = now();
         let service_time = now.saturating_duration_since(begun);
-        let result = result.unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
+        if panics > 0 {
+            self.queue.lock().counts.drop_panics += panics;
+        }
         let len = batch.items.len();
         // Errors are the user's values: none is dropped under the lock, and what their drops do is caught.
-        let mut spent_errors = Vec::new();
-        if let Some(error) = batch.course.error.take() {
-            spent_errors.push(error);
-        }
-        let rejected = batch.rejected.get_mut();
-        if result.is_err() {
-            spent_errors.extend(rejected.drain(..).map(|(_, error)| error));
-        } else if rejected.len() > 1 {
-            // The first rejection of a row counts: the sort is stable.
-            rejected.sort_by_key(|(index, _)| *index);
-            rejected.dedup_by(|(index, error), (before, _)| {
+        let mut spent = Vec::new();
+        let is_ok = result.is_ok();
+        let marks = batch.marks.get_mut();
+        // A rejection of a call that failed counts if it is for good: a lost connection, too, makes a handler reject row by row.
+        marks.retain_mut(|(_, mark)| {
+            let counts = is_ok || (!mark.again && mark.error.is_permanent());
+            if !counts {
+                spent.push(mark.error.clone());
+            }
+            counts
+        });
+        if marks.len() > 1 {
+            // The first mark of a row counts: the sort is stable.
+            marks.sort_by_key(|(index, _)| *index);
+            marks.dedup_by(|(index, mark), (before, _)| {
                 index == before && {
-                    spent_errors.push(error.clone());
+                    spent.push(mark.error.clone());
                     true
                 }
             });
         }
-        self.drop_caught(&mut spent_errors);
+        let rejected = marks.iter().filter(|(_, mark)| !mark.again).count();
         let (outcome, failed) = match &result {
-            Ok(_) => (CallOutcome::Ok, batch.rejected.get_mut().len()),
+            Ok(_) => (CallOutcome::Ok, rejected),
             Err(error) => (outcome(error), len),
         };
+        let course = batch.course;
         let whole = batch.parent.is_none();
         let sample = BatchSample {
             len,
-            cut_at: batch.course.cut_at,
-            full: batch.course.full && whole,
-            probe: batch.course.probe && whole,
-            attempt: batch.course.calls_before + batch.attempt,
+            cut_at: course.cut_at,
+            full: course.full && whole,
+            probe: course.probe && whole,
+            attempt: if whole { batch.attempt } else { course.calls_before + 1 },
             service_time,
-            queue_wait: batch.course.queue_wait,
+            queue_wait: course.queue_wait,
             failed,
             outcome,
         };
         self.reporter.report_batch(result.as_ref().ok(), sample);
-        let result = result.map(|_: LoadFeedback| self.take_rejected(&mut batch));
-        Finished { batch, result, service_time, now, chance: self.chance.next() }
+        self.drop_caught(&mut spent);
+        let result = match result {
+            Ok(_) => Ok(self.take_marked(&mut batch)),
+            Err(error) => Err((error, std::mem::take(batch.marks.get_mut()))),
+        };
+        Finished { batch, result, service_time, now }
     }
 
-    /// Takes the rejected rows, sorted by index, out of a batch that went through, and drops the rest.
-    fn take_rejected(&mut self, batch: &mut Batch<T>) -> Vec<(usize, T, BatchError)> {
-        let mut rejected = Vec::new();
-        let refused = batch.rejected.get_mut();
-        if !refused.is_empty() {
-            let mut errors = refused.drain(..).peekable();
+    /// Takes the marked rows, by index, out of a batch that went through, and drops the rest.
+    fn take_marked(&mut self, batch: &mut Batch<T>) -> Vec<Marked<T>> {
+        let mut taken = Vec::new();
+        let marks = batch.marks.get_mut();
+        if !marks.is_empty() {
+            let mut marks = marks.drain(..).peekable();
             let mut handled = Vec::with_capacity(batch.items.len());
             for (index, item) in batch.items.drain(..).enumerate() {
-                match errors.next_if(|(at, _)| *at == index) {
-                    Some((_, error)) => rejected.push((index, item, error)),
+                match marks.next_if(|(at, _)| *at == index) {
+                    Some((_, mark)) => {
+                        let weight = if mark.again { self.queue.weigh_again(&item) } else { 0 };
+                        taken.push(Marked { index, item, mark, weight });
+                    }
                     None => handled.push(item),
                 }
             }
-            drop(errors);
+            drop(marks);
             batch.items = handled;
         }
         if std::mem::needs_drop::<T>() {
             self.drop_caught(&mut batch.items);
         }
         batch.items.clear();
-        rejected
+        taken
+    }
+
+    /// What a settled call leaves to be done outside the lock.
+    fn clear(&self, leftover: Leftover<T>) {
+        let Leftover { mut failed, mut errors, refused_len } = leftover;
+        if let Some((len, service_time)) = refused_len {
+            self.reporter.report_batch(None, refused(len, service_time));
+        }
+        if !failed.is_empty() {
+            self.drop_caught(&mut failed);
+        }
+        if !errors.is_empty() {
+            self.drop_caught(&mut errors);
+        }
     }
 
     fn hook(&mut self, failed: Failed<T>) {
@@ -235,6 +268,21 @@ impl<T> Flusher<T> {
         if self.queue.lock().deliver_at_end && !mutant("finish: the report is kept") {
             deliver_unclaimed(&self.queue, on_close);
         }
+    }
+}
+
+/// The event that a length is refused, for the policy.
+fn refused(len: usize, service_time: Duration) -> BatchSample {
+    BatchSample {
+        len,
+        cut_at: len,
+        full: false,
+        probe: false,
+        attempt: 3,
+        service_time,
+        queue_wait: Duration::ZERO,
+        failed: 0,
+        outcome: CallOutcome::TooLarge,
     }
 }
 

@@ -67,10 +67,15 @@ impl Flushes {
         self.waiters.retain(|waiter| waiter.id != id);
     }
 
-    /// Everything before position `gathered` has its outcome. True if a flush is done by that.
-    pub(crate) fn settle(&mut self, gathered: u64) -> bool {
+    /// Everything before position `gathered` has its outcome, but for items that are set aside, the first of which has the
+    /// number `undecided`. True if a flush is done by that.
+    pub(crate) fn settle(&mut self, gathered: u64, undecided: Option<u64>) -> bool {
         let mut any = false;
+        let is_decided = |boundary: u64| undecided.is_none_or(|first| first >= boundary);
         for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done && waiter.target <= gathered) {
+            if !waiter.boundary.is_none_or(is_decided) {
+                continue;
+            }
             waiter.done = true;
             any = true;
         }
@@ -114,16 +119,16 @@ mod tests {
         flushes.note_failed(3..6);
         flushes.pass(4, 7);
         assert_eq!(flushes.next_boundary(), u64::MAX);
-        assert!(flushes.settle(2));
+        assert!(flushes.settle(2, None));
         assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), None));
         flushes.note_failed(6..9);
-        assert!(flushes.settle(5));
-        assert!(!flushes.settle(5), "each is done once");
+        assert!(flushes.settle(5, None));
+        assert!(!flushes.settle(5, None), "each is done once");
         assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), Some(4)));
         flushes.unregister(first);
         assert_eq!(flushes.failed_before(first), None);
         let third = flushes.register(5, 5, 9);
-        assert!(flushes.settle(5));
+        assert!(flushes.settle(5, None));
         assert_eq!((flushes.failed_before(third), flushes.failed()), (Some(6), 6), "those before the call too");
     }
 

@@ -4,18 +4,25 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Failed, Trigger};
 use crate::channel::Singles;
-use crate::intake::{Intake, Lent, Phase, Search, later};
+use crate::intake::{Intake, Lent, Phase};
 use crate::message::{CHUNKS_TOGETHER, Load, Message};
 use crate::queue::Queue;
+use crate::retry::Retry;
+use crate::rows::{Name, Purpose, Row};
+use crate::search::{Circumstances, Next, later};
+use crate::settle::Rules;
 use crate::sync::Arc;
 
-/// What is in force at this look, from the setpoint.
-#[derive(Clone, Copy, Debug)]
+/// What is in force at this visit: from the setpoint, and from the builder.
+#[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) batch_size: usize,
     pub(crate) linger: Duration,
     pub(crate) pause_ratio: f64,
     pub(crate) probe: bool,
+    pub(crate) rules: Rules,
+    /// 64 random bits, for the jitter of a wait.
+    pub(crate) chance: u64,
 }
 
 /// What the flusher does next.
@@ -42,17 +49,10 @@ impl<T> Intake<T> {
             return Step::Stop;
         }
         let closing = self.phase == Phase::Closing;
-        if let Some(part) = self.parts.pop_front() {
-            match part.course.not_before {
-                Some(time) if time > now && !closing => {
-                    self.parts.push_front(part);
-                    return Step::Sleep { wanted: 0, deadline: Some(time) };
-                }
-                _ => return Step::Lend(self.lend(part)),
-            }
+        if let Some(step) = self.go_on_with_search(queue, &target, now) {
+            return step;
         }
-        self.search = Search::default();
-        *flushed = self.flushes.settle(self.gathered);
+        *flushed = self.flushes.settle(self.gathered, self.again.first().map(|row| row.memo.number));
         self.stalled = !self.has_hook && self.kept.len() >= self.keep_failed && !closing;
         if self.stalled {
             return Step::Sleep { wanted: 0, deadline: None };
@@ -60,30 +60,122 @@ impl<T> Intake<T> {
         self.gather_or_sleep(queue, target, now, closing)
     }
 
+    /// What the batch that failed needs next; `None` if there is none.
+    fn go_on_with_search(&mut self, queue: &Queue<T>, target: &Target, now: Instant) -> Option<Step<T>> {
+        let mut search = self.search.take()?;
+        let retry = self.retry_in_force(&target.rules);
+        let at = self.circumstances(queue, target, &retry, now);
+        let next = search.next(&at);
+        let renew = search.needs_new_handler();
+        let parent = search.parent;
+        if let Next::Done = next {
+            self.search_is_over(*search);
+            return None;
+        }
+        self.search = Some(search);
+        Some(match next {
+            Next::Done => unreachable!("it returned above"),
+            Next::Wait { until, or_line } => Step::Sleep { wanted: usize::from(or_line), deadline: Some(until) },
+            Next::GiveUp => {
+                self.gave_up = true;
+                Step::Stop
+            }
+            Next::CallFromLine => {
+                let mut batch = self.fresh_batch();
+                self.gather(queue, &mut batch, 1);
+                batch.course.purpose = Purpose::FromLine;
+                batch.course.cut_at = 1;
+                batch.trigger = Trigger::Retry;
+                self.counts.batches.count(batch.trigger);
+                Step::Lend(self.lend(batch))
+            }
+            Next::Call { rows, purpose, name } => {
+                let mut batch = self.fresh_batch_named(name);
+                batch.parent = (batch.id != parent).then_some(parent);
+                batch.course.purpose = purpose;
+                batch.course.renew = renew;
+                batch.course.cut_at = target.batch_size;
+                fill(&mut batch, rows);
+                Step::Lend(self.lend(batch))
+            }
+        })
+    }
+
+    /// As the builder says, but for a close that allows one attempt.
+    pub(crate) fn retry_in_force(&self, rules: &Rules) -> Retry {
+        if self.close_terms.one_attempt { rules.retry.while_closing(false) } else { rules.retry }
+    }
+
+    pub(crate) fn circumstances<'a>(
+        &self,
+        queue: &Queue<T>,
+        target: &Target,
+        retry: &'a Retry,
+        now: Instant,
+    ) -> Circumstances<'a> {
+        let closing = self.phase == Phase::Closing;
+        let in_channel = if self.phase == Phase::Open { queue.items_in_channel() } else { 0 };
+        Circumstances {
+            now,
+            chance: target.chance,
+            retry,
+            idempotent: target.rules.idempotent,
+            closing,
+            deadline: self.close_limit().filter(|_| closing),
+            has_line: self.surplus_items + in_channel > 0,
+        }
+    }
+
     fn gather_or_sleep(&mut self, queue: &Queue<T>, target: Target, now: Instant, closing: bool) -> Step<T> {
         let end = self.end();
         let since = self.ages.look(self.gathered, end, now);
-        if self.gathered == end {
+        let keeps_order = target.rules.retry.keeps_order();
+        // Rows that were set aside: when the first of them may be called, and whether the line waits for them.
+        let holds_line = !self.again.is_empty() && (keeps_order || self.again.len() >= target.batch_size);
+        let dues = self.again.iter().filter_map(|row| row.memo.again.as_ref()).map(|again| again.due);
+        let again_due = if keeps_order { dues.max() } else { dues.min() };
+        let is_empty = self.gathered == end;
+        if is_empty && again_due.is_none() {
             return if closing { Step::Stop } else { Step::Sleep { wanted: 1, deadline: None } };
+        }
+        if closing && self.close_limit().is_some_and(|limit| limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now))) {
+            self.gave_up = true;
+            return Step::Stop;
         }
         if let Some(until) = self.paused_until(target.pause_ratio).filter(|until| *until > now && !closing) {
             return Step::Sleep { wanted: 0, deadline: Some(until) };
+        }
+        let again_is_due = again_due.is_some_and(|due| due <= now);
+        if (is_empty || holds_line) && !again_is_due {
+            let wanted = usize::from(!holds_line);
+            return Step::Sleep { wanted, deadline: again_due };
         }
         let surplus = self.surplus_items;
         let available = if closing { surplus } else { surplus + queue.items_in_channel() };
         let urgent = self.flushes.is_urgent(self.gathered);
         let due = since.checked_add(target.linger);
-        let overdue = due.is_some_and(|due| due <= now);
-        if available < target.batch_size && !closing && !urgent && !overdue && !queue.is_heavy() {
+        let overdue = due.is_some_and(|due| due <= now) && !is_empty;
+        let is_ready = available >= target.batch_size || closing || urgent || overdue || queue.is_heavy() || again_is_due;
+        if !is_ready {
             // The closed bit may be set just now: the sleep then is none.
-            return Step::Sleep { wanted: target.batch_size.saturating_sub(surplus), deadline: due };
+            let deadline = due.into_iter().chain(again_due).min();
+            return Step::Sleep { wanted: target.batch_size.saturating_sub(surplus), deadline };
         }
         let mut batch = self.fresh_batch();
-        let full = self.gather(queue, &mut batch, target.batch_size);
+        let mut weight = 0;
+        if again_is_due {
+            weight = self.take_due(queue, &mut batch, target.batch_size, now);
+        }
+        let full = if keeps_order && again_is_due {
+            false
+        } else {
+            self.gather_beside(queue, &mut batch, target.batch_size, weight)
+        };
         batch.trigger = match () {
             () if full => Trigger::Size,
             () if closing => Trigger::Close,
             () if urgent => Trigger::Flush,
+            () if again_is_due => Trigger::Retry,
             () => Trigger::Linger,
         };
         batch.course.cut_at = target.batch_size;
@@ -92,6 +184,26 @@ impl<T> Intake<T> {
         batch.course.queue_wait = now.saturating_duration_since(since);
         self.counts.batches.count(batch.trigger);
         Step::Lend(self.lend(batch))
+    }
+
+    /// Moves rows that were set aside and are due to the front of a batch; returns their weight.
+    fn take_due(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize, now: Instant) -> usize {
+        let limit = queue.weigher.as_ref().map_or(usize::MAX, |weigher| weigher.limit);
+        let (mut due, mut later) = (Vec::new(), Vec::new());
+        let mut weight = 0usize;
+        for row in std::mem::take(&mut self.again) {
+            let is_due = row.memo.again.as_ref().is_none_or(|again| again.due <= now);
+            let fits = due.len() < size && (due.is_empty() || weight.saturating_add(row.memo.weight) <= limit);
+            if is_due && fits {
+                weight = weight.saturating_add(row.memo.weight);
+                due.push(row);
+            } else {
+                later.push(row);
+            }
+        }
+        self.again = later;
+        fill(batch, due);
+        weight
     }
 
     /// The end of the pause, by the ratio that is in force now.
@@ -103,14 +215,20 @@ impl<T> Intake<T> {
 
     /// Moves up to `size` items into the batch; whether it is full, by count or by weight.
     fn gather(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize) -> bool {
+        self.gather_beside(queue, batch, size, 0)
+    }
+
+    /// The same beside items of this weight that the batch holds already.
+    fn gather_beside(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize, beside: usize) -> bool {
         let limit = queue.weigher.as_ref().map_or(usize::MAX, |weigher| weigher.limit);
-        let mut weight = 0usize;
+        let before = batch.items.len();
+        let mut weight = beside;
         let mut credit = 0;
         let mut boundary = self.flushes.next_boundary();
-        let mut full_by_weight = false;
+        let mut full_by_weight = before > 0 && weight >= limit;
         while batch.items.len() < size && !full_by_weight {
             if self.gathered == boundary {
-                boundary = self.pass_boundary(batch.items.len());
+                boundary = self.pass_boundary(batch.items.len() - before);
             }
             let message = match self.surplus.pop_front() {
                 Some(message) => {
@@ -166,11 +284,11 @@ impl<T> Intake<T> {
             self.gathered += 1;
         }
         if self.gathered == boundary {
-            self.pass_boundary(batch.items.len());
+            self.pass_boundary(batch.items.len() - before);
         }
-        self.gathered_items += batch.items.len() as u64;
+        self.gathered_items += (batch.items.len() - before) as u64;
         queue.spare_chunks.put_all(&mut self.emptied);
-        queue.weight_left(weight);
+        queue.weight_left(weight - beside);
         queue.credit.give_back(credit);
         full_by_weight || batch.items.len() >= size
     }
@@ -196,7 +314,12 @@ impl<T> Intake<T> {
     }
 
     fn fresh_batch(&mut self) -> Box<Batch<T>> {
-        let id = self.next_id();
+        self.fresh_batch_named(None)
+    }
+
+    /// A batch under this name, or under a new one.
+    fn fresh_batch_named(&mut self, name: Option<Name>) -> Box<Batch<T>> {
+        let Name { id, attempts } = name.unwrap_or_else(|| Name { id: self.next_id(), attempts: 0 });
         let first = self.gathered_items;
         let mut batch = match self.spare.take() {
             Some(mut spare) => {
@@ -206,16 +329,21 @@ impl<T> Intake<T> {
             None => Box::new(Batch::new(id, Arc::clone(&self.closing))),
         };
         batch.course.first = first;
+        batch.attempt = attempts;
         batch
     }
 
-    /// Marks the batch as in the handler's hands.
+    /// Marks the batch as in flight.
     fn lend(&mut self, mut batch: Box<Batch<T>>) -> Box<Batch<T>> {
         batch.attempt += 1;
         batch.course.closing = self.phase == Phase::Closing;
         self.counts.calls += 1;
         self.counts.retries += u64::from(batch.attempt > 1);
-        self.lent = Some(Lent { items: batch.items.len(), tickets: std::mem::take(&mut batch.tickets) });
+        self.lent = Some(Lent {
+            items: batch.items.len(),
+            tickets: std::mem::take(&mut batch.tickets),
+            memos: std::mem::take(&mut batch.memos),
+        });
         batch
     }
 
@@ -226,6 +354,15 @@ impl<T> Intake<T> {
             batch.items.shrink_to(batch_size);
         }
         self.spare = Some(batch);
+    }
+}
+
+/// Puts rows with a memo into an empty batch.
+fn fill<T>(batch: &mut Batch<T>, rows: Vec<Row<T>>) {
+    batch.course.calls_before = rows.iter().map(|row| row.memo.calls).max().unwrap_or(0);
+    for Row { item, memo } in rows {
+        batch.items.push(item);
+        batch.memos.push(memo);
     }
 }
 

@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use crate::ages::Ages;
 use crate::batch::{Batch, BatchId, Closing, Failed};
 use crate::channel::Outlet;
+use crate::error::BatchError;
 use crate::flushes::Flushes;
 use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
 use crate::queue::Queue;
-use crate::stats::Counts;
+use crate::rows::{Memo, Row};
+use crate::search::{Search, later};
+use crate::stats::{Counts, Retrying};
 use crate::sync::{Arc, mutant};
 use crate::ticket::{Outcome, Resolver};
 
@@ -37,17 +40,40 @@ pub(crate) enum Phase {
 pub(crate) struct Lent {
     pub(crate) items: usize,
     pub(crate) tickets: Vec<(usize, Resolver)>,
+    pub(crate) memos: Vec<Memo>,
 }
 
-/// The search for the bad rows of one batch.
+/// How a close that has begun goes on.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Search {
-    /// Rows in the whole batch; 0 while none is searched.
-    pub(crate) whole: usize,
-    /// Its parts that failed since one succeeded, each counted once.
-    pub(crate) run: u32,
-    /// Waits for an outage to end since one succeeded.
-    pub(crate) outage_waits: u32,
+pub(crate) struct CloseTerms {
+    /// Nothing begins that would end later.
+    pub(crate) deadline: Option<Instant>,
+    /// It ends when nothing has answered for so long: the drop of the owner.
+    pub(crate) without_answer: Option<Duration>,
+    /// What fails has failed: the owner is dropped by a panic.
+    pub(crate) one_attempt: bool,
+}
+
+/// How long calls take that go through: means over about eight of them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Typical {
+    len: f64,
+    time: f64,
+}
+
+impl Typical {
+    const GAIN: f64 = 0.125;
+
+    pub(crate) fn learn(&mut self, len: usize, time: Duration) {
+        let gain = if self.len > 0.0 { Self::GAIN } else { 1.0 };
+        self.len += gain * (len as f64 - self.len);
+        self.time += gain * (time.as_secs_f64() - self.time);
+    }
+
+    /// Whether a call of this length ended in less than half of the time that it should take at least.
+    pub(crate) fn is_early(&self, len: usize, time: Duration) -> bool {
+        self.len > 0.0 && time.as_secs_f64() < 0.5 * self.time * (len as f64 / self.len).min(1.0)
+    }
 }
 
 /// See the module's doc.
@@ -70,9 +96,21 @@ pub(crate) struct Intake<T> {
     extra_taken: u64,
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
-    /// The batch under way in parts, first part first; empty if none is, or if its only part is lent.
-    pub(crate) parts: VecDeque<Box<Batch<T>>>,
+    /// The batch that failed and is not decided yet, but for the rows in flight.
+    pub(crate) search: Option<Box<Search<T>>>,
+    /// Rows that the handler asked for again, by number.
+    pub(crate) again: Vec<Row<T>>,
     pub(crate) lent: Option<Lent>,
+    pub(crate) typical: Typical,
+    /// The error that says that statement or schema is wrong, since the last call that went through.
+    pub(crate) misconfigured: Option<BatchError>,
+    /// Errors to be dropped outside the lock.
+    pub(crate) spent: Vec<BatchError>,
+    /// When a call last went through or blamed its rows; at first the start.
+    pub(crate) answered_at: Instant,
+    pub(crate) close_terms: CloseTerms,
+    /// While closing, it was seen that no further attempt fits.
+    pub(crate) gave_up: bool,
     /// The call that is paused after: when it ended and how long it took.
     pub(crate) paused_after: Option<(Instant, Duration)>,
     /// Somebody flushed while a call was under way: the pause or backoff behind it is cut.
@@ -94,8 +132,6 @@ pub(crate) struct Intake<T> {
     /// What was added in all, once closed.
     added_at_close: Option<u64>,
     pub(crate) counts: Counts,
-    /// How the search for the bad rows of the batch under way stands.
-    pub(crate) search: Search,
     /// An emptied batch, for its buffers.
     pub(crate) spare: Option<Box<Batch<T>>>,
     random: u64,
@@ -123,8 +159,15 @@ impl<T> Intake<T> {
             extra_taken: 0,
             ages: Ages::new(now),
             flushes: Flushes::default(),
-            parts: VecDeque::new(),
+            search: None,
+            again: Vec::new(),
             lent: None,
+            typical: Typical::default(),
+            misconfigured: None,
+            spent: Vec::new(),
+            answered_at: now,
+            close_terms: CloseTerms::default(),
+            gave_up: false,
             paused_after: None,
             cut_next_wait: false,
             for_hook: VecDeque::new(),
@@ -138,7 +181,6 @@ impl<T> Intake<T> {
             deliver_at_end: false,
             added_at_close: None,
             counts: Counts::default(),
-            search: Search::default(),
             spare: None,
             random,
             batches: 0,
@@ -159,12 +201,14 @@ impl<T> Intake<T> {
     }
 
     /// Steps (b) to (d) of a close; true for the first. Afterwards the caller wakes who waits for credit.
-    pub(crate) fn close(&mut self, queue: &Queue<T>, deadline: Option<Instant>) -> bool {
+    pub(crate) fn close(&mut self, queue: &Queue<T>, terms: CloseTerms, now: Instant) -> bool {
         if self.phase != Phase::Open {
             return false;
         }
         self.phase = Phase::Closing;
-        self.closing.begin(deadline);
+        self.close_terms = terms;
+        self.answered_at = self.answered_at.max(now);
+        self.closing.begin(terms.deadline);
         let before = mutant("close: length before the closed bit").then(|| self.outlet.len());
         queue.doorbell.close();
         let accepted = before.unwrap_or_else(|| self.outlet.len());
@@ -199,8 +243,8 @@ impl<T> Intake<T> {
         self.flushes.request(end);
         self.paused_after = None;
         self.cut_next_wait = self.lent.is_some();
-        if let Some(part) = self.parts.front_mut() {
-            part.course.not_before = Some(now);
+        if let Some(search) = self.search.as_mut().filter(|_| self.lent.is_none()) {
+            search.outage.flush(now);
         }
     }
 
@@ -209,7 +253,7 @@ impl<T> Intake<T> {
         self.request_flush(now);
         let target = self.end();
         // Items that were gathered have no outcome yet, or the hook has not been given all that failed.
-        let busy = self.lent.is_some() || !self.parts.is_empty();
+        let busy = self.lent.is_some() || self.search.is_some() || !self.again.is_empty();
         let hook_busy = self.hooking || !self.for_hook.is_empty();
         let done = !busy && !hook_busy && self.gathered >= target;
         (!done).then(|| self.flushes.register(target, self.gathered, self.gathered_items))
@@ -261,34 +305,60 @@ impl<T> Intake<T> {
         self.counts.unsent += unsent.len() as u64;
         let mut failed = std::mem::take(&mut self.kept);
         failed.extend(std::mem::take(&mut self.for_hook));
-        for part in std::mem::take(&mut self.parts) {
-            self.counts.failed += part.items.len() as u64;
-            self.counts.in_doubt += if part.course.in_doubt { part.items.len() as u64 } else { 0 };
-            failed.extend(fail_all(part));
+        if let Some(search) = self.search.take() {
+            let error = search.outage.error.clone();
+            let rows = search.into_rows();
+            failed.extend(self.fail_rows(rows, &error, false));
+        }
+        for mut row in std::mem::take(&mut self.again) {
+            let again = row.memo.again.take().expect("the handler asked for it again");
+            failed.extend(self.fail_rows(vec![row], &again.error, false));
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;
-            for (_, ticket) in lent.tickets.drain(..) {
+            let memos = lent.memos.iter_mut().filter_map(|memo| memo.ticket.take());
+            for ticket in lent.tickets.drain(..).map(|(_, ticket)| ticket).chain(memos) {
                 ticket.tell(Outcome::InDoubt);
             }
         }
         (unsent, failed)
     }
-}
 
-/// The rows of a part that is not tried again, with the error of its last attempt; their tickets are told.
-pub(crate) fn fail_all<T>(part: Box<Batch<T>>) -> impl Iterator<Item = Failed<T>> {
-    let Batch { items, course, attempt, tickets, .. } = *part;
-    let attempts = course.calls_before + attempt;
-    let error = course.error.expect("a part waits only after an attempt that failed");
-    for (_, ticket) in tickets {
-        ticket.tell(if course.in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) });
+    /// These rows have failed: counted, reported to their tickets and to the flushes that wait for them.
+    pub(crate) fn fail_rows(&mut self, rows: Vec<Row<T>>, error: &BatchError, outage: bool) -> Vec<Failed<T>> {
+        self.counts.failed += rows.len() as u64;
+        let mut failed = Vec::with_capacity(rows.len());
+        for Row { item, mut memo } in rows {
+            let in_doubt = memo.in_doubt || error.is_in_doubt();
+            self.counts.in_doubt += u64::from(in_doubt);
+            self.flushes.note_failed(memo.number..memo.number + 1);
+            if let Some(ticket) = memo.ticket.take() {
+                ticket.tell(if in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) });
+            }
+            self.spent.extend(memo.again.take().map(|again| again.error));
+            failed.push(Failed { item, error: error.clone(), attempts: memo.calls, in_doubt, outage });
+        }
+        failed
     }
-    items.into_iter().map(move |item| Failed { item, error: error.clone(), attempts, in_doubt: course.in_doubt })
+
+    /// No call begins that is expected to end later, while closing.
+    pub(crate) fn close_limit(&self) -> Option<Instant> {
+        self.limit_of(&self.close_terms)
+    }
+
+    /// Until when a close on these terms goes on, as of now.
+    pub(crate) fn limit_of(&self, terms: &CloseTerms) -> Option<Instant> {
+        let CloseTerms { deadline, without_answer, .. } = *terms;
+        let quiet = without_answer.map(|limit| later(self.answered_at, limit));
+        deadline.into_iter().chain(quiet).min()
+    }
+
+    /// What is being tried again, for the statistics.
+    pub(crate) fn retrying(&self) -> Option<Retrying> {
+        let outage = &self.search.as_ref()?.outage;
+        let (attempts, since, next_at) = outage.progress();
+        let next_at = next_at.filter(|_| self.lent.is_none());
+        Some(Retrying { error: outage.error.clone(), attempts, since, next_at })
+    }
 }
 
-/// The time after a wait; one that is longer than the clock can tell ends in a hundred years and more.
-pub(crate) fn later(time: Instant, wait: Duration) -> Instant {
-    const AGES: Duration = Duration::from_secs(1 << 32);
-    time.checked_add(wait).or_else(|| time.checked_add(AGES)).unwrap_or(time)
-}

@@ -183,6 +183,8 @@ mod refused;
 mod reporter;
 mod retry;
 mod ring;
+mod rows;
+mod search;
 mod setpoint;
 mod settle;
 #[cfg(feature = "sim")]
@@ -191,6 +193,7 @@ mod stats;
 mod sync;
 mod ticket;
 mod weigher;
+mod workers;
 
 pub use batch::{Batch, BatchId, Failed, Handler, Trigger};
 pub use batcher::{Batcher, Producer};
@@ -204,8 +207,9 @@ pub use policy::{
 };
 pub use retry::Retry;
 pub use setpoint::{Probe, Setpoint};
-pub use stats::{BatchesByTrigger, Quantiles, Refused, Stats};
+pub use stats::{BatchesByTrigger, FailedCalls, Quantiles, Refused, Retrying, Stats};
 pub use ticket::{Outcome, Ticket};
+pub use workers::Worker;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,27 +1,38 @@
 //! What becomes of the items of a call: settled under the intake's lock, in one step, by the flusher alone.
 //!
-//! Each item of the call gets its outcome here or stays with its batch for another attempt. Counters, tickets, flushes and
-//! failed rows change together, so no snapshot sees an item twice or not at all.
+//! Each item of the call gets its outcome here, is set aside because the handler asked for it again, or stays with its batch for
+//! another call. Counters, tickets, flushes and failed rows change together, so no snapshot sees an item twice or not at all.
 
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, Failed};
+use crate::batch::{Batch, Course, Failed, Mark};
 use crate::error::BatchError;
-use crate::intake::{Intake, Phase, Search, fail_all, later};
-use crate::retry::{Failure, Retry, Verdict};
+use crate::gather::Target;
+use crate::intake::{Intake, Lent, Phase};
+use crate::queue::Queue;
+use crate::retry::Retry;
+use crate::rows::{Again, Memo, Name, Purpose, Row};
+use crate::search::{Failure, Search, Verdict, later};
 use crate::sync::mutant;
 use crate::ticket::Outcome;
 
+/// A row of a call that the handler marked.
+pub(crate) struct Marked<T> {
+    pub(crate) index: usize,
+    pub(crate) item: T,
+    pub(crate) mark: Mark,
+    /// Its weight, if it is to be called again.
+    pub(crate) weight: usize,
+}
+
 /// A call of the handler that has returned.
 pub(crate) struct Finished<T> {
-    /// Emptied if the call succeeded.
+    /// Emptied if the call went through.
     pub(crate) batch: Box<Batch<T>>,
-    /// The rejected rows, sorted by index, or why the call failed.
-    pub(crate) result: Result<Vec<(usize, T, BatchError)>, BatchError>,
+    /// The rows that were marked, by index; or why the call failed, and the rows that it rejected for good all the same.
+    pub(crate) result: Result<Vec<Marked<T>>, (BatchError, Vec<(usize, Mark)>)>,
     pub(crate) service_time: Duration,
     pub(crate) now: Instant,
-    /// 64 random bits for the backoff.
-    pub(crate) chance: u64,
 }
 
 /// How failures are treated: from the builder.
@@ -31,137 +42,177 @@ pub(crate) struct Rules {
     pub(crate) idempotent: bool,
 }
 
+/// What the flusher has to do after a call was settled, outside the lock.
+pub(crate) struct Leftover<T> {
+    /// Failed rows that nobody is left to take, to be dropped.
+    pub(crate) failed: Vec<Failed<T>>,
+    /// Errors to be dropped.
+    pub(crate) errors: Vec<BatchError>,
+    /// A length that the backend refuses, and the time of the call: to be reported.
+    pub(crate) refused_len: Option<(usize, Duration)>,
+}
+
 impl<T> Intake<T> {
-    /// Settles a call. Returns the failed rows that nobody is left to take, for the caller to drop outside the lock.
-    pub(crate) fn settle(&mut self, finished: Finished<T>, rules: &Rules, batch_size: usize) -> Vec<Failed<T>> {
-        let Finished { mut batch, result, service_time, now, chance } = finished;
+    /// Settles a call.
+    pub(crate) fn settle(
+        &mut self,
+        queue: &Queue<T>,
+        finished: Finished<T>,
+        target: &Target,
+        batch_size: usize,
+    ) -> Leftover<T> {
+        let Finished { mut batch, result, service_time, now } = finished;
+        let Batch { course, attempt, id, .. } = *batch;
+        let name = Name { id, attempts: attempt };
         self.counts.service_time.record(service_time);
-        if batch.attempt == 1 && batch.parent.is_none() {
+        if attempt == 1 && course.purpose == Purpose::Fresh {
             // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
-            self.counts.queue_wait.record(batch.course.queue_wait);
+            self.counts.queue_wait.record(course.queue_wait);
         }
         let cut = std::mem::take(&mut self.cut_next_wait);
         self.paused_after = (!cut).then_some((now, service_time));
         self.counts.bad_rejects += batch.out_of_range.take();
-        let lent = self.lent.take().expect("a call ends once");
-        batch.tickets = lent.tickets;
+        let mut lent = self.lent.take().expect("a call ends once");
+        let len = lent.items;
         let late = self.phase == Phase::Abandoned;
         if late && !mutant("settle: a late return counts twice") {
-            self.counts.abandoned -= lent.items as u64;
+            self.counts.abandoned -= len as u64;
         }
-        let failed = match result {
-            Ok(rejected) => {
-                self.search.run = 0;
-                self.search.outage_waits = 0;
-                self.counts.handled += (lent.items - rejected.len()) as u64;
-                let failed = self.reject(&mut batch, rejected);
-                self.keep_spare(batch, batch_size);
-                failed
+        let retry = self.retry_in_force(&target.rules);
+        let (mut failed, mut refused_len) = (Vec::new(), None);
+        match result {
+            Ok(marked) => {
+                self.answered_at = now;
+                self.typical.learn(len, service_time);
+                self.spent.extend(self.misconfigured.take());
+                self.counts.handled += (len - marked.len()) as u64;
+                let marked = take_marked(&mut lent, &course, marked);
+                self.resolve_handled(&mut lent);
+                for (row, mark) in marked {
+                    failed.extend(self.settle_marked(row, mark, (&retry, target.rules.idempotent), now));
+                }
+                if let Some(search) = &mut self.search {
+                    search.succeeded(course.purpose, len);
+                    refused_len = search.refused_len();
+                }
             }
-            Err(error) => self.judge(batch, error, rules, now, if cut { None } else { Some(chance) }),
-        };
-        self.hand_on(failed, late)
-    }
-
-    /// The rows that the handler refused one by one; the rest of the batch is handled.
-    fn reject(&mut self, batch: &mut Batch<T>, rejected: Vec<(usize, T, BatchError)>) -> Vec<Failed<T>> {
-        let in_doubt = batch.course.in_doubt;
-        let attempts = batch.course.calls_before + batch.attempt;
-        for (index, ticket) in batch.tickets.drain(..) {
-            ticket.tell(match rejected.binary_search_by_key(&index, |(rejected, ..)| *rejected) {
-                Err(_) => Outcome::Handled,
-                Ok(place) if in_doubt || rejected[place].2.is_in_doubt() => Outcome::InDoubt,
-                Ok(place) => Outcome::Failed(rejected[place].2.clone()),
-            });
+            Err((error, rejected)) => {
+                if error.is_permanent() {
+                    self.answered_at = now;
+                }
+                self.counts.handler_panics += u64::from(error.is_panic());
+                self.counts.failed_calls.count(&error);
+                let mut rows = unsettled(&mut batch, lent);
+                for (index, mark) in rejected.into_iter().rev() {
+                    let row = rows.remove(index);
+                    failed.extend(self.settle_marked(row, mark, (&retry, target.rules.idempotent), now));
+                }
+                let mut outage = false;
+                // After an abandoned close nobody is left to try again.
+                if !late && !rows.is_empty() {
+                    let failure = Failure {
+                        error: &error,
+                        service_time,
+                        early: self.typical.is_early(len, service_time),
+                        known_misconfigured: self.misconfigured.as_ref() == Some(&error),
+                        while_closing: course.closing,
+                        is_cut: rows.len() < len,
+                    };
+                    let at = self.circumstances(queue, target, &retry, now);
+                    let mut search = self.search.take().unwrap_or_else(|| {
+                        Box::new(Search::new(name, error.clone(), &retry, now))
+                    });
+                    if cut {
+                        search.outage.flush(now);
+                    }
+                    Verdict { rows, outage } = search.failed(rows, (course.purpose, name), &failure, &at);
+                    self.spent.append(&mut search.outage.spent);
+                    self.search = Some(search);
+                    if error.is_misconfigured() && !rows.is_empty() {
+                        self.spent.extend(self.misconfigured.replace(error.clone()));
+                    }
+                }
+                failed.extend(self.fail_rows(rows, &error, outage));
+                self.spent.push(error);
+            }
         }
-        self.counts.failed += rejected.len() as u64;
-        self.counts.rejected += rejected.len() as u64;
-        let first = batch.course.first;
-        rejected
-            .into_iter()
-            .map(|(index, item, error)| {
-                let number = first + index as u64;
-                self.flushes.note_failed(number..number + 1);
-                let in_doubt = in_doubt || error.is_in_doubt();
-                self.counts.in_doubt += u64::from(in_doubt);
-                Failed { item, error, attempts, in_doubt }
-            })
-            .collect()
+        self.keep_spare(batch, batch_size);
+        let failed = self.hand_on(failed, late);
+        Leftover { failed, errors: std::mem::take(&mut self.spent), refused_len }
     }
 
-    /// A call that failed as a whole. Without a chance there is no backoff.
-    fn judge(
+    /// The rows that are neither marked nor failed.
+    fn resolve_handled(&mut self, lent: &mut Lent) {
+        for (_, ticket) in lent.tickets.drain(..) {
+            ticket.tell(Outcome::Handled);
+        }
+        for mut memo in lent.memos.drain(..) {
+            self.spent.extend(memo.again.take().map(|again| again.error));
+            if let Some(ticket) = memo.ticket.take() {
+                ticket.tell(Outcome::Handled);
+            }
+        }
+    }
+
+    /// A row that the handler rejected fails; one that it asked for again is set aside.
+    fn settle_marked(
         &mut self,
-        mut batch: Box<Batch<T>>,
-        error: BatchError,
-        rules: &Rules,
+        mut row: Row<T>,
+        Mark { error, again }: Mark,
+        (retry, idempotent): (&Retry, bool),
         now: Instant,
-        chance: Option<u64>,
     ) -> Vec<Failed<T>> {
-        self.counts.handler_panics += u64::from(error.is_panic());
-        if batch.parent.is_some() {
-            self.search.run += u32::from(batch.attempt == 1);
-        } else {
-            self.search = Search { whole: batch.items.len(), ..Search::default() };
-        }
-        batch.course.in_doubt |= error.is_in_doubt();
-        let failure = Failure {
-            class: error.class(),
-            len: batch.items.len(),
-            attempt: batch.course.attempts_before + batch.attempt,
-            last_chance: batch.course.last_chance,
-            elapsed: now.saturating_duration_since(batch.course.since.unwrap_or(now)),
-            closing: batch.course.closing,
-            idempotent: rules.idempotent,
-            in_doubt: batch.course.in_doubt,
-            whole: self.search.whole,
-            run: self.search.run,
-            outage_waits: self.search.outage_waits,
+        let again = again && (idempotent || !error.is_in_doubt()) && self.phase != Phase::Abandoned;
+        let Some(due) = again.then(|| self.due_again(&row.memo, &error, retry, now)).flatten() else {
+            self.counts.rejected += u64::from(!again);
+            let failed = self.fail_rows(vec![row], &error, again);
+            self.spent.push(error);
+            return failed;
         };
-        batch.course.error = Some(error);
-        let verdict = match rules.retry.judge(&failure, chance.unwrap_or(0)) {
-            // Nobody is left to try again.
-            _ if self.phase == Phase::Abandoned => Verdict::Fail,
-            verdict => verdict,
-        };
-        match verdict {
-            Verdict::Retry(wait) | Verdict::WaitOut(wait) => {
-                self.search.outage_waits += u32::from(matches!(verdict, Verdict::WaitOut(_)));
-                batch.course.not_before = Some(later(now, wait));
-                self.parts.push_front(batch);
-                Vec::new()
-            }
-            Verdict::RetryHalved(wait) => {
-                batch.course.attempts_before += batch.attempt;
-                batch.course.not_before = Some(later(now, wait));
-                self.counts.retries_in_halves += 1;
-                self.halve(*batch, false);
-                Vec::new()
-            }
-            Verdict::Halve { last_chance } => {
-                self.counts.bisections += 1;
-                (batch.course.attempts_before, batch.course.not_before) = (0, None);
-                self.halve(*batch, last_chance);
-                Vec::new()
-            }
-            Verdict::Fail => self.fail(batch),
-        }
+        self.counts.retried_rows += 1;
+        row.memo.in_doubt |= error.is_in_doubt();
+        let before = row.memo.again.take();
+        let (since, times) = before.as_ref().map_or((now, 1), |again| (again.since, again.times.saturating_add(1)));
+        self.spent.extend(before.map(|again| again.error));
+        row.memo.again = Some(Again { since, times, due, error });
+        let place = self.again.partition_point(|other| other.memo.number < row.memo.number);
+        self.again.insert(place, row);
+        Vec::new()
     }
 
-    fn halve(&mut self, batch: Batch<T>, last_chance: bool) {
-        let ids = [self.next_id(), self.next_id()];
-        let [first, second] = batch.split(ids, last_chance);
-        self.parts.push_front(Box::new(second));
-        self.parts.push_front(Box::new(first));
+    /// When a row that the handler asked for again is due; `None` if its patience has ended.
+    fn due_again(&mut self, memo: &Memo, error: &BatchError, retry: &Retry, now: Instant) -> Option<Instant> {
+        let (since, times) = memo.again.as_ref().map_or((now, 0), |again| (again.since, again.times));
+        let elapsed = now.saturating_duration_since(since);
+        let patience = retry.patience();
+        let is_over = match (patience, retry.attempts_at_most()) {
+            (Some(patience), Some(most)) => elapsed >= patience && times + 1 >= most,
+            (Some(patience), None) => elapsed >= patience && times >= 2,
+            (None, most) => most.is_some_and(|most| times + 1 >= most),
+        };
+        if is_over {
+            return None;
+        }
+        let most = retry.retry_after_max();
+        let asked = error.wait_asked();
+        self.counts.retry_after_capped += u64::from(asked.is_some_and(|asked| asked > most));
+        // The row's number spreads the waits of rows that were refused together.
+        let chance = memo.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut wait = retry.wait(times + 1, chance);
+        if let Some(left) = patience.map(|patience| patience.saturating_sub(elapsed)).filter(|left| !left.is_zero()) {
+            // The last attempt begins when patience ends.
+            wait = wait.min(left);
+        }
+        Some(later(now, wait.max(asked.unwrap_or_default().min(most))))
     }
 
-    fn fail(&mut self, part: Box<Batch<T>>) -> Vec<Failed<T>> {
-        let rows = part.items.len() as u64;
-        let first = part.course.first;
-        self.flushes.note_failed(first..first + rows);
-        self.counts.failed += rows;
-        self.counts.in_doubt += if part.course.in_doubt { rows } else { 0 };
-        fail_all(part).collect()
+    /// Every row of a batch that failed is decided.
+    pub(crate) fn search_is_over(&mut self, search: Search<T>) {
+        self.counts.bisections += search.bisections;
+        self.counts.retries_in_halves += search.splits;
+        self.counts.retry_after_capped += search.outage.capped;
+        self.spent.extend(search.outage.spent);
+        self.spent.push(search.outage.error);
     }
 
     /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody takes them.
@@ -176,4 +227,43 @@ impl<T> Intake<T> {
         }
         Vec::new()
     }
+}
+
+/// The rows of a call that the handler marked, with their memos. The memos and tickets of the others keep their order.
+fn take_marked<T>(lent: &mut Lent, course: &Course, marked: Vec<Marked<T>>) -> Vec<(Row<T>, Mark)> {
+    if marked.is_empty() {
+        return Vec::new();
+    }
+    let first = course.first.wrapping_sub(lent.memos.len() as u64);
+    let mut memos: Vec<Option<Memo>> = lent.memos.drain(..).map(Some).collect();
+    let mut rows = Vec::with_capacity(marked.len());
+    for Marked { index, item, mark, weight } in marked {
+        let mut memo = memos.get_mut(index).and_then(Option::take).unwrap_or_else(|| {
+            let place = lent.tickets.binary_search_by_key(&index, |(index, _)| *index);
+            let ticket = place.ok().map(|place| lent.tickets.remove(place).1);
+            Memo::new(first.wrapping_add(index as u64), ticket)
+        });
+        memo.calls += 1;
+        memo.weight = weight;
+        rows.push((Row { item, memo }, mark));
+    }
+    lent.memos = memos.into_iter().flatten().collect();
+    rows
+}
+
+/// The rows of a call that failed, with their memos.
+fn unsettled<T>(batch: &mut Batch<T>, lent: Lent) -> Vec<Row<T>> {
+    // The number of the first item without a memo, less those before it.
+    let first = batch.course.first.wrapping_sub(lent.memos.len() as u64);
+    let mut tickets = lent.tickets.into_iter().peekable();
+    let mut memos = lent.memos.into_iter();
+    let row = |(index, item)| {
+        let mut memo = memos.next().unwrap_or_else(|| {
+            let ticket = tickets.next_if(|(at, _)| *at == index).map(|(_, ticket)| ticket);
+            Memo::new(first.wrapping_add(index as u64), ticket)
+        });
+        memo.calls += 1;
+        Row { item, memo }
+    };
+    batch.items.drain(..).enumerate().map(row).collect()
 }

@@ -1,8 +1,9 @@
 //! The numbers: counted by the flusher under the intake's lock, read as one consistent snapshot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::Trigger;
+use crate::error::{BatchError, ErrorClass};
 use crate::policy::Reason;
 use crate::setpoint::Setpoint;
 
@@ -18,6 +19,8 @@ pub struct BatchesByTrigger {
     pub flush: u64,
     /// The batcher was being closed.
     pub close: u64,
+    /// Rows that the handler asked for again were due.
+    pub retry: u64,
 }
 
 impl BatchesByTrigger {
@@ -27,13 +30,14 @@ impl BatchesByTrigger {
             Trigger::Linger => self.linger += 1,
             Trigger::Flush => self.flush += 1,
             Trigger::Close => self.close += 1,
+            Trigger::Retry => self.retry += 1,
         }
     }
 
     /// All batches.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.size + self.linger + self.flush + self.close
+        self.size + self.linger + self.flush + self.close + self.retry
     }
 }
 
@@ -49,6 +53,55 @@ pub struct Quantiles {
     pub p99: Duration,
     /// The largest.
     pub max: Duration,
+}
+
+/// A batch that failed and is tried again, or is searched for its bad rows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Retrying {
+    /// Why its last call failed.
+    pub error: BatchError,
+    /// Failed calls since one went through or blamed its rows.
+    pub attempts: u32,
+    /// The end of the first of those calls.
+    pub since: Instant,
+    /// When the next call begins at the latest, unless the batcher is closed; `None` while a call is in flight.
+    pub next_at: Option<Instant>,
+}
+
+/// Failed calls of the handler by the class of their error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedCalls {
+    /// An error of no class.
+    pub unclassified: u64,
+    /// A transient error.
+    pub transient: u64,
+    /// A permanent error.
+    pub permanent: u64,
+    /// An error in doubt.
+    pub in_doubt: u64,
+    /// The backend refused the call unseen.
+    pub unavailable: u64,
+    /// The statement or the schema is wrong.
+    pub misconfigured: u64,
+    /// A panic.
+    pub panicked: u64,
+}
+
+impl FailedCalls {
+    pub(crate) fn count(&mut self, error: &BatchError) {
+        let counter = match error.class() {
+            _ if error.is_panic() => &mut self.panicked,
+            ErrorClass::Unclassified => &mut self.unclassified,
+            ErrorClass::Transient => &mut self.transient,
+            ErrorClass::Permanent => &mut self.permanent,
+            ErrorClass::InDoubt => &mut self.in_doubt,
+            ErrorClass::Unavailable => &mut self.unavailable,
+            ErrorClass::Misconfigured => &mut self.misconfigured,
+        };
+        *counter += 1;
+    }
 }
 
 /// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending` in every snapshot, and no
@@ -93,6 +146,14 @@ pub struct Stats {
     pub retries_in_halves: u64,
     /// Batches and parts that were halved to find their bad rows.
     pub bisections: u64,
+    /// Calls of the handler that failed as a whole, by the class of their error.
+    pub failed_calls: FailedCalls,
+    /// Rows that the handler asked for again, each time counted.
+    pub retried_rows: u64,
+    /// Waits that a backend asked for and that were cut to [`Retry::longest_retry_after`](crate::Retry::longest_retry_after).
+    pub retry_after_capped: u64,
+    /// The batch that is being tried again, if one is: a backend that is away shows here.
+    pub retrying: Option<Retrying>,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
     /// Panics of the hooks `on_failed` and `on_close`, caught.
@@ -160,6 +221,9 @@ pub(crate) struct Counts {
     pub(crate) retries: u64,
     pub(crate) retries_in_halves: u64,
     pub(crate) bisections: u64,
+    pub(crate) failed_calls: FailedCalls,
+    pub(crate) retried_rows: u64,
+    pub(crate) retry_after_capped: u64,
     pub(crate) handler_panics: u64,
     pub(crate) hook_panics: u64,
     pub(crate) drop_panics: u64,

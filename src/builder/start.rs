@@ -20,12 +20,13 @@ use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::Rules;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
 use crate::weigher::Weigher;
+use crate::workers::HandlerSlot;
 
 impl<T: Send + 'static> Builder<T> {
     pub(super) fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
-        F: FnOnce() -> Result<H, Box<dyn Error + Send + Sync>> + Send + 'static,
+        F: FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send + 'static,
     {
         let start = now();
         let serial = next_serial();
@@ -79,7 +80,7 @@ impl<T: Send + 'static> Builder<T> {
         };
         let core = Core { queue, reporter, control, flusher, controller, on_close };
         match problem {
-            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout, told_of: ToldOf::new(0) }),
+            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout, drop_patience: self.drop_patience, told_of: ToldOf::new(0) }),
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
                 Err(problem)
@@ -101,7 +102,7 @@ fn start_flusher<T, H, F>(
 where
     T: Send + 'static,
     H: Handler<T> + 'static,
-    F: FnOnce() -> Result<H, Box<dyn Error + Send + Sync>> + Send + 'static,
+    F: FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send + 'static,
 {
     let ended = Arc::new(Latch::new());
     let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));

@@ -356,6 +356,11 @@ pub(crate) fn spawn(
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 0;
 pub(crate) const LOOKS_FOR_ROOM: u32 = 0;
 
+/// Whether this thread unwinds.
+pub(crate) fn is_panicking() -> bool {
+    false
+}
+
 pub(crate) fn looks_end(_deadline: Option<Instant>) -> Instant {
     now()
 }

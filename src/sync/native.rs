@@ -215,6 +215,11 @@ pub(crate) fn belongs_to(serial: u64) -> bool {
     BATCHER.with(Cell::get) == serial
 }
 
+/// Whether this thread unwinds.
+pub(crate) fn is_panicking() -> bool {
+    std::thread::panicking()
+}
+
 /// A number that no other batcher of this process has, from 1.
 pub(crate) fn next_serial() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -1,0 +1,694 @@
+//! What to call next after a batch has failed: the search for its bad rows, and the wait for a backend that is away.
+//!
+//! A backend that is away and a bad row look alike until something answers. A call *answers* if it returns `Ok` or a permanent
+//! error. A run of failures only ever causes waits, never failed rows, and a row fails only on evidence that the backend was
+//! there: **while the backend answers, a good row never fails because of bad rows beside it.**
+//!
+//! # States
+//! | state | calls | ends |
+//! | --- | --- | --- |
+//! | again | the whole batch once more under its id: at once if the error is unclassified and came early, else after a backoff | it fails: search |
+//! | search | groups of rows from the front, halved down to the bad row, without waits | a row fails alone before anything has answered, or too many calls fail in a row: dark |
+//! | dark | after each backoff: all undecided rows, the first of them alone, a witness | an answer: search. Patience ends: all undecided rows fail, marked as an outage |
+//! | misconfigured | the whole batch five times within a second, then its first row alone | that fails alike: the batch fails |
+//!
+//! An `unavailable` error repeats the call after a wait, in every state. It counts as no attempt.
+//!
+//! **Search.** If a group fails and its first half goes through, a bad row is in the second half. That half is then halved
+//! without being called as it is. Only the second half of the batch itself is called first, where the error may have been a
+//! passing one (it is not permanent). A row that fails alone is set aside and is called again after the next answer. It fails
+//! only if it failed alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad row the
+//! next group has `rest / k` rows, or one row if two bad rows were neighbours. Each group that goes through doubles the next.
+//! For k bad rows of n this takes about `k·log2(n/k) + 4k` calls: `Σ log2(n/i)` for i = 1..k is `k·log2(n/k) + 1.44·k` (Stirling),
+//! and each bad row is called alone twice. (Halving all that is left each time takes `k·log2 n`.)
+//!
+//! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage. A witness decides which: a
+//! single row elsewhere among the undecided rows, each time at another place, or the next row in line if there is no other. If
+//! it answers, the rows that failed alone are called again at once. Two witnesses are called without a wait, further ones in the
+//! dark. If a share f of the rows is bad, s witnesses miss the good rows with probability f^s.
+//!
+//! **The last row.** A bad row at the end of a batch has no row after it that could answer. The next row in line is its
+//! witness. If there is none, the following is evidence enough: a group that held the row failed, every other row of the group
+//! has been handled since, and then the row failed alone. A lone bad row with nothing in line is an outage until patience ends.
+//!
+//! # Order
+//! Groups are taken from the front. Rows stay in order, except rows that were set aside and witnesses. Under `keep_order` there
+//! are no witnesses and nothing is set aside: a row that fails alone is called again after a wait, until it goes through, or
+//! fails on the evidence for the last row, or patience ends.
+//!
+//! # Ids
+//! An id names one set of rows. The whole batch keeps its id while none of its rows is decided. A row that is called alone again
+//! keeps its id too.
+//!
+//! Everything here is a decision under the intake's lock: time and chance are arguments.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::batch::BatchId;
+use crate::error::{BatchError, ErrorClass};
+use crate::retry::Retry;
+pub(crate) use crate::rows::Purpose;
+use crate::rows::{Name, Row, Suspicion};
+
+mod outage;
+
+pub(crate) use outage::{Outage, later};
+use outage::Pause;
+
+/// Failures in a row, beyond the depth of the search, that are still taken for bad rows side by side.
+const ADJACENT_BAD_ROWS: u32 = 8;
+/// Witnesses that are called without a wait before a run of failures is taken for an outage.
+const FREE_WITNESSES: u32 = 2;
+/// Attempts at a batch whose error is `misconfigured`.
+const MISCONFIGURED_ATTEMPTS: u32 = 5;
+
+/// What decisions depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) now: Instant,
+    /// 64 random bits, for the jitter of a wait.
+    pub(crate) chance: u64,
+    pub(crate) retry: &'a Retry,
+    pub(crate) idempotent: bool,
+    /// Whether the batcher is being closed.
+    pub(crate) closing: bool,
+    /// The close's deadline: no attempt begins that would end later.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether a row waits in line.
+    pub(crate) has_line: bool,
+}
+
+/// A failed call, as far as decisions depend on it.
+pub(crate) struct Failure<'a> {
+    pub(crate) error: &'a BatchError,
+    pub(crate) service_time: Duration,
+    /// It came in less than half of the time that a call of its size takes.
+    pub(crate) early: bool,
+    /// Earlier batches failed with this `misconfigured` error.
+    pub(crate) known_misconfigured: bool,
+    /// It began when the batcher was already being closed.
+    pub(crate) while_closing: bool,
+    /// Rows of it were rejected for good: what is left is another set of rows.
+    pub(crate) is_cut: bool,
+}
+
+/// The next thing to do.
+pub(crate) enum Next<T> {
+    /// Call these rows, under this name if they have one.
+    Call { rows: Vec<Row<T>>, purpose: Purpose, name: Option<Name> },
+    /// Call the next row in line alone.
+    CallFromLine,
+    /// Nothing before this time; or before a row is in line, if `or_line`.
+    Wait { until: Instant, or_line: bool },
+    /// No further attempt fits before the close's deadline.
+    GiveUp,
+    /// Every row is decided.
+    Done,
+}
+
+/// The rows that fail with the error of a call.
+pub(crate) struct Verdict<T> {
+    pub(crate) rows: Vec<Row<T>>,
+    /// They fail because patience has ended.
+    pub(crate) outage: bool,
+}
+
+impl<T> Verdict<T> {
+    const fn none() -> Self {
+        Self { rows: Vec::new(), outage: false }
+    }
+
+    fn fail(rows: Vec<Row<T>>) -> Self {
+        Self { rows, outage: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Again,
+    Search,
+    /// What is called next in this step.
+    Dark(Purpose),
+    Misconfigured,
+}
+
+/// The undecided rows of a batch. See the module's doc.
+pub(crate) struct Search<T> {
+    /// The id of the whole batch, the parent of its parts.
+    pub(crate) parent: BatchId,
+    /// Undecided rows in order, without those that are set aside.
+    rows: VecDeque<Row<T>>,
+    /// Rows that failed alone.
+    aside: Vec<Row<T>>,
+    state: State,
+    /// The name of all undecided rows together; `None` once their set has changed.
+    whole: Option<Name>,
+    /// Length and name of the last group, while the rows are the same as then.
+    group_name: Option<(usize, Name)>,
+    /// Rows that were ever here.
+    len: usize,
+    /// Failed calls of the whole batch, and the time of the last.
+    whole_failed: u32,
+    whole_time: Duration,
+    /// A bad row is among so many rows at the front; 0 if nothing is known.
+    known: usize,
+    /// An answer has narrowed `known`.
+    narrowed: bool,
+    /// The second half of the batch is called before it is halved.
+    verify: bool,
+    /// Rows in the next group, where nothing is known of them.
+    group: usize,
+    /// Bad rows found, and the number after the last one.
+    found: usize,
+    after_bad: Option<u64>,
+    /// Failed calls since the last answer.
+    run: u32,
+    /// Something has answered since the batch first failed.
+    answered: bool,
+    free_witnesses: u32,
+    /// Witnesses called in all: each has another place.
+    witnesses: u32,
+    pub(crate) outage: Outage,
+    /// Groups that were halved to find bad rows, and batches that were tried again in halves; for the statistics.
+    pub(crate) bisections: u64,
+    pub(crate) splits: u64,
+    /// A call of a part has failed or waited: then its length was not what the backend refused.
+    part_failed: bool,
+}
+
+impl<T> Search<T> {
+    /// A batch has failed for the first time. The caller goes on with [`failed`](Self::failed), for [`Purpose::Fresh`].
+    pub(crate) fn new(name: Name, error: BatchError, retry: &Retry, now: Instant) -> Self {
+        Self {
+            parent: name.id,
+            rows: VecDeque::new(),
+            aside: Vec::new(),
+            state: State::Again,
+            whole: Some(name),
+            group_name: None,
+            len: 0,
+            whole_failed: 0,
+            whole_time: Duration::ZERO,
+            known: 0,
+            narrowed: false,
+            verify: false,
+            group: 0,
+            found: 0,
+            after_bad: None,
+            run: 0,
+            answered: false,
+            free_witnesses: 0,
+            witnesses: 0,
+            outage: Outage::new(error, retry, now),
+            bisections: 0,
+            splits: 0,
+            part_failed: false,
+        }
+    }
+
+    /// All undecided rows, in order.
+    pub(crate) fn into_rows(mut self) -> Vec<Row<T>> {
+        self.gather_aside();
+        self.rows.into()
+    }
+
+    /// Whether the handler is to be made anew before the next call: something is wrong for longer than a step.
+    pub(crate) fn needs_new_handler(&self) -> bool {
+        self.outage.has_lasted() && matches!(self.state, State::Dark(Purpose::Whole))
+    }
+
+    /// The length that the backend refuses: the whole batch failed twice, and then every part of it went through at once.
+    /// With the time of the last call of the whole.
+    pub(crate) fn refused_len(&self) -> Option<(usize, Duration)> {
+        let is_decided = self.rows.is_empty() && self.aside.is_empty();
+        let is_refused = self.whole_failed >= 2 && self.len > 1 && !self.part_failed && self.found == 0;
+        (is_decided && is_refused).then_some((self.len, self.whole_time))
+    }
+
+    pub(crate) fn next(&mut self, at: &Circumstances<'_>) -> Next<T> {
+        if self.rows.is_empty() && self.aside.is_empty() {
+            return Next::Done;
+        }
+        let or_line = matches!(self.state, State::Dark(_)) && !at.retry.keeps_order();
+        match self.outage.pause(at, or_line) {
+            Pause::None => {}
+            Pause::Wait { until, or_line } => return Next::Wait { until, or_line },
+            Pause::Early => return self.call_all(Purpose::Early),
+            Pause::Line => return Next::CallFromLine,
+            Pause::GiveUp => return Next::GiveUp,
+        }
+        match self.state {
+            State::Again => self.call_all(Purpose::Whole),
+            State::Misconfigured if self.whole_failed < MISCONFIGURED_ATTEMPTS => self.call_all(Purpose::Whole),
+            State::Misconfigured => self.call_first(Purpose::First),
+            State::Dark(Purpose::First) => self.call_first(Purpose::First),
+            State::Dark(Purpose::Witness) => self.call_witness(at),
+            State::Dark(_) => self.call_all(Purpose::Whole),
+            State::Search => self.call_next(at),
+        }
+    }
+
+    fn call_next(&mut self, at: &Circumstances<'_>) -> Next<T> {
+        if let Some(place) = self.aside.iter().position(|row| row.memo.suspicion == Suspicion::Due) {
+            let row = self.aside.remove(place);
+            return Self::call_alone(row, Purpose::Suspect);
+        }
+        if self.rows.is_empty() {
+            // Only rows that failed alone are left, and nothing has answered since.
+            if at.has_line && !at.retry.keeps_order() {
+                return Next::CallFromLine;
+            }
+            self.outage.begin_step(at);
+            self.go_dark();
+            return self.next(at);
+        }
+        if self.run > self.run_max() {
+            return self.call_witness(at);
+        }
+        let len = match self.known {
+            0 => self.group.clamp(1, self.rows.len()),
+            1 => 1,
+            known => known / 2,
+        };
+        if len == 1 {
+            return self.call_first(Purpose::Group);
+        }
+        let name = self.group_name.filter(|(of, _)| *of == len).map(|(_, name)| name);
+        Next::Call { rows: self.rows.drain(..len).collect(), purpose: Purpose::Group, name }
+    }
+
+    fn call_all(&mut self, purpose: Purpose) -> Next<T> {
+        self.gather_aside();
+        if self.rows.len() == 1 && self.whole.is_none() {
+            return self.call_first(purpose);
+        }
+        Next::Call { rows: self.rows.drain(..).collect(), purpose, name: self.whole }
+    }
+
+    fn call_first(&mut self, purpose: Purpose) -> Next<T> {
+        let row = self.rows.pop_front().expect("a row is undecided");
+        if self.rows.is_empty() && self.aside.is_empty() && row.memo.alone.is_none() {
+            // It is all that there is.
+            let name = self.whole;
+            return Next::Call { rows: vec![row], purpose, name };
+        }
+        Self::call_alone(row, purpose)
+    }
+
+    fn call_alone(row: Row<T>, purpose: Purpose) -> Next<T> {
+        let name = row.memo.alone;
+        Next::Call { rows: vec![row], purpose, name }
+    }
+
+    /// A single row elsewhere than at the front, at another place each time; else the next in line; else the step ends.
+    fn call_witness(&mut self, at: &Circumstances<'_>) -> Next<T> {
+        let can_choose = at.retry.bisects() && self.rows.len() > 1;
+        if can_choose && !at.retry.keeps_order() {
+            let (first, others) = (1, self.rows.len() - 1);
+            // The places 1/2, 1/4, 3/4, 1/8, 5/8 … of the rows.
+            let share = f64::from((self.witnesses + 1).reverse_bits()) / 2f64.powi(32);
+            let place = first + (share * others as f64) as usize;
+            let is_new = |place: &usize| self.rows[*place].memo.suspicion == Suspicion::None;
+            let place = (place..self.rows.len()).chain(first..place).find(is_new).unwrap_or(place);
+            let row = self.rows.remove(place).expect("the place is within the rows");
+            if place < self.known {
+                self.known -= 1;
+            }
+            self.group_name = None;
+            return Self::call_alone(row, Purpose::Witness);
+        }
+        if at.has_line && !at.retry.keeps_order() {
+            return Next::CallFromLine;
+        }
+        // Nobody can be asked.
+        self.outage.begin_step(at);
+        self.go_dark();
+        self.next(at)
+    }
+
+    /// A call went through; what its rows come to is the caller's.
+    pub(crate) fn succeeded(&mut self, purpose: Purpose, len: usize) {
+        self.answered();
+        match purpose {
+            Purpose::Group if self.known > 0 => {
+                self.known -= len;
+                self.narrowed = true;
+                if std::mem::take(&mut self.verify) {
+                    (self.group, self.known) = (self.known, 0);
+                }
+            }
+            Purpose::Group => self.group = self.group.saturating_mul(2),
+            // It was not bad.
+            Purpose::Suspect => self.found = self.found.saturating_sub(1),
+            _ => {}
+        }
+        self.whole = None;
+        self.group_name = None;
+    }
+
+    /// The backend is there: a call went through, or failed for its rows.
+    fn answered(&mut self) {
+        (self.run, self.free_witnesses, self.answered) = (0, 0, true);
+        self.outage.answered();
+        for row in self.rows.iter_mut().chain(&mut self.aside).filter(|row| row.memo.suspicion == Suspicion::Alone) {
+            row.memo.suspicion = Suspicion::Due;
+        }
+        if self.state != State::Search {
+            self.state = State::Search;
+            (self.known, self.verify) = (0, false);
+            let (due, rows) = std::mem::take(&mut self.rows)
+                .into_iter()
+                .partition::<Vec<_>, _>(|row| row.memo.suspicion == Suspicion::Due);
+            (self.aside, self.rows) = (due, rows.into());
+            self.group = self.rows.len().div_ceil(self.found.max(1));
+        }
+    }
+
+    /// A call failed. `name` is the one it had.
+    pub(crate) fn failed(
+        &mut self,
+        mut rows: Vec<Row<T>>,
+        (purpose, name): (Purpose, Name),
+        failure: &Failure<'_>,
+        at: &Circumstances<'_>,
+    ) -> Verdict<T> {
+        let class = failure.error.class();
+        self.outage.failed(failure, at);
+        let alone = rows.len() == 1;
+        for row in &mut rows {
+            row.memo.in_doubt |= class == ErrorClass::InDoubt;
+            if alone && !failure.is_cut {
+                row.memo.alone = Some(name);
+            }
+        }
+        match purpose {
+            Purpose::Fresh => self.len = rows.len(),
+            Purpose::FromLine => self.len += 1,
+            Purpose::Group if !alone && !failure.is_cut => self.group_name = Some((rows.len(), name)),
+            _ => {}
+        }
+        if failure.is_cut {
+            (self.whole, self.group_name, self.known) = (None, None, 0);
+        } else if matches!(purpose, Purpose::Whole | Purpose::Early) {
+            self.whole = Some(name);
+        }
+        if !matches!(purpose, Purpose::Fresh | Purpose::Whole | Purpose::Early) {
+            self.part_failed |= class != ErrorClass::Permanent && (alone || class == ErrorClass::Unavailable);
+        }
+        match class {
+            ErrorClass::InDoubt if !at.idempotent => self.decided(rows),
+            ErrorClass::Unavailable => {
+                self.put_back(rows, purpose);
+                if self.outage.refused(failure.error, at) { self.give_up(true) } else { Verdict::none() }
+            }
+            ErrorClass::Permanent => {
+                self.answered();
+                if alone || !at.retry.bisects() {
+                    return self.decided_bad(rows);
+                }
+                let len = rows.len();
+                self.put_back(rows, Purpose::Group);
+                self.narrow(len);
+                self.bisections += 1;
+                Verdict::none()
+            }
+            _ if failure.while_closing && !at.retry.tries_while_closing() => self.decided(rows),
+            _ => self.failed_for_now(rows, purpose, failure, at),
+        }
+    }
+
+    /// An error that says nothing of whether the rows or the backend are to blame.
+    fn failed_for_now(
+        &mut self,
+        rows: Vec<Row<T>>,
+        purpose: Purpose,
+        failure: &Failure<'_>,
+        at: &Circumstances<'_>,
+    ) -> Verdict<T> {
+        let len = rows.len();
+        match (purpose, self.state) {
+            (Purpose::Early, _) => {
+                self.put_back(rows, purpose);
+                Verdict::none()
+            }
+            (Purpose::Fresh | Purpose::Whole, State::Again) => {
+                self.put_back(rows, purpose);
+                self.whole_failed += 1;
+                self.whole_time = failure.service_time;
+                self.whole_again(failure, at)
+            }
+            (Purpose::Whole, State::Misconfigured) => {
+                self.put_back(rows, purpose);
+                self.whole_failed += 1;
+                if failure.error.is_misconfigured() {
+                    if self.whole_failed < MISCONFIGURED_ATTEMPTS {
+                        self.outage.wait_briefly(at);
+                    } else if len == 1 || !at.retry.bisects() {
+                        return self.give_up(false);
+                    }
+                    return Verdict::none();
+                }
+                self.begin_search(at)
+            }
+            (Purpose::First, State::Misconfigured) => {
+                self.put_back(rows, purpose);
+                if failure.error.is_misconfigured() { self.give_up(false) } else { self.begin_search(at) }
+            }
+            (Purpose::Suspect, _) => self.decided(rows),
+            (Purpose::Group, _) if len > 1 => self.group_failed(rows, failure, at),
+            (Purpose::Group, _) => self.failed_alone(rows, at),
+            (Purpose::Witness | Purpose::FromLine, State::Search) => {
+                self.run = self.run.saturating_add(1);
+                (self.witnesses, self.free_witnesses) = (self.witnesses + 1, self.free_witnesses + 1);
+                if purpose == Purpose::FromLine {
+                    self.whole = None;
+                }
+                self.set_aside(rows);
+                if self.free_witnesses >= FREE_WITNESSES || self.rows.is_empty() { self.darken(at) } else { Verdict::none() }
+            }
+            (_, State::Dark(_)) => self.failed_in_the_dark(rows, purpose, at),
+            (_, _) => {
+                self.put_back(rows, purpose);
+                self.darken(at)
+            }
+        }
+    }
+
+    /// The whole batch has failed once or twice.
+    fn whole_again(&mut self, failure: &Failure<'_>, at: &Circumstances<'_>) -> Verdict<T> {
+        if at.retry.attempts_at_most() == Some(1) {
+            return self.begin_search(at);
+        }
+        if failure.error.is_misconfigured() {
+            if failure.known_misconfigured {
+                return self.give_up(false);
+            }
+            self.state = State::Misconfigured;
+            self.outage.wait_briefly(at);
+            return Verdict::none();
+        }
+        let transient = failure.error.is_transient() && self.rows.iter().all(|row| !row.memo.in_doubt);
+        if self.whole_failed == 1 && at.retry.splits() && transient && self.rows.len() > 1 {
+            self.splits += 1;
+            self.state = State::Search;
+            (self.known, self.verify) = (self.rows.len(), true);
+            self.outage.wait(at);
+            return Verdict::none();
+        }
+        if self.whole_failed == 1 {
+            let at_once = failure.early && failure.error.class() == ErrorClass::Unclassified;
+            if !at_once {
+                self.outage.wait(at);
+            }
+            return Verdict::none();
+        }
+        self.begin_search(at)
+    }
+
+    /// From the whole batch to its parts; or to waits, if there are none.
+    fn begin_search(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
+        if at.retry.bisects() && self.rows.len() > 1 {
+            self.state = State::Search;
+            (self.known, self.verify) = (self.rows.len(), true);
+            self.bisections += 1;
+            return Verdict::none();
+        }
+        if let Some(row) = self.rows.front_mut().filter(|_| self.len == 1) {
+            row.memo.suspicion = Suspicion::Alone;
+        }
+        self.darken(at)
+    }
+
+    fn group_failed(&mut self, rows: Vec<Row<T>>, failure: &Failure<'_>, at: &Circumstances<'_>) -> Verdict<T> {
+        let split = at.retry.splits() && failure.error.is_transient() && rows.iter().all(|row| !row.memo.in_doubt);
+        let used_up = at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most);
+        if !at.retry.bisects() && (!split || used_up) {
+            return self.decided(rows);
+        }
+        self.run = self.run.saturating_add(1);
+        *(if split { &mut self.splits } else { &mut self.bisections }) += 1;
+        let len = rows.len();
+        self.put_back(rows, Purpose::Group);
+        self.narrow(len);
+        self.check_run(at)
+    }
+
+    /// A single row from the front failed.
+    fn failed_alone(&mut self, mut rows: Vec<Row<T>>, at: &Circumstances<'_>) -> Verdict<T> {
+        let Some(row) = rows.first_mut() else { return Verdict::none() };
+        self.run = self.run.saturating_add(1);
+        row.memo.suspicion = Suspicion::Alone;
+        row.memo.convicted = self.known == 1 && self.narrowed;
+        self.found_bad(row.memo.number);
+        let is_last = self.rows.is_empty() && self.aside.is_empty() && !at.has_line;
+        if is_last && rows[0].memo.convicted {
+            return self.decided(rows);
+        }
+        if !at.retry.bisects() && at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most) {
+            return self.decided(rows);
+        }
+        if at.retry.keeps_order() {
+            self.put_back(rows, Purpose::Group);
+            return self.darken(at);
+        }
+        self.set_aside(rows);
+        if self.answered { self.check_run(at) } else { self.darken(at) }
+    }
+
+    fn failed_in_the_dark(&mut self, mut rows: Vec<Row<T>>, purpose: Purpose, at: &Circumstances<'_>) -> Verdict<T> {
+        if rows.len() == 1 {
+            rows[0].memo.suspicion = Suspicion::Alone;
+            if at.retry.keeps_order() && rows[0].memo.convicted {
+                self.answered();
+                return self.decided(rows);
+            }
+        }
+        if purpose == Purpose::FromLine {
+            self.whole = None;
+        }
+        let len = rows.len();
+        self.put_back(rows, purpose);
+        let next = match purpose {
+            Purpose::Whole if len > 1 && at.retry.bisects() => Some(Purpose::First),
+            Purpose::Whole | Purpose::First if self.can_ask(at) => Some(Purpose::Witness),
+            _ => None,
+        };
+        if matches!(purpose, Purpose::Witness | Purpose::FromLine) {
+            self.witnesses += 1;
+        }
+        match next {
+            Some(next) => self.state = State::Dark(next),
+            None if self.outage.is_over(self.steps_max(at), at) => return self.give_up(true),
+            None => {
+                self.outage.begin_step(at);
+                self.go_dark();
+            }
+        }
+        Verdict::none()
+    }
+
+    /// Whether there is a witness.
+    fn can_ask(&self, at: &Circumstances<'_>) -> bool {
+        let elsewhere = at.retry.bisects() && self.rows.len() > 1;
+        !at.retry.keeps_order() && (elsewhere || at.has_line)
+    }
+
+    /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows beside it that may be bad, a
+    /// good row gets one step more.
+    fn steps_max(&self, at: &Circumstances<'_>) -> Option<u32> {
+        let least = u32::from(at.retry.bisects() && self.len > 1);
+        at.retry.attempts_at_most().map(|most| most.saturating_sub(2).max(least))
+    }
+
+    fn run_max(&self) -> u32 {
+        self.len.max(1).next_power_of_two().ilog2() + ADJACENT_BAD_ROWS
+    }
+
+    fn check_run(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
+        let has_witness = self.free_witnesses < FREE_WITNESSES && self.can_ask(at);
+        if self.run > self.run_max() && at.retry.bisects() && !has_witness { self.darken(at) } else { Verdict::none() }
+    }
+
+    /// Nothing answers: waits begin, if there is patience.
+    fn darken(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
+        self.go_dark();
+        if self.outage.is_over(self.steps_max(at), at) {
+            // One attempt tells nothing of how long it lasts.
+            return self.give_up(at.retry.attempts_at_most() != Some(1));
+        }
+        self.outage.begin_step(at);
+        Verdict::none()
+    }
+
+    fn go_dark(&mut self) {
+        self.gather_aside();
+        (self.known, self.group_name) = (0, None);
+        self.state = State::Dark(Purpose::Whole);
+    }
+
+    /// A bad row is among so many rows at the front.
+    fn narrow(&mut self, len: usize) {
+        self.known = len;
+        (self.narrowed, self.verify) = (false, false);
+    }
+
+    /// A bad row was found: how many rows the next group has.
+    fn found_bad(&mut self, number: u64) {
+        self.found += 1;
+        let neighbours = self.after_bad == Some(number);
+        self.after_bad = Some(number + 1);
+        self.known = 0;
+        self.group = if neighbours { 1 } else { self.rows.len().div_ceil(self.found) };
+    }
+
+    fn set_aside(&mut self, mut rows: Vec<Row<T>>) {
+        rows.iter_mut().for_each(|row| row.memo.suspicion = Suspicion::Alone);
+        self.group_name = None;
+        self.aside.append(&mut rows);
+    }
+
+    /// Rows of a call that stay undecided.
+    fn put_back(&mut self, rows: Vec<Row<T>>, purpose: Purpose) {
+        match purpose {
+            Purpose::Suspect => self.aside.splice(0..0, rows).for_each(drop),
+            _ => {
+                for row in rows.into_iter().rev() {
+                    let place = self.rows.partition_point(|other| other.memo.number < row.memo.number);
+                    self.rows.insert(place, row);
+                }
+            }
+        }
+    }
+
+    /// The rows that were set aside are in their places again.
+    fn gather_aside(&mut self) {
+        let aside = std::mem::take(&mut self.aside);
+        self.put_back(aside, Purpose::Whole);
+    }
+
+    /// These rows fail now.
+    fn decided(&mut self, rows: Vec<Row<T>>) -> Verdict<T> {
+        (self.whole, self.group_name) = (None, None);
+        self.known = 0;
+        Verdict::fail(rows)
+    }
+
+    /// Rows that the backend blames.
+    fn decided_bad(&mut self, rows: Vec<Row<T>>) -> Verdict<T> {
+        if let Some(row) = rows.first().filter(|row| row.memo.suspicion == Suspicion::None) {
+            self.found_bad(row.memo.number);
+        }
+        self.decided(rows)
+    }
+
+    /// All rows fail.
+    fn give_up(&mut self, outage: bool) -> Verdict<T> {
+        self.gather_aside();
+        Verdict { rows: std::mem::take(&mut self.rows).into(), outage }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "search/tests.rs"]
+mod tests;
