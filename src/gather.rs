@@ -138,7 +138,9 @@ impl<T> Intake<T> {
         if is_empty && again_due.is_none() {
             return if closing { Step::Stop } else { Step::Sleep { wanted: 1, deadline: None } };
         }
-        if closing && self.close_limit().is_some_and(|limit| limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now))) {
+        if closing
+            && self.close_limit().is_some_and(|limit| limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now)))
+        {
             self.gave_up = true;
             return Step::Stop;
         }
@@ -155,7 +157,8 @@ impl<T> Intake<T> {
         let urgent = self.flushes.is_urgent(self.gathered);
         let due = since.checked_add(target.linger);
         let overdue = due.is_some_and(|due| due <= now) && !is_empty;
-        let is_ready = available >= target.batch_size || closing || urgent || overdue || queue.is_heavy() || again_is_due;
+        let is_ready =
+            available >= target.batch_size || closing || urgent || overdue || queue.is_heavy() || again_is_due;
         if !is_ready {
             // The closed bit may be set just now: the sleep then is none.
             let deadline = due.into_iter().chain(again_due).min();

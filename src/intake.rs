@@ -361,4 +361,3 @@ impl<T> Intake<T> {
         Some(Retrying { error: outage.error.clone(), attempts, since, next_at })
     }
 }
-

@@ -53,13 +53,15 @@ use crate::rows::{Name, Row, Suspicion};
 
 mod outage;
 
-pub(crate) use outage::{Outage, later};
 use outage::Pause;
+pub(crate) use outage::{Outage, later};
 
 /// Failures in a row, beyond the depth of the search, that are still taken for bad rows side by side.
 const ADJACENT_BAD_ROWS: u32 = 8;
 /// Witnesses that are called without a wait before a run of failures is taken for an outage.
 const FREE_WITNESSES: u32 = 2;
+/// Bad rows from which on their density is known.
+const FEW: usize = 5;
 /// Attempts at a batch whose error is `misconfigured`.
 const MISCONFIGURED_ATTEMPTS: u32 = 5;
 
@@ -146,8 +148,9 @@ pub(crate) struct Search<T> {
     whole: Option<Name>,
     /// Length and name of the last group, while the rows are the same as then.
     group_name: Option<(usize, Name)>,
-    /// Rows that were ever here.
+    /// Rows that were ever here, and the number of the first.
     len: usize,
+    first: u64,
     /// Failed calls of the whole batch, and the time of the last.
     whole_failed: u32,
     whole_time: Duration,
@@ -188,6 +191,7 @@ impl<T> Search<T> {
             whole: Some(name),
             group_name: None,
             len: 0,
+            first: 0,
             whole_failed: 0,
             whole_time: Duration::ZERO,
             known: 0,
@@ -306,9 +310,10 @@ impl<T> Search<T> {
         let can_choose = at.retry.bisects() && self.rows.len() > 1;
         if can_choose && !at.retry.keeps_order() {
             let (first, others) = (1, self.rows.len() - 1);
-            // The places 1/2, 1/4, 3/4, 1/8, 5/8 … of the rows.
-            let share = f64::from((self.witnesses + 1).reverse_bits()) / 2f64.powi(32);
-            let place = first + (share * others as f64) as usize;
+            // The last row, which is good if the bad rows are one stretch and any good row is left; then the places 1/2, 1/4,
+            // 3/4, 1/8, 5/8 …
+            let share = f64::from(self.witnesses.reverse_bits()) / 2f64.powi(32);
+            let place = if self.witnesses == 0 { others } else { first + (share * others as f64) as usize };
             let is_new = |place: &usize| self.rows[*place].memo.suspicion == Suspicion::None;
             let place = (place..self.rows.len()).chain(first..place).find(is_new).unwrap_or(place);
             let row = self.rows.remove(place).expect("the place is within the rows");
@@ -338,6 +343,8 @@ impl<T> Search<T> {
                     (self.group, self.known) = (self.known, 0);
                 }
             }
+            // With one bad row found, there may be no other.
+            Purpose::Group if self.found < 2 => self.group = self.rows.len(),
             Purpose::Group => self.group = self.group.saturating_mul(2),
             // It was not bad.
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
@@ -383,7 +390,7 @@ impl<T> Search<T> {
             }
         }
         match purpose {
-            Purpose::Fresh => self.len = rows.len(),
+            Purpose::Fresh => (self.len, self.first) = (rows.len(), rows[0].memo.number),
             Purpose::FromLine => self.len += 1,
             Purpose::Group if !alone && !failure.is_cut => self.group_name = Some((rows.len(), name)),
             _ => {}
@@ -465,7 +472,11 @@ impl<T> Search<T> {
                     self.whole = None;
                 }
                 self.set_aside(rows);
-                if self.free_witnesses >= FREE_WITNESSES || self.rows.is_empty() { self.darken(at) } else { Verdict::none() }
+                if self.free_witnesses >= FREE_WITNESSES || self.rows.is_empty() {
+                    self.darken(at)
+                } else {
+                    Verdict::none()
+                }
             }
             (_, State::Dark(_)) => self.failed_in_the_dark(rows, purpose, at),
             (_, _) => {
@@ -639,7 +650,17 @@ impl<T> Search<T> {
         let neighbours = self.after_bad == Some(number);
         self.after_bad = Some(number + 1);
         self.known = 0;
-        self.group = if neighbours { 1 } else { self.rows.len().div_ceil(self.found) };
+        self.group = if neighbours { 1 } else { self.group_after(number) };
+    }
+
+    /// Rows of the next group. With many bad rows found it is such that every second group holds one: `ln 2` of the mean distance
+    /// between them. With few, the geometric mean of that distance and of the rows left for each: this may have been the last.
+    fn group_after(&self, number: u64) -> usize {
+        let seen = (number + 1).saturating_sub(self.first) as f64;
+        let found = self.found as f64;
+        let rows =
+            if self.found < FEW { (self.rows.len() as f64 * seen).sqrt() } else { std::f64::consts::LN_2 * seen };
+        (rows / found) as usize
     }
 
     fn set_aside(&mut self, mut rows: Vec<Row<T>>) {

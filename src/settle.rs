@@ -119,9 +119,8 @@ impl<T> Intake<T> {
                         is_cut: rows.len() < len,
                     };
                     let at = self.circumstances(queue, target, &retry, now);
-                    let mut search = self.search.take().unwrap_or_else(|| {
-                        Box::new(Search::new(name, error.clone(), &retry, now))
-                    });
+                    let mut search =
+                        self.search.take().unwrap_or_else(|| Box::new(Search::new(name, error.clone(), &retry, now)));
                     if cut {
                         search.outage.flush(now);
                     }

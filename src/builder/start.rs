@@ -80,7 +80,13 @@ impl<T: Send + 'static> Builder<T> {
         };
         let core = Core { queue, reporter, control, flusher, controller, on_close };
         match problem {
-            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout, drop_patience: self.drop_patience, told_of: ToldOf::new(0) }),
+            None => Ok(Batcher {
+                core,
+                setpoint,
+                close_timeout: self.close_timeout,
+                drop_patience: self.drop_patience,
+                told_of: ToldOf::new(0),
+            }),
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
                 Err(problem)
