@@ -5,38 +5,12 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use crate::batch_id::BatchId;
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::rows::{Memo, Purpose};
 use crate::sync::{Arc, Mutex};
 use crate::ticket::Resolver;
-
-/// A batch's name: never given again, not even after a restart, and the same on every attempt at the same items. The halves of
-/// a batch have names of their own.
-///
-/// The upper 64 bits are random for each batcher, the lower 64 count. Made for a table of applied batches on the backend's
-/// side, which makes a retry after a lost answer harmless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId(u128);
-
-impl BatchId {
-    pub(crate) fn new(random: u64, number: u64) -> Self {
-        Self(u128::from(random) << 64 | u128::from(number))
-    }
-
-    /// The name as one number.
-    #[must_use]
-    pub fn as_u128(self) -> u128 {
-        self.0
-    }
-}
-
-/// 32 hexadecimal digits.
-impl fmt::Display for BatchId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
 
 /// What made the flusher hand a batch over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

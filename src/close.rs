@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Failed;
 use crate::controller::Control;
-use crate::flusher::{drop_each, message};
 use crate::intake::{CloseTerms, Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, mutant, now};
+use crate::unwind::{drop_each, message};
 
 /// What became of everything: the answer of a close.
 #[must_use]

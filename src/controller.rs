@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::BuildError;
 use crate::feedback::Sample;
-use crate::flusher::message;
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone};
 use crate::reporter::Reporter;
 use crate::ring::Reader;
 use crate::setpoint::{Bounds, Setpoint, SetpointCell};
 use crate::sync::{Arc, Mutex, MutexGuard, Parker, now};
+use crate::unwind::message;
 
 /// Decisions kept for people to look at.
 const DECISIONS_MAX: usize = 128;

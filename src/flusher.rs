@@ -14,9 +14,11 @@ use crate::gather::{Step, Target};
 use crate::intake::{CloseTerms, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
+use crate::retry::Rules;
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::{Finished, Leftover, Marked, Rules};
+use crate::settle::{Finished, Leftover, Marked};
 use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, mutant, now, yield_now};
+use crate::unwind::{drop_each, message};
 use crate::workers::HandlerSlot;
 
 /// The dead-letter hook.
@@ -295,35 +297,6 @@ fn outcome(error: &BatchError) -> CallOutcome {
         ErrorClass::Misconfigured => CallOutcome::Misconfigured,
         ErrorClass::Transient | ErrorClass::Unclassified => CallOutcome::Transient,
     }
-}
-
-/// Drops values one by one, in order, and returns how many panicked: two that panic in one drop of the whole vector would
-/// abort the process.
-pub(crate) fn drop_each<D>(values: &mut Vec<D>) -> u64 {
-    let mut panics = 0;
-    let mut rest = values.drain(..);
-    while rest.len() > 0 {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| rest.by_ref().for_each(drop))) {
-            drop(message(panic));
-            panics += 1;
-        }
-    }
-    panics
-}
-
-/// A panic's message. The payload may panic when dropped: then what it throws is leaked.
-pub(crate) fn message(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    };
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    text
 }
 
 /// Pseudo-random bits: SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).

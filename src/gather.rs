@@ -7,10 +7,9 @@ use crate::channel::Singles;
 use crate::intake::{Intake, Lent, Phase};
 use crate::message::{CHUNKS_TOGETHER, Load, Message};
 use crate::queue::Queue;
-use crate::retry::Retry;
+use crate::retry::{Retry, Rules};
 use crate::rows::{Name, Purpose, Row};
 use crate::search::{Circumstances, Next, later};
-use crate::settle::Rules;
 use crate::sync::Arc;
 
 /// What is in force at this visit: from the setpoint, and from the builder.

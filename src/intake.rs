@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::ages::Ages;
-use crate::batch::{Batch, BatchId, Closing, Failed};
+use crate::batch::{Batch, Closing, Failed};
+use crate::batch_id::BatchId;
 use crate::channel::Outlet;
 use crate::error::BatchError;
 use crate::flushes::Flushes;

@@ -162,6 +162,7 @@
 
 mod ages;
 mod batch;
+mod batch_id;
 mod batcher;
 mod builder;
 mod channel;
@@ -192,10 +193,12 @@ pub mod sim;
 mod stats;
 mod sync;
 mod ticket;
+mod unwind;
 mod weigher;
 mod workers;
 
-pub use batch::{Batch, BatchId, Failed, Handler, Trigger};
+pub use batch::{Batch, Failed, Handler, Trigger};
+pub use batch_id::BatchId;
 pub use batcher::{Batcher, Producer};
 pub use builder::Builder;
 pub use close::CloseReport;

@@ -228,6 +228,13 @@ impl Retry {
     }
 }
 
+/// How failures are treated: from the builder.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) retry: Retry,
+    pub(crate) idempotent: bool,
+}
+
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;

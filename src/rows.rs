@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::batch::BatchId;
+use crate::batch_id::BatchId;
 use crate::error::BatchError;
 use crate::ticket::Resolver;
 

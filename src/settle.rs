@@ -35,13 +35,6 @@ pub(crate) struct Finished<T> {
     pub(crate) now: Instant,
 }
 
-/// How failures are treated: from the builder.
-#[derive(Clone, Copy)]
-pub(crate) struct Rules {
-    pub(crate) retry: Retry,
-    pub(crate) idempotent: bool,
-}
-
 /// What the flusher has to do after a call was settled, outside the lock.
 pub(crate) struct Leftover<T> {
     /// Failed rows that nobody is left to take, to be dropped.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::batch::{Batch, Handler};
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
+use crate::unwind::{drop_each, message};
 
 /// Which handler a factory is asked for, by [`Builder::spawn_workers`](crate::Builder::spawn_workers).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,12 +68,12 @@ impl<H> HandlerSlot<H> {
     fn renew(&mut self, drop_panics: &mut u64) -> Result<(), BatchError> {
         let Some(make) = &mut self.make else { return Ok(()) };
         // The old connection is closed first: it may hold a lock.
-        *drop_panics += crate::flusher::drop_each(&mut self.handler.take().into_iter().collect());
+        *drop_panics += drop_each(&mut self.handler.take().into_iter().collect());
         let worker = Worker { index: 0, times: self.times };
         self.times += 1;
         match catch_unwind(AssertUnwindSafe(|| make(worker))) {
             Ok(made) => self.handler = Some(made?),
-            Err(panic) => return Err(BatchError::unavailable(crate::flusher::message(panic))),
+            Err(panic) => return Err(BatchError::unavailable(message(panic))),
         }
         self.broken = false;
         Ok(())
@@ -93,7 +94,7 @@ impl<H> HandlerSlot<H> {
         }
         let handler = self.handler.as_mut().expect("a handler that was not made is an error above");
         let result = catch_unwind(AssertUnwindSafe(|| handler.handle(batch)))
-            .unwrap_or_else(|panic| Err(BatchError::panicked(crate::flusher::message(panic))));
+            .unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
         self.broken = result.as_ref().is_err_and(|error| error.is_panic() || error.is_handler_broken());
         result
     }

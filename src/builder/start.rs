@@ -10,15 +10,16 @@ use crate::close::{Core, Latch, OnClose, Thread};
 use crate::controller::{Control, Controller, Limits};
 use crate::doorbell::Doorbell;
 use crate::error::BuildError;
-use crate::flusher::{Chance, Flusher, message};
+use crate::flusher::{Chance, Flusher};
 use crate::intake::Intake;
 use crate::policy::{Policy, Zone};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
+use crate::retry::Rules;
 use crate::ring::Ring;
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::Rules;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
+use crate::unwind::message;
 use crate::weigher::Weigher;
 use crate::workers::HandlerSlot;
 

@@ -1,0 +1,30 @@
+//! What names a set of items from call to call.
+
+use std::fmt;
+
+/// A batch's id: never used again, not even after a restart, and the same on every attempt at the same items. A part of a batch
+/// has an id of its own.
+///
+/// The upper 64 bits are random for each batcher, the lower 64 count. Made for a table of applied batches on the backend's
+/// side, which makes a retry after a lost answer harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(u128);
+
+impl BatchId {
+    pub(crate) fn new(random: u64, number: u64) -> Self {
+        Self(u128::from(random) << 64 | u128::from(number))
+    }
+
+    /// The id as one number.
+    #[must_use]
+    pub fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

@@ -1,0 +1,254 @@
+//! Why a call of the handler failed, and what may be done with its rows.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::sync::Shared;
+
+/// What a failed call says of the backend, and so what may be done with its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// Nothing was said. Taken as: nothing was applied, worth another attempt.
+    Unclassified,
+    /// Nothing was applied, and another attempt may do better: a deadlock, a time-out, a lost connection.
+    Transient,
+    /// Nothing was applied, and the same rows will fail again: a constraint, a value out of range.
+    Permanent,
+    /// The backend may or may not have applied the rows: the answer to a commit was lost.
+    InDoubt,
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
+    /// blame. It is down, starting, read only, or asks for calls to come later.
+    Unavailable,
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
+    /// misspelt column.
+    Misconfigured,
+}
+
+/// Why a batch failed. Comes from any error by `?`, or from a constructor that says what may be done with the rows.
+///
+/// Cheap to clone. It does not implement [`Error`] itself, so that `?` can take every error; [`source`](Self::source) does.
+///
+/// `?` takes what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an `anyhow::Error` do not; for them the
+/// line is `.map_err(BatchError::new)?`:
+///
+/// ```
+/// use std::error::Error;
+/// use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+///
+/// fn insert(rows: &[String]) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     if rows.is_empty() { Err("no rows".into()) } else { Ok(()) }
+/// }
+///
+/// let handler = |batch: &mut Batch<String>| -> Result<LoadFeedback, BatchError> {
+///     let first: u64 = batch[0].parse()?; // any std error
+///     if first == 0 {
+///         return Err(BatchError::permanent(format!("row {first} is not allowed"))); // a text
+///     }
+///     insert(batch).map_err(BatchError::new)?; // a boxed error
+///     Ok(LoadFeedback::new())
+/// };
+/// # let _ = handler;
+/// ```
+#[derive(Clone)]
+pub struct BatchError {
+    class: ErrorClass,
+    panicked: bool,
+    handler_broken: bool,
+    retry_after: Option<Duration>,
+    source: Shared<dyn Error + Send + Sync>,
+}
+
+impl BatchError {
+    /// An error of no class, as by `?`: nothing was applied, and another attempt may succeed.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Unclassified, error)
+    }
+
+    /// Nothing was applied and another attempt may succeed: retried.
+    pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Transient, error)
+    }
+
+    /// Nothing was applied and these rows will fail again: the rows at fault are searched for at once.
+    pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Permanent, error)
+    }
+
+    /// The backend may or may not have applied the rows: retried only under
+    /// [`Builder::idempotent`](crate::Builder::idempotent).
+    pub fn in_doubt(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::InDoubt, error)
+    }
+
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
+    /// blame. A refused connection, a server that starts or is read only, HTTP 429 or 503 for a whole request.
+    ///
+    /// The batch is called again as it was after a backoff, or after [`retry_after`](Self::retry_after). That counts as no
+    /// attempt, starts no search for bad rows, and teaches the policy nothing; it uses the patience of
+    /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in mid-statement is
+    /// [`transient`](Self::transient) instead: a row may have crashed the server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use load_aware_batcher::BatchError;
+    ///
+    /// let error = BatchError::unavailable("503 Service Unavailable").retry_after(Duration::from_secs(7));
+    /// assert!(error.is_unavailable());
+    /// ```
+    pub fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Unavailable, error)
+    }
+
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
+    /// misspelt column.
+    ///
+    /// Five attempts within a second, then the first row alone; if that fails alike, the batch fails as a whole, and later
+    /// batches get one attempt each while the error stays the same.
+    pub fn misconfigured(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::classified(ErrorClass::Misconfigured, error)
+    }
+
+    /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
+    pub fn classified(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { class, panicked: false, handler_broken: false, retry_after: None, source: Shared::from(error.into()) }
+    }
+
+    pub(crate) fn panicked(message: String) -> Self {
+        Self { panicked: true, ..Self::new(Panicked(message)) }
+    }
+
+    /// The backend says when to come again: the next attempt does not begin earlier. Capped at
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that are
+    /// [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The handler is of no use any more: its connection is lost, or in a state that it cannot leave. Where the builder has a
+    /// factory ([`Builder::spawn_workers`](crate::Builder::spawn_workers)), the next call gets a new handler.
+    ///
+    /// ```
+    /// use load_aware_batcher::BatchError;
+    ///
+    /// let error = BatchError::transient("connection reset by peer").handler_broken();
+    /// assert!(error.is_handler_broken());
+    /// ```
+    #[must_use]
+    pub fn handler_broken(mut self) -> Self {
+        self.handler_broken = true;
+        self
+    }
+
+    /// What the handler said of the failure.
+    pub fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    /// Whether another attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        self.class == ErrorClass::Transient
+    }
+
+    /// Whether the rows are at fault.
+    pub fn is_permanent(&self) -> bool {
+        self.class == ErrorClass::Permanent
+    }
+
+    /// Whether the rows may have been applied.
+    pub fn is_in_doubt(&self) -> bool {
+        self.class == ErrorClass::InDoubt
+    }
+
+    /// Whether the backend refused the call unseen.
+    pub fn is_unavailable(&self) -> bool {
+        self.class == ErrorClass::Unavailable
+    }
+
+    /// Whether the statement or the schema is at fault.
+    pub fn is_misconfigured(&self) -> bool {
+        self.class == ErrorClass::Misconfigured
+    }
+
+    /// Whether the handler panicked instead of returning; the panic's message is the error's text.
+    pub fn is_panic(&self) -> bool {
+        self.panicked
+    }
+
+    /// Whether the handler said that it is of no use any more.
+    pub fn is_handler_broken(&self) -> bool {
+        self.handler_broken
+    }
+
+    /// How long the backend asks to wait, if it said so.
+    pub fn wait_asked(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The error that the handler returned, for `downcast_ref`.
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for BatchError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+/// So that a function that returns a boxed error can pass one on with `?`; the class is lost.
+impl From<BatchError> for Box<dyn Error + Send + Sync> {
+    fn from(error: BatchError) -> Self {
+        Box::new(Passed(error))
+    }
+}
+
+#[derive(Debug)]
+struct Passed(BatchError);
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Passed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // Its text is this one's; what lies behind it is the source.
+        self.0.source.source()
+    }
+}
+
+impl fmt::Debug for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BatchError({:?}, {:?})", self.class, self.source)
+    }
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)
+    }
+}
+
+/// Two batch errors are equal when they say the same: their class and their text.
+impl PartialEq for BatchError {
+    fn eq(&self, other: &Self) -> bool {
+        self.class == other.class && self.to_string() == other.to_string()
+    }
+}
+
+#[derive(Debug)]
+struct Panicked(String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the handler panicked: {}", self.0)
+    }
+}
+
+impl Error for Panicked {}
