@@ -45,6 +45,8 @@ pub enum Trigger {
     Size,
     /// Its oldest item had waited for one linger.
     Linger,
+    /// Somebody waited for a ticket of one of its items, or of an item behind them.
+    Wait,
     /// Somebody flushed.
     Flush,
     /// The batcher is being closed.
@@ -308,6 +310,8 @@ pub struct Failed<T> {
     pub attempts: u32,
     /// Whether the backend may have applied it after all.
     pub in_doubt: bool,
+    /// Its place in the order in which items left the queue: the key of a kept row.
+    pub(crate) number: u64,
 }
 
 impl<T> fmt::Debug for Failed<T> {

@@ -10,11 +10,12 @@ use crate::controller::{DecisionRecord, Limits};
 use crate::error::{AddError, BuildError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::intake::Phase;
+use crate::line::Handle;
 use crate::queue::{Patience, Queue};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicU64, Ordering, belongs_to, mutant, now};
-use crate::ticket::{self, Ticket};
+use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, mutant, now};
+use crate::ticket::{self, Line, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
 ///
@@ -25,6 +26,8 @@ use crate::ticket::{self, Ticket};
 pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
     pub(crate) setpoint: Arc<SetpointCell>,
+    /// For the tickets.
+    pub(crate) line: Shared<dyn Line>,
     pub(crate) close_timeout: Duration,
     pub(crate) told_of: ToldOf,
 }
@@ -34,12 +37,14 @@ pub struct Batcher<T: Send + 'static> {
 /// Each handle is told by its own [`flush`](Self::flush) of the failures since it was made.
 pub struct Producer<T> {
     queue: Arc<Queue<T>>,
+    /// For the tickets.
+    line: Shared<dyn Line>,
     told_of: ToldOf,
 }
 
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self { queue: Arc::clone(&self.queue), told_of: self.told_of.clone() }
+        Self { queue: Arc::clone(&self.queue), line: self.line.another(), told_of: self.told_of.clone() }
     }
 }
 
@@ -75,7 +80,8 @@ impl<T: Send + 'static> Batcher<T> {
     /// A handle for another thread.
     pub fn producer(&self) -> Producer<T> {
         let failed = self.core.queue.lock().flushes.failed();
-        Producer { queue: Arc::clone(&self.core.queue), told_of: ToldOf::new(failed) }
+        let queue = Arc::clone(&self.core.queue);
+        Producer { line: Handle::shared(&queue), queue, told_of: ToldOf::new(failed) }
     }
 }
 
@@ -148,7 +154,7 @@ macro_rules! adding {
         /// As [`add`](Self::add).
         pub fn submit(&self, item: T) -> Result<Ticket, AddError<T>> {
             let queue = self.$queue();
-            let (resolver, ticket) = ticket::pair(queue.serial);
+            let (resolver, ticket) = ticket::pair(queue.serial, Shared::clone(&self.line));
             queue.add_special(item, Some(resolver), Patience::Forever)?;
             Ok(ticket)
         }
@@ -204,10 +210,10 @@ impl<T: Send + 'static> Batcher<T> {
     /// Takes the failed rows that are kept because the builder has no `on_failed` hook.
     pub fn take_failed(&self) -> Vec<Failed<T>> {
         let mut intake = self.core.queue.lock();
-        let failed = std::mem::take(&mut intake.kept);
-        let stalled = intake.stalled;
+        let failed = intake.kept.take_all();
+        let rings = intake.end_stall(&self.core.queue);
         drop(intake);
-        if stalled {
+        if rings {
             self.core.queue.doorbell.ring();
         }
         failed
@@ -254,6 +260,7 @@ impl<T: Send + 'static> Batcher<T> {
             failed: counts.failed,
             in_doubt: counts.in_doubt,
             rejected: counts.rejected,
+            told: counts.told,
             unsent: counts.unsent,
             abandoned: counts.abandoned,
             dropped_late: counts.dropped_late,
@@ -330,10 +337,13 @@ pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) ->
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);
         }
+        if queue.stall.has_lasted() {
+            break Err(FlushError::Stalled);
+        }
         if deadline.is_some_and(|deadline| deadline <= now()) {
             break Err(FlushError::Timeout);
         }
-        intake = queue.changed.wait_until(intake, deadline);
+        intake = queue.changed.wait_until(intake, queue.stall.next_check(deadline));
     };
     intake.flushes.unregister(waiter);
     result

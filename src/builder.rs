@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
 use crate::flusher::OnFailed;
 use crate::policy::{LoadThreshold, Policy};
+use crate::queue::STALL_TIMEOUT;
 use crate::retry::Retry;
 use crate::weigher::Weigh;
 
@@ -32,6 +33,7 @@ pub struct Builder<T> {
     min_batch_size: Option<usize>,
     max_batch_size: Option<usize>,
     linger: Duration,
+    wait_overrides_linger: bool,
     queue_capacity: Option<usize>,
     load_check_interval: Duration,
     feedback_capacity: usize,
@@ -40,6 +42,7 @@ pub struct Builder<T> {
     retry: Retry,
     idempotent: bool,
     keep_failed: usize,
+    stall_timeout: Duration,
     on_failed: Option<OnFailed<T>>,
     close_timeout: Duration,
     on_close: Option<OnClose<T>>,
@@ -63,6 +66,7 @@ impl<T: Send + 'static> Builder<T> {
             min_batch_size: None,
             max_batch_size: None,
             linger: Duration::from_secs(1),
+            wait_overrides_linger: true,
             queue_capacity: None,
             load_check_interval: Duration::from_secs(1),
             feedback_capacity: 1_024,
@@ -71,6 +75,7 @@ impl<T: Send + 'static> Builder<T> {
             retry: Retry::default(),
             idempotent: false,
             keep_failed: 10_000,
+            stall_timeout: STALL_TIMEOUT,
             on_failed: None,
             close_timeout: Duration::from_secs(30),
             on_close: None,
@@ -103,6 +108,13 @@ impl<T: Send + 'static> Builder<T> {
     /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is free, with everything in line
+    /// before it, instead of waiting for its batch to fill. Default true; see [`Ticket`](crate::Ticket).
+    pub fn wait_overrides_linger(mut self, yes: bool) -> Self {
+        self.wait_overrides_linger = yes;
         self
     }
 
@@ -159,6 +171,16 @@ impl<T: Send + 'static> Builder<T> {
     /// 10 000.
     pub fn keep_failed(mut self, rows: usize) -> Self {
         self.keep_failed = rows;
+        self
+    }
+
+    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept and nobody takes them, before
+    /// callers that wait for it are answered: adds on a full queue with [`AddError::Stalled`](crate::AddError::Stalled), tickets
+    /// with [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with [`FlushError::Stalled`](crate::FlushError::Stalled).
+    /// Nothing is dropped, and everything goes on when the rows are taken. A caller that waited before is answered at most as
+    /// much later again. Zero answers at once. Default 1 s.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
         self
     }
 

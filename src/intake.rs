@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use crate::ages::Ages;
 use crate::batch::{Batch, BatchId, Closing, Failed};
 use crate::channel::Outlet;
+use crate::dead_letters::DeadLetters;
 use crate::flushes::Flushes;
 use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
 use crate::queue::Queue;
 use crate::stats::Counts;
 use crate::sync::{Arc, mutant};
 use crate::ticket::{Outcome, Resolver};
+use crate::waiters::Waited;
 
 /// How far the batcher is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub(crate) struct Intake<T> {
     extra_taken: u64,
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
+    /// How far somebody waits for a ticket.
+    pub(crate) waited: Waited,
     /// The batch under way in parts, first part first; empty if none is, or if its only part is lent.
     pub(crate) parts: VecDeque<Box<Batch<T>>>,
     pub(crate) lent: Option<Lent>,
@@ -82,8 +86,7 @@ pub(crate) struct Intake<T> {
     /// The hook holds a row at this moment.
     pub(crate) hooking: bool,
     /// Failed rows kept for `take_failed` and the close report.
-    pub(crate) kept: Vec<Failed<T>>,
-    pub(crate) keep_failed: usize,
+    pub(crate) kept: DeadLetters<T>,
     pub(crate) has_hook: bool,
     pub(crate) stalled: bool,
     pub(crate) phase: Phase,
@@ -123,14 +126,14 @@ impl<T> Intake<T> {
             extra_taken: 0,
             ages: Ages::new(now),
             flushes: Flushes::default(),
+            waited: Waited::default(),
             parts: VecDeque::new(),
             lent: None,
             paused_after: None,
             cut_next_wait: false,
             for_hook: VecDeque::new(),
             hooking: false,
-            kept: Vec::new(),
-            keep_failed,
+            kept: DeadLetters::new(keep_failed),
             has_hook,
             stalled: false,
             phase: Phase::Open,
@@ -164,6 +167,7 @@ impl<T> Intake<T> {
             return false;
         }
         self.phase = Phase::Closing;
+        queue.stall.end();
         self.closing.begin(deadline);
         let before = mutant("close: length before the closed bit").then(|| self.outlet.len());
         queue.doorbell.close();
@@ -215,6 +219,21 @@ impl<T> Intake<T> {
         (!done).then(|| self.flushes.register(target, self.gathered, self.gathered_items))
     }
 
+    /// Whether rows that fail now are kept, for `take_failed` or the close report.
+    pub(crate) fn keeps_failed(&self) -> bool {
+        !self.has_hook && self.phase != Phase::Abandoned
+    }
+
+    /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to ring the flusher.
+    pub(crate) fn end_stall(&mut self, queue: &Queue<T>) -> bool {
+        let ends = self.stalled && !self.kept.is_full();
+        if ends {
+            self.stalled = false;
+            queue.stall.end();
+        }
+        ends
+    }
+
     pub(crate) fn next_id(&mut self) -> BatchId {
         self.batches += 1;
         BatchId::new(self.random, self.batches)
@@ -259,12 +278,12 @@ impl<T> Intake<T> {
             }
         }
         self.counts.unsent += unsent.len() as u64;
-        let mut failed = std::mem::take(&mut self.kept);
+        let mut failed = self.kept.take_all();
         failed.extend(std::mem::take(&mut self.for_hook));
         for part in std::mem::take(&mut self.parts) {
             self.counts.failed += part.items.len() as u64;
             self.counts.in_doubt += if part.course.in_doubt { part.items.len() as u64 } else { 0 };
-            failed.extend(fail_all(part));
+            failed.extend(fail_all(part, false));
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;
@@ -276,15 +295,23 @@ impl<T> Intake<T> {
     }
 }
 
-/// The rows of a part that is not tried again, with the error of its last attempt; their tickets are told.
-pub(crate) fn fail_all<T>(part: Box<Batch<T>>) -> impl Iterator<Item = Failed<T>> {
+/// The rows of a part that is not tried again, with the error of its last attempt; their tickets are told. `kept`: the rows are
+/// kept until then.
+pub(crate) fn fail_all<T>(part: Box<Batch<T>>, kept: bool) -> impl Iterator<Item = Failed<T>> {
     let Batch { items, course, attempt, tickets, .. } = *part;
     let attempts = course.calls_before + attempt;
     let error = course.error.expect("a part waits only after an attempt that failed");
-    for (_, ticket) in tickets {
-        ticket.tell(if course.in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) });
+    for (index, ticket) in tickets {
+        let outcome = if course.in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) };
+        ticket.tell_kept(outcome, kept.then_some(course.first + index as u64));
     }
-    items.into_iter().map(move |item| Failed { item, error: error.clone(), attempts, in_doubt: course.in_doubt })
+    items.into_iter().zip(course.first..).map(move |(item, number)| Failed {
+        item,
+        error: error.clone(),
+        attempts,
+        in_doubt: course.in_doubt,
+        number,
+    })
 }
 
 /// The time after a wait; one that is longer than the clock can tell ends in a hundred years and more.

@@ -169,6 +169,7 @@ pub mod classify;
 mod close;
 mod controller;
 mod credit;
+mod dead_letters;
 mod doorbell;
 mod error;
 mod feedback;
@@ -176,6 +177,7 @@ mod flusher;
 mod flushes;
 mod gather;
 mod intake;
+mod line;
 mod message;
 mod policy;
 mod queue;
@@ -187,9 +189,11 @@ mod setpoint;
 mod settle;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod stall;
 mod stats;
 mod sync;
 mod ticket;
+mod waiters;
 mod weigher;
 
 pub use batch::{Batch, BatchId, Failed, Handler, Trigger};

@@ -27,21 +27,27 @@
 //! same guarantee: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock
 //! (+10). What travels through the channel, and how often it is copied, is `channel`'s.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::channel::{Inlet, Outlet, bounded};
-use crate::credit::{Credit, Denied};
+use crate::credit::Credit;
 use crate::doorbell::{CLOSED, Doorbell, FAR, uncounted};
 use crate::error::AddError;
 use crate::intake::Intake;
 use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, Special};
 use crate::refused::RefusedCounters;
+use crate::stall::Stall;
 use crate::sync::{
-    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SendError, SendTimeoutError, SeqCstUsize, TrySendError,
-    belongs_to, mutant, now, share, thread_tag,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, mutant, share, thread_tag,
 };
 use crate::ticket::Resolver;
+use crate::waiters::Waiters;
 use crate::weigher::Weigher;
+
+mod room;
+
+/// How long a stall lasts before it is reported, where the builder sets nothing.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an add may wait for room.
 #[derive(Clone, Copy)]
@@ -67,6 +73,10 @@ pub(crate) struct Queue<T> {
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
     pub(crate) refused: RefusedCounters,
+    /// Who waits for a ticket.
+    pub(crate) waiters: Waiters,
+    /// Whether nothing is handed over because nobody takes the kept failed rows.
+    pub(crate) stall: Stall,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields beside it at every add.
     pub(crate) intake: CachePadded<Mutex<Intake<T>>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
@@ -92,9 +102,18 @@ impl<T> Queue<T> {
             weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters::default(),
+            waiters: Waiters::new(true),
+            stall: Stall::new(STALL_TIMEOUT),
             intake: CachePadded::new(Mutex::new(intake(outlet))),
             changed: Condvar::new(),
         }
+    }
+
+    /// Whether a wait for a ticket overrides the linger, and how long a stall lasts before it is reported.
+    pub(crate) fn waiting(mut self, wait_overrides_linger: bool, stall_timeout: Duration) -> Self {
+        self.waiters = Waiters::new(wait_overrides_linger);
+        self.stall = Stall::new(stall_timeout);
+        self
     }
 
     /// Adds one item.
@@ -263,29 +282,6 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The queue is full. A deadline that has passed is not left to the channel, which looks for a while before its clock.
-    #[cold]
-    fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
-        let tag = message.tag;
-        let deadline = match patience {
-            Patience::Never => return Err(AddError::Full(message)),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
-        let Err(message) = self.inlet.try_again(message, deadline) else { return self.sent_with(tag, extra) };
-        let sent = match deadline {
-            Some(deadline) if deadline <= now() => Err(SendTimeoutError::Timeout(message)),
-            Some(deadline) => self.inlet.send_deadline(message, deadline),
-            None => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
-        };
-        match sent {
-            Ok(()) => self.sent_with(tag, extra),
-            Err(SendTimeoutError::Timeout(message)) => Err(AddError::Timeout(message)),
-            Err(SendTimeoutError::Disconnected(message)) => Err(AddError::Closed(message)),
-        }
-    }
-
     /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so that nothing counts that is
     /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
@@ -399,23 +395,6 @@ impl<T> Queue<T> {
     #[inline]
     pub(crate) fn chunk_surplus(&self) -> isize {
         self.chunk_surplus.load() as isize
-    }
-
-    /// Takes credit for 1 to `wanted` items, waiting for the first.
-    fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, AddError<()>> {
-        if let Some(granted) = self.credit.try_take(wanted) {
-            return Ok(granted);
-        }
-        let deadline = match patience {
-            Patience::Never => return Err(AddError::Full(())),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
-        self.credit.wait(wanted, deadline, || self.doorbell.is_closed()).map_err(|denied| match denied {
-            Denied::Closed => AddError::Closed(()),
-            Denied::Timeout => AddError::Timeout(()),
-        })
     }
 
     fn count<U>(&self, refused: AddError<U>) -> AddError<U> {

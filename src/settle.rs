@@ -68,11 +68,14 @@ impl<T> Intake<T> {
         let in_doubt = batch.course.in_doubt;
         let attempts = batch.course.calls_before + batch.attempt;
         for (index, ticket) in batch.tickets.drain(..) {
-            ticket.tell(match rejected.binary_search_by_key(&index, |(rejected, ..)| *rejected) {
+            let outcome = match rejected.binary_search_by_key(&index, |(rejected, ..)| *rejected) {
                 Err(_) => Outcome::Handled,
                 Ok(place) if in_doubt || rejected[place].2.is_in_doubt() => Outcome::InDoubt,
                 Ok(place) => Outcome::Failed(rejected[place].2.clone()),
-            });
+            };
+            // A row that is kept goes when its ticket has returned the failure. One that was handled is not among those kept.
+            let failed = outcome != Outcome::Handled;
+            ticket.tell_kept(outcome, (failed && self.keeps_failed()).then_some(batch.course.first + index as u64));
         }
         self.counts.failed += rejected.len() as u64;
         self.counts.rejected += rejected.len() as u64;
@@ -84,7 +87,7 @@ impl<T> Intake<T> {
                 self.flushes.note_failed(number..number + 1);
                 let in_doubt = in_doubt || error.is_in_doubt();
                 self.counts.in_doubt += u64::from(in_doubt);
-                Failed { item, error, attempts, in_doubt }
+                Failed { item, error, attempts, in_doubt, number }
             })
             .collect()
     }
@@ -161,7 +164,7 @@ impl<T> Intake<T> {
         self.flushes.note_failed(first..first + rows);
         self.counts.failed += rows;
         self.counts.in_doubt += if part.course.in_doubt { rows } else { 0 };
-        fail_all(part).collect()
+        fail_all(part, self.keeps_failed()).collect()
     }
 
     /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody takes them.
@@ -172,7 +175,7 @@ impl<T> Intake<T> {
             self.counts.dropped_late += failed.len() as u64;
             return failed;
         } else {
-            self.kept.extend(failed);
+            failed.into_iter().for_each(|failed| self.kept.keep(failed));
         }
         Vec::new()
     }

@@ -14,6 +14,8 @@ pub struct BatchesByTrigger {
     pub size: u64,
     /// The oldest item had waited for one linger.
     pub linger: u64,
+    /// Somebody waited for a ticket.
+    pub wait: u64,
     /// Somebody flushed.
     pub flush: u64,
     /// The batcher was being closed.
@@ -25,6 +27,7 @@ impl BatchesByTrigger {
         match trigger {
             Trigger::Size => self.size += 1,
             Trigger::Linger => self.linger += 1,
+            Trigger::Wait => self.wait += 1,
             Trigger::Flush => self.flush += 1,
             Trigger::Close => self.close += 1,
         }
@@ -33,7 +36,7 @@ impl BatchesByTrigger {
     /// All batches.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.size + self.linger + self.flush + self.close
+        self.size + self.linger + self.wait + self.flush + self.close
     }
 }
 
@@ -72,6 +75,8 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Of the failed, those that the handler rejected one by one.
     pub rejected: u64,
+    /// Of the failed, those that were dropped because a ticket had returned their failure: they are in no list.
+    pub told: u64,
     /// Items that came back in the close report without having been lent.
     pub unsent: u64,
     /// Items lent to a handler that had not come back when the close ran out of time.
@@ -105,7 +110,8 @@ pub struct Stats {
     pub bad_rejects: u64,
     /// Failed items kept for `take_failed`.
     pub kept_failed: usize,
-    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows.
+    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows. Once that has lasted for
+    /// `stall_timeout`, callers that wait for the flusher are answered `Stalled`.
     pub stalled: bool,
     /// Time of a call of the handler.
     pub service_time: Quantiles,
@@ -152,6 +158,7 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     pub(crate) in_doubt: u64,
     pub(crate) rejected: u64,
+    pub(crate) told: u64,
     pub(crate) unsent: u64,
     pub(crate) abandoned: u64,
     pub(crate) dropped_late: u64,

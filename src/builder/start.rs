@@ -12,6 +12,7 @@ use crate::doorbell::Doorbell;
 use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher, message};
 use crate::intake::Intake;
+use crate::line::Handle;
 use crate::policy::{Policy, Zone};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -51,9 +52,10 @@ impl<T: Send + 'static> Builder<T> {
             Weigher { weight: weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
-        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
+        let queue = Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
             Intake::new(outlet, Arc::new(Closing::new()), seed, start, failed_rows)
-        }));
+        });
+        let queue = Arc::new(queue.waiting(self.wait_overrides_linger, self.stall_timeout));
         let flusher = Flusher {
             queue: Arc::clone(&queue),
             setpoint: Arc::clone(&setpoint),
@@ -79,7 +81,11 @@ impl<T: Send + 'static> Builder<T> {
         };
         let core = Core { queue, reporter, control, flusher, controller, on_close };
         match problem {
-            None => Ok(Batcher { core, setpoint, close_timeout: self.close_timeout, told_of: ToldOf::new(0) }),
+            None => {
+                let line = Handle::shared(&core.queue);
+                let told_of = ToldOf::new(0);
+                Ok(Batcher { core, setpoint, line, close_timeout: self.close_timeout, told_of })
+            }
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
                 Err(problem)

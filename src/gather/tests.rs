@@ -46,7 +46,13 @@ impl Line {
     /// A look so many milliseconds after the start, with no call under way.
     fn look(&self, millis: u64) -> Look {
         let linger = Duration::from_millis(LINGER);
-        let target = Target { batch_size: self.batch_size, linger, pause_ratio: 0.0, probe: false };
+        let target = Target {
+            batch_size: self.batch_size,
+            linger,
+            waited_linger: Duration::ZERO,
+            pause_ratio: 0.0,
+            probe: false,
+        };
         let now = self.start + Duration::from_millis(millis);
         match self.queue.lock().next(&self.queue, target, now, &mut false) {
             Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
