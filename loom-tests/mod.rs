@@ -44,6 +44,7 @@ mod reporter;
 mod ring;
 mod setpoint;
 mod ticket;
+mod waiters;
 mod wake_up;
 mod whole;
 

@@ -162,13 +162,18 @@ impl Ticket {
             if !registered {
                 registered = true;
                 drop(state);
-                self.line.wait_for(&self.cell.place);
+                self.ask();
                 state = self.cell.state.lock();
                 continue;
             }
             state.waited_for = !mutant("ticket: a waiter does not say so");
             state = self.cell.told.wait_until(state, self.line.next_check(deadline));
         }
+    }
+
+    /// Asks for the item to be handed over.
+    pub(crate) fn ask(&self) {
+        self.line.wait_for(&self.cell.place);
     }
 
     /// The outcome; with it the row goes that was kept for it.

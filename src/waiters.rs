@@ -112,3 +112,7 @@ impl Waited {
         std::mem::take(&mut self.dozes)
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "waiters/tests.rs"]
+mod tests;
