@@ -180,7 +180,7 @@ mutants! {
 
 /// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
 fn sleep_for_weight() {
-    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, refuse_too_heavy: false };
+    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, queue_limit: None, refuse_too_heavy: false };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
     let queue = Arc::clone(&parts.queue);
     let (resolver, ticket) = ticket::pair(1, no_line());

@@ -47,6 +47,7 @@ pub struct Builder<T> {
     close_timeout: Duration,
     on_close: Option<OnClose<T>>,
     weigher: Option<(usize, Weigh<T>)>,
+    max_queue_weight: Option<usize>,
     refuse_too_heavy: bool,
     thread_name: String,
 }
@@ -80,6 +81,7 @@ impl<T: Send + 'static> Builder<T> {
             close_timeout: Duration::from_secs(30),
             on_close: None,
             weigher: None,
+            max_queue_weight: None,
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
         }
@@ -210,6 +212,36 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
+    /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
+    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger. It bounds memory: beside what
+    /// waits, there is only the batch that the handler holds. Default none: `queue_capacity` alone bounds what waits.
+    ///
+    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits, `try_add` returns
+    /// [`Full`](crate::AddError::Full), `add_timeout` returns [`Timeout`](crate::AddError::Timeout).
+    /// Room is first come, first served. While somebody waits, an item that would fit waits too and `try_add` is refused, so
+    /// light items never keep a heavy one out. An item that alone is over this limit is accepted when nothing else waits, or
+    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room makes the flusher hand over
+    /// what waits although its batch is not full; such a batch counts as [`Trigger::Size`](crate::Trigger::Size).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// const MIB: usize = 1 << 20;
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(4 * MIB, |row: &Vec<u8>| row.len())
+    ///     .max_queue_weight(8 * MIB)
+    ///     .spawn(|_: &mut Batch<Vec<u8>>| Ok(LoadFeedback::new()))?;
+    /// for _ in 0..20 {
+    ///     batcher.add(vec![0; MIB]).unwrap(); // blocks while eight rows wait
+    /// }
+    /// assert_eq!(batcher.close(Duration::from_secs(10)).handled, 20);
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn max_queue_weight(mut self, limit: usize) -> Self {
+        self.max_queue_weight = Some(limit);
+        self
+    }
+
     /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default false: it goes alone.
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
@@ -275,6 +307,18 @@ impl<T: Send + 'static> Builder<T> {
         }
         if matches!(self.weigher, Some((0, _))) {
             return Err(BuildError::setting("max_batch_weight", 0, "must be at least 1"));
+        }
+        if let Some(queue) = self.max_queue_weight {
+            match self.weigher {
+                _ if queue == 0 => return Err(BuildError::setting("max_queue_weight", 0, "must be at least 1")),
+                None => return Err(BuildError::setting("max_queue_weight", queue, "needs a max_batch_weight")),
+                Some((batch, _)) if batch > queue => {
+                    let problem = "the queue must hold a whole batch";
+                    let (batch, queue) = (("max_batch_weight", batch), ("max_queue_weight", queue));
+                    return Err(BuildError::conflict(batch, queue, problem));
+                }
+                Some(_) => {}
+            }
         }
         if self.thread_name.contains('\0') {
             let name = self.thread_name.escape_debug();

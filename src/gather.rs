@@ -90,10 +90,11 @@ impl<T> Intake<T> {
             // The closed bit may be set just now: the sleep then is none.
             return Step::Sleep { wanted: target.batch_size.saturating_sub(surplus), deadline: due };
         }
+        let pressed = queue.is_pressed();
         let mut batch = self.fresh_batch();
         let full = self.gather(queue, &mut batch, target.batch_size);
         batch.trigger = match () {
-            () if full => Trigger::Size,
+            () if full || pressed => Trigger::Size,
             () if closing => Trigger::Close,
             () if urgent => Trigger::Flush,
             () if waited && ordinary_due.is_none_or(|due| due > now) => Trigger::Wait,

@@ -195,6 +195,7 @@ mod sync;
 mod ticket;
 mod waiters;
 mod weigher;
+mod weight_room;
 
 pub use batch::{Batch, BatchId, Failed, Handler, Trigger};
 pub use batcher::{Batcher, Producer};

@@ -92,13 +92,14 @@ impl<T> Queue<T> {
         intake: impl FnOnce(Outlet<T>) -> Intake<T>,
     ) -> Self {
         let (inlet, outlet) = bounded(capacity);
+        let weight_limit = weigher.as_ref().and_then(|weigher| weigher.queue_limit);
         Self {
             inlet,
             doorbell,
             weigher,
             serial,
             chunk_surplus: CachePadded::new(SeqCstUsize::new(0, "chunk surplus")),
-            credit: Credit::new(capacity),
+            credit: Credit::new(capacity, weight_limit),
             weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters::default(),
@@ -164,9 +165,14 @@ impl<T> Queue<T> {
             Ok(weight) => weight,
             Err(()) => return Err(self.count(AddError::TooHeavy(item))),
         };
+        if let Err(refused) = self.take_weight(&[weight], patience) {
+            return Err(self.count(refused.map(|()| item)));
+        }
         let message = Message { tag: thread_tag(), load: Load::Special(Box::new(Special { item, weight, ticket })) };
-        self.send(message, Extra { items: 0, weight }, patience)
-            .map_err(|refused| self.count(refused.map(Message::into_item)))
+        self.send(message, Extra { items: 0, weight }, patience).map_err(|refused| {
+            self.give_weight_back(weight);
+            self.count(refused.map(Message::into_item))
+        })
     }
 
     /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
@@ -244,7 +250,7 @@ impl<T> Queue<T> {
         if self.doorbell.is_closed() {
             return Err(AddError::Closed(chunk));
         }
-        let granted = match self.take_credit(chunk.items.len(), patience) {
+        let (granted, room) = match self.take_room(&chunk, patience) {
             Ok(granted) => granted,
             Err(refused) => return Err(refused.map(|()| chunk)),
         };
@@ -261,6 +267,7 @@ impl<T> Queue<T> {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {
                 self.credit.give_back(granted);
+                self.give_weight_back(room);
                 Err(refused.map(|message| {
                     let Load::Chunk(mut chunk) = message.load else { unreachable!("a chunk was sent") };
                     if let Some(mut left) = left {
@@ -295,7 +302,7 @@ impl<T> Queue<T> {
         }
         too_early.unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy)).inspect_err(|_| {
             self.chunk_left(extra.items);
-            self.weight_left(extra.weight);
+            self.uncount_weight(extra.weight);
         })
     }
 
@@ -306,8 +313,15 @@ impl<T> Queue<T> {
         }
     }
 
-    /// So much weight no longer waits: gathered by the flusher, or refused.
+    /// So much weight was gathered by the flusher: it no longer waits.
     pub(crate) fn weight_left(&self, weight: usize) {
+        self.uncount_weight(weight);
+        if let Some(room) = &self.credit.weight {
+            room.gathered(weight);
+        }
+    }
+
+    fn uncount_weight(&self, weight: usize) {
         if weight > 0 {
             self.weight.fetch_sub(weight);
         }
@@ -386,9 +400,10 @@ impl<T> Queue<T> {
         });
     }
 
-    /// Whether the weight that waits fills a batch.
+    /// Whether the weight that waits fills a batch, or leaves no room for the next item.
     pub(crate) fn is_heavy(&self) -> bool {
         self.weigher.as_ref().is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
+            || self.is_pressed()
     }
 
     /// Items beyond one a message in the channel; below zero while a chunk was taken out before it was counted.

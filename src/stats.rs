@@ -10,7 +10,7 @@ use crate::setpoint::Setpoint;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchesByTrigger {
-    /// Reached the batch size or the weight limit.
+    /// Reached the batch size or the weight limit, or the queue had no room by weight for the next item.
     pub size: u64,
     /// The oldest item had waited for one linger.
     pub linger: u64,

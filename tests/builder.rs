@@ -14,7 +14,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
     let bounds = "the initial size must be within the smallest and the largest";
     let whole = "the queue must hold a whole batch";
     type Set = fn(Builder<u64>) -> Builder<u64>;
-    let table: [(Set, String); 28] = [
+    let table: [(Set, String); 31] = [
         (|b| b.initial_batch_size(0), "initial_batch_size is 0: must be at least 1".into()),
         (|b| b.min_batch_size(0), "min_batch_size is 0: must be at least 1".into()),
         (|b| b.max_batch_size(0), "max_batch_size is 0: must be at least 1".into()),
@@ -45,6 +45,12 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
         (|b| b.keep_failed(0), "keep_failed is 0: must be at least 1".into()),
         (|b| b.refuse_too_heavy(true), "refuse_too_heavy is true: needs a max_batch_weight".into()),
         (|b| b.max_batch_weight(0, |_| 1), "max_batch_weight is 0: must be at least 1".into()),
+        (|b| b.max_batch_weight(1, |_| 1).max_queue_weight(0), "max_queue_weight is 0: must be at least 1".into()),
+        (|b| b.max_queue_weight(9), "max_queue_weight is 9: needs a max_batch_weight".into()),
+        (
+            |b| b.max_queue_weight(8).max_batch_weight(9, |_| 1),
+            format!("max_batch_weight is 9 and max_queue_weight is 8: {whole}"),
+        ),
         (|b| b.thread_name("a\0b"), "thread_name is a\\0b: must not contain a zero byte".into()),
         (
             |b| ["a", "b", "c", "d", "e", "f", "g", "h", "i"].into_iter().fold(b, |b, name| b.custom_signal(name, 1.0)),

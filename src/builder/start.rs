@@ -49,7 +49,13 @@ impl<T: Send + 'static> Builder<T> {
         let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be told from a sum below zero.
-            Weigher { weight: weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
+            let most = isize::MAX as usize;
+            Weigher {
+                weight: weigh,
+                limit: limit.min(most),
+                queue_limit: self.max_queue_weight.map(|limit| limit.min(most)),
+                refuse_too_heavy: self.refuse_too_heavy,
+            }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
         let queue = Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
