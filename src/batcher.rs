@@ -176,8 +176,10 @@ macro_rules! adding {
         /// Asks for everything added so far to be handed over without waiting for size or linger, and returns at once.
         pub fn request_flush(&self) {
             let queue = self.$queue();
-            queue.lock().request_flush(now());
-            queue.doorbell.ring();
+            if !queue.is_orphaned() {
+                queue.lock().request_flush(now());
+                queue.doorbell.ring();
+            }
         }
     };
 }
@@ -209,6 +211,9 @@ impl<T: Send + 'static> Batcher<T> {
 
     /// Takes the failed rows that are kept because the builder has no `on_failed` hook.
     pub fn take_failed(&self) -> Vec<Failed<T>> {
+        if self.core.queue.is_orphaned() {
+            return Vec::new();
+        }
         let mut intake = self.core.queue.lock();
         let failed = intake.kept.take_all();
         let rings = intake.end_stall(&self.core.queue);
@@ -318,6 +323,9 @@ fn patience(timeout: Duration) -> Patience {
 }
 
 pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) -> Result<(), FlushError> {
+    if queue.is_orphaned() {
+        return Err(FlushError::Closed);
+    }
     if belongs_to(queue.serial) {
         return Err(FlushError::Reentrant);
     }

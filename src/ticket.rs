@@ -16,7 +16,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
-use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, mutant, now};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, mutant, now};
 
 /// How an item ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +160,9 @@ impl Ticket {
                 return None;
             }
             if !registered {
+                if is_forked(self.cell.serial) {
+                    return Some(Outcome::InDoubt);
+                }
                 registered = true;
                 drop(state);
                 self.ask();

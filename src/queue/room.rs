@@ -8,7 +8,7 @@ use super::{Patience, Queue};
 use crate::credit::Denied;
 use crate::error::AddError;
 use crate::message::{Chunk, Extra, Message};
-use crate::sync::{SendError, SendTimeoutError, belongs_to, mutant, now};
+use crate::sync::{SendError, SendTimeoutError, belongs_to, is_forked, mutant, now};
 use crate::weight_room::Granted;
 
 impl<T> Queue<T> {
@@ -24,6 +24,7 @@ impl<T> Queue<T> {
         let deadline = match patience {
             Patience::Never if self.stall.has_lasted() => return Err(AddError::Stalled(message)),
             Patience::Never => return Err(AddError::Full(message)),
+            _ if self.is_orphaned() => return Err(AddError::Closed(message)),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
             Patience::Until(deadline) => Some(deadline),
             Patience::Forever => None,
@@ -56,6 +57,7 @@ impl<T> Queue<T> {
         let deadline = match patience {
             Patience::Never if self.stall.has_lasted() => return Err(AddError::Stalled(())),
             Patience::Never => return Err(AddError::Full(())),
+            _ if self.is_orphaned() => return Err(AddError::Closed(())),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
             Patience::Until(deadline) => Some(deadline),
             Patience::Forever => None,
@@ -87,6 +89,7 @@ impl<T> Queue<T> {
                 room.press(|| self.doorbell.ring());
                 return Err(if self.stall.has_lasted() { AddError::Stalled(()) } else { AddError::Full(()) });
             }
+            _ if self.is_orphaned() => return Err(AddError::Closed(())),
             _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
             Patience::Until(deadline) => Some(deadline),
             Patience::Forever => None,
@@ -133,5 +136,16 @@ impl<T> Queue<T> {
             // First the weight: it is counted before its producer asks this.
             self.weight.load() as isize > 0 && room.is_pressed() && !mutant("weight room: a press is not seen")
         })
+    }
+
+    /// Whether this is a forked child: nobody serves the child's copy of the queue, and a lock of it may be held for ever by a thread
+    /// that only the parent has. From then on the copy refuses every add. Checked where a caller would wait or lock; an add
+    /// with room has no time for it.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        let forked = is_forked(self.serial);
+        if forked {
+            self.doorbell.close();
+        }
+        forked
     }
 }
