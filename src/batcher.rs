@@ -90,6 +90,9 @@ macro_rules! adding {
     ($queue:ident) => {
         /// Adds an item; waits while the queue is full.
         ///
+        /// The item travels by value and is copied on the stack of the calling thread. Box items of more than 16 KiB: without
+        /// optimisation an item of 32 KiB can overflow the 2 MiB stack of a thread that waits here on a full queue.
+        ///
         /// # Errors
         /// With the item: [`Closed`](AddError::Closed), at once also if it waits; [`Reentrant`](AddError::Reentrant) on one of
         /// the batcher's own threads if it would wait; [`TooHeavy`](AddError::TooHeavy) where the builder says so.
@@ -252,14 +255,15 @@ impl<T: Send + 'static> Batcher<T> {
     pub fn stats(&self) -> Stats {
         let setpoint = self.setpoint.read(Setpoint::clone);
         let control = self.core.control.lock();
-        let (average_load, policy_panics) = (control.score, control.policy_panics);
+        let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
         let intake = self.core.queue.lock();
         let added = intake.added(&self.core.queue);
         let counts = &intake.counts;
         Stats {
             batch_size: setpoint.batch_size,
-            average_load,
+            average_load: score.map(|(score, _)| score),
+            load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
             added,
             handled: counts.handled,
             failed: counts.failed,

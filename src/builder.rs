@@ -192,7 +192,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long dropping the batcher waits for its close. Default 30 s.
+    /// How long dropping the batcher waits for its close. Default 30 s. A batcher in a `static` is not dropped at the end of
+    /// the process: call [`Batcher::shutdown`] there.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
@@ -248,7 +249,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The name of the flusher's thread; the controller's has `-control` behind it. Default `batcher`.
+    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy. Linux shows the first 15 bytes of a
+    /// thread's name, so 9 bytes of this one. Default `batcher`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self

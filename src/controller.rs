@@ -115,7 +115,8 @@ pub(crate) struct Control {
 pub(crate) struct ControlState {
     limits: Limits,
     decisions: VecDeque<DecisionRecord>,
-    pub(crate) score: Option<f64>,
+    /// The score of the last decision that had one, and when that was made.
+    pub(crate) score: Option<(f64, Instant)>,
     probes: u64,
     pub(crate) policy_panics: u64,
 }
@@ -202,7 +203,7 @@ impl Control {
             // Its successor waits.
             return;
         }
-        state.score = decision.score.or(state.score);
+        state.score = decision.score.map(|score| (score, now())).or(state.score);
         let limits = &state.limits;
         let bounds = Bounds { min: limits.min_batch_size, max: limits.max_batch_size, linger: limits.linger };
         let policy_linger = decision.linger.unwrap_or(Duration::ZERO);

@@ -80,6 +80,32 @@
 //!
 //! An item whose add returned `Err` is in the error.
 //!
+//! # The end of the process
+//!
+//! A batcher in a variable of `main` closes when it is dropped. One in a `static` is never dropped: at the return of `main`, and at
+//! [`std::process::exit`] anywhere, what waits in it is lost and nothing reports it. So call [`Batcher::shutdown`], which takes
+//! `&self`, at the end of `main` and from the thread of a signal handler. The first caller gets the report's lists.
+//!
+//! ```
+//! use std::sync::OnceLock;
+//! use std::time::Duration;
+//! use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+//!
+//! static ROWS: OnceLock<Batcher<u64>> = OnceLock::new();
+//!
+//! fn main() {
+//!     let built = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).expect("two threads start");
+//!     let rows = ROWS.get_or_init(|| built);
+//!     // ctrlc::set_handler(|| { … rows.shutdown(Duration::from_secs(8)) …; std::process::exit(0) })
+//!     rows.add(1).expect("open");
+//!     let report = rows.shutdown(Duration::from_secs(8));
+//!     assert!(report.is_clean(), "{report:?}");
+//! }
+//! ```
+//!
+//! Give `shutdown` less than the grace after which a supervisor kills: 10 s for Docker, 30 s for Kubernetes. The example
+//! `graceful_shutdown` does all this.
+//!
 //! # What this does not promise
 //!
 //! - **A killed process loses what is in memory.** Acknowledge upstream from tickets: an item is safe when its outcome is
@@ -90,6 +116,12 @@
 //!   long after the close.
 //! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
 //!   one through yours.
+//! - **A forked child has no batcher.** It has a copy of the memory and none of the threads. What would wait there is answered at
+//!   once: adds and flushes with `Closed`, tickets with `InDoubt`, a close with an empty report that says
+//!   [`forked`](CloseReport::forked); a drop returns. All rows, the failed ones included, stay the parent's, and the child runs
+//!   none of their destructors. From the first such answer on every add is refused; before it, an add with room is accepted into the
+//!   child's copy, where nobody handles it, and `try_add` on a full queue says `Full`. Start a batcher of the child's own, and
+//!   call nothing else on the parent's.
 //! - **A panic under `panic = "abort"`.** Panics of the handler, the hooks and the policy are caught by unwinding; a program
 //!   that is built to abort ends at the first, and what is in memory with it.
 //! - **An exact age.** An add reads no clock. An item is handed over at the latest one linger after its add if the handler is

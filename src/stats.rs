@@ -63,8 +63,12 @@ pub struct Stats {
     pub batch_size: usize,
     /// The whole setpoint in force, with the reason for it.
     pub setpoint: Setpoint,
-    /// The load score of the last decision that had one, 0..=1.
+    /// The load score of the last decision that had one, 0..=1. It stays until another decision has a score, so read it with
+    /// `load_age`: a backend that reports nothing any more is not as loaded as it was.
     pub average_load: Option<f64>,
+    /// How long ago that decision was made. It counts from the decision, at most one `load_check_interval` after the signals
+    /// were reported. `None` where no decision had a score.
+    pub load_age: Option<Duration>,
     /// Items accepted.
     pub added: u64,
     /// Items handled.

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Builder, Fixed, LoadFeedback, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, BuildError, Builder, Decision, Fixed, LoadFeedback, Policy, Retry, Setpoint, Window,
+};
 
 fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
     builder.spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
@@ -187,4 +189,41 @@ fn a_handler_that_cannot_be_made_is_a_build_error_that_prints_its_cause_once() {
         .unwrap();
     batcher.add(1).unwrap();
     assert!(batcher.close(Duration::from_secs(30)).is_clean());
+}
+
+/// Sends the name of the thread that it decides on.
+struct Named(std::sync::mpsc::Sender<Option<String>>);
+
+impl Policy for Named {
+    fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
+        let _ = self.0.send(own_name());
+        Decision::hold(current, "named")
+    }
+}
+
+fn own_name() -> Option<String> {
+    std::thread::current().name().map(str::to_owned)
+}
+
+#[test]
+fn the_first_bytes_of_a_threads_name_say_what_it_does() {
+    for (builder, flusher, controller) in [
+        (Batcher::builder(), "flush-batcher", "ctl-batcher"),
+        (Batcher::builder().thread_name("orders-ingest-eu"), "flush-orders-ingest-eu", "ctl-orders-ingest-eu"),
+    ] {
+        let (handled, handler_names) = std::sync::mpsc::channel();
+        let (decided, policy_names) = std::sync::mpsc::channel();
+        let batcher = builder
+            .linger(Duration::ZERO)
+            .load_check_interval(Duration::from_millis(1))
+            .policy(Named(decided))
+            .spawn(move |_: &mut Batch<u64>| {
+                handled.send(own_name())?;
+                Ok(LoadFeedback::new())
+            })
+            .unwrap();
+        batcher.add(1).unwrap();
+        assert_eq!(handler_names.recv().unwrap().as_deref(), Some(flusher));
+        assert_eq!(policy_names.recv().unwrap().as_deref(), Some(controller));
+    }
 }

@@ -267,6 +267,33 @@ fn light_items_do_not_keep_a_heavy_one_out() {
 }
 
 #[test]
+fn while_an_item_waits_for_room_no_lighter_one_is_accepted() {
+    ends(|| {
+        let (batcher, director) = busy(4, 8, false);
+        thread::scope(|scope| {
+            (0..8).for_each(|_| batcher.add(1).unwrap());
+            let heavy = scope.spawn(|| batcher.add(8));
+            let mut held = 1;
+            // Until it is in line, the light ones take all room that comes back.
+            loop {
+                if batcher.try_add(1).is_ok() {
+                    continue;
+                }
+                if batcher.stats().pending < held + 8 {
+                    break;
+                }
+                director.reply(Reply::Ok);
+                held = director.call().items.len() as u64;
+            }
+            assert_eq!(batcher.try_add(1), Err(AddError::Full(1)), "there is room, and somebody before it in line");
+            drop(director);
+            heavy.join().unwrap().unwrap();
+        });
+        assert!(batcher.close(LONG).is_clean());
+    });
+}
+
+#[test]
 fn who_gives_up_lets_the_next_in_line_go() {
     ends(|| {
         let (batcher, director) = busy(4, 8, false);

@@ -137,8 +137,8 @@ where
         }
         drop(on_close);
     };
-    let handle =
-        spawn(name, body, move || at_end.open()).map_err(|source| BuildError::Thread { name: "flusher", source })?;
+    let handle = spawn(&format!("flush-{name}"), body, move || at_end.open())
+        .map_err(|source| BuildError::Thread { name: "flusher", source })?;
     let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
     let mut result = made.0.lock();
     loop {
@@ -164,7 +164,7 @@ fn start_controller(
         belong_to(serial);
         controller.run(policy);
     };
-    let handle: JoinHandle = spawn(&format!("{name}-control"), body, move || at_end.open())
+    let handle: JoinHandle = spawn(&format!("ctl-{name}"), body, move || at_end.open())
         .map_err(|source| BuildError::Thread { name: "controller", source })?;
     Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
 }
