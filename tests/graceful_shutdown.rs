@@ -4,14 +4,29 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The example's binary, which Cargo builds beside the tests.
+/// The example's binary, up to date: `cargo test` has built it, `cargo test --test graceful_shutdown` has not.
 fn example() -> Command {
-    let own = std::env::current_exe().unwrap();
-    let folder: PathBuf = own.parent().unwrap().parent().unwrap().join("examples");
-    Command::new(folder.join("graceful_shutdown"))
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(BINARY.get_or_init(|| {
+        // This is `target/<profile>/deps/graceful_shutdown-<hash>`.
+        let exe = std::env::current_exe().unwrap();
+        let folder = exe.ancestors().nth(2).unwrap();
+        let profile = match folder.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            profile => profile,
+        };
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--example", "graceful_shutdown", "--profile", profile, "--target-dir"]);
+            build.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+            assert!(build.status().unwrap().success(), "the example builds");
+        }
+        folder.join("examples/graceful_shutdown")
+    }))
 }
 
 #[test]
