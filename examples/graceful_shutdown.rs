@@ -67,8 +67,10 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
     }
     println!("{rows} rows accepted");
-    while serve {
-        std::thread::park();
+    if serve {
+        loop {
+            std::thread::park();
+        }
     }
     Ok(shut_down(batcher, "end of main"))
 }
