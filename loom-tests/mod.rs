@@ -26,6 +26,7 @@
 //! - `doorbell`: relaxed accesses of `ahead`. The word orders its swap before every share of that sleep.
 //! - `queue`: the weight read by a relaxed load. In a sleep's second look it stands behind the length, whose fence, all that
 //!   loom knows of SeqCst, orders it too.
+//! - `weight_room`: `pressed` read by a relaxed load. It stands behind the loads of the length and of the word, with their fences.
 //! - `doorbell`, `queue`, `credit`, `reporter`: a read-modify-write that is AcqRel instead of SeqCst. A store-then-load pair is
 //!   ordered only if both are SeqCst, and the models have the fence with the load: that mistake and a load that orders nothing
 //!   are the same model.
@@ -44,7 +45,9 @@ mod reporter;
 mod ring;
 mod setpoint;
 mod ticket;
+mod waiters;
 mod wake_up;
+mod weight_room;
 mod whole;
 
 #[cfg(loom)]

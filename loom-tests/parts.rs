@@ -1,6 +1,6 @@
 //! The parts of a batcher, put together as the builder does, one protocol's worth at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::thread;
 use crate::batch::{Batch, Closing};
@@ -17,7 +17,8 @@ use crate::reporter::Reporter;
 use crate::retry::{Retry, Rules};
 use crate::ring::{Reader, Ring};
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::sync::{Arc, Mutex, Parker, now, spawn};
+use crate::sync::{Arc, Mutex, Parker, Shared, now, spawn};
+use crate::ticket::{Line, Place};
 use crate::weigher::Weigher;
 use crate::workers::HandlerSlot;
 
@@ -51,6 +52,31 @@ fn no_thread() -> Thread {
     Thread { ended, handle: Mutex::new(None) }
 }
 
+/// For tickets whose wait asks for nothing.
+struct NoLine;
+
+impl Line for NoLine {
+    fn another(&self) -> Shared<dyn Line> {
+        no_line()
+    }
+
+    fn wait_for(&self, _: &Place) {}
+
+    fn is_stalled(&self) -> bool {
+        false
+    }
+
+    fn next_check(&self, deadline: Option<Instant>) -> Option<Instant> {
+        deadline
+    }
+
+    fn told(&self, _: u64) {}
+}
+
+pub(super) fn no_line() -> Shared<dyn Line> {
+    Shared::new(NoLine)
+}
+
 impl<T> Parts<T> {
     pub(super) fn new(capacity: usize, batch_size: usize) -> Self {
         Self::weighed(capacity, batch_size, None)
@@ -71,9 +97,11 @@ impl<T> Parts<T> {
             reason: "start".into(),
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let queue = Arc::new(Queue::new(capacity, weigher, doorbell, 1, |receiver| {
+        let queue = Queue::new(capacity, weigher, doorbell, 1, |receiver| {
             Intake::new(receiver, Arc::new(Closing::new()), 0, now(), (false, usize::MAX))
-        }));
+        });
+        // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
+        let queue = Arc::new(queue.waiting(true, LONG));
         Self { queue, setpoint, reporter, parker, alarm_parker, reader, capacity }
     }
 

@@ -1,5 +1,8 @@
 //! The setpoint against a flusher that falls asleep: a smaller size is not slept through.
 
+use std::time::Duration;
+
+use super::parts::no_line;
 use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
@@ -12,12 +15,12 @@ use crate::ticket;
 fn shrink() {
     let parts = Parts::<u32>::new(2, 2);
     let (queue, setpoint) = (Arc::clone(&parts.queue), Arc::clone(&parts.setpoint));
-    let (resolver, ticket) = ticket::pair(1);
+    let (resolver, ticket) = ticket::pair(1, no_line());
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
     let smaller = setpoint.read(|now| Setpoint { batch_size: 1, ..now.clone() });
-    setpoint.publish(smaller);
+    setpoint.publish(smaller, Duration::ZERO);
     assert_eq!(setpoint.batch_size(), 1);
     assert!(ticket.wait().is_handled());
     begin_close(&queue);
@@ -46,7 +49,7 @@ fn look_beside() {
         })
     };
     let larger = setpoint.read(|now| Setpoint { batch_size: 5, ..now.clone() });
-    setpoint.publish(larger);
+    setpoint.publish(larger, Duration::ZERO);
     reader.join().unwrap();
 }
 

@@ -1,11 +1,12 @@
 //! Tickets: the first outcome stays, and no ticket hangs.
 
+use super::parts::no_line;
 use super::{model, mutants, thread};
 use crate::sync::Arc;
 use crate::ticket::{Outcome, pair};
 
 fn wait_for_outcome() {
-    let (resolver, ticket) = pair(1);
+    let (resolver, ticket) = pair(1, no_line());
     let teller = thread::spawn(move || resolver.tell(Outcome::Handled));
     assert_eq!(ticket.wait(), Outcome::Handled);
     teller.join().unwrap();
@@ -23,7 +24,7 @@ mutants! {
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
 fn two_tell() {
-    let (resolver, ticket) = pair(1);
+    let (resolver, ticket) = pair(1, no_line());
     let resolver = Arc::new(resolver);
     let other = Arc::clone(&resolver);
     let late = thread::spawn(move || other.tell(Outcome::Handled));
@@ -43,7 +44,7 @@ mutants! {
 }
 
 fn drop_while_waiting() {
-    let (resolver, ticket) = pair(1);
+    let (resolver, ticket) = pair(1, no_line());
     let dropper = thread::spawn(move || drop(resolver));
     assert_eq!(ticket.wait(), Outcome::InDoubt);
     dropper.join().unwrap();

@@ -1,5 +1,6 @@
 //! The coalesced wake-up and the credit of chunks: no lost wake-up.
 
+use super::parts::no_line;
 use super::{Parts, begin_close, model, mutants, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
@@ -179,10 +180,10 @@ mutants! {
 
 /// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
 fn sleep_for_weight() {
-    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, refuse_too_heavy: false };
+    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, queue_limit: None, refuse_too_heavy: false };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
     let queue = Arc::clone(&parts.queue);
-    let (resolver, ticket) = ticket::pair(1);
+    let (resolver, ticket) = ticket::pair(1, no_line());
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();

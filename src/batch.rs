@@ -20,6 +20,8 @@ pub enum Trigger {
     Size,
     /// Its oldest item had waited for one linger.
     Linger,
+    /// Somebody waited for a ticket of one of its items, or of an item behind them.
+    Wait,
     /// Somebody flushed.
     Flush,
     /// The batcher is being closed.
@@ -328,6 +330,8 @@ pub struct Failed<T> {
     /// Whether it failed because the backend gave no answer for as long as [`Retry`](crate::Retry) says, not for a fault that was
     /// found in the row.
     pub outage: bool,
+    /// Its place in the order in which items left the queue: the key of a kept row.
+    pub(crate) number: u64,
 }
 
 impl<T> fmt::Debug for Failed<T> {

@@ -10,11 +10,12 @@ use crate::controller::{DecisionRecord, Limits};
 use crate::error::{AddError, BuildError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::intake::Phase;
+use crate::line::Handle;
 use crate::queue::{Patience, Queue};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicU64, Ordering, belongs_to, mutant, now};
-use crate::ticket::{self, Ticket};
+use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, mutant, now};
+use crate::ticket::{self, Line, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
 ///
@@ -25,6 +26,8 @@ use crate::ticket::{self, Ticket};
 pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
     pub(crate) setpoint: Arc<SetpointCell>,
+    /// For the tickets.
+    pub(crate) line: Shared<dyn Line>,
     pub(crate) close_timeout: Duration,
     pub(crate) drop_patience: Duration,
     pub(crate) told_of: ToldOf,
@@ -35,12 +38,14 @@ pub struct Batcher<T: Send + 'static> {
 /// Each handle is told by its own [`flush`](Self::flush) of the failures since it was made.
 pub struct Producer<T> {
     queue: Arc<Queue<T>>,
+    /// For the tickets.
+    line: Shared<dyn Line>,
     told_of: ToldOf,
 }
 
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self { queue: Arc::clone(&self.queue), told_of: self.told_of.clone() }
+        Self { queue: Arc::clone(&self.queue), line: self.line.another(), told_of: self.told_of.clone() }
     }
 }
 
@@ -82,7 +87,8 @@ impl<T: Send + 'static> Batcher<T> {
     /// A handle for another thread.
     pub fn producer(&self) -> Producer<T> {
         let failed = self.core.queue.lock().flushes.failed();
-        Producer { queue: Arc::clone(&self.core.queue), told_of: ToldOf::new(failed) }
+        let queue = Arc::clone(&self.core.queue);
+        Producer { line: Handle::shared(&queue), queue, told_of: ToldOf::new(failed) }
     }
 }
 
@@ -90,6 +96,9 @@ impl<T: Send + 'static> Batcher<T> {
 macro_rules! adding {
     ($queue:ident) => {
         /// Adds an item; waits while the queue is full.
+        ///
+        /// The item travels by value and is copied on the stack of the calling thread. Box items of more than 16 KiB: without
+        /// optimisation an item of 32 KiB can overflow the 2 MiB stack of a thread that waits here on a full queue.
         ///
         /// # Errors
         /// With the item: [`Closed`](AddError::Closed), at once also if it waits; [`Reentrant`](AddError::Reentrant) on one of
@@ -155,7 +164,7 @@ macro_rules! adding {
         /// As [`add`](Self::add).
         pub fn submit(&self, item: T) -> Result<Ticket, AddError<T>> {
             let queue = self.$queue();
-            let (resolver, ticket) = ticket::pair(queue.serial);
+            let (resolver, ticket) = ticket::pair(queue.serial, Shared::clone(&self.line));
             queue.add_special(item, Some(resolver), Patience::Forever)?;
             Ok(ticket)
         }
@@ -177,8 +186,10 @@ macro_rules! adding {
         /// Asks for everything added so far to be handed over without waiting for size or linger, and returns at once.
         pub fn request_flush(&self) {
             let queue = self.$queue();
-            queue.lock().request_flush(now());
-            queue.doorbell.ring();
+            if !queue.is_orphaned() {
+                queue.lock().request_flush(now());
+                queue.doorbell.ring();
+            }
         }
     };
 }
@@ -210,11 +221,14 @@ impl<T: Send + 'static> Batcher<T> {
 
     /// Takes the failed rows that are kept because the builder has no `on_failed` hook.
     pub fn take_failed(&self) -> Vec<Failed<T>> {
+        if self.core.queue.is_orphaned() {
+            return Vec::new();
+        }
         let mut intake = self.core.queue.lock();
-        let failed = std::mem::take(&mut intake.kept);
-        let stalled = intake.stalled;
+        let failed = intake.kept.take_all();
+        let rings = intake.end_stall(&self.core.queue);
         drop(intake);
-        if stalled {
+        if rings {
             self.core.queue.doorbell.ring();
         }
         failed
@@ -248,19 +262,21 @@ impl<T: Send + 'static> Batcher<T> {
     pub fn stats(&self) -> Stats {
         let setpoint = self.setpoint.read(Setpoint::clone);
         let control = self.core.control.lock();
-        let (average_load, policy_panics) = (control.score, control.policy_panics);
+        let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
         let intake = self.core.queue.lock();
         let added = intake.added(&self.core.queue);
         let counts = &intake.counts;
         Stats {
             batch_size: setpoint.batch_size,
-            average_load,
+            average_load: score.map(|(score, _)| score),
+            load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
             added,
             handled: counts.handled,
             failed: counts.failed,
             in_doubt: counts.in_doubt,
             rejected: counts.rejected,
+            told: counts.told,
             unsent: counts.unsent,
             abandoned: counts.abandoned,
             dropped_late: counts.dropped_late,
@@ -323,6 +339,9 @@ fn patience(timeout: Duration) -> Patience {
 }
 
 pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) -> Result<(), FlushError> {
+    if queue.is_orphaned() {
+        return Err(FlushError::Closed);
+    }
     if belongs_to(queue.serial) {
         return Err(FlushError::Reentrant);
     }
@@ -343,10 +362,13 @@ pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) ->
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);
         }
+        if queue.stall.has_lasted() {
+            break Err(FlushError::Stalled);
+        }
         if deadline.is_some_and(|deadline| deadline <= now()) {
             break Err(FlushError::Timeout);
         }
-        intake = queue.changed.wait_until(intake, deadline);
+        intake = queue.changed.wait_until(intake, queue.stall.next_check(deadline));
     };
     intake.flushes.unregister(waiter);
     result

@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
 use crate::flusher::OnFailed;
 use crate::policy::{LoadThreshold, Policy};
+use crate::queue::STALL_TIMEOUT;
 use crate::retry::Retry;
 use crate::weigher::Weigh;
 use crate::workers::{HandlerSlot, Worker};
@@ -33,6 +34,7 @@ pub struct Builder<T> {
     min_batch_size: Option<usize>,
     max_batch_size: Option<usize>,
     linger: Duration,
+    wait_overrides_linger: bool,
     queue_capacity: Option<usize>,
     load_check_interval: Duration,
     feedback_capacity: usize,
@@ -41,11 +43,13 @@ pub struct Builder<T> {
     retry: Retry,
     idempotent: bool,
     keep_failed: usize,
+    stall_timeout: Duration,
     on_failed: Option<OnFailed<T>>,
     close_timeout: Duration,
     drop_patience: Duration,
     on_close: Option<OnClose<T>>,
     weigher: Option<(usize, Weigh<T>)>,
+    max_queue_weight: Option<usize>,
     refuse_too_heavy: bool,
     thread_name: String,
 }
@@ -65,6 +69,7 @@ impl<T: Send + 'static> Builder<T> {
             min_batch_size: None,
             max_batch_size: None,
             linger: Duration::from_secs(1),
+            wait_overrides_linger: true,
             queue_capacity: None,
             load_check_interval: Duration::from_secs(1),
             feedback_capacity: 1_024,
@@ -73,11 +78,13 @@ impl<T: Send + 'static> Builder<T> {
             retry: Retry::default(),
             idempotent: false,
             keep_failed: 10_000,
+            stall_timeout: STALL_TIMEOUT,
             on_failed: None,
             close_timeout: Duration::from_secs(30),
             drop_patience: Duration::from_secs(5),
             on_close: None,
             weigher: None,
+            max_queue_weight: None,
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
         }
@@ -106,6 +113,13 @@ impl<T: Send + 'static> Builder<T> {
     /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is free, with everything in line
+    /// before it, instead of waiting for its batch to fill. Default true; see [`Ticket`](crate::Ticket).
+    pub fn wait_overrides_linger(mut self, yes: bool) -> Self {
+        self.wait_overrides_linger = yes;
         self
     }
 
@@ -165,13 +179,24 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
+    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept and nobody takes them, before
+    /// callers that wait for it are answered: adds on a full queue with [`AddError::Stalled`](crate::AddError::Stalled), tickets
+    /// with [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with [`FlushError::Stalled`](crate::FlushError::Stalled).
+    /// Nothing is dropped, and everything goes on when the rows are taken. A caller that waited before is answered at most as
+    /// much later again. Zero answers at once. Default 1 s.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
     /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught and counted.
     pub fn on_failed(mut self, hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
         self.on_failed = Some(Box::new(hook));
         self
     }
 
-    /// How long dropping the batcher waits for its close at most, while calls go through. Default 30 s.
+    /// How long dropping the batcher waits for its close at most, while calls go through. Default 30 s. A batcher in a `static` is
+    /// not dropped at the end of the process: call [`Batcher::shutdown`] there.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
@@ -199,13 +224,44 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
+    /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
+    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger. It bounds memory: beside what
+    /// waits, there is only the batch that the handler holds. Default none: `queue_capacity` alone bounds what waits.
+    ///
+    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits, `try_add` returns
+    /// [`Full`](crate::AddError::Full), `add_timeout` returns [`Timeout`](crate::AddError::Timeout).
+    /// Room is first come, first served. While somebody waits, an item that would fit waits too and `try_add` is refused, so
+    /// light items never keep a heavy one out. An item that alone is over this limit is accepted when nothing else waits, or
+    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room makes the flusher hand over
+    /// what waits although its batch is not full; such a batch counts as [`Trigger::Size`](crate::Trigger::Size).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// const MIB: usize = 1 << 20;
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(4 * MIB, |row: &Vec<u8>| row.len())
+    ///     .max_queue_weight(8 * MIB)
+    ///     .spawn(|_: &mut Batch<Vec<u8>>| Ok(LoadFeedback::new()))?;
+    /// for _ in 0..20 {
+    ///     batcher.add(vec![0; MIB]).unwrap(); // blocks while eight rows wait
+    /// }
+    /// assert_eq!(batcher.close(Duration::from_secs(10)).handled, 20);
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn max_queue_weight(mut self, limit: usize) -> Self {
+        self.max_queue_weight = Some(limit);
+        self
+    }
+
     /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default false: it goes alone.
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
         self
     }
 
-    /// The name of the flusher's thread; the controller's has `-control` behind it. Default `batcher`.
+    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy. Linux shows the first 15 bytes of a
+    /// thread's name, so 9 bytes of this one. Default `batcher`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
@@ -303,6 +359,18 @@ impl<T: Send + 'static> Builder<T> {
         }
         if matches!(self.weigher, Some((0, _))) {
             return Err(BuildError::setting("max_batch_weight", 0, "must be at least 1"));
+        }
+        if let Some(queue) = self.max_queue_weight {
+            match self.weigher {
+                _ if queue == 0 => return Err(BuildError::setting("max_queue_weight", 0, "must be at least 1")),
+                None => return Err(BuildError::setting("max_queue_weight", queue, "needs a max_batch_weight")),
+                Some((batch, _)) if batch > queue => {
+                    let problem = "the queue must hold a whole batch";
+                    let (batch, queue) = (("max_batch_weight", batch), ("max_queue_weight", queue));
+                    return Err(BuildError::conflict(batch, queue, problem));
+                }
+                Some(_) => {}
+            }
         }
         if self.thread_name.contains('\0') {
             let name = self.thread_name.escape_debug();

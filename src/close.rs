@@ -48,13 +48,33 @@ pub struct CloseReport<T> {
     pub timed_out: bool,
     /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody waited for it.
     pub reentrant: bool,
+    /// Whether the call came from a forked child of the batcher's process: everything else here is zero and empty, since the
+    /// items are the parent's.
+    pub forked: bool,
 }
 
 impl<T> CloseReport<T> {
+    fn empty() -> Self {
+        Self {
+            handled: 0,
+            failed: Vec::new(),
+            unsent: Vec::new(),
+            abandoned: 0,
+            failed_total: 0,
+            unsent_total: 0,
+            timed_out: false,
+            reentrant: false,
+            forked: false,
+        }
+    }
+
     /// Whether every item that was ever added was handled.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.timed_out && !self.reentrant && self.failed_total + self.unsent_total + self.abandoned == 0
+        !self.timed_out
+            && !self.reentrant
+            && !self.forked
+            && self.failed_total + self.unsent_total + self.abandoned == 0
     }
 }
 
@@ -70,6 +90,7 @@ impl<T> fmt::Debug for CloseReport<T> {
             .field("unsent_total", &self.unsent_total)
             .field("timed_out", &self.timed_out)
             .field("reentrant", &self.reentrant)
+            .field("forked", &self.forked)
             .finish()
     }
 }
@@ -156,6 +177,9 @@ impl<T> Core<T> {
     }
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
+        if self.queue.is_orphaned() {
+            return CloseReport { forked: true, ..CloseReport::empty() };
+        }
         // None: later than the clock can tell, so without a bound.
         self.shutdown_on(CloseTerms { deadline: now().checked_add(timeout), ..CloseTerms::default() })
     }
@@ -193,6 +217,9 @@ impl<T> Core<T> {
 
     /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
     pub(crate) fn close_on_drop(&self, timeout: Duration, patience: Duration) {
+        if self.queue.is_orphaned() {
+            return;
+        }
         let own_thread = belongs_to(self.queue.serial);
         let terms = CloseTerms {
             deadline: now().checked_add(timeout),
@@ -231,8 +258,7 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
         abandoned: counts.abandoned,
         failed_total: counts.failed,
         unsent_total: counts.unsent,
-        timed_out: false,
-        reentrant: false,
+        ..CloseReport::empty()
     }
 }
 

@@ -115,7 +115,8 @@ pub(crate) struct Control {
 pub(crate) struct ControlState {
     limits: Limits,
     decisions: VecDeque<DecisionRecord>,
-    pub(crate) score: Option<f64>,
+    /// The score of the last decision that had one, and when that was made.
+    pub(crate) score: Option<(f64, Instant)>,
     probes: u64,
     pub(crate) policy_panics: u64,
 }
@@ -167,13 +168,15 @@ impl Control {
             let linger = relinger.unwrap_or(current.linger);
             Setpoint { batch_size, linger, reason, probe: None, ..current.clone() }
         });
-        self.publish(&mut state, next);
+        // A linger that the policy asked for itself stays, as far as the new one allows, until it decides again.
+        let policy_linger = self.setpoint.read_with_waited_linger(|_, waited_linger| waited_linger);
+        self.publish(&mut state, next, policy_linger);
         drop(state);
         drop(replaced);
         Ok(())
     }
 
-    fn publish(&self, state: &mut ControlState, next: Setpoint) {
+    fn publish(&self, state: &mut ControlState, next: Setpoint, policy_linger: Duration) {
         let from = self.setpoint.batch_size();
         let record = DecisionRecord {
             from,
@@ -183,7 +186,7 @@ impl Control {
             score: next.score,
             at: now().saturating_duration_since(self.start),
         };
-        self.setpoint.publish(next);
+        self.setpoint.publish(next, policy_linger);
         if state.decisions.back().is_some_and(|last| record.repeats(last)) {
             return;
         }
@@ -200,13 +203,14 @@ impl Control {
             // Its successor waits.
             return;
         }
-        state.score = decision.score.or(state.score);
+        state.score = decision.score.map(|score| (score, now())).or(state.score);
         let limits = &state.limits;
         let bounds = Bounds { min: limits.min_batch_size, max: limits.max_batch_size, linger: limits.linger };
+        let policy_linger = decision.linger.unwrap_or(Duration::ZERO);
         let mut probes = state.probes;
         let next = self.setpoint.read(|current| current.follow(decision, &bounds, &mut probes));
         state.probes = probes;
-        self.publish(&mut state, next);
+        self.publish(&mut state, next, policy_linger);
     }
 }
 

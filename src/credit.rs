@@ -9,10 +9,13 @@
 //!
 //! The race: credit comes back between (3) and (4). (2) and (a) are read-modify-writes and (3) and (b) loads, all SeqCst: either
 //! (3) sees the credit or (b) sees the waiter, whose lock (c) then waits for, so that the notification finds it waiting.
+//!
+//! Beside it lies the room by weight, which has a protocol of its own (see `weight_room`); a close wakes who waits for either.
 
 use std::time::Instant;
 
 use crate::sync::{CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, mutant, now, yield_now};
+use crate::weight_room::WeightRoom;
 
 /// See the module's doc.
 pub(crate) struct Credit {
@@ -23,6 +26,8 @@ pub(crate) struct Credit {
     waiting: SeqCstUsize,
     room: Mutex<()>,
     room_changed: Condvar,
+    /// Room by weight, where the builder limits that.
+    pub(crate) weight: Option<WeightRoom>,
 }
 
 /// Why no credit was granted.
@@ -32,13 +37,14 @@ pub(crate) enum Denied {
 }
 
 impl Credit {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, weight_limit: Option<usize>) -> Self {
         Self {
             capacity,
             taken: CachePadded::new(SeqCstUsize::new(0, "credit")),
             waiting: SeqCstUsize::new(0, "waiting"),
             room: Mutex::new(()),
             room_changed: Condvar::new(),
+            weight: weight_limit.map(WeightRoom::new),
         }
     }
 
@@ -101,12 +107,20 @@ impl Credit {
         }
         self.taken.fetch_sub(items);
         if self.waiting.load() > 0 && !mutant("credit: waiters are not woken") {
-            self.wake_all();
+            self.wake();
         }
     }
 
-    /// Wakes all that wait, to look again: there is some, or the batcher is closed.
+    /// The batcher is closed: wakes all that wait, for credit or for room by weight.
     pub(crate) fn wake_all(&self) {
+        self.wake();
+        if let Some(weight) = &self.weight {
+            weight.wake_all();
+        }
+    }
+
+    /// Wakes all that wait for credit, to try again.
+    fn wake(&self) {
         // The lock: a waiter that has looked and not yet waited holds it.
         if !mutant("credit: a wake-up without the lock") {
             drop(self.room.lock());

@@ -105,11 +105,12 @@ impl<T> Flusher<T> {
     /// What the setpoint asks for, and which probe it holds.
     fn target(&mut self, probe_used: u64) -> (Target, u64) {
         let (rules, chance) = (self.rules, self.chance.next());
-        self.setpoint.read(|setpoint| {
+        self.setpoint.read_with_waited_linger(|setpoint, waited_linger| {
             let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
             let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
             let Setpoint { linger, pause_ratio, .. } = *setpoint;
-            let target = Target { batch_size, linger, pause_ratio, probe: probe.is_some(), rules, chance };
+            let probes = probe.is_some();
+            let target = Target { batch_size, linger, waited_linger, pause_ratio, probe: probes, rules, chance };
             (target, probe.map_or(probe_used, |probe| probe.sequence))
         })
     }
@@ -230,10 +231,13 @@ impl<T> Flusher<T> {
         }
         let begun = now();
         self.queue.sleep(&self.parker, wanted, deadline, || {
-            self.setpoint.read(|setpoint| {
+            self.setpoint.read_with_waited_linger(|setpoint, waited_linger| {
                 let size =
                     setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
-                size < target.batch_size || setpoint.linger < target.linger || setpoint.pause_ratio < target.pause_ratio
+                size < target.batch_size
+                    || setpoint.linger < target.linger
+                    || waited_linger < target.waited_linger
+                    || setpoint.pause_ratio < target.pause_ratio
             })
         });
         Some(begun)
@@ -243,7 +247,7 @@ impl<T> Flusher<T> {
         let end = looks_end(deadline);
         (0..LOOKS_BEFORE_SLEEP).take_while(|_| now() < end).any(|_| {
             yield_now();
-            self.queue.items_in_channel() >= wanted || self.queue.doorbell.is_closed()
+            self.queue.items_in_channel() >= wanted || self.queue.waiters.has_come() || self.queue.doorbell.is_closed()
         })
     }
 

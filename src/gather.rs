@@ -17,6 +17,8 @@ use crate::sync::Arc;
 pub(crate) struct Target {
     pub(crate) batch_size: usize,
     pub(crate) linger: Duration,
+    /// The linger of an item that somebody waits for: the policy's own, or none.
+    pub(crate) waited_linger: Duration,
     pub(crate) pause_ratio: f64,
     pub(crate) probe: bool,
     pub(crate) rules: Rules,
@@ -52,7 +54,10 @@ impl<T> Intake<T> {
             return step;
         }
         *flushed = self.flushes.settle(self.gathered, self.again.first().map(|row| row.memo.number));
-        self.stalled = !self.has_hook && self.kept.len() >= self.keep_failed && !closing;
+        let was_stalled = std::mem::replace(&mut self.stalled, !self.has_hook && self.kept.is_full() && !closing);
+        if was_stalled != self.stalled {
+            if self.stalled { queue.stall.begin(now) } else { queue.stall.end() }
+        }
         if self.stalled {
             return Step::Sleep { wanted: 0, deadline: None };
         }
@@ -126,6 +131,9 @@ impl<T> Intake<T> {
     }
 
     fn gather_or_sleep(&mut self, queue: &Queue<T>, target: Target, now: Instant, closing: bool) -> Step<T> {
+        let (gathered, behind) = (self.gathered, self.gathered + self.surplus.len() as u64);
+        let line_end = || behind + if closing { 0 } else { self.outlet.len() as u64 };
+        let waited = self.waited.check(&queue.waiters, gathered, line_end);
         let end = self.end();
         let since = self.ages.look(self.gathered, end, now);
         let keeps_order = target.rules.retry.keeps_order();
@@ -154,15 +162,20 @@ impl<T> Intake<T> {
         let surplus = self.surplus_items;
         let available = if closing { surplus } else { surplus + queue.items_in_channel() };
         let urgent = self.flushes.is_urgent(self.gathered);
-        let due = since.checked_add(target.linger);
+        let ordinary_due = since.checked_add(target.linger);
+        let due = if waited { since.checked_add(target.waited_linger) } else { ordinary_due };
         let overdue = due.is_some_and(|due| due <= now) && !is_empty;
         let is_ready =
             available >= target.batch_size || closing || urgent || overdue || queue.is_heavy() || again_is_due;
         if !is_ready {
+            if !waited {
+                self.waited.doze();
+            }
             // The closed bit may be set just now: the sleep then is none.
             let deadline = due.into_iter().chain(again_due).min();
             return Step::Sleep { wanted: target.batch_size.saturating_sub(surplus), deadline };
         }
+        let pressed = queue.is_pressed();
         let mut batch = self.fresh_batch();
         let mut weight = 0;
         if again_is_due {
@@ -174,10 +187,11 @@ impl<T> Intake<T> {
             self.gather_beside(queue, &mut batch, target.batch_size, weight)
         };
         batch.trigger = match () {
-            () if full => Trigger::Size,
+            () if full || pressed => Trigger::Size,
             () if closing => Trigger::Close,
             () if urgent => Trigger::Flush,
             () if again_is_due => Trigger::Retry,
+            () if waited && ordinary_due.is_none_or(|due| due > now) => Trigger::Wait,
             () => Trigger::Linger,
         };
         batch.course.cut_at = target.batch_size;
@@ -262,6 +276,7 @@ impl<T> Intake<T> {
                     weight = weight.saturating_add(special.weight);
                     full_by_weight = weight >= limit;
                     if let Some(ticket) = special.ticket {
+                        ticket.leave_line();
                         batch.tickets.push((batch.items.len(), ticket));
                     }
                     batch.items.push(special.item);

@@ -14,6 +14,7 @@ use crate::ages::Ages;
 use crate::batch::{Batch, Closing, Failed};
 use crate::batch_id::BatchId;
 use crate::channel::Outlet;
+use crate::dead_letters::DeadLetters;
 use crate::error::BatchError;
 use crate::flushes::Flushes;
 use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
@@ -23,6 +24,7 @@ use crate::search::{Search, later};
 use crate::stats::{Counts, Retrying};
 use crate::sync::{Arc, mutant};
 use crate::ticket::{Outcome, Resolver};
+use crate::waiters::Waited;
 
 /// How far the batcher is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,8 @@ pub(crate) struct Intake<T> {
     extra_taken: u64,
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
+    /// How far somebody waits for a ticket.
+    pub(crate) waited: Waited,
     /// The batch that failed and is not decided yet, but for the rows in flight.
     pub(crate) search: Option<Box<Search<T>>>,
     /// Rows that the handler asked for again, by number.
@@ -121,8 +125,7 @@ pub(crate) struct Intake<T> {
     /// The hook holds a row at this moment.
     pub(crate) hooking: bool,
     /// Failed rows kept for `take_failed` and the close report.
-    pub(crate) kept: Vec<Failed<T>>,
-    pub(crate) keep_failed: usize,
+    pub(crate) kept: DeadLetters<T>,
     pub(crate) has_hook: bool,
     pub(crate) stalled: bool,
     pub(crate) phase: Phase,
@@ -160,6 +163,7 @@ impl<T> Intake<T> {
             extra_taken: 0,
             ages: Ages::new(now),
             flushes: Flushes::default(),
+            waited: Waited::default(),
             search: None,
             again: Vec::new(),
             lent: None,
@@ -173,8 +177,7 @@ impl<T> Intake<T> {
             cut_next_wait: false,
             for_hook: VecDeque::new(),
             hooking: false,
-            kept: Vec::new(),
-            keep_failed,
+            kept: DeadLetters::new(keep_failed),
             has_hook,
             stalled: false,
             phase: Phase::Open,
@@ -207,6 +210,7 @@ impl<T> Intake<T> {
             return false;
         }
         self.phase = Phase::Closing;
+        queue.stall.end();
         self.close_terms = terms;
         self.answered_at = self.answered_at.max(now);
         self.closing.begin(terms.deadline);
@@ -260,6 +264,21 @@ impl<T> Intake<T> {
         (!done).then(|| self.flushes.register(target, self.gathered, self.gathered_items))
     }
 
+    /// Whether rows that fail now are kept, for `take_failed` or the close report.
+    pub(crate) fn keeps_failed(&self) -> bool {
+        !self.has_hook && self.phase != Phase::Abandoned
+    }
+
+    /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to ring the flusher.
+    pub(crate) fn end_stall(&mut self, queue: &Queue<T>) -> bool {
+        let ends = self.stalled && !self.kept.is_full();
+        if ends {
+            self.stalled = false;
+            queue.stall.end();
+        }
+        ends
+    }
+
     pub(crate) fn next_id(&mut self) -> BatchId {
         self.batches += 1;
         BatchId::new(self.random, self.batches)
@@ -304,16 +323,16 @@ impl<T> Intake<T> {
             }
         }
         self.counts.unsent += unsent.len() as u64;
-        let mut failed = std::mem::take(&mut self.kept);
+        let mut failed = self.kept.take_all();
         failed.extend(std::mem::take(&mut self.for_hook));
         if let Some(search) = self.search.take() {
             let error = search.outage.error.clone();
             let rows = search.into_rows();
-            failed.extend(self.fail_rows(rows, &error, false));
+            failed.extend(self.fail_rows(rows, &error, false, false));
         }
         for mut row in std::mem::take(&mut self.again) {
             let again = row.memo.again.take().expect("the handler asked for it again");
-            failed.extend(self.fail_rows(vec![row], &again.error, false));
+            failed.extend(self.fail_rows(vec![row], &again.error, false, false));
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;
@@ -325,8 +344,15 @@ impl<T> Intake<T> {
         (unsent, failed)
     }
 
-    /// These rows have failed: counted, reported to their tickets and to the flushes that wait for them.
-    pub(crate) fn fail_rows(&mut self, rows: Vec<Row<T>>, error: &BatchError, outage: bool) -> Vec<Failed<T>> {
+    /// These rows have failed: counted, reported to their tickets and to the flushes that wait for them. `kept`: they are kept
+    /// until their tickets have returned that.
+    pub(crate) fn fail_rows(
+        &mut self,
+        rows: Vec<Row<T>>,
+        error: &BatchError,
+        outage: bool,
+        kept: bool,
+    ) -> Vec<Failed<T>> {
         self.counts.failed += rows.len() as u64;
         let mut failed = Vec::with_capacity(rows.len());
         for Row { item, mut memo } in rows {
@@ -334,10 +360,18 @@ impl<T> Intake<T> {
             self.counts.in_doubt += u64::from(in_doubt);
             self.flushes.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {
-                ticket.tell(if in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) });
+                let outcome = if in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) };
+                ticket.tell_kept(outcome, kept.then_some(memo.number));
             }
             self.spent.extend(memo.again.take().map(|again| again.error));
-            failed.push(Failed { item, error: error.clone(), attempts: memo.calls, in_doubt, outage });
+            failed.push(Failed {
+                item,
+                error: error.clone(),
+                attempts: memo.calls,
+                in_doubt,
+                outage,
+                number: memo.number,
+            });
         }
         failed
     }

@@ -28,21 +28,27 @@
 //! (+10). What travels through the channel, and how often it is copied, is `channel`'s.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::channel::{Inlet, Outlet, bounded};
-use crate::credit::{Credit, Denied};
+use crate::credit::Credit;
 use crate::doorbell::{CLOSED, Doorbell, FAR, uncounted};
 use crate::error::AddError;
 use crate::intake::Intake;
 use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, Special};
 use crate::refused::RefusedCounters;
+use crate::stall::Stall;
 use crate::sync::{
-    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SendError, SendTimeoutError, SeqCstUsize, TrySendError,
-    belongs_to, mutant, now, share, thread_tag,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, mutant, share, thread_tag,
 };
 use crate::ticket::Resolver;
+use crate::waiters::Waiters;
 use crate::weigher::Weigher;
+
+mod room;
+
+/// How long a stall lasts before it is reported, where the builder sets nothing.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an add may wait for room.
 #[derive(Clone, Copy)]
@@ -68,6 +74,10 @@ pub(crate) struct Queue<T> {
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
     pub(crate) refused: RefusedCounters,
+    /// Who waits for a ticket.
+    pub(crate) waiters: Waiters,
+    /// Whether nothing is handed over because nobody takes the kept failed rows.
+    pub(crate) stall: Stall,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields beside it at every add.
     pub(crate) intake: CachePadded<Mutex<Intake<T>>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
@@ -83,19 +93,29 @@ impl<T> Queue<T> {
         intake: impl FnOnce(Outlet<T>) -> Intake<T>,
     ) -> Self {
         let (inlet, outlet) = bounded(capacity);
+        let weight_limit = weigher.as_ref().and_then(|weigher| weigher.queue_limit);
         Self {
             inlet,
             doorbell,
             weigher,
             serial,
             chunk_surplus: CachePadded::new(SeqCstUsize::new(0, "chunk surplus")),
-            credit: Credit::new(capacity),
+            credit: Credit::new(capacity, weight_limit),
             weight: SeqCstUsize::new(0, "weight"),
             spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters::default(),
+            waiters: Waiters::new(true),
+            stall: Stall::new(STALL_TIMEOUT),
             intake: CachePadded::new(Mutex::new(intake(outlet))),
             changed: Condvar::new(),
         }
+    }
+
+    /// Whether a wait for a ticket overrides the linger, and how long a stall lasts before it is reported.
+    pub(crate) fn waiting(mut self, wait_overrides_linger: bool, stall_timeout: Duration) -> Self {
+        self.waiters = Waiters::new(wait_overrides_linger);
+        self.stall = Stall::new(stall_timeout);
+        self
     }
 
     /// Adds one item.
@@ -146,9 +166,14 @@ impl<T> Queue<T> {
             Ok(weight) => weight,
             Err(()) => return Err(self.count(AddError::TooHeavy(item))),
         };
+        if let Err(refused) = self.take_weight(&[weight], patience) {
+            return Err(self.count(refused.map(|()| item)));
+        }
         let message = Message { tag: thread_tag(), load: Load::Special(Box::new(Special { item, weight, ticket })) };
-        self.send(message, Extra { items: 0, weight }, patience)
-            .map_err(|refused| self.count(refused.map(Message::into_item)))
+        self.send(message, Extra { items: 0, weight }, patience).map_err(|refused| {
+            self.give_weight_back(weight);
+            self.count(refused.map(Message::into_item))
+        })
     }
 
     /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
@@ -232,7 +257,7 @@ impl<T> Queue<T> {
         if self.doorbell.is_closed() {
             return Err(AddError::Closed(chunk));
         }
-        let granted = match self.take_credit(chunk.items.len(), patience) {
+        let (granted, room) = match self.take_room(&chunk, patience) {
             Ok(granted) => granted,
             Err(refused) => return Err(refused.map(|()| chunk)),
         };
@@ -249,6 +274,7 @@ impl<T> Queue<T> {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {
                 self.credit.give_back(granted);
+                self.give_weight_back(room);
                 Err(refused.map(|message| {
                     let Load::Chunk(mut chunk) = message.load else { unreachable!("a chunk was sent") };
                     if let Some(mut left) = left {
@@ -270,29 +296,6 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The queue is full. A deadline that has passed is not left to the channel, which looks for a while before its clock.
-    #[cold]
-    fn wait_for_room(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
-        let tag = message.tag;
-        let deadline = match patience {
-            Patience::Never => return Err(AddError::Full(message)),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
-        let Err(message) = self.inlet.try_again(message, deadline) else { return self.sent_with(tag, extra) };
-        let sent = match deadline {
-            Some(deadline) if deadline <= now() => Err(SendTimeoutError::Timeout(message)),
-            Some(deadline) => self.inlet.send_deadline(message, deadline),
-            None => self.inlet.send(message).map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
-        };
-        match sent {
-            Ok(()) => self.sent_with(tag, extra),
-            Err(SendTimeoutError::Timeout(message)) => Err(AddError::Timeout(message)),
-            Err(SendTimeoutError::Disconnected(message)) => Err(AddError::Closed(message)),
-        }
-    }
-
     /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so that nothing counts that is
     /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
@@ -306,7 +309,7 @@ impl<T> Queue<T> {
         }
         too_early.unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy)).inspect_err(|_| {
             self.chunk_left(extra.items);
-            self.weight_left(extra.weight);
+            self.uncount_weight(extra.weight);
         })
     }
 
@@ -317,8 +320,15 @@ impl<T> Queue<T> {
         }
     }
 
-    /// So much weight no longer waits: gathered by the flusher, or refused.
+    /// So much weight was gathered by the flusher: it no longer waits.
     pub(crate) fn weight_left(&self, weight: usize) {
+        self.uncount_weight(weight);
+        if let Some(room) = &self.credit.weight {
+            room.gathered(weight);
+        }
+    }
+
+    fn uncount_weight(&self, weight: usize) {
         if weight > 0 {
             self.weight.fetch_sub(weight);
         }
@@ -397,32 +407,16 @@ impl<T> Queue<T> {
         });
     }
 
-    /// Whether the weight that waits fills a batch.
+    /// Whether the weight that waits fills a batch, or leaves no room for the next item.
     pub(crate) fn is_heavy(&self) -> bool {
         self.weigher.as_ref().is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
+            || self.is_pressed()
     }
 
     /// Items beyond one a message in the channel; below zero while a chunk was taken out before it was counted.
     #[inline]
     pub(crate) fn chunk_surplus(&self) -> isize {
         self.chunk_surplus.load() as isize
-    }
-
-    /// Takes credit for 1 to `wanted` items, waiting for the first.
-    fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, AddError<()>> {
-        if let Some(granted) = self.credit.try_take(wanted) {
-            return Ok(granted);
-        }
-        let deadline = match patience {
-            Patience::Never => return Err(AddError::Full(())),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
-        self.credit.wait(wanted, deadline, || self.doorbell.is_closed()).map_err(|denied| match denied {
-            Denied::Closed => AddError::Closed(()),
-            Denied::Timeout => AddError::Timeout(()),
-        })
     }
 
     fn count<U>(&self, refused: AddError<U>) -> AddError<U> {

@@ -69,6 +69,14 @@ impl Setpoint {
     }
 }
 
+/// What is published: the setpoint, and what the flusher alone needs to know.
+struct InForce {
+    setpoint: Setpoint,
+    /// How long an item that somebody waits for may linger: as long as the policy asked for itself, at most the setpoint's
+    /// linger; zero if that is the user's.
+    waited_linger: Duration,
+}
+
 /// The setpoint in force.
 ///
 /// # Protocol
@@ -80,7 +88,7 @@ impl Setpoint {
 /// # Orderings
 /// The whole travels through arc-swap, which orders it. `batch_size` is a copy for readers who need only the number.
 pub(crate) struct SetpointCell {
-    whole: Published<Setpoint>,
+    whole: Published<InForce>,
     /// The size of `whole`, at least 1. Written by whoever holds the control lock; read by the flusher and by `stats`. A reader
     /// may see it one publication older than `whole`.
     batch_size: AtomicUsize,
@@ -89,19 +97,23 @@ pub(crate) struct SetpointCell {
 
 impl SetpointCell {
     pub(crate) fn new(first: Setpoint, doorbell: Arc<Doorbell>) -> Self {
-        Self { batch_size: AtomicUsize::new(first.batch_size), whole: Published::new(first), doorbell }
+        let batch_size = AtomicUsize::new(first.batch_size);
+        let whole = Published::new(InForce { setpoint: first, waited_linger: Duration::ZERO });
+        Self { batch_size, whole, doorbell }
     }
 
-    /// Puts a setpoint in force. The caller holds the control lock.
-    pub(crate) fn publish(&self, next: Setpoint) {
-        let shorter = self.whole.read(|old| {
+    /// Puts a setpoint in force, with the linger that the policy asked for itself. The caller holds the control lock.
+    pub(crate) fn publish(&self, next: Setpoint, policy_linger: Duration) {
+        let waited_linger = policy_linger.min(next.linger);
+        let shorter = self.whole.read(|InForce { setpoint: old, waited_linger: old_waited }| {
             next.batch_size < old.batch_size
                 || next.linger < old.linger
+                || waited_linger < *old_waited
                 || next.pause_ratio < old.pause_ratio
                 || next.probe.is_some()
         });
         let batch_size = next.batch_size;
-        self.whole.publish(next);
+        self.whole.publish(InForce { setpoint: next, waited_linger });
         // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the setpoint it came with.
         self.batch_size.store(batch_size, relaxed_if("setpoint: relaxed size", Ordering::Release));
         if shorter && !mutant("setpoint: no ring") {
@@ -117,6 +129,11 @@ impl SetpointCell {
 
     /// Looks at the whole setpoint without copying it.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Setpoint) -> R) -> R {
-        self.whole.read(look)
+        self.whole.read(|now| look(&now.setpoint))
+    }
+
+    /// The same with the linger of an item that somebody waits for.
+    pub(crate) fn read_with_waited_linger<R>(&self, look: impl FnOnce(&Setpoint, Duration) -> R) -> R {
+        self.whole.read(|now| look(&now.setpoint, now.waited_linger))
     }
 }

@@ -124,7 +124,7 @@ impl<T> Intake<T> {
                         self.spent.extend(self.misconfigured.replace(error.clone()));
                     }
                 }
-                failed.extend(self.fail_rows(rows, &error, outage));
+                failed.extend(self.fail_rows(rows, &error, outage, self.keeps_failed()));
                 self.spent.push(error);
             }
         }
@@ -157,7 +157,7 @@ impl<T> Intake<T> {
         let again = again && (idempotent || !error.is_in_doubt()) && self.phase != Phase::Abandoned;
         let Some(due) = again.then(|| self.due_again(&row.memo, &error, retry, now)).flatten() else {
             self.counts.rejected += u64::from(!again);
-            let failed = self.fail_rows(vec![row], &error, again);
+            let failed = self.fail_rows(vec![row], &error, again, self.keeps_failed());
             self.spent.push(error);
             return failed;
         };
@@ -215,7 +215,7 @@ impl<T> Intake<T> {
             self.counts.dropped_late += failed.len() as u64;
             return failed;
         } else {
-            self.kept.extend(failed);
+            failed.into_iter().for_each(|failed| self.kept.keep(failed));
         }
         Vec::new()
     }

@@ -11,10 +11,12 @@ use crate::setpoint::Setpoint;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchesByTrigger {
-    /// Reached the batch size or the weight limit.
+    /// Reached the batch size or the weight limit, or the queue had no room by weight for the next item.
     pub size: u64,
     /// The oldest item had waited for one linger.
     pub linger: u64,
+    /// Somebody waited for a ticket.
+    pub wait: u64,
     /// Somebody flushed.
     pub flush: u64,
     /// The batcher was being closed.
@@ -28,6 +30,7 @@ impl BatchesByTrigger {
         match trigger {
             Trigger::Size => self.size += 1,
             Trigger::Linger => self.linger += 1,
+            Trigger::Wait => self.wait += 1,
             Trigger::Flush => self.flush += 1,
             Trigger::Close => self.close += 1,
             Trigger::Retry => self.retry += 1,
@@ -37,7 +40,7 @@ impl BatchesByTrigger {
     /// All batches.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.size + self.linger + self.flush + self.close + self.retry
+        self.size + self.linger + self.wait + self.flush + self.close + self.retry
     }
 }
 
@@ -113,8 +116,12 @@ pub struct Stats {
     pub batch_size: usize,
     /// The whole setpoint in force, with the reason for it.
     pub setpoint: Setpoint,
-    /// The load score of the last decision that had one, 0..=1.
+    /// The load score of the last decision that had one, 0..=1. It stays until another decision has a score, so read it with
+    /// `load_age`: a backend that reports nothing any more is not as loaded as it was.
     pub average_load: Option<f64>,
+    /// How long ago that decision was made. It counts from the decision, at most one `load_check_interval` after the signals
+    /// were reported. `None` where no decision had a score.
+    pub load_age: Option<Duration>,
     /// Items accepted.
     pub added: u64,
     /// Items handled.
@@ -125,6 +132,8 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Of the failed, those that the handler rejected one by one.
     pub rejected: u64,
+    /// Of the failed, those that were dropped because a ticket had returned their failure: they are in no list.
+    pub told: u64,
     /// Items that came back in the close report without having been lent.
     pub unsent: u64,
     /// Items lent to a handler that had not come back when the close ran out of time.
@@ -166,7 +175,8 @@ pub struct Stats {
     pub bad_rejects: u64,
     /// Failed items kept for `take_failed`.
     pub kept_failed: usize,
-    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows.
+    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows. Once that has lasted for
+    /// `stall_timeout`, callers that wait for the flusher are answered `Stalled`.
     pub stalled: bool,
     /// Time of a call of the handler.
     pub service_time: Quantiles,
@@ -213,6 +223,7 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     pub(crate) in_doubt: u64,
     pub(crate) rejected: u64,
+    pub(crate) told: u64,
     pub(crate) unsent: u64,
     pub(crate) abandoned: u64,
     pub(crate) dropped_late: u64,

@@ -5,6 +5,10 @@
 //! said so. Ticket: lock, look, say that it waits, wait. Most tickets are not waited for when the outcome comes, and a
 //! notification is a system call: 2.8 M submits a second with it, 5.3 M without.
 //!
+//! Before its first wait a ticket asks the [`Line`] to hand its item over (see `waiters`), without the cell's lock: the line has
+//! a lock of its own, and the resolver is called under that one. A ticket that returns a failure lets go of the row that is
+//! kept for it, also without the cell's lock; it takes the row's number out of the cell, so it does so once.
+//!
 //! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes back. A resolver that is
 //! dropped before it was told anything says "in doubt", so that no ticket ever hangs.
 
@@ -12,7 +16,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
-use crate::sync::{Arc, Condvar, Mutex, belongs_to, mutant, now};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, mutant, now};
 
 /// How an item ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,86 +45,182 @@ impl Outcome {
     }
 }
 
+/// What a ticket asks of its batcher, whose items it does not know the type of.
+pub(crate) trait Line: Send + Sync {
+    /// Another handle to the same batcher.
+    fn another(&self) -> Shared<dyn Line>;
+
+    /// Somebody waits for the item with this place: unless it has left the line, it is to be handed over when the handler is
+    /// free.
+    fn wait_for(&self, place: &Place);
+
+    /// Whether nothing is handed over, and has not been for some time, because nobody takes the kept failed rows.
+    fn is_stalled(&self) -> bool;
+
+    /// Until when to wait, with this deadline, before `is_stalled` is asked again.
+    fn next_check(&self, deadline: Option<Instant>) -> Option<Instant>;
+
+    /// The ticket of the row with this number has returned its failure.
+    fn told(&self, row: u64);
+}
+
+/// Whether an item has left the line. Written under the backlog's lock, by the flusher. Whoever reads it under that lock has the
+/// present value; without the lock, only that it has left is sure.
+pub(crate) struct Place(AtomicU32);
+
+impl Place {
+    pub(crate) fn is_left(&self) -> bool {
+        // Relaxed: where it matters, the lock orders it.
+        self.0.load(Ordering::Relaxed) != 0
+    }
+}
+
 struct Cell {
     state: Mutex<State>,
     told: Condvar,
+    place: Place,
     /// Whose item it is: that batcher's own threads do not wait for it.
     serial: u64,
 }
 
 struct State {
     outcome: Option<Outcome>,
+    /// The number of the failed row that is kept until a ticket has returned its failure.
+    kept_row: Option<u64>,
     /// Whether a ticket waits, or has waited.
     waited_for: bool,
 }
 
 /// The claim to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it costs nothing and changes
 /// nothing for the item.
-pub struct Ticket(Arc<Cell>);
+///
+/// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed over, with everything that is
+/// in line before it, as soon as the handler is free (group commit). Items that threads begin to wait for while a call is under
+/// way go together with the next call. A wait overrides the builder's [`linger`](crate::Builder::linger). It does not override
+/// a linger that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a backoff.
+/// [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.
+pub struct Ticket {
+    cell: Arc<Cell>,
+    line: Shared<dyn Line>,
+}
+
+impl std::panic::UnwindSafe for Ticket {}
+impl std::panic::RefUnwindSafe for Ticket {}
 
 /// Tells the outcome, once.
 pub(crate) struct Resolver(Arc<Cell>);
 
-pub(crate) fn pair(serial: u64) -> (Resolver, Ticket) {
-    let cell =
-        Arc::new(Cell { state: Mutex::new(State { outcome: None, waited_for: false }), told: Condvar::new(), serial });
-    (Resolver(Arc::clone(&cell)), Ticket(cell))
+pub(crate) fn pair(serial: u64, line: Shared<dyn Line>) -> (Resolver, Ticket) {
+    let state = Mutex::new(State { outcome: None, kept_row: None, waited_for: false });
+    let place = Place(AtomicU32::new(0));
+    let cell = Arc::new(Cell { state, told: Condvar::new(), place, serial });
+    (Resolver(Arc::clone(&cell)), Ticket { cell, line })
 }
 
 impl Ticket {
     /// Waits until the item has its outcome: after retries and the search for bad rows, at the latest when the batcher is
-    /// closed. Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads.
+    /// closed. The item does not linger meanwhile, see [`Ticket`].
+    ///
+    /// Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads. Returns [`Outcome::Stalled`] if nothing has
+    /// been handed over for the builder's [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows.
+    /// In both cases the item goes its way.
+    ///
+    /// A failed item whose row is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed)) is dropped once this or one of
+    /// the other two methods has returned `Failed` or `InDoubt` for it.
     pub fn wait(self) -> Outcome {
         self.wait_until(None).unwrap_or(Outcome::Reentrant)
     }
 
-    /// Waits for at most `timeout`; `None` if there is no outcome yet.
+    /// Waits for at most `timeout`; `None` if there is no outcome yet. With a `timeout` of zero it asks for nothing; otherwise
+    /// the item is handed over as by [`wait`](Self::wait), also if the time is over before.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Outcome> {
         let deadline = now().checked_add(timeout);
         self.wait_until(deadline)
     }
 
-    /// The outcome, if there is one yet.
+    /// The outcome, if there is one yet. Asks for nothing.
     pub fn try_wait(&self) -> Option<Outcome> {
-        self.0.state.lock().outcome.clone()
+        self.hand_out(self.cell.state.lock())
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Option<Outcome> {
-        let mut state = self.0.state.lock();
+        let mut registered = false;
+        let mut state = self.cell.state.lock();
         loop {
             if state.outcome.is_some() {
-                return state.outcome.clone();
+                return self.hand_out(state);
             }
-            if belongs_to(self.0.serial) {
+            if belongs_to(self.cell.serial) {
                 return Some(Outcome::Reentrant);
+            }
+            if self.line.is_stalled() {
+                return Some(Outcome::Stalled);
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 return None;
             }
+            if !registered {
+                if is_forked(self.cell.serial) {
+                    return Some(Outcome::InDoubt);
+                }
+                registered = true;
+                drop(state);
+                self.ask();
+                state = self.cell.state.lock();
+                continue;
+            }
             state.waited_for = !mutant("ticket: a waiter does not say so");
-            state = self.0.told.wait_until(state, deadline);
+            state = self.cell.told.wait_until(state, self.line.next_check(deadline));
         }
+    }
+
+    /// Asks for the item to be handed over.
+    pub(crate) fn ask(&self) {
+        self.line.wait_for(&self.cell.place);
+    }
+
+    /// The outcome; with it the row goes that was kept for it.
+    fn hand_out(&self, mut state: MutexGuard<'_, State>) -> Option<Outcome> {
+        let outcome = state.outcome.clone();
+        let row = state.kept_row.take();
+        drop(state);
+        if let Some(row) = row {
+            self.line.told(row);
+        }
+        outcome
     }
 }
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.try_wait()).finish()
+        let outcome = self.cell.state.lock().outcome.clone();
+        f.debug_tuple("Ticket").field(&outcome).finish()
     }
 }
 
 impl Resolver {
     /// Tells the outcome, if none was told before.
     pub(crate) fn tell(&self, outcome: Outcome) {
+        self.tell_kept(outcome, None);
+    }
+
+    /// The same for a row that failed; `kept_row` is its number if it is kept until a ticket has returned this.
+    pub(crate) fn tell_kept(&self, outcome: Outcome, kept_row: Option<u64>) {
         let mut state = self.0.state.lock();
         if state.outcome.is_none() || mutant("ticket: the last outcome stays") {
-            state.outcome = Some(outcome);
+            (state.outcome, state.kept_row) = (Some(outcome), kept_row);
             let waited_for = state.waited_for;
             drop(state);
             if waited_for && !mutant("ticket: no notification") {
                 self.0.told.notify_all();
             }
         }
+    }
+
+    /// The item has left the line. Under the backlog's lock.
+    pub(crate) fn leave_line(&self) {
+        // Relaxed: see `Place`.
+        self.0.place.0.store(1, Ordering::Relaxed);
     }
 }
 

@@ -1,19 +1,25 @@
-//! What items weigh, and how much of it a batch may carry.
+//! What items weigh, how much of it a batch may carry, and how much may wait.
 
 /// What an item weighs.
 pub(crate) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
 
-/// A limit on the sum of the weights of a batch.
+/// A limit on the sum of the weights of a batch, and perhaps one on those that wait.
 pub(crate) struct Weigher<T> {
     pub(crate) weight: Weigh<T>,
     pub(crate) limit: usize,
+    /// At least `limit`.
+    pub(crate) queue_limit: Option<usize>,
     pub(crate) refuse_too_heavy: bool,
 }
 
 impl<T> Weigher<T> {
-    /// The item's weight, at most the limit; or that it is heavier and such are refused.
+    /// The item's weight, or that it is heavier than a batch may be and such are refused. At most the larger limit: such an item
+    /// fills the queue, or the batch, by itself.
     pub(crate) fn weigh(&self, item: &T) -> Result<usize, ()> {
         let weight = (self.weight)(item);
-        if self.refuse_too_heavy && weight > self.limit { Err(()) } else { Ok(weight.min(self.limit)) }
+        if self.refuse_too_heavy && weight > self.limit {
+            return Err(());
+        }
+        Ok(weight.min(self.queue_limit.unwrap_or(self.limit)))
     }
 }

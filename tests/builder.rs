@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Builder, Fixed, LoadFeedback, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, BuildError, Builder, Decision, Fixed, LoadFeedback, Policy, Retry, Setpoint, Window,
+};
 
 fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
     builder.spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
@@ -14,7 +16,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
     let bounds = "the initial size must be within the smallest and the largest";
     let whole = "the queue must hold a whole batch";
     type Set = fn(Builder<u64>) -> Builder<u64>;
-    let table: [(Set, String); 28] = [
+    let table: [(Set, String); 31] = [
         (|b| b.initial_batch_size(0), "initial_batch_size is 0: must be at least 1".into()),
         (|b| b.min_batch_size(0), "min_batch_size is 0: must be at least 1".into()),
         (|b| b.max_batch_size(0), "max_batch_size is 0: must be at least 1".into()),
@@ -45,6 +47,12 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
         (|b| b.keep_failed(0), "keep_failed is 0: must be at least 1".into()),
         (|b| b.refuse_too_heavy(true), "refuse_too_heavy is true: needs a max_batch_weight".into()),
         (|b| b.max_batch_weight(0, |_| 1), "max_batch_weight is 0: must be at least 1".into()),
+        (|b| b.max_batch_weight(1, |_| 1).max_queue_weight(0), "max_queue_weight is 0: must be at least 1".into()),
+        (|b| b.max_queue_weight(9), "max_queue_weight is 9: needs a max_batch_weight".into()),
+        (
+            |b| b.max_queue_weight(8).max_batch_weight(9, |_| 1),
+            format!("max_batch_weight is 9 and max_queue_weight is 8: {whole}"),
+        ),
         (|b| b.thread_name("a\0b"), "thread_name is a\\0b: must not contain a zero byte".into()),
         (
             |b| ["a", "b", "c", "d", "e", "f", "g", "h", "i"].into_iter().fold(b, |b, name| b.custom_signal(name, 1.0)),
@@ -181,4 +189,41 @@ fn a_handler_that_cannot_be_made_is_a_build_error_that_prints_its_cause_once() {
         .unwrap();
     batcher.add(1).unwrap();
     assert!(batcher.close(Duration::from_secs(30)).is_clean());
+}
+
+/// Sends the name of the thread that it decides on.
+struct Named(std::sync::mpsc::Sender<Option<String>>);
+
+impl Policy for Named {
+    fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
+        let _ = self.0.send(own_name());
+        Decision::hold(current, "named")
+    }
+}
+
+fn own_name() -> Option<String> {
+    std::thread::current().name().map(str::to_owned)
+}
+
+#[test]
+fn the_first_bytes_of_a_threads_name_say_what_it_does() {
+    for (builder, flusher, controller) in [
+        (Batcher::builder(), "flush-batcher", "ctl-batcher"),
+        (Batcher::builder().thread_name("orders-ingest-eu"), "flush-orders-ingest-eu", "ctl-orders-ingest-eu"),
+    ] {
+        let (handled, handler_names) = std::sync::mpsc::channel();
+        let (decided, policy_names) = std::sync::mpsc::channel();
+        let batcher = builder
+            .linger(Duration::ZERO)
+            .load_check_interval(Duration::from_millis(1))
+            .policy(Named(decided))
+            .spawn(move |_: &mut Batch<u64>| {
+                handled.send(own_name())?;
+                Ok(LoadFeedback::new())
+            })
+            .unwrap();
+        batcher.add(1).unwrap();
+        assert_eq!(handler_names.recv().unwrap().as_deref(), Some(flusher));
+        assert_eq!(policy_names.recv().unwrap().as_deref(), Some(controller));
+    }
 }

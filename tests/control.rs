@@ -265,3 +265,31 @@ fn close_does_not_wait_for_the_next_check() {
     // An hour, if it did.
     assert!(batcher.close(LONG).is_clean());
 }
+
+#[test]
+fn the_average_load_says_how_old_it_is() {
+    let batcher = Batcher::builder()
+        .load_check_interval(SOON)
+        .policy(LoadThreshold::new())
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
+    let stats = batcher.stats();
+    assert_eq!((stats.average_load, stats.load_age), (None, None));
+    let reported = Instant::now();
+    let until = |reports: bool, expected: &dyn Fn(&Stats) -> bool| loop {
+        if reports {
+            batcher.report(LoadFeedback::new().cpu_load(0.9));
+        }
+        let stats = batcher.stats();
+        if expected(&stats) {
+            return stats;
+        }
+        assert!(reported.elapsed() < LONG, "not seen: {stats:#?}");
+    };
+    until(true, &|stats| stats.average_load.is_some());
+    // Nothing is reported any more: the load stays, and shows its age, at most that of the first report.
+    let old = until(false, &|stats| stats.load_age > Some(SOON * 50));
+    assert!(old.average_load.is_some());
+    assert!(old.load_age <= Some(reported.elapsed()));
+    until(true, &|stats| stats.load_age < old.load_age);
+}

@@ -63,3 +63,28 @@ fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
         assert!(batcher.close(LONG).is_clean());
     }
 }
+
+/// As large as an item should be by value; above this the docs of `add` say to box it.
+const BIG: usize = 16 << 10;
+
+#[test]
+fn items_of_sixteen_kibibytes_fit_on_the_stack_of_a_thread_in_every_add() {
+    // A stack that overflows ends the whole process: then this test is named as the one that ran.
+    let adding = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
+        let batcher = Batcher::builder()
+            .max_batch_size(2)
+            .queue_capacity(2)
+            .spawn(|_: &mut Batch<[u8; BIG]>| Ok(LoadFeedback::new()))
+            .unwrap();
+        for _ in 0..50 {
+            // Also on a full queue, where an add waits.
+            batcher.add([1; BIG]).unwrap();
+            assert!(batcher.submit([1; BIG]).is_ok());
+            assert_eq!(batcher.add_many([[1; BIG], [2; BIG]]), Ok(2));
+            assert!(batcher.add_timeout([1; BIG], LONG).is_ok());
+            let _ = batcher.try_add([1; BIG]);
+        }
+        batcher.close(LONG)
+    });
+    assert!(adding.unwrap().join().unwrap().is_clean());
+}

@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome, Retry, Ticket};
+use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome, Retry, Ticket, Trigger};
 use support::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 fn wait_all(tickets: Vec<Ticket>) -> Vec<Outcome> {
@@ -154,4 +154,82 @@ fn an_item_that_was_refused_has_no_ticket() {
     let refused = blocked.join().unwrap().unwrap_err();
     assert!(refused.is_closed());
     assert_eq!((refused.into_inner(), report.unsent), (3, vec![2]));
+}
+
+/// Scenario 59. The linger never ends here: an answer comes from the wait or not at all.
+#[test]
+fn eight_threads_that_wait_for_their_tickets_never_linger() {
+    ends(|| {
+        let batcher = fixed(1_000).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let producer = batcher.producer();
+                scope.spawn(move || {
+                    (0..200).for_each(|item| assert!(producer.submit(item).unwrap().wait().is_handled()));
+                });
+            }
+        });
+        let stats = batcher.stats();
+        assert_eq!((stats.handled, stats.batches.wait), (1_600, stats.batches.total()));
+    });
+}
+
+#[test]
+fn a_waited_for_item_goes_as_soon_as_the_handler_is_free_with_all_before_it() {
+    let (handler, director) = directed();
+    let batcher = fixed(1_000).spawn(handler).unwrap();
+    batcher.add_many([1, 2]).unwrap();
+    let ticket = batcher.submit(3).unwrap();
+    let waiter = std::thread::spawn(move || ticket.wait());
+    let call = director.call();
+    assert_eq!((call.items, call.trigger), (vec![1, 2, 3], Trigger::Wait));
+    // While that call is under way, two more begin to wait: they go together with the next.
+    let others: Vec<_> = [4, 5].map(|item| batcher.submit(item).unwrap()).into_iter().collect();
+    batcher.add(6).unwrap();
+    let others: Vec<_> = others.into_iter().map(|ticket| std::thread::spawn(move || ticket.wait())).collect();
+    director.reply(Reply::Ok);
+    assert_eq!(waiter.join().unwrap(), Outcome::Handled);
+    let call = director.call();
+    assert_eq!((&call.items[..2], call.trigger), (&[4, 5][..], Trigger::Wait));
+    director.reply(Reply::Ok);
+    others.into_iter().for_each(|waiter| assert_eq!(waiter.join().unwrap(), Outcome::Handled));
+}
+
+#[test]
+fn a_wait_with_a_timeout_hands_its_item_over_too() {
+    let (handler, director) = directed();
+    let batcher = fixed(1_000).spawn(handler).unwrap();
+    let ticket = batcher.submit(1).unwrap();
+    let waiter = std::thread::spawn(move || ticket.wait_timeout(LONG));
+    assert_eq!(director.answer(Reply::Ok), [1]);
+    assert_eq!(waiter.join().unwrap(), Some(Outcome::Handled));
+}
+
+#[test]
+fn a_wait_overrides_no_linger_where_the_builder_says_so() {
+    let (handler, director) = directed();
+    let batcher = fixed(2).wait_overrides_linger(false).spawn(handler).unwrap();
+    let ticket = batcher.submit(1).unwrap();
+    assert_eq!(ticket.wait_timeout(Duration::from_millis(20)), None);
+    assert!(director.no_call());
+    batcher.add(2).unwrap();
+    assert_eq!(director.answer(Reply::Ok), [1, 2]);
+    assert_eq!(ticket.wait(), Outcome::Handled);
+}
+
+#[test]
+fn a_wait_cuts_no_backoff() {
+    let (handler, director) = directed();
+    let retry = Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+    let batcher = fixed(1).retry(retry).spawn(handler).unwrap();
+    batcher.add(1).unwrap();
+    director.answer(Reply::Err(BatchError::transient("down")));
+    support::first_call_settled(&batcher);
+    let ticket = batcher.submit(2).unwrap();
+    assert_eq!(ticket.wait_timeout(Duration::from_millis(20)), None);
+    assert!(director.no_call());
+    batcher.request_flush();
+    assert_eq!(director.answer(Reply::Ok), [1]);
+    assert_eq!(director.answer(Reply::Ok), [2]);
+    assert_eq!(ticket.wait(), Outcome::Handled);
 }

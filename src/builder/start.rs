@@ -12,6 +12,7 @@ use crate::doorbell::Doorbell;
 use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher};
 use crate::intake::Intake;
+use crate::line::Handle;
 use crate::policy::{Policy, Zone};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -50,12 +51,19 @@ impl<T: Send + 'static> Builder<T> {
         let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be told from a sum below zero.
-            Weigher { weight: weigh, limit: limit.min(isize::MAX as usize), refuse_too_heavy: self.refuse_too_heavy }
+            let most = isize::MAX as usize;
+            Weigher {
+                weight: weigh,
+                limit: limit.min(most),
+                queue_limit: self.max_queue_weight.map(|limit| limit.min(most)),
+                refuse_too_heavy: self.refuse_too_heavy,
+            }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
-        let queue = Arc::new(Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
+        let queue = Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
             Intake::new(outlet, Arc::new(Closing::new()), seed, start, failed_rows)
-        }));
+        });
+        let queue = Arc::new(queue.waiting(self.wait_overrides_linger, self.stall_timeout));
         let flusher = Flusher {
             queue: Arc::clone(&queue),
             setpoint: Arc::clone(&setpoint),
@@ -81,13 +89,11 @@ impl<T: Send + 'static> Builder<T> {
         };
         let core = Core { queue, reporter, control, flusher, controller, on_close };
         match problem {
-            None => Ok(Batcher {
-                core,
-                setpoint,
-                close_timeout: self.close_timeout,
-                drop_patience: self.drop_patience,
-                told_of: ToldOf::new(0),
-            }),
+            None => {
+                let line = Handle::shared(&core.queue);
+                let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
+                Ok(Batcher { core, setpoint, line, close_timeout, drop_patience, told_of: ToldOf::new(0) })
+            }
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
                 Err(problem)
@@ -133,8 +139,8 @@ where
         }
         drop(on_close);
     };
-    let handle =
-        spawn(name, body, move || at_end.open()).map_err(|source| BuildError::Thread { name: "flusher", source })?;
+    let handle = spawn(&format!("flush-{name}"), body, move || at_end.open())
+        .map_err(|source| BuildError::Thread { name: "flusher", source })?;
     let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
     let mut result = made.0.lock();
     loop {
@@ -160,7 +166,7 @@ fn start_controller(
         belong_to(serial);
         controller.run(policy);
     };
-    let handle: JoinHandle = spawn(&format!("{name}-control"), body, move || at_end.open())
+    let handle: JoinHandle = spawn(&format!("ctl-{name}"), body, move || at_end.open())
         .map_err(|source| BuildError::Thread { name: "controller", source })?;
     Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
 }

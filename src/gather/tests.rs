@@ -46,8 +46,15 @@ impl Line {
     /// A look so many milliseconds after the start, with no call under way.
     fn look(&self, millis: u64) -> Look {
         let linger = Duration::from_millis(LINGER);
-        let rules = Rules { retry: Retry::default(), idempotent: false };
-        let target = Target { batch_size: self.batch_size, linger, pause_ratio: 0.0, probe: false, rules, chance: 0 };
+        let target = Target {
+            batch_size: self.batch_size,
+            linger,
+            waited_linger: Duration::ZERO,
+            pause_ratio: 0.0,
+            probe: false,
+            rules: Rules { retry: Retry::default(), idempotent: false },
+            chance: 0,
+        };
         let now = self.start + Duration::from_millis(millis);
         match self.queue.lock().next(&self.queue, target, now, &mut false) {
             Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),

@@ -389,6 +389,11 @@ pub(crate) fn next_serial() -> u64 {
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Models do not fork.
+pub(crate) fn is_forked(_serial: u64) -> bool {
+    false
+}
+
 /// Always the same: a model repeats itself.
 pub(crate) fn random_seed() -> u64 {
     0

@@ -220,11 +220,20 @@ pub(crate) fn is_panicking() -> bool {
     std::thread::panicking()
 }
 
-/// A number that no other batcher of this process has, from 1.
+/// A number that no other batcher of this process has, never 0: a count from 1 in the lower half, the process in the upper. The
+/// count comes again after 2^32 batchers.
 pub(crate) fn next_serial() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Relaxed: only the number's uniqueness counts, and a read-modify-write gives that.
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    let count = NEXT.fetch_add(1, Ordering::Relaxed) as u32;
+    u64::from(std::process::id()) << 32 | u64::from(count)
+}
+
+/// Whether the batcher with this serial number was started by another process, of which this one is a forked child. A system
+/// call: for paths that are slow anyway.
+#[cold]
+pub(crate) fn is_forked(serial: u64) -> bool {
+    (serial >> 32) as u32 != std::process::id()
 }
 
 /// Random bits, different at each start of the process.

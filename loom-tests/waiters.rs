@@ -1,0 +1,68 @@
+//! A wait for a ticket against a flusher that falls asleep for a whole linger.
+
+use super::{Parts, begin_close, model, mutants, thread};
+use crate::batch::Batch;
+use crate::feedback::LoadFeedback;
+use crate::line::Handle;
+use crate::queue::{Patience, Queue};
+use crate::sync::Arc;
+use crate::ticket::{Ticket, pair};
+
+fn submit(queue: &Arc<Queue<u32>>, item: u32) -> Ticket {
+    let (resolver, ticket) = pair(1, Handle::shared(queue));
+    assert!(queue.add_special(item, Some(resolver), Patience::Never).is_ok());
+    ticket
+}
+
+/// One item in a batch of two, whose linger is over in an hour: nothing but the wait hands it over.
+fn one_waits() {
+    let parts = Parts::<u32>::new(2, 2);
+    let queue = Arc::clone(&parts.queue);
+    let ticket = submit(&queue, 1);
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    thread::yield_now();
+    assert!(ticket.wait().is_handled());
+    begin_close(&queue);
+    flusher.join().unwrap();
+}
+
+#[test]
+fn a_wait_wakes_a_flusher_that_lingers() {
+    model("waiters: one waits", 300, one_waits);
+}
+
+mutants! {
+    mutant_a_wait_that_registers_without_a_ring_is_found: "waiters: registers without a ring" => one_waits;
+    mutant_a_wait_that_rings_before_it_registers_is_found: "waiters: rings before it registers" => one_waits;
+}
+
+/// Two wait, in a line of three items and batches of two. The one whose item is last may find that the other has registered, and
+/// leave it at a mark.
+fn two_wait() {
+    let parts = Parts::<u32>::new(3, 2);
+    let queue = Arc::clone(&parts.queue);
+    let first = submit(&queue, 1);
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    let second = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            thread::yield_now();
+            assert!(queue.add(2, Patience::Never).is_ok());
+            assert!(submit(&queue, 3).wait().is_handled());
+        })
+    };
+    assert!(first.wait().is_handled());
+    second.join().unwrap();
+    begin_close(&queue);
+    flusher.join().unwrap();
+}
+
+#[test]
+fn a_wait_that_joins_another_is_handed_over_too() {
+    model("waiters: two wait", 1_000, two_wait);
+}
+
+mutants! {
+    mutant_a_wait_that_joins_without_a_mark_is_found: "waiters: joins without a mark" => two_wait;
+    mutant_a_check_that_reads_the_end_first_is_found: "waiters: the end before the word" => two_wait;
+}

@@ -1,0 +1,166 @@
+//! Room by weight: no lost wake-up, first come first served, a press is seen.
+
+use super::{Parts, begin_close, close_and_seize, model, mutants, thread};
+use crate::batch::Batch;
+use crate::feedback::LoadFeedback;
+use crate::message::Load;
+use crate::queue::{Patience, Queue};
+use crate::sync::Arc;
+use crate::weigher::Weigher;
+
+/// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
+fn parts(batch: usize, queue: usize) -> Parts<u32> {
+    let weight = Box::new(|item: &u32| *item as usize);
+    let weigher = Weigher { weight, limit: batch, queue_limit: Some(queue), refuse_too_heavy: false };
+    Parts::weighed(4, 4, Some(weigher))
+}
+
+/// Takes one message out of the channel, as a gather does.
+fn gather_one(queue: &Queue<u32>) -> Option<u32> {
+    let message = queue.lock().take_one_message(queue)?;
+    let Load::Special(special) = message.load else { unreachable!("weighed items are special") };
+    queue.weight_left(special.weight);
+    Some(special.item)
+}
+
+/// One producer waits for the room that the flusher gives back.
+fn wait_for_room() {
+    let queue = parts(2, 2).queue;
+    assert!(queue.add(2, Patience::Never).is_ok());
+    let producer = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || assert!(queue.add(1, Patience::Forever).is_ok()))
+    };
+    thread::yield_now();
+    assert_eq!(gather_one(&queue), Some(2));
+    producer.join().unwrap();
+}
+
+#[test]
+fn room_given_back_wakes_who_waits_for_it() {
+    model("weight room: one waits, room comes back", 50, wait_for_room);
+}
+
+mutants! {
+    mutant_room_without_a_wake_up_is_found: "weight room: waiters are not woken" => wait_for_room;
+    mutant_a_waiter_that_is_not_counted_in_is_found: "weight room: a waiter is not counted in" => wait_for_room;
+    mutant_a_look_for_waiters_that_orders_nothing_is_found: "unordered loads: weight waiting" => wait_for_room;
+    /// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
+    mutant_a_look_for_room_that_orders_nothing_is_found: "unordered loads: weight room, doorbell" => wait_for_room;
+}
+
+/// Two producers wait, for half of the room each; it comes back at once.
+fn wait_in_line() {
+    let queue = parts(2, 2).queue;
+    assert!(queue.add(2, Patience::Never).is_ok());
+    let producers = [1, 1].map(|item| {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || assert!(queue.add(item, Patience::Forever).is_ok()))
+    });
+    thread::yield_now();
+    assert_eq!(gather_one(&queue), Some(2));
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    assert_eq!([gather_one(&queue), gather_one(&queue), gather_one(&queue)], [Some(1), Some(1), None]);
+}
+
+#[test]
+fn room_for_two_lets_two_in() {
+    model("weight room: two wait, room for both comes back", 29_000, wait_in_line);
+}
+
+mutants! {
+    mutant_a_line_whose_next_is_not_woken_is_found: "weight room: the next in line is not woken" => wait_in_line;
+}
+
+/// What waits is no batch, by number or by weight, and leaves no room for the next item: the real flusher hands it over.
+fn press() {
+    let parts = parts(3, 3);
+    let queue = Arc::clone(&parts.queue);
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    thread::yield_now();
+    assert!(queue.add(2, Patience::Never).is_ok());
+    // Returns once the first is gathered.
+    assert!(queue.add(2, Patience::Forever).is_ok());
+    begin_close(&queue);
+    flusher.join().unwrap();
+    assert_eq!(queue.lock().counts.handled, 2);
+}
+
+#[test]
+fn what_leaves_no_room_is_handed_over_at_once() {
+    model("weight room: a press wakes the flusher", 17_000, press);
+}
+
+/// The same where the room is held by an add under way: it, or the flusher, sees the press.
+fn press_beside_an_add() {
+    let parts = parts(3, 3);
+    let queue = Arc::clone(&parts.queue);
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    let producer = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || u64::from(queue.add(2, Patience::Never).is_ok()))
+    };
+    assert!(queue.add(2, Patience::Forever).is_ok());
+    let accepted = 1 + producer.join().unwrap();
+    begin_close(&queue);
+    flusher.join().unwrap();
+    assert_eq!(queue.lock().counts.handled, accepted);
+}
+
+#[test]
+fn a_press_beside_an_add_is_not_lost() {
+    model("weight room: a press beside an add", 90_000, press_beside_an_add);
+}
+
+mutants! {
+    mutant_a_press_without_a_ring_is_found: "weight room: a press without a ring" => press;
+    mutant_a_press_that_is_not_seen_is_found: "weight room: a press is not seen" => press;
+}
+
+/// A producer waits for room that nobody gives back; main closes.
+fn closed() {
+    let queue = parts(2, 2).queue;
+    assert!(queue.add(2, Patience::Never).is_ok());
+    let producer = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            let refused = queue.add(1, Patience::Forever).unwrap_err();
+            assert!(refused.is_closed());
+            assert_eq!(refused.into_inner(), 1);
+        })
+    };
+    thread::yield_now();
+    assert_eq!(close_and_seize(&queue), [2]);
+    producer.join().unwrap();
+}
+
+#[test]
+fn close_wakes_who_waits_for_room() {
+    model("weight room: a close beside a waiter", 250, closed);
+}
+
+mutants! {
+    mutant_a_waiter_that_does_not_see_the_close_is_found: "weight room: a waiter does not see the close" => closed;
+}
+
+/// The limit holds, whatever adds run beside one another and beside a gather.
+fn limited() {
+    let queue = parts(2, 2).queue;
+    let producers = [1, 2].map(|item| {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.add(item, Patience::Never).is_ok())
+    });
+    thread::yield_now();
+    let first = gather_one(&queue);
+    let accepted: u32 =
+        producers.into_iter().zip([1, 2]).map(|(producer, item)| if producer.join().unwrap() { item } else { 0 }).sum();
+    assert!(accepted - first.unwrap_or(0) <= 2);
+    let rest: u32 = std::iter::from_fn(|| gather_one(&queue)).sum();
+    assert_eq!(first.unwrap_or(0) + rest, accepted);
+    assert!(queue.add(2, Patience::Never).is_ok(), "all room is back");
+}
+
+#[test]
+fn adds_beside_one_another_keep_the_limit() {
+    model("weight room: two adds beside a gather", 2_000, limited);
+}

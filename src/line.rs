@@ -1,0 +1,69 @@
+//! What a ticket knows of its batcher: the queue, without the type of its items.
+
+use crate::intake::Phase;
+use crate::queue::Queue;
+use crate::sync::{Arc, Shared, mutant};
+use crate::ticket::{Line, Place};
+use crate::unwind::drop_each;
+
+/// A ticket's handle to the queue. Each producer's handle is an allocation of its own, so that threads which submit through
+/// producers of their own do not count references in one place.
+pub(crate) struct Handle<T>(Arc<Queue<T>>);
+
+impl<T: Send + 'static> Handle<T> {
+    pub(crate) fn shared(queue: &Arc<Queue<T>>) -> Shared<dyn Line> {
+        Shared::new(Self(Arc::clone(queue)))
+    }
+}
+
+impl<T: Send + 'static> Line for Handle<T> {
+    fn another(&self) -> Shared<dyn Line> {
+        Self::shared(&self.0)
+    }
+
+    fn wait_for(&self, place: &Place) {
+        let queue = &*self.0;
+        if place.is_left() || queue.waiters.joins() {
+            return;
+        }
+        let too_early = mutant("waiters: rings before it registers");
+        if too_early && queue.lock().waited.wake() {
+            queue.doorbell.ring();
+        }
+        let mut intake = queue.lock();
+        if place.is_left() || intake.phase != Phase::Open {
+            return;
+        }
+        let end = intake.end();
+        let rings = queue.waiters.register(&mut intake.waited, end);
+        drop(intake);
+        if rings && !too_early {
+            queue.doorbell.ring();
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.0.stall.has_lasted()
+    }
+
+    fn next_check(&self, deadline: Option<std::time::Instant>) -> Option<std::time::Instant> {
+        self.0.stall.next_check(deadline)
+    }
+
+    fn told(&self, row: u64) {
+        let queue = &*self.0;
+        let mut intake = queue.lock();
+        let Some(failed) = intake.kept.take_one(row) else { return };
+        intake.counts.told += 1;
+        let rings = intake.end_stall(queue);
+        drop(intake);
+        if rings {
+            queue.doorbell.ring();
+        }
+        // The item is the user's value: its drop runs outside the lock, and its panic stays out of the caller's wait.
+        let panics = drop_each(&mut vec![failed]);
+        if panics > 0 {
+            queue.lock().counts.drop_panics += panics;
+        }
+    }
+}
