@@ -13,6 +13,7 @@ use crate::feedback::{BatchSample, CallOutcome, LoadFeedback};
 use crate::gather::{Step, Target};
 use crate::intake::Phase;
 use crate::queue::Queue;
+use crate::regroup::Regroup;
 use crate::reporter::Reporter;
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::{Finished, Rules};
@@ -53,6 +54,7 @@ impl<T> Flusher<T> {
         let mut finished = None;
         let mut probe_used = 0;
         let mut fills_fast = false;
+        let (mut regroup, mut call_time) = (Regroup::default(), Duration::ZERO);
         let mut at = now();
         let mut lent_at = at;
         loop {
@@ -64,6 +66,14 @@ impl<T> Flusher<T> {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
                 dropped_late = intake.settle(finished, &self.rules, size);
+            }
+            if !intake.wakes.is_empty() {
+                // Before the next batch is gathered: whoever comes back at once goes with it.
+                let mut wakes = std::mem::take(&mut intake.wakes);
+                drop(intake);
+                let notified = wakes.notify();
+                regroup.moment(notified, call_time, target.batch_size, || self.queue.items_in_channel());
+                intake = self.queue.lock();
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
             drop(intake);
@@ -81,6 +91,7 @@ impl<T> Flusher<T> {
                     lent_at = at;
                     let done = self.call(handler, batch);
                     at = done.now;
+                    call_time = done.service_time;
                     finished = Some(done);
                 }
                 Step::Hook(failed) => {

@@ -19,7 +19,7 @@ use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
 use crate::queue::Queue;
 use crate::stats::Counts;
 use crate::sync::{Arc, mutant};
-use crate::ticket::{Outcome, Resolver};
+use crate::ticket::{Outcome, Resolver, Wakes};
 use crate::waiters::Waited;
 
 /// How far the batcher is on its way.
@@ -72,6 +72,8 @@ pub(crate) struct Intake<T> {
     extra_taken: u64,
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
+    /// Whom to notify of the outcomes that were told.
+    pub(crate) wakes: Wakes,
     /// How far somebody waits for a ticket.
     pub(crate) waited: Waited,
     /// The batch under way in parts, first part first; empty if none is, or if its only part is lent.
@@ -126,6 +128,7 @@ impl<T> Intake<T> {
             extra_taken: 0,
             ages: Ages::new(now),
             flushes: Flushes::default(),
+            wakes: Wakes::default(),
             waited: Waited::default(),
             parts: VecDeque::new(),
             lent: None,
@@ -283,7 +286,7 @@ impl<T> Intake<T> {
         for part in std::mem::take(&mut self.parts) {
             self.counts.failed += part.items.len() as u64;
             self.counts.in_doubt += if part.course.in_doubt { part.items.len() as u64 } else { 0 };
-            failed.extend(fail_all(part, false));
+            failed.extend(fail_all(part, false, &mut self.wakes));
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;
@@ -291,19 +294,24 @@ impl<T> Intake<T> {
                 ticket.tell(Outcome::InDoubt);
             }
         }
+        let _ = self.wakes.notify();
         (unsent, failed)
     }
 }
 
 /// The rows of a part that is not tried again, with the error of its last attempt; their tickets are told. `kept`: the rows are
 /// kept until then.
-pub(crate) fn fail_all<T>(part: Box<Batch<T>>, kept: bool) -> impl Iterator<Item = Failed<T>> {
+pub(crate) fn fail_all<T>(
+    part: Box<Batch<T>>,
+    kept: bool,
+    wakes: &mut Wakes,
+) -> impl Iterator<Item = Failed<T>> + use<T> {
     let Batch { items, course, attempt, tickets, .. } = *part;
     let attempts = course.calls_before + attempt;
     let error = course.error.expect("a part waits only after an attempt that failed");
     for (index, ticket) in tickets {
         let outcome = if course.in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) };
-        ticket.tell_kept(outcome, kept.then_some(course.first + index as u64));
+        ticket.tell_with(wakes, outcome, kept.then_some(course.first + index as u64));
     }
     items.into_iter().zip(course.first..).map(move |(item, number)| Failed {
         item,

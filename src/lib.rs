@@ -182,6 +182,7 @@ mod message;
 mod policy;
 mod queue;
 mod refused;
+mod regroup;
 mod reporter;
 mod retry;
 mod ring;

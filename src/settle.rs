@@ -75,7 +75,8 @@ impl<T> Intake<T> {
             };
             // A row that is kept goes when its ticket has returned the failure. One that was handled is not among those kept.
             let failed = outcome != Outcome::Handled;
-            ticket.tell_kept(outcome, (failed && self.keeps_failed()).then_some(batch.course.first + index as u64));
+            let kept_row = (failed && self.keeps_failed()).then_some(batch.course.first + index as u64);
+            ticket.tell_with(&mut self.wakes, outcome, kept_row);
         }
         self.counts.failed += rejected.len() as u64;
         self.counts.rejected += rejected.len() as u64;
@@ -164,7 +165,8 @@ impl<T> Intake<T> {
         self.flushes.note_failed(first..first + rows);
         self.counts.failed += rows;
         self.counts.in_doubt += if part.course.in_doubt { rows } else { 0 };
-        fail_all(part, self.keeps_failed()).collect()
+        let kept = self.keeps_failed();
+        fail_all(part, kept, &mut self.wakes).collect()
     }
 
     /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody takes them.

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("flushes", &[]),
     ("waiters", &[]),
     ("stall", &[]),
+    ("regroup", &[]),
     ("dead_letters", &["batch"]),
     ("credit", &[]),
     ("message", &["ticket"]),
@@ -39,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("line", &["flusher", "intake", "queue", "ticket"]),
     ("settle", &["batch", "intake", "retry", "ticket"]),
     ("close", &["batch", "controller", "flusher", "intake", "queue", "reporter"]),
-    ("flusher", &["batch", "close", "gather", "intake", "queue", "reporter", "setpoint", "settle"]),
+    ("flusher", &["batch", "close", "gather", "intake", "queue", "regroup", "reporter", "setpoint", "settle"]),
     ("controller", &["flusher", "policy", "reporter", "ring", "setpoint"]),
     ("sim", &["policy", "setpoint"]),
 ];
