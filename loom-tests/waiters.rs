@@ -28,7 +28,7 @@ fn one_waits() {
 
 #[test]
 fn a_wait_wakes_a_flusher_that_lingers() {
-    model("waiters: one waits", 250, one_waits);
+    model("waiters: one waits", 200, one_waits);
 }
 
 mutants! {

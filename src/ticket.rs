@@ -273,7 +273,7 @@ impl Cell {
     /// Leaves it to a thread that is waiting here to notify the other cell, if there is one.
     fn attach(&self, other: &Arc<Self>) -> bool {
         let mut state = self.state.lock();
-        let waits = state.waiting > 0 || mutant("ticket: a relay by who has left");
+        let waits = state.waiting > 0;
         match state.relay.iter_mut().find(|place| place.is_none()) {
             Some(place) if waits => {
                 *place = Some(Arc::clone(other));
@@ -288,6 +288,47 @@ impl Drop for Resolver {
     fn drop(&mut self) {
         if !mutant("ticket: a dropped resolver is silent") {
             self.tell(Outcome::InDoubt);
+        }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    struct NoLine;
+
+    impl Line for NoLine {
+        fn another(&self) -> Shared<dyn Line> {
+            Shared::new(NoLine)
+        }
+
+        fn wait_for(&self, _: &Place) {}
+
+        fn is_stalled(&self) -> bool {
+            false
+        }
+
+        fn next_check(&self, deadline: Option<Instant>) -> Option<Instant> {
+            deadline
+        }
+
+        fn told(&self, _: u64) {}
+    }
+
+    /// The first `ROOTS` waiters have left, by their deadlines say, when the others are attached.
+    #[test]
+    fn nobody_is_left_to_be_notified_by_a_waiter_that_has_gone() {
+        let (resolvers, tickets): (Vec<_>, Vec<_>) = (0..=ROOTS).map(|_| pair(1, Shared::new(NoLine))).unzip();
+        let waiting = |waiting| tickets.iter().for_each(|ticket| ticket.cell.state.lock().waiting = waiting);
+        let relayed = || tickets.iter().filter(|ticket| ticket.cell.state.lock().relay[0].is_some()).count();
+        for (stays, expected) in [(1, 1), (0, 0)] {
+            let mut wakes = Wakes(resolvers.iter().map(|resolver| Arc::clone(&resolver.0)).collect());
+            waiting(stays);
+            assert_eq!(wakes.notify(), ROOTS + 1);
+            assert_eq!(relayed(), expected);
+            waiting(0);
+            tickets.iter().for_each(|ticket| ticket.cell.state.lock().relay = [None, None]);
         }
     }
 }
