@@ -1,7 +1,8 @@
 //! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
 //!
 //! All decisions are the intake's, under its lock; this thread runs the user's code, the handler, the hook and the drops of
-//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit.
+//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit; two visits
+//! where threads wait for tickets of the batch, which are notified in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
