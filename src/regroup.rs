@@ -103,5 +103,8 @@ mod tests {
         let before = (0..100).take_while(|_| !looks(&mut regroup, true)).count();
         assert!(before <= 32, "{before}");
         assert!(looks(&mut regroup, true));
+        assert!(looks(&mut regroup, false), "a first miss since");
+        let skipped = (0..100).take_while(|_| !looks(&mut regroup, true)).count();
+        assert_eq!(skipped, 2, "it begins anew");
     }
 }
