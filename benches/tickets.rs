@@ -21,11 +21,7 @@ fn handler(batch: &mut Batch<u64>) -> Result<LoadFeedback, load_aware_batcher::B
 
 fn builder(policy: &str) -> Builder<u64> {
     let builder = Batcher::builder().max_batch_size(1_000);
-    if policy == "Fixed(500)" {
-        builder.initial_batch_size(500).policy(Fixed)
-    } else {
-        builder.policy(CostModel::new())
-    }
+    if policy == "Fixed(500)" { builder.policy(Fixed(500)) } else { builder.policy(CostModel::new()) }
 }
 
 fn median(times: &mut [Duration]) -> Duration {

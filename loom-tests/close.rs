@@ -142,7 +142,7 @@ fn flush_beside_close() {
 
 #[test]
 fn a_flush_learns_of_a_close_that_gives_up() {
-    model("close: a flush waits for what comes back", 8, flush_beside_close);
+    model("close: a flush waits for what comes back", 6, flush_beside_close);
 }
 
 mutants! {

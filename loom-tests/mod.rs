@@ -32,6 +32,8 @@
 //!   are the same model.
 //! - `close`: a close that moves all there is instead of exactly n. Who sends behind the close and is moved was accepted,
 //!   finds nothing to settle and says so; with producers that never stop such a close never ends, which is no order of few steps.
+//! - `ticket`: a relay that is attached to a cell whose waiter has left. A waiter that nobody notified leaves only by its deadline
+//!   or by a spurious wake-up; in the models time stands still. A test beside the code has it.
 //! - `flusher`: no look at the setpoint in a sleep's second look. The ring of a publication leaves a token that ends the park;
 //!   the look saves the way into it.
 

@@ -3,7 +3,7 @@
 use super::parts::no_line;
 use super::{model, mutants, thread};
 use crate::sync::Arc;
-use crate::ticket::{Outcome, pair};
+use crate::ticket::{Outcome, Wakes, pair};
 
 fn wait_for_outcome() {
     let (resolver, ticket) = pair(1, no_line());
@@ -57,4 +57,31 @@ fn a_resolver_that_is_dropped_says_in_doubt() {
 
 mutants! {
     mutant_a_resolver_that_is_dropped_silently_is_found: "ticket: a dropped resolver is silent" => drop_while_waiting;
+}
+
+/// Two wait for the outcomes of one batch; the flusher notifies one of them, and that one the other, unless it has left.
+fn two_wait_for_a_batch() {
+    let (resolvers, waiters): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| {
+            let (resolver, ticket) = pair(1, no_line());
+            (resolver, thread::spawn(move || ticket.wait()))
+        })
+        .unzip();
+    let mut wakes = Wakes::default();
+    for resolver in &resolvers {
+        resolver.tell_with(&mut wakes, Outcome::Handled, None);
+    }
+    let _ = wakes.notify();
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap(), Outcome::Handled);
+    }
+}
+
+#[test]
+fn the_waiters_of_a_batch_notify_each_other() {
+    model("ticket: two wait for a batch", 100, two_wait_for_a_batch);
+}
+
+mutants! {
+    mutant_a_waiter_that_passes_nothing_on_is_found: "ticket: a relay is not passed on" => two_wait_for_a_batch;
 }

@@ -28,7 +28,7 @@ fn one_waits() {
 
 #[test]
 fn a_wait_wakes_a_flusher_that_lingers() {
-    model("waiters: one waits", 300, one_waits);
+    model("waiters: one waits", 200, one_waits);
 }
 
 mutants! {
@@ -42,12 +42,12 @@ fn two_wait() {
     let parts = Parts::<u32>::new(3, 2);
     let queue = Arc::clone(&parts.queue);
     let first = submit(&queue, 1);
+    assert!(queue.add(2, Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     let second = {
         let queue = Arc::clone(&queue);
         thread::spawn(move || {
             thread::yield_now();
-            assert!(queue.add(2, Patience::Never).is_ok());
             assert!(submit(&queue, 3).wait().is_handled());
         })
     };

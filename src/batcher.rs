@@ -102,7 +102,9 @@ macro_rules! adding {
         ///
         /// # Errors
         /// With the item: [`Closed`](AddError::Closed), at once also if it waits; [`Reentrant`](AddError::Reentrant) on one of
-        /// the batcher's own threads if it would wait; [`TooHeavy`](AddError::TooHeavy) where the builder says so.
+        /// the batcher's own threads if it would wait; [`Stalled`](AddError::Stalled) if it would wait and nothing has been
+        /// handed over for `stall_timeout`, because nobody takes the failed rows; [`TooHeavy`](AddError::TooHeavy) where the
+        /// builder says so.
         #[inline]
         pub fn add(&self, item: T) -> Result<(), AddError<T>> {
             self.$queue().add(item, Patience::Forever)
@@ -160,6 +162,31 @@ macro_rules! adding {
         /// Adds an item and returns the claim to its outcome; waits while the queue is full. Two allocations more than
         /// [`add`](Self::add).
         ///
+        /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is handed over, with everything in
+        /// line before it, as soon as the handler is free.
+        ///
+        /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket has returned the failure. Then
+        /// the row is dropped and counted in [`Stats::told`]. If the ticket is dropped unread, the row stays kept for
+        /// `take_failed` and the close report.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome};
+        ///
+        /// let batcher = Batcher::builder()
+        ///     .linger(Duration::from_secs(3_600))
+        ///     .spawn(|batch: &mut Batch<u64>| {
+        ///         if let Some(at) = batch.iter().position(|row| *row == 13) {
+        ///             batch.reject(at, BatchError::permanent("unlucky"));
+        ///         }
+        ///         Ok(LoadFeedback::new())
+        ///     })?;
+        /// assert_eq!(batcher.submit(12)?.wait(), Outcome::Handled); // not after an hour
+        /// assert!(matches!(batcher.submit(13)?.wait(), Outcome::Failed(_)));
+        /// assert!(batcher.take_failed().is_empty()); // its ticket has returned it
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        ///
         /// # Errors
         /// As [`add`](Self::add).
         pub fn submit(&self, item: T) -> Result<Ticket, AddError<T>> {
@@ -178,7 +205,9 @@ macro_rules! adding {
         /// tells of every failure since this handle's last one;
         /// [`Timeout`](FlushError::Timeout) if the deadline passes first (the items are still handed over);
         /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time meanwhile;
-        /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads.
+        /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads;
+        /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`, because nobody takes the failed
+        /// rows.
         pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
             flush(self.$queue(), &self.told_of, timeout)
         }
@@ -219,7 +248,8 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.shutdown(timeout)
     }
 
-    /// Takes the failed rows that are kept because the builder has no `on_failed` hook.
+    /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the order in which they left the
+    /// queue. A row whose ticket has returned its failure is not among them.
     pub fn take_failed(&self) -> Vec<Failed<T>> {
         if self.core.queue.is_orphaned() {
             return Vec::new();

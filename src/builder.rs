@@ -111,6 +111,9 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1 s.
+    ///
+    /// An item whose [`Ticket`](crate::Ticket) somebody waits for does not linger, unless
+    /// [`wait_overrides_linger`](Self::wait_overrides_linger) is off.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
@@ -171,9 +174,39 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many failed rows are kept for `take_failed` and the close report where there is no `on_failed` hook, at least 1.
-    /// With as many kept, the flusher waits; the batch that brings them there may go beyond. Close lifts the bound. Default
-    /// 10 000.
+    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report where there is no
+    /// [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    ///
+    /// A row that was [`submit`](Batcher::submit)ted is kept until its ticket has returned `Failed` or `InDoubt`; then it is
+    /// dropped and counted in [`Stats::told`](crate::Stats::told). If its ticket is dropped unread, the row stays kept. So a
+    /// program that reads the outcome of every item needs neither the hook nor `take_failed`.
+    ///
+    /// With as many rows kept as the bound allows, the flusher waits, and after [`stall_timeout`](Self::stall_timeout) its
+    /// callers are answered `Stalled`. The batch that reaches the bound may go beyond it. Nothing is dropped. Close lifts the
+    /// bound.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{AddError, Batch, BatchError, Batcher};
+    /// let batcher = Batcher::builder()
+    ///     .keep_failed(1)
+    ///     .queue_capacity(1)
+    ///     .linger(Duration::ZERO)
+    ///     .stall_timeout(Duration::from_millis(20))
+    ///     .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no such table")))?;
+    /// let mut added = 0;
+    /// let refused = loop {
+    ///     match batcher.add(added) {
+    ///         Ok(()) => added += 1,
+    ///         Err(refused) => break refused,
+    ///     }
+    /// };
+    /// assert_eq!(refused, AddError::Stalled(added));
+    /// let failed = batcher.take_failed();
+    /// assert!(!failed.is_empty());
+    /// batcher.add(added)?; // there is room again
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn keep_failed(mut self, rows: usize) -> Self {
         self.keep_failed = rows;
         self

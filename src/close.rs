@@ -31,8 +31,8 @@ use crate::unwind::{drop_each, message};
 pub struct CloseReport<T> {
     /// Items handled since the start.
     pub handled: u64,
-    /// Failed rows that nobody was given: kept ones that were not taken, and what still waited for the hook. Empty for all but
-    /// the first caller.
+    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not returned the failure, and
+    /// what still waited for the hook. Empty for all but the first caller.
     pub failed: Vec<Failed<T>>,
     /// Items that were never lent to the handler, in the order they were added by each producer. Empty for all but the first
     /// caller.

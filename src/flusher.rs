@@ -1,7 +1,8 @@
 //! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
 //!
 //! All decisions are the intake's, under its lock; this thread runs the user's code, the handler, the hook and the drops of
-//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit.
+//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit; two visits
+//! where threads wait for tickets of the batch, which are notified in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::feedback::{BatchSample, CallOutcome};
 use crate::gather::{Step, Target};
 use crate::intake::{CloseTerms, Phase};
 use crate::queue::Queue;
+use crate::regroup::Regroup;
 use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::setpoint::{Setpoint, SetpointCell};
@@ -56,6 +58,7 @@ impl<T> Flusher<T> {
         let mut finished = None;
         let mut probe_used = 0;
         let mut fills_fast = false;
+        let (mut regroup, mut call_time) = (Regroup::default(), Duration::ZERO);
         let mut at = now();
         let mut lent_at = at;
         loop {
@@ -67,6 +70,14 @@ impl<T> Flusher<T> {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
                 leftover = Some(intake.settle(&self.queue, finished, &target, size));
+            }
+            if !intake.wakes.is_empty() {
+                // Before the next batch is gathered: whoever comes back at once goes with it.
+                let mut wakes = std::mem::take(&mut intake.wakes);
+                drop(intake);
+                let notified = wakes.notify();
+                regroup.moment(notified, call_time, target.batch_size, || self.queue.items_in_channel());
+                intake = self.queue.lock();
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
             drop(intake);
@@ -86,6 +97,7 @@ impl<T> Flusher<T> {
                     lent_at = at;
                     let done = self.call(handler, batch);
                     at = done.now;
+                    call_time = done.service_time;
                     finished = Some(done);
                 }
                 Step::Hook(failed) => {

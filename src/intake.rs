@@ -23,7 +23,7 @@ use crate::rows::{Memo, Row};
 use crate::search::{Search, later};
 use crate::stats::{Counts, Retrying};
 use crate::sync::{Arc, mutant};
-use crate::ticket::{Outcome, Resolver};
+use crate::ticket::{Outcome, Resolver, Wakes};
 use crate::waiters::Waited;
 
 /// How far the batcher is on its way.
@@ -99,6 +99,8 @@ pub(crate) struct Intake<T> {
     extra_taken: u64,
     pub(crate) ages: Ages,
     pub(crate) flushes: Flushes,
+    /// Whom to notify of the outcomes that were told.
+    pub(crate) wakes: Wakes,
     /// How far somebody waits for a ticket.
     pub(crate) waited: Waited,
     /// The batch that failed and is not decided yet, but for the rows in flight.
@@ -163,6 +165,7 @@ impl<T> Intake<T> {
             extra_taken: 0,
             ages: Ages::new(now),
             flushes: Flushes::default(),
+            wakes: Wakes::default(),
             waited: Waited::default(),
             search: None,
             again: Vec::new(),
@@ -341,6 +344,7 @@ impl<T> Intake<T> {
                 ticket.tell(Outcome::InDoubt);
             }
         }
+        let _ = self.wakes.notify();
         (unsent, failed)
     }
 
@@ -361,7 +365,7 @@ impl<T> Intake<T> {
             self.flushes.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {
                 let outcome = if in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) };
-                ticket.tell_kept(outcome, kept.then_some(memo.number));
+                ticket.tell_with(&mut self.wakes, outcome, kept.then_some(memo.number));
             }
             self.spent.extend(memo.again.take().map(|again| again.error));
             failed.push(Failed {

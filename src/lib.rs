@@ -50,7 +50,8 @@
 //!
 //! **Add.** [`Batcher::add`] and its kin put items into a bounded queue, from any thread, through `&Batcher` or a clonable
 //! [`Producer`]. A full queue makes `add` wait, `try_add` refuse, `add_timeout` do one after the other; whatever is refused
-//! comes back in the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome.
+//! comes back in the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome; an item that somebody waits for
+//! is handed over as soon as the handler is free.
 //! The flusher hands a batch over when it has the size in force or when its oldest item has waited for one linger.
 //!
 //! **Flush.** [`Batcher::flush`] hands over what was added before the call and waits for its outcome.
@@ -72,6 +73,7 @@
 //! | the attempts are used up, or the error is permanent | the batch is halved until its bad rows stand alone: those fail, the rest is handled | as for a rejected row; `Stats::bisections` |
 //! | the error is in doubt | failed, marked `in_doubt`, never sent twice; under [`Builder::idempotent`] retried | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
 //! | the halves keep failing alike: an outage | waits out the backoff; then that part fails as it is, and each part behind it gets one attempt | as for a rejected row |
+//! | its ticket has returned `Failed` or `InDoubt`, there is no hook, and nobody took the row before | dropped | `Stats::told`; in no list |
 //! | close, in time | handled, or failed on its one last attempt | the report's `failed`, or the hook |
 //! | close, out of time, not lent yet | unsent | `CloseReport::unsent`, [`Outcome::Unsent`] |
 //! | close, out of time, lent | abandoned | `CloseReport::abandoned`, [`Outcome::InDoubt`] |
@@ -227,6 +229,7 @@ mod message;
 mod policy;
 mod queue;
 mod refused;
+mod regroup;
 mod reporter;
 mod retry;
 mod ring;

@@ -136,12 +136,12 @@ impl<T> Intake<T> {
     /// The rows that are neither marked nor failed.
     fn resolve_handled(&mut self, lent: &mut Lent) {
         for (_, ticket) in lent.tickets.drain(..) {
-            ticket.tell(Outcome::Handled);
+            ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
         }
         for mut memo in lent.memos.drain(..) {
             self.spent.extend(memo.again.take().map(|again| again.error));
             if let Some(ticket) = memo.ticket.take() {
-                ticket.tell(Outcome::Handled);
+                ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
             }
         }
     }

@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("flushes", &[]),
     ("waiters", &[]),
     ("stall", &[]),
+    ("regroup", &[]),
     ("dead_letters", &["batch"]),
     ("credit", &["weight_room"]),
     ("weight_room", &[]),
@@ -74,8 +75,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "flusher",
         &[
-            "batch", "close", "gather", "intake", "queue", "reporter", "retry", "setpoint", "settle", "unwind",
-            "workers",
+            "batch", "close", "gather", "intake", "queue", "regroup", "reporter", "retry", "setpoint", "settle",
+            "unwind", "workers",
         ],
     ),
     ("controller", &["policy", "reporter", "ring", "setpoint", "unwind"]),

@@ -136,6 +136,7 @@ fn a_hook_has_the_row_whatever_its_ticket_returned() {
     };
     let batcher = rejecting(fixed(1).on_failed(hook));
     assert!(matches!(batcher.submit(1).unwrap().wait(), Outcome::Failed(_)));
+    assert_eq!(batcher.stats().told, 0);
     assert_eq!(batcher.close(LONG).failed_total, 1);
     assert_eq!(given.load(Ordering::SeqCst), 1);
 }

@@ -19,9 +19,10 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// A deadline that may pass at any look.
 const SOON: Duration = Duration::from_millis(20);
 
-/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load.
+/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load. No wait ends by a stall that never
+/// comes: it would hide a wake-up that is lost.
 fn builder() -> Builder<u32> {
-    Batcher::builder().feedback_capacity(2).load_check_interval(LONG)
+    Batcher::builder().feedback_capacity(2).load_check_interval(LONG).stall_timeout(LONG)
 }
 
 /// A handler's panic without the panic hook, which would print a schedule for each.

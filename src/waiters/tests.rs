@@ -63,6 +63,8 @@ impl Line {
             waited_linger: Duration::from_millis(self.waited_linger),
             pause_ratio: self.pause_ratio,
             probe: false,
+            rules: crate::retry::Rules { retry: crate::retry::Retry::default(), idempotent: false },
+            chance: 0,
         };
         match self.queue.lock().next(&self.queue, target, self.time(millis), &mut false) {
             Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),

@@ -1,5 +1,6 @@
 //! The account of a program that has ended: every item's end, against what reports, tickets and counters say.
 
+use std::collections::HashSet;
 use std::iter::Sum;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, Weak};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     pub batcher: Weak<Batcher<Item>>,
     pub tickets: Mutex<Vec<(usize, usize, Ticket)>>,
+    /// Items whose ticket has returned that they failed: they may be in no list.
+    pub told: Mutex<HashSet<(usize, usize)>>,
     /// Each report's sum, and what it says.
     pub reports: Mutex<Vec<(u64, CloseReport<Item>)>>,
     pub pending_max: u64,
@@ -84,7 +87,8 @@ impl Shared {
     pub fn account(self, program: &Program, stats: Option<Stats>) -> Account {
         let ledger = &self.ledger;
         let mut account = Account { programs: 1, ..Account::default() };
-        let mut missing_doubt = 0;
+        let (mut missing, mut missing_doubt, mut told) = (0, 0, 0);
+        let may_be_told = self.told.into_inner().unwrap();
         for (lane, flags) in ledger.lanes.iter().enumerate() {
             for (number, flags) in flags.iter().enumerate() {
                 let flags = flags.load(SeqCst);
@@ -95,7 +99,8 @@ impl Shared {
                 account.in_doubt += u64::from(flags & FAILED != 0 && flags & DOUBT != 0);
                 account.unsent += u64::from(flags & UNSENT != 0);
                 if flags & ACCEPTED != 0 && flags & (HANDLED | FAILED | UNSENT) == 0 {
-                    account.dropped_late += 1;
+                    missing += 1;
+                    told += u64::from(may_be_told.contains(&(lane, number)));
                     missing_doubt += u64::from(flags & DOUBT != 0);
                     if flags & LENT == 0 {
                         ledger.violation(format!("{lane}/{number} is lost"));
@@ -103,6 +108,14 @@ impl Shared {
                 }
             }
         }
+        if let Some(stats) = &stats {
+            // Others of them may have failed late: their tickets said so at the close, and nobody was left to take them.
+            if stats.told > told {
+                ledger.violation(format!("{} told, but tickets of {told} rows returned it", stats.told));
+            }
+            told = stats.told.min(missing);
+        }
+        account.dropped_late = missing - told;
         let reports = self.reports.into_inner().unwrap();
         account.abandoned = reports.iter().map(|(_, report)| report.abandoned).max().unwrap_or(0);
         account.closes_timed_out = reports.iter().filter(|(_, report)| report.timed_out).count() as u64;
@@ -121,7 +134,8 @@ impl Shared {
                 Some(Outcome::Handled) => flags & HANDLED != 0,
                 Some(Outcome::Failed(_)) => flags & (HANDLED | UNSENT | DOUBT) == 0,
                 Some(Outcome::InDoubt) => {
-                    flags & LENT != 0 && (flags & (FAILED | DOUBT) == FAILED | DOUBT || account.abandoned > 0)
+                    let failed = flags & FAILED != 0 || may_be_told.contains(&(lane, number));
+                    flags & LENT != 0 && (failed && flags & DOUBT != 0 || account.abandoned > 0)
                 }
                 Some(Outcome::Unsent) => flags & UNSENT != 0,
                 _ => false,
@@ -131,16 +145,21 @@ impl Shared {
             }
         }
         let left = (ledger.alive.load(SeqCst), ledger.dropped.load(SeqCst) as u64);
-        if left != (0, account.dropped_late) {
+        if left != (0, missing) {
             ledger.violation(format!("{left:?} items still live and dropped without an end"));
         }
         if let Some(stats) = stats {
             let refused = stats.refused;
-            let refusals = refused.full + refused.timeout + refused.closed + refused.reentrant + refused.too_heavy;
+            let refusals = refused.full
+                + refused.timeout
+                + refused.closed
+                + refused.reentrant
+                + refused.too_heavy
+                + refused.stalled;
             let counted = [
                 (stats.added, account.accepted),
                 (stats.handled, account.handled),
-                (stats.failed, account.failed + account.dropped_late),
+                (stats.failed, account.failed + missing),
                 (stats.in_doubt, account.in_doubt + missing_doubt),
                 (stats.unsent, account.unsent),
                 (stats.dropped_late, account.dropped_late),
@@ -157,6 +176,7 @@ impl Shared {
             account.bisections = stats.bisections;
             account.panics = stats.handler_panics + stats.hook_panics;
         }
+        account.failed += told;
         account.violations = ledger.violations();
         account
     }

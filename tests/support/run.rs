@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{AddError, Batcher, FlushError, LoadFeedback, Producer, Retry, Stats};
+use load_aware_batcher::{AddError, Batcher, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats};
 
 use super::account::{Account, Shared};
 use super::ledger::{ACCEPTED, Item, LENT, Ledger, OVER};
@@ -61,6 +61,7 @@ impl Program {
             ledger: Arc::clone(&ledger),
             batcher: Arc::downgrade(&batcher),
             tickets: Mutex::default(),
+            told: Mutex::default(),
             reports: Mutex::default(),
             // A batch in the handler's hands, and one item that was too heavy for the batch before.
             pending_max: 2 * self.capacity as u64 + 1,
@@ -174,7 +175,10 @@ impl Worker<'_> {
             Op::WaitForTicket(wait) => {
                 let ticket = self.shared.tickets.lock().unwrap().pop();
                 if let Some((lane, number, ticket)) = ticket {
-                    ticket.wait_timeout(us(wait));
+                    let outcome = ticket.wait_timeout(us(wait));
+                    if matches!(outcome, Some(Outcome::Failed(_) | Outcome::InDoubt)) {
+                        self.shared.told.lock().unwrap().insert((lane, number));
+                    }
                     self.shared.tickets.lock().unwrap().push((lane, number, ticket));
                 }
             }
