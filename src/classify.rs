@@ -59,8 +59,8 @@
 //! A server or a proxy can end an idle session (`idle_session_timeout`, `wait_timeout`, a firewall). The next call finds out.
 //! If that call is an `INSERT` outside a transaction, the client cannot know whether the server received it: the batch is in
 //! doubt though the server never saw it. Begin a transaction: the error then arrives at `BEGIN` or at a statement, where nothing
-//! was applied. Or check the connection before the statement (`is_valid`, `ping`). The codes that a server sends
-//! for it, `57P05` and 4031, are definite; most drivers report a closed socket instead.
+//! was applied. Or check the connection right before the statement (`is_valid`, `ping`). The codes that a server sends for it,
+//! `57P05` and 4031, are definite; but a driver that writes before it reads reports a broken pipe instead.
 //!
 //! # SQLSTATE (PostgreSQL and others)
 //!

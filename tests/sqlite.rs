@@ -20,7 +20,7 @@ use ingest::once::Once;
 use ingest::rows::Row;
 use ingest::sqlite_load::SqliteLoad;
 use ingest::sqlite_writer::{BUSY_RETRIES, SqliteWriter};
-use load_aware_batcher::classify::{Point, sqlite};
+use load_aware_batcher::classify::{Stage, sqlite};
 use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback};
 use rusqlite::Connection;
 use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
@@ -108,7 +108,7 @@ fn sqlites_errors_have_the_class_of_the_table() {
     let class_on = |statements: &str| {
         let error = connection.execute_batch(statements).unwrap_err();
         let code = error.sqlite_error().map(|error| error.extended_code);
-        (code.unwrap_or(-1), sqlite(code, Point::Statement))
+        (code.unwrap_or(-1), sqlite(code, Stage::Statement))
     };
     use ErrorClass::{Permanent, Transient, Unclassified};
     assert_eq!(class_on("INSERT INTO readings VALUES (1, 1, '')"), (1_555, Permanent));
