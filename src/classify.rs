@@ -25,34 +25,80 @@
 //!
 //! `None` means that the server gave no answer: a lost connection, a client-side timeout. It does not mean an error that the
 //! driver made up itself, such as a value that it cannot encode or a packet over its limit. Nothing was sent then, and the
-//! rows are at fault: return [`BatchError::permanent`] without a call of this module. `examples/ingest` shows
-//! how the errors of three drivers are told apart.
+//! rows are at fault: return [`BatchError::permanent`] without a call of this module, as the recipes do.
 //!
-//! # A recipe for one driver
+//! # Recipes
 //!
-//! One function maps every error of the handler; the call site passes the stage. With `postgres`:
+//! One function maps every error of the handler; the call site passes the stage. A refusal at the commit is definite: a
+//! deferred constraint, a serialization failure. Only a lost answer is in doubt. The crate `postgres`:
 //!
-//! ```text
+//! ```no_run
+//! use std::error::Error;
+//! use load_aware_batcher::classify::{Stage, sqlstate_verdict};
+//! use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+//!
 //! fn failed(error: postgres::Error, stage: Stage) -> BatchError {
-//!     let code = error.code().map(|code| code.code());
-//!     // No code and not from a socket, before the commit: the driver refused to send a value.
-//!     let refused = code.is_none() && stage == Stage::Statement && !error.is_closed() && !is_io(&error);
-//!     if refused { BatchError::permanent(error) } else { sqlstate_verdict(code, stage).error(error) }
+//!     // Neither the server's answer nor a socket's failure: the driver could not encode a value, and sent nothing.
+//!     let from_driver = |source: &(dyn Error + 'static)| {
+//!         !source.is::<postgres::error::DbError>() && !source.is::<std::io::Error>()
+//!     };
+//!     if stage != Stage::Connect && error.source().is_some_and(from_driver) {
+//!         return BatchError::permanent(error);
+//!     }
+//!     sqlstate_verdict(error.code().map(|code| code.code()), stage).error(error)
 //! }
-//! // Client::connect(…)             .map_err(|error| failed(error, Stage::Connect))?
-//! // transaction.execute(…)         .map_err(|error| failed(error, Stage::Statement))?
-//! // transaction.commit()           .map_err(|error| failed(error, Stage::Commit))?
+//!
+//! fn write(client: &mut postgres::Client, batch: &mut Batch<i64>) -> Result<LoadFeedback, BatchError> {
+//!     let mut transaction = client.transaction().map_err(|error| failed(error, Stage::Statement))?;
+//!     let insert = "INSERT INTO readings SELECT unnest($1::bigint[])";
+//!     transaction.execute(insert, &[&&batch[..]]).map_err(|error| failed(error, Stage::Statement))?;
+//!     transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+//!     Ok(LoadFeedback::new())
+//! }
 //! ```
 //!
-//! A refusal at the commit is definite: a deferred constraint, a serialization failure. Only a lost answer is in doubt.
+//! The crates `mysql` and `rusqlite`:
+//!
+//! ```no_run
+//! use load_aware_batcher::BatchError;
+//! use load_aware_batcher::classify::{Stage, mysql_verdict, sqlite_verdict};
+//!
+//! fn mysql_failed(error: mysql::Error, stage: Stage) -> BatchError {
+//!     use mysql::{DriverError, Error};
+//!     match &error {
+//!         Error::MySqlError(refused) => mysql_verdict(Some(refused.code), stage).error(error),
+//!         // A packet over the limit; version 28 does not export the type.
+//!         Error::CodecError(problem) if problem.to_string().contains("max_allowed_packet") => {
+//!             BatchError::permanent(error)
+//!         }
+//!         Error::DriverError(
+//!             DriverError::PacketTooLarge | DriverError::MismatchedStmtParams(..) | DriverError::Params(_),
+//!         ) => BatchError::permanent(error),
+//!         _ => mysql_verdict(None, stage).error(error),
+//!     }
+//! }
+//!
+//! fn sqlite_failed(error: rusqlite::Error, stage: Stage) -> BatchError {
+//!     match error.sqlite_error().map(|error| error.extended_code) {
+//!         // Made by the driver: a value that it cannot convert.
+//!         None if stage != Stage::Connect => BatchError::permanent(error),
+//!         code => sqlite_verdict(code, stage).error(error),
+//!     }
+//! }
+//! ```
+//!
+//! The writers of `examples/ingest` do the same, and make a new connection where
+//! [`is_handler_broken`](BatchError::is_handler_broken) says so.
 //!
 //! # What a handler must do
 //!
 //! Before the commit, every class except in doubt assumes that the transaction is rolled back: a handler rolls back, or drops
 //! its connection, before it returns. Let the driver's transaction guard do it: it also rolls back in a panic. A raw
 //! `BEGIN` does not: after a panic, or after `?` between `BEGIN` and `COMMIT`, the connection is still inside the transaction,
-//! and the next batch is written into it. SQLite answers the next `BEGIN` with code 1; PostgreSQL answers with a
-//! warning only, and the next `COMMIT` then stores the rows of both calls.
+//! and the next batch is written into it. SQLite answers the next `BEGIN` with code 1, for ever; PostgreSQL answers with a
+//! warning only, and the next `COMMIT` stores the rows of both calls. Where a raw `BEGIN` cannot be avoided, spawn the handler with
+//! [`Builder::spawn_workers`](crate::Builder::spawn_workers): its factory makes a new handler after a panic, and after an error
+//! that is marked as [`handler_broken`](BatchError::handler_broken).
 //!
 //! # Idle connections
 //!

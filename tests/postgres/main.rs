@@ -335,5 +335,5 @@ fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
     assert!(calls < 100, "{calls}");
     let report = batcher.close(LONG);
     assert_eq!(report.failed.len(), 1_000);
-    assert!(report.failed.iter().all(|failed| failed.error.class() == ErrorClass::Unclassified));
+    assert!(report.failed.iter().all(|failed| failed.error.is_misconfigured()));
 }
