@@ -104,17 +104,17 @@ impl MariadbWriter {
     }
 
     fn write(&self, conn: &mut Conn, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         let mut rows: Vec<&Row> = batch.iter().collect();
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
         // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its statement only.
-        let mut transaction =
-            conn.start_transaction(TxOpts::default()).map_err(|error| self.failed(error, Stage::Statement))?;
+        let mut transaction = conn.start_transaction(TxOpts::default()).map_err(refused)?;
         if self.once == Once::BatchTable {
             let mark = format!("INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id", self.table);
             let marked = transaction.exec_drop(mark, (batch.id().to_string(),));
-            marked.map_err(|error| self.failed(error, Stage::Statement))?;
+            marked.map_err(refused)?;
             if transaction.affected_rows() == 0 {
                 // An earlier attempt was applied and only its answer lost.
                 return Ok(());
@@ -124,7 +124,7 @@ impl MariadbWriter {
         while !left.is_empty() {
             let (rows, rest) = left.split_at(if self.one_statement { left.len() } else { statement_rows(left.len()) });
             let sent = transaction.exec_drop(self.statement(rows.len()), parameters(rows));
-            sent.map_err(|error| self.failed(error, Stage::Statement))?;
+            sent.map_err(refused)?;
             left = rest;
         }
         transaction.commit().map_err(|error| self.failed(error, Stage::Commit))

@@ -121,15 +121,16 @@ impl PostgresWriter {
     }
 
     fn write(&self, link: &mut Link, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         let mut rows: Vec<&Row> = batch.iter().collect();
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
         // Dropped on every early return: that rolls back, so nothing of a failed attempt stays.
-        let mut transaction = link.client.transaction().map_err(|error| self.failed(error, Stage::Statement))?;
+        let mut transaction = link.client.transaction().map_err(refused)?;
         if let Some(mark) = &link.mark {
             let fresh = transaction.execute(mark, &[&batch.id().to_string()]);
-            if fresh.map_err(|error| self.failed(error, Stage::Statement))? == 0 {
+            if fresh.map_err(refused)? == 0 {
                 // An earlier attempt was applied and only its answer lost.
                 return Ok(());
             }
@@ -138,7 +139,7 @@ impl PostgresWriter {
             Way::Insert => insert(&mut transaction, &link.insert, &rows),
             Way::Copy => copy(&mut transaction, self.once, &self.table, &link.insert, &rows),
         };
-        sent.map_err(|error| self.failed(error, Stage::Statement))?;
+        sent.map_err(refused)?;
         transaction.commit().map_err(|error| self.failed(error, Stage::Commit))
     }
 

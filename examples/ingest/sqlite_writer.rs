@@ -94,15 +94,14 @@ impl SqliteWriter {
     }
 
     fn write(&self, connection: &mut Connection, batch: &mut Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         // Dropped on every early return: that rolls back.
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| self.failed(error, Stage::Statement))?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
         if self.once == Once::BatchTable {
             let mark = format!("INSERT INTO {}_batches (id) VALUES (?1) ON CONFLICT DO NOTHING", self.table);
             let mut mark = transaction.prepare(&mark).map_err(|error| self.failed(error, Stage::Connect))?;
             let fresh = mark.execute([batch.id().to_string()]);
-            if fresh.map_err(|error| self.failed(error, Stage::Statement))? == 0 {
+            if fresh.map_err(refused)? == 0 {
                 // An earlier attempt was applied.
                 return Ok(());
             }
