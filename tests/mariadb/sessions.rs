@@ -65,6 +65,22 @@ fn a_server_that_is_away_is_unavailable_and_one_that_dies_in_mid_session_is_tran
     assert_eq!(batcher.flush(LONG), Ok(()));
 }
 
+#[test]
+fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist_is_misconfigured() {
+    let Some(server) = Mariadb::shared() else { return };
+    let (opts, mut conn) = server.database("refused");
+    conn.query_drop("CREATE USER one_at_a_time@localhost IDENTIFIED BY '' WITH MAX_USER_CONNECTIONS 1").unwrap();
+    let refused = |opts: OptsBuilder| {
+        let error = failed(Conn::new(opts).err().unwrap(), Stage::Connect);
+        (code_of(&error), error.class())
+    };
+    let opts = || OptsBuilder::from_opts(opts.clone()).db_name(None::<String>);
+    let _first = Conn::new(opts().user(Some("one_at_a_time"))).unwrap();
+    assert_eq!(refused(opts().user(Some("one_at_a_time"))), (1226, ErrorClass::Unavailable));
+    assert_eq!(refused(opts().pass(Some("wrong"))), (1045, ErrorClass::Unavailable));
+    assert_eq!(refused(opts().db_name(Some("no_such_database"))), (1049, ErrorClass::Misconfigured));
+}
+
 /// Scenario 44. The handler is the recipe of the docs: it keeps a connection as long as its errors allow.
 #[test]
 fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {

@@ -61,6 +61,23 @@ fn a_server_that_is_away_is_unavailable_and_one_that_dies_in_mid_session_is_tran
     assert_eq!(batcher.flush(LONG), Ok(()));
 }
 
+#[test]
+fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist_is_misconfigured() {
+    let Some(server) = Postgres::shared() else { return };
+    let (mut config, mut client) = server.database("refused");
+    client.batch_execute("CREATE ROLE one_at_a_time LOGIN CONNECTION LIMIT 1").unwrap();
+    let refused = |config: &Config| {
+        let error = failed(config.connect(NoTls).err().unwrap(), Stage::Connect);
+        (code_of(&error), error.class())
+    };
+    config.user("one_at_a_time");
+    let _first = config.connect(NoTls).unwrap();
+    assert_eq!(refused(&config), (Some("53300".to_owned()), ErrorClass::Unavailable));
+    config.user("nobody_knows");
+    assert_eq!(refused(&config), (Some("28000".to_owned()), ErrorClass::Unavailable));
+    assert_eq!(refused(&server.config("no_such_database")), (Some("3D000".to_owned()), ErrorClass::Misconfigured));
+}
+
 /// Scenario 44: a pooler that gives the session to somebody else, or a `DEALLOCATE ALL`.
 #[test]
 fn prepared_statements_that_are_gone_are_prepared_again_and_every_row_arrives() {
