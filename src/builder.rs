@@ -14,7 +14,7 @@ use crate::controller::check_sizes;
 use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
 use crate::flusher::OnFailed;
-use crate::policy::{LoadThreshold, Policy};
+use crate::policy::{CostModel, Policy};
 use crate::queue::STALL_TIMEOUT;
 use crate::retry::Retry;
 use crate::weigher::Weigh;
@@ -22,6 +22,8 @@ use crate::workers::{HandlerSlot, Worker};
 
 mod start;
 
+/// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or below it.
+const MAX_BATCH_SIZE: usize = 5_000;
 /// The largest queue: its slots are allocated at the start.
 const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
@@ -74,7 +76,7 @@ impl<T: Send + 'static> Builder<T> {
             load_check_interval: Duration::from_secs(1),
             feedback_capacity: 1_024,
             custom: Vec::new(),
-            policy: Box::new(LoadThreshold::new()),
+            policy: Box::new(CostModel::new()),
             retry: Retry::default(),
             idempotent: false,
             keep_failed: 10_000,
@@ -103,7 +105,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says otherwise, and is allocated at
-    /// the start: the size of an item times that. Default the largest of 1 000, the initial and the smallest size, as far as a
+    /// the start: the size of an item times that. Default the largest of 5 000, the initial and the smallest size, as far as a
     /// `queue_capacity` that was set allows.
     pub fn max_batch_size(mut self, items: usize) -> Self {
         self.max_batch_size = Some(items);
@@ -154,7 +156,7 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The law that sizes the batches. Default [`LoadThreshold::new`].
+    /// The policy that sizes the batches. Default [`CostModel::new`].
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Box::new(policy);
         self
@@ -341,7 +343,7 @@ impl<T: Send + 'static> Builder<T> {
     /// thread: at the start, after a panic of the handler, after an error that is marked
     /// [`handler_broken`](crate::BatchError::handler_broken), and while a batch fails again and again without an answer. The
     /// old handler is dropped first. A factory that fails later is an [`unavailable`](crate::BatchError::unavailable) backend:
-    /// the batch waits, and no row fails for it.
+    /// the batch waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its own keeps that class.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -457,7 +459,8 @@ impl<T: Send + 'static> Builder<T> {
         let wanted = self.initial_batch_size.or_else(|| self.policy.initial_batch_size());
         let min = self.min_batch_size.unwrap_or(1);
         let capacity_max = self.queue_capacity.unwrap_or(CAPACITY_MAX);
-        let max = self.max_batch_size.unwrap_or_else(|| 1_000.max(wanted.unwrap_or(0)).max(min).min(capacity_max));
+        let max =
+            self.max_batch_size.unwrap_or_else(|| MAX_BATCH_SIZE.max(wanted.unwrap_or(0)).max(min).min(capacity_max));
         if max > CAPACITY_MAX {
             return Err(BuildError::setting("max_batch_size", max, "must be at most 1073741824"));
         }

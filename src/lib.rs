@@ -112,8 +112,8 @@
 //!
 //! - **A killed process loses what is in memory.** Acknowledge upstream from tickets: an item is safe when its outcome is
 //!   `Handled`, not when its add returned.
-//! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Say `in_doubt` for an error of the
-//!   commit itself, and see below.
+//! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Return `in_doubt` for it, not for a commit
+//!   that was refused, and see below.
 //! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it was lent,
 //!   long after the close.
 //! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
@@ -131,36 +131,43 @@
 //!
 //! # Stored exactly once
 //!
-//! Two ways, both tested against servers that were killed in mid-batch. Rows with a key, which the backend ignores if it has
-//! them; then sending a row again does no harm, and the builder may say so:
+//! There are two ways, both tested against servers that were killed in mid-batch. In both, the handler classifies each error by
+//! its code and by the stage of the transaction. A refusal is definite at every stage, the commit included: a deferred
+//! constraint or a serialization failure rolled the transaction back. Only an answer that is lost at the commit is in doubt.
+//!
+//! Below, `failed` is the function of the driver's [recipe](classify#recipes).
+//!
+//! The first way: rows have a key, and the backend ignores rows that it has already. Sending a row again then does no harm, and
+//! the builder may say so:
 //!
 //! ```text
 //! .idempotent(true)
 //! .spawn(move |batch: &mut Batch<Row>| {
-//!     let mut transaction = client.transaction()?;                  // nothing applied yet: a plain `?` is retried
-//!     // INSERT … ON CONFLICT (key) DO NOTHING
-//!     transaction.commit().map_err(BatchError::in_doubt)?;          // its answer may be lost
+//!     let mut transaction = client.transaction().map_err(|error| failed(error, Stage::Statement))?;
+//!     // INSERT … ON CONFLICT (key) DO NOTHING     .map_err(|error| failed(error, Stage::Statement))?
+//!     transaction.commit().map_err(|error| failed(error, Stage::Commit))?; // in doubt only if its answer is lost
 //!     Ok(LoadFeedback::new())
 //! })
 //! ```
 //!
-//! Rows without a key: a table of batch ids beside them, written in the same transaction. An id stays the same on every attempt
-//! at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their own,
-//! hence without bisection ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
+//! The second way: rows have no key, and a table of batch ids is written in the same transaction. An id stays the same on every
+//! attempt at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their
+//! own, hence without bisection ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
 //!
 //! ```text
 //! .idempotent(true)
 //! .retry(Retry::default().bisect(false))
 //! .spawn(move |batch: &mut Batch<Row>| {
-//!     let mut transaction = client.transaction()?;
+//!     let mut transaction = client.transaction().map_err(|error| failed(error, Stage::Statement))?;
 //!     // INSERT INTO batches(id) VALUES ($1) ON CONFLICT DO NOTHING, with batch.id()
 //!     if inserted == 1 { /* the rows */ }
-//!     transaction.commit().map_err(BatchError::in_doubt)?;
+//!     transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
 //!     Ok(LoadFeedback::new())
 //! })
 //! ```
 //!
-//! [`classify`] says which codes of which database are transient, permanent or in doubt.
+//! [`classify`] has the codes of three databases, with the class of each and whether the connection is kept. It also covers
+//! what a driver refuses to send, idle connections, and raw `BEGIN`s.
 //!
 //! # The law
 //!

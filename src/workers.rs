@@ -60,7 +60,7 @@ impl<H> HandlerSlot<H> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let handler = make(Worker { index: 0, times: 0 })?;
-        let make = move |worker| make(worker).map_err(BatchError::unavailable);
+        let make = move |worker| make(worker).map_err(|error| BatchError::of_factory(error.into()));
         Ok(Self { handler: Some(handler), make: Some(Box::new(make)), times: 1, broken: false })
     }
 

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("search", &["batch_id", "retry", "rows"]),
     ("unwind", &[]),
     ("workers", &["batch", "unwind"]),
+    ("classify", &[]),
     ("ticket", &[]),
     ("doorbell", &[]),
     ("ring", &[]),
@@ -98,8 +99,8 @@ const BEHIND_THE_DOOR: &[&str] = &[
     "shuttle::",
 ];
 
-/// Policies, retry and the simulator are pure: no door, no clock.
-const PURE: &[&str] = &["policy", "retry", "sim"];
+/// Policies, retry, the classes of errors and the simulator are pure: no door, no clock.
+const PURE: &[&str] = &["policy", "retry", "classify", "sim"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<(String, String)>) {

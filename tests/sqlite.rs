@@ -19,9 +19,9 @@ use ingest::monitor::{Sensor, share};
 use ingest::once::Once;
 use ingest::rows::Row;
 use ingest::sqlite_load::SqliteLoad;
-use ingest::sqlite_writer::{BUSY_RETRIES, SqliteWriter};
-use load_aware_batcher::classify::{Point, sqlite};
-use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback};
+use ingest::sqlite_writer::{BUSY_RETRIES, SqliteWriter, failed};
+use load_aware_batcher::classify::{Stage, sqlite};
+use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback, Retry};
 use rusqlite::Connection;
 use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
 use servers::process::small_disk;
@@ -108,13 +108,22 @@ fn sqlites_errors_have_the_class_of_the_table() {
     let class_on = |statements: &str| {
         let error = connection.execute_batch(statements).unwrap_err();
         let code = error.sqlite_error().map(|error| error.extended_code);
-        (code.unwrap_or(-1), sqlite(code, Point::Statement))
+        (code.unwrap_or(-1), sqlite(code, Stage::Statement))
     };
-    use ErrorClass::{Permanent, Transient, Unclassified};
+    use ErrorClass::{Permanent, Transient, Unavailable, Unclassified};
     assert_eq!(class_on("INSERT INTO readings VALUES (1, 1, '')"), (1_555, Permanent));
     assert_eq!(class_on("INSERT INTO readings VALUES (2, NULL, '')"), (1_299, Permanent));
     assert_eq!(class_on("INSERT INTO readings VALUES ('x', 1, '')"), (20, Permanent));
     assert_eq!(class_on("INSERT INTO no_such_table VALUES (1)"), (1, Unclassified));
+    // The same code from a row.
+    assert_eq!(class_on("INSERT INTO readings VALUES (9, 1, json_extract('{', '$'))"), (1, Unclassified));
+    let trigger =
+        "CREATE TRIGGER refuse BEFORE INSERT ON readings WHEN NEW.id = 8 BEGIN SELECT RAISE(ABORT, 'no'); END";
+    connection.execute_batch(trigger).unwrap();
+    assert_eq!(class_on("INSERT INTO readings VALUES (8, 1, '')"), (1_811, Permanent));
+    connection.execute_batch("PRAGMA query_only = 1").unwrap();
+    assert_eq!(class_on("INSERT INTO readings VALUES (9, 1, '')"), (8, Unavailable));
+    connection.execute_batch("PRAGMA query_only = 0").unwrap();
     let other = file.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(class_on("BEGIN IMMEDIATE"), (5, Transient));
@@ -195,6 +204,106 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
     assert_eq!(batcher.flush(LONG), Ok(()));
     drop(batcher);
     assert_eq!(counts(&Connection::open(&path).unwrap()), (60_000, 60_000));
+}
+
+/// Scenario 45.
+#[test]
+fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
+    let file = File::new(Once::Never);
+    let mut connection = file.open();
+    let batcher = builder(Once::Never, 500)
+        .linger(LONG)
+        .spawn(move |batch: &mut Batch<Row>| {
+            let transaction = connection.transaction().map_err(|error| failed(error, Stage::Statement))?;
+            for row in batch.iter() {
+                // Over `i64::MAX` the driver has no value for it: -1 becomes 2^64 - 1.
+                let insert = "INSERT INTO readings VALUES (?1, 0, '')";
+                transaction.execute(insert, [row.id as u64]).map_err(|error| failed(error, Stage::Statement))?;
+            }
+            transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add_many((0..500).map(|id| row(if id == 137 { -1 } else { id }))).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    let failed = batcher.take_failed();
+    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [-1]);
+    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!((batcher.stats().retries, batcher.stats().in_doubt), (0, 0));
+    assert_eq!(counts(&file.open()), (499, 499));
+}
+
+/// Scenario 46.
+#[test]
+fn a_deferred_foreign_key_at_the_commit_fails_the_bad_row_alone_and_leaves_nothing_in_doubt() {
+    let file = File::new(Once::Never);
+    file.open()
+        .execute_batch(
+            "DROP TABLE readings; CREATE TABLE sensors (id INTEGER PRIMARY KEY); INSERT INTO sensors VALUES (0);
+             CREATE TABLE readings (id INTEGER NOT NULL, text TEXT NOT NULL,
+                 value REAL NOT NULL REFERENCES sensors DEFERRABLE INITIALLY DEFERRED)",
+        )
+        .unwrap();
+    let writer = writer(&file.path(), Once::Never).session("PRAGMA foreign_keys = 1");
+    let batcher = builder(Once::Never, 200).linger(LONG).spawn(writer).unwrap();
+    batcher.add_many((0..200).map(|id| Row { value: f64::from(u8::from(id == 77)), ..row(id) })).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    let failed = batcher.take_failed();
+    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [77]);
+    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!((batcher.stats().retries, batcher.stats().in_doubt), (0, 0));
+    assert_eq!(counts(&file.open()), (199, 199));
+}
+
+#[test]
+fn a_table_that_is_missing_is_misconfigured_though_sqlite_has_no_code_of_its_own_for_it() {
+    let file = File::new(Once::Key);
+    let mut writer = writer(&file.path(), Once::Key);
+    writer.connect().unwrap();
+    file.open().execute_batch("DROP TABLE readings").unwrap();
+    let (tell, classes) = mpsc::channel();
+    let batcher = builder(Once::Key, 10)
+        .retry(Retry::attempts(3).backoff(Duration::ZERO, Duration::ZERO))
+        .spawn(move |batch: &mut Batch<Row>| {
+            writer.handle(batch).inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
+        })
+        .unwrap();
+    batcher.add(row(0)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    drop(batcher);
+    // A connection finds out that its schema is old when it runs the first statement, and prepares by the new one from then on.
+    let classes: Vec<_> = classes.iter().collect();
+    assert!(classes.iter().all(|(code, _)| *code == Some(1)), "{classes:?}");
+    assert!(
+        classes.len() > 1 && classes[1..].iter().all(|(_, class)| *class == ErrorClass::Misconfigured),
+        "{classes:?}"
+    );
+}
+
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes on.
+#[test]
+fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
+    let file = File::new(Once::Never);
+    let mut connection = file.open();
+    let mut calls = 0;
+    let batcher = builder(Once::Never, 10)
+        .linger(LONG)
+        .spawn(move |batch: &mut Batch<Row>| {
+            calls += 1;
+            let transaction = connection.transaction().map_err(|error| failed(error, Stage::Statement))?;
+            for (index, row) in batch.iter().enumerate() {
+                assert!(calls != 1 || index != 5, "in the middle of the batch");
+                let insert = "INSERT INTO readings VALUES (?1, 0, '')";
+                transaction.execute(insert, [row.id]).map_err(|error| failed(error, Stage::Statement))?;
+            }
+            transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    batcher.add_many((0..10).map(row)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().handler_panics, 1);
+    assert_eq!(counts(&file.open()), (10, 10));
 }
 
 fn code_of(error: &BatchError) -> Option<i32> {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use std::{fs, thread};
 
+use load_aware_batcher::classify::{Stage, sqlite};
 use load_aware_batcher::{Batch, BatchError};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior::Immediate, params};
 
@@ -133,8 +134,12 @@ impl Store {
                 }
             }
         }
-        // An error here does not tell whether the commit took place. Upserts may be repeated: the builder says idempotent.
-        transaction.commit().map_err(BatchError::in_doubt)?;
+        // A refusal is definite. After an I/O error nobody knows whether the commit took place; upserts may be repeated, and the
+        // builder says idempotent.
+        transaction.commit().map_err(|error| {
+            let code = error.sqlite_error().map(|error| error.extended_code);
+            BatchError::classified(sqlite(code, Stage::Commit), error)
+        })?;
         let written = Written { refused: refused.len(), busy_retries: BUSY_RETRIES.load(Relaxed) - busy_before };
         for (index, error) in refused {
             batch.reject(index, error);

@@ -1,4 +1,4 @@
-//! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and says what each error means.
+//! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and classifies each error by code and stage.
 //!
 //! Multi-row `INSERT`s, prepared. A statement is prepared for one number of rows, and a law that learns changes the size of the
 //! batches all the time: so a batch goes in statements of 512 rows and the rest in powers of two, each prepared once, in one
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use load_aware_batcher::classify::{Point, mysql as class_of};
-use load_aware_batcher::{Batch, BatchError, ErrorClass, Handler, LoadFeedback};
+use load_aware_batcher::classify::{Stage, mysql_verdict};
+use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, Error, Opts, OptsBuilder, Params, TxOpts, Value};
 
@@ -104,17 +104,17 @@ impl MariadbWriter {
     }
 
     fn write(&self, conn: &mut Conn, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         let mut rows: Vec<&Row> = batch.iter().collect();
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
         // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its statement only.
-        let mut transaction =
-            conn.start_transaction(TxOpts::default()).map_err(|error| self.failed(error, Point::Statement))?;
+        let mut transaction = conn.start_transaction(TxOpts::default()).map_err(refused)?;
         if self.once == Once::BatchTable {
             let mark = format!("INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id", self.table);
             let marked = transaction.exec_drop(mark, (batch.id().to_string(),));
-            marked.map_err(|error| self.failed(error, Point::Statement))?;
+            marked.map_err(refused)?;
             if transaction.affected_rows() == 0 {
                 // An earlier attempt was applied and only its answer lost.
                 return Ok(());
@@ -124,10 +124,10 @@ impl MariadbWriter {
         while !left.is_empty() {
             let (rows, rest) = left.split_at(if self.one_statement { left.len() } else { statement_rows(left.len()) });
             let sent = transaction.exec_drop(self.statement(rows.len()), parameters(rows));
-            sent.map_err(|error| self.failed(error, Point::Statement))?;
+            sent.map_err(refused)?;
             left = rest;
         }
-        transaction.commit().map_err(|error| self.failed(error, Point::Commit))
+        transaction.commit().map_err(|error| self.failed(error, Stage::Commit))
     }
 
     fn statement(&self, rows: usize) -> String {
@@ -141,21 +141,11 @@ impl MariadbWriter {
         statement
     }
 
-    fn failed(&self, error: Error, point: Point) -> BatchError {
-        let class = match &error {
-            Error::MySqlError(refused) => {
-                if matches!(refused.code, 1205 | 1969 | 3024) {
-                    self.timeouts.fetch_add(1, Ordering::Relaxed);
-                }
-                class_of(Some(refused.code), point)
-            }
-            // The driver itself would not send it: half a batch may fit.
-            Error::DriverError(DriverError::PacketTooLarge | DriverError::MismatchedStmtParams(..)) => {
-                ErrorClass::Permanent
-            }
-            _ => class_of(None, point),
-        };
-        BatchError::classified(class, error)
+    fn failed(&self, error: Error, stage: Stage) -> BatchError {
+        if matches!(&error, Error::MySqlError(refused) if matches!(refused.code, 1205 | 1969 | 3024)) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+        failed(error, stage)
     }
 }
 
@@ -164,22 +154,35 @@ impl Handler<Row> for MariadbWriter {
         // Taken out, so that a panic leaves no half-used connection behind.
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => Conn::new(self.opts.clone()).map_err(|error| self.failed(error, Point::Statement))?,
+            None => Conn::new(self.opts.clone()).map_err(|error| self.failed(error, Stage::Connect))?,
         };
         let result = self.write(&mut conn, batch);
-        // After anything but an answer of the server nobody knows what the connection will say next: make a new one.
-        let answered = match &result {
-            Ok(()) => true,
-            Err(error) => match error.source().downcast_ref::<Error>() {
-                Some(Error::MySqlError(refused)) => class_of(Some(refused.code), Point::Commit) != ErrorClass::InDoubt,
-                _ => false,
-            },
-        };
-        if answered {
+        // The next attempt makes a new one where this one is of no more use.
+        if !matches!(&result, Err(error) if error.is_handler_broken()) {
             self.conn = Some(conn);
         }
         // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
         result.map(|()| LoadFeedback::new())
+    }
+}
+
+/// The error for the batch. What the server or the network answered is classified by code and stage; what the driver refuses to
+/// send never left the program, so the rows are at fault and nothing is in doubt.
+pub fn failed(error: Error, stage: Stage) -> BatchError {
+    match &error {
+        Error::MySqlError(refused) => mysql_verdict(Some(refused.code), stage).error(error),
+        // A packet over the limit: half a batch may fit. The driver does not export the type, so its text has to do.
+        Error::CodecError(problem) if problem.to_string().contains("max_allowed_packet") => {
+            BatchError::permanent(error)
+        }
+        Error::DriverError(
+            DriverError::PacketTooLarge
+            | DriverError::MismatchedStmtParams(..)
+            | DriverError::Params(_)
+            | DriverError::MixedParams
+            | DriverError::BulkExecute(_),
+        ) => BatchError::permanent(error),
+        _ => mysql_verdict(None, stage).error(error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and says what each error means.
+//! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and classifies each error by code and stage.
 //!
 //! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size; a list of `VALUES` would take three a
 //! row, of which the protocol counts 65 535. `COPY` is there to compare: it cannot skip rows that are there already, so with
@@ -7,12 +7,15 @@
 //! The crate has no time-out for reading: a frozen server holds a call as long as it likes. The batcher's own deadlines hold
 //! all the same; the server-side time-outs in `session` bound what a living server does.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use load_aware_batcher::classify::{Point, sqlstate};
+use load_aware_batcher::classify::{Stage, sqlstate_verdict};
 use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::error::DbError;
 use postgres::types::Type;
 use postgres::{Client, Config, Error, NoTls, Statement, Transaction};
 
@@ -118,15 +121,16 @@ impl PostgresWriter {
     }
 
     fn write(&self, link: &mut Link, batch: &Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         let mut rows: Vec<&Row> = batch.iter().collect();
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
         // Dropped on every early return: that rolls back, so nothing of a failed attempt stays.
-        let mut transaction = link.client.transaction().map_err(|error| self.failed(error, Point::Statement))?;
+        let mut transaction = link.client.transaction().map_err(refused)?;
         if let Some(mark) = &link.mark {
             let fresh = transaction.execute(mark, &[&batch.id().to_string()]);
-            if fresh.map_err(|error| self.failed(error, Point::Statement))? == 0 {
+            if fresh.map_err(refused)? == 0 {
                 // An earlier attempt was applied and only its answer lost.
                 return Ok(());
             }
@@ -135,16 +139,20 @@ impl PostgresWriter {
             Way::Insert => insert(&mut transaction, &link.insert, &rows),
             Way::Copy => copy(&mut transaction, self.once, &self.table, &link.insert, &rows),
         };
-        sent.map_err(|error| self.failed(error, Point::Statement))?;
-        transaction.commit().map_err(|error| self.failed(error, Point::Commit))
+        sent.map_err(refused)?;
+        transaction.commit().map_err(|error| self.failed(error, Stage::Commit))
     }
 
-    fn failed(&self, error: Error, point: Point) -> BatchError {
-        let code = error.code().map(|code| code.code());
-        if matches!(code, Some("57014" | "55P03")) {
+    fn failed(&self, error: Error, stage: Stage) -> BatchError {
+        if matches!(error.code().map(|code| code.code()), Some("57014" | "55P03")) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
-        BatchError::classified(sqlstate(code, point), error)
+        failed(error, stage)
+    }
+
+    /// The connection that the next batch goes through, if there is one.
+    pub fn client(&mut self) -> Option<&mut Client> {
+        self.link.as_mut().map(|link| &mut link.client)
     }
 }
 
@@ -153,15 +161,34 @@ impl Handler<Row> for PostgresWriter {
         // Taken out, so that a panic leaves no half-used connection behind.
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.new_link().map_err(|error| self.failed(error, Point::Statement))?,
+            None => self.new_link().map_err(|error| self.failed(error, Stage::Connect))?,
         };
         let result = self.write(&mut link, batch);
-        // A connection that the server or the network closed is gone; the next attempt makes a new one.
-        if !link.client.is_closed() {
+        // The next attempt makes a new one where this one is of no more use.
+        if !matches!(&result, Err(error) if error.is_handler_broken()) {
             self.link = Some(link);
         }
         // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
         result.map(|()| LoadFeedback::new())
+    }
+}
+
+/// The error for the batch. What the server or the network answered is classified by code and stage; what the driver refuses to
+/// send never left the program, so the rows are at fault and nothing is in doubt.
+pub fn failed(error: Error, stage: Stage) -> BatchError {
+    if stage != Stage::Connect && was_not_sent(&error) {
+        return BatchError::permanent(error);
+    }
+    sqlstate_verdict(error.code().map(|code| code.code()), stage).error(error)
+}
+
+/// Whether the driver could not encode a value or a message.
+fn was_not_sent(error: &Error) -> bool {
+    match error.source() {
+        // A socket fails with this type too. The driver's own text is all that tells the two apart.
+        Some(source) if source.is::<io::Error>() => error.to_string().starts_with("error encoding message"),
+        Some(source) => !source.is::<DbError>(),
+        None => false,
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use load_aware_batcher::classify::{Point, sqlite};
+use load_aware_batcher::classify::{Stage, sqlite_verdict};
 use load_aware_batcher::{Batch, BatchError, ErrorClass, Handler, LoadFeedback};
 use rusqlite::{Connection, Error, OpenFlags, Transaction, TransactionBehavior, params};
 
@@ -84,7 +84,7 @@ impl SqliteWriter {
         // Never creates the file: a mistyped name is an error.
         let connection = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI)?;
         connection.execute_batch(&self.session)?;
-        connection.prepare_cached(&self.insert())?;
+        connection.prepare(&self.insert())?;
         Ok(connection)
     }
 
@@ -94,20 +94,20 @@ impl SqliteWriter {
     }
 
     fn write(&self, connection: &mut Connection, batch: &mut Batch<Row>) -> Result<(), BatchError> {
+        let refused = |error| self.failed(error, Stage::Statement);
         // Dropped on every early return: that rolls back.
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| self.failed(error, Point::Statement))?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
         if self.once == Once::BatchTable {
             let mark = format!("INSERT INTO {}_batches (id) VALUES (?1) ON CONFLICT DO NOTHING", self.table);
-            let fresh = transaction.execute(&mark, [batch.id().to_string()]);
-            if fresh.map_err(|error| self.failed(error, Point::Statement))? == 0 {
+            let mut mark = transaction.prepare(&mark).map_err(|error| self.failed(error, Stage::Connect))?;
+            let fresh = mark.execute([batch.id().to_string()]);
+            if fresh.map_err(refused)? == 0 {
                 // An earlier attempt was applied.
                 return Ok(());
             }
         }
         let refused = self.insert_all(&transaction, batch)?;
-        transaction.commit().map_err(|error| self.failed(error, Point::Commit))?;
+        transaction.commit().map_err(|error| self.failed(error, Stage::Commit))?;
         for (index, error) in refused {
             batch.reject(index, error);
         }
@@ -120,15 +120,16 @@ impl SqliteWriter {
         transaction: &Transaction<'_>,
         batch: &Batch<Row>,
     ) -> Result<Vec<(usize, BatchError)>, BatchError> {
-        let mut statement =
-            transaction.prepare_cached(&self.insert()).map_err(|error| self.failed(error, Point::Statement))?;
+        // A statement that does not prepare has seen no row: a missing table is not a row's fault. A cached one would show it only
+        // at its first row, with the same code as a row's own fault. To prepare costs some microseconds a batch.
+        let mut statement = transaction.prepare(&self.insert()).map_err(|error| self.failed(error, Stage::Connect))?;
         let mut order: Vec<usize> = (0..batch.len()).collect();
         order.sort_unstable_by_key(|index| batch[*index].id);
         let mut refused = Vec::new();
         for index in order {
             let row = &batch[index];
             if let Err(error) = statement.execute(params![row.id, row.value, row.text]) {
-                let error = self.failed(error, Point::Statement);
+                let error = self.failed(error, Stage::Statement);
                 match error.class() {
                     ErrorClass::Permanent => refused.push((index, error)),
                     _ => return Err(error),
@@ -138,12 +139,11 @@ impl SqliteWriter {
         Ok(refused)
     }
 
-    fn failed(&self, error: Error, point: Point) -> BatchError {
-        let code = error.sqlite_error().map(|error| error.extended_code);
-        if matches!(code, Some(code) if code & 0xff == 5) {
+    fn failed(&self, error: Error, stage: Stage) -> BatchError {
+        if error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == 5) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
-        BatchError::classified(sqlite(code, point), error)
+        failed(error, stage)
     }
 }
 
@@ -152,14 +152,23 @@ impl Handler<Row> for SqliteWriter {
         // Taken out, so that a panic leaves no half-used connection behind.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.new_connection().map_err(|error| self.failed(error, Point::Statement))?,
+            None => self.new_connection().map_err(|error| self.failed(error, Stage::Connect))?,
         };
         let result = self.write(&mut connection, batch);
         // Kept while it is in order: not inside a transaction that would not roll back.
-        if connection.is_autocommit() && !matches!(&result, Err(error) if error.is_in_doubt()) {
+        if connection.is_autocommit() && !matches!(&result, Err(error) if error.is_handler_broken()) {
             self.connection = Some(connection);
         }
         result.map(|()| LoadFeedback::new())
+    }
+}
+
+/// The error for the batch or for one row. What SQLite answered is classified by code and stage. What has no code comes from the
+/// driver, which cannot convert a value: the row is at fault.
+pub fn failed(error: Error, stage: Stage) -> BatchError {
+    match error.sqlite_error().map(|error| error.extended_code) {
+        None if stage != Stage::Connect => BatchError::permanent(error),
+        code => sqlite_verdict(code, stage).error(error),
     }
 }
 

@@ -115,6 +115,15 @@ impl BatchError {
         Self { class, panicked: false, handler_broken: false, retry_after: None, source: Shared::from(error.into()) }
     }
 
+    /// The error of a factory of handlers: unavailable, unless it was passed on with a class of its own.
+    pub(crate) fn of_factory(error: Box<dyn Error + Send + Sync>) -> Self {
+        match error.downcast::<Passed>() {
+            Ok(passed) if passed.0.class != ErrorClass::Unclassified => passed.0,
+            Ok(passed) => Self { class: ErrorClass::Unavailable, ..passed.0 },
+            Err(error) => Self::unavailable(error),
+        }
+    }
+
     pub(crate) fn panicked(message: String) -> Self {
         Self { panicked: true, ..Self::new(Panicked(message)) }
     }
@@ -200,7 +209,8 @@ impl<E: Error + Send + Sync + 'static> From<E> for BatchError {
     }
 }
 
-/// So that a function that returns a boxed error can pass one on with `?`; the class is lost.
+/// So that a function that returns a boxed error can pass one on with `?`. The class is kept where the box comes from a factory of
+/// handlers, and lost elsewhere.
 impl From<BatchError> for Box<dyn Error + Send + Sync> {
     fn from(error: BatchError) -> Self {
         Box::new(Passed(error))

@@ -8,6 +8,8 @@ mod ingest;
 mod servers;
 
 mod outages;
+mod refusals;
+mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +21,7 @@ use ingest::mariadb_writer::{BIND_PARAMETERS_A_ROW, BIND_PARAMETERS_MAX, Mariadb
 use ingest::monitor::Sensor;
 use ingest::once::Once;
 use ingest::rows::Row;
-use load_aware_batcher::classify::{Point, mysql as class_of};
+use load_aware_batcher::classify::{Stage, mysql as class_of};
 use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome,
 };
@@ -91,7 +93,7 @@ fn a_poisoned_row_fails_alone_within_the_promised_calls() {
 fn class_on(conn: &mut Conn, statement: &str) -> (u16, ErrorClass) {
     // With its rows: an error may come among them.
     match conn.query::<mysql::Row, _>(statement).unwrap_err() {
-        mysql::Error::MySqlError(error) => (error.code, class_of(Some(error.code), Point::Statement)),
+        mysql::Error::MySqlError(error) => (error.code, class_of(Some(error.code), Stage::Statement)),
         other => panic!("{other}"),
     }
 }
@@ -102,7 +104,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
     let (opts, mut conn, _) = prepared(server, "classes", Once::Key, 1);
     conn.query_drop("SET sql_mode = 'STRICT_ALL_TABLES'").unwrap();
     conn.query_drop("INSERT INTO readings VALUES (1, 1, '')").unwrap();
-    use ErrorClass::{Permanent, Transient, Unclassified};
+    use ErrorClass::{Misconfigured, Permanent, Transient};
     for (statement, code, class) in [
         ("INSERT INTO readings VALUES (1, 1, '')", 1062, Permanent),
         ("INSERT INTO readings VALUES (2, NULL, '')", 1048, Permanent),
@@ -115,9 +117,9 @@ fn this_servers_errors_have_the_class_of_the_table() {
             1969,
             Transient,
         ),
-        ("SELECT 1 FROM no_such_table", 1146, Unclassified),
-        ("SELECT no_such_column FROM readings", 1054, Unclassified),
-        ("SELEC 1", 1064, Unclassified),
+        ("SELECT 1 FROM no_such_table", 1146, Misconfigured),
+        ("SELECT no_such_column FROM readings", 1054, Misconfigured),
+        ("SELEC 1", 1064, Misconfigured),
     ] {
         assert_eq!(class_on(&mut conn, statement), (code, class), "{statement}");
     }
@@ -131,8 +133,8 @@ fn this_servers_errors_have_the_class_of_the_table() {
     let id: u64 = conn.query_first("SELECT connection_id()").unwrap().unwrap();
     other.query_drop(format!("KILL {id}")).unwrap();
     let class = match conn.query_drop("SELECT 1").unwrap_err() {
-        mysql::Error::MySqlError(error) => class_of(Some(error.code), Point::Commit),
-        _ => class_of(None, Point::Commit),
+        mysql::Error::MySqlError(error) => class_of(Some(error.code), Stage::Commit),
+        _ => class_of(None, Stage::Commit),
     };
     assert_eq!(class, ErrorClass::InDoubt);
 }

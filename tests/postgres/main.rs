@@ -8,6 +8,8 @@ mod ingest;
 mod servers;
 
 mod outages;
+mod refusals;
+mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +21,7 @@ use ingest::once::Once;
 use ingest::postgres_load::PostgresLoad;
 use ingest::postgres_writer::{PostgresWriter, Way};
 use ingest::rows::Row;
-use load_aware_batcher::classify::{Point, sqlstate};
+use load_aware_batcher::classify::{Stage, sqlstate};
 use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome, Retry,
 };
@@ -99,7 +101,7 @@ fn class_on(client: &mut Client, statements: &str) -> (String, ErrorClass) {
     let error = client.batch_execute(statements).unwrap_err();
     let code = error.code().map(|code| code.code().to_owned());
     let _ = client.batch_execute("ROLLBACK");
-    (code.clone().unwrap_or_default(), sqlstate(code.as_deref(), Point::Statement))
+    (code.clone().unwrap_or_default(), sqlstate(code.as_deref(), Stage::Statement))
 }
 
 #[test]
@@ -107,15 +109,24 @@ fn this_servers_errors_have_the_class_of_the_table() {
     let Some(server) = Postgres::shared() else { return };
     let (config, mut client, _) = prepared(server, "classes", Once::Key, 1);
     client.batch_execute("INSERT INTO readings VALUES (1, 1, '')").unwrap();
-    use ErrorClass::{Permanent, Transient, Unclassified};
+    use ErrorClass::{Misconfigured, Permanent, Transient, Unclassified};
     for (statements, code, class) in [
         ("INSERT INTO readings VALUES (1, 1, '')", "23505", Permanent),
         ("INSERT INTO readings VALUES (2, NULL, '')", "23502", Permanent),
         ("INSERT INTO readings VALUES (99999999999999999999, 1, '')", "22003", Permanent),
         ("INSERT INTO readings VALUES (2, 'x', '')", "22P02", Permanent),
         ("SET statement_timeout = 1; SELECT pg_sleep(60)", "57014", Transient),
-        ("SELECT 1 FROM no_such_table", "42P01", Unclassified),
-        ("SELEC 1", "42601", Unclassified),
+        ("DO $$ BEGIN RAISE EXCEPTION 'no'; END $$", "P0001", Permanent),
+        ("DO $$ BEGIN ASSERT false; END $$", "P0004", Permanent),
+        ("DO $$ BEGIN CASE 1 WHEN 2 THEN END CASE; END $$", "20000", Permanent),
+        ("SELECT repeat('[', 1000000)::json", "54001", Permanent),
+        ("SELECT 1 FROM no_such_table", "42P01", Misconfigured),
+        ("SELECT no_such_column FROM readings", "42703", Misconfigured),
+        ("INSERT INTO readings VALUES (1, 1, '') ON CONFLICT (value) DO NOTHING", "42P10", Misconfigured),
+        ("SELEC 1", "42601", Misconfigured),
+        ("SET ROLE pg_monitor; CREATE TABLE public.mine (id int)", "42501", Unclassified),
+        ("BEGIN READ ONLY; INSERT INTO readings VALUES (2, 1, '')", "25006", ErrorClass::Unavailable),
+        ("EXECUTE no_such_statement", "26000", Transient),
     ] {
         assert_eq!(class_on(&mut client, statements), (code.to_owned(), class), "{statements}");
     }
@@ -148,7 +159,7 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
             match writer.execute(upsert, &[&ids, &values]) {
                 Ok(_) => Ok(LoadFeedback::new()),
                 Err(error) => {
-                    let class = sqlstate(error.code().map(|code| code.code()), Point::Commit);
+                    let class = sqlstate(error.code().map(|code| code.code()), Stage::Commit);
                     assert_eq!(error.code().map(|code| code.code()), Some("21000"));
                     Err(BatchError::classified(class, error))
                 }
@@ -324,5 +335,5 @@ fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
     assert!(calls < 100, "{calls}");
     let report = batcher.close(LONG);
     assert_eq!(report.failed.len(), 1_000);
-    assert!(report.failed.iter().all(|failed| failed.error.class() == ErrorClass::Unclassified));
+    assert!(report.failed.iter().all(|failed| failed.error.is_misconfigured()));
 }

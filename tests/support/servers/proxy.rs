@@ -26,11 +26,12 @@ pub struct Proxy {
     closed: Arc<AtomicBool>,
     commits: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
+    socket: Arc<Mutex<PathBuf>>,
 }
 
 #[derive(Clone)]
 struct Shared {
-    socket: PathBuf,
+    socket: Arc<Mutex<PathBuf>>,
     decide: Arc<Mutex<Box<Decide>>>,
     commits: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
@@ -43,20 +44,27 @@ impl Proxy {
         let address = listener.local_addr().expect("its address");
         let (closed, commits, lost) = (Arc::<AtomicBool>::default(), Arc::default(), Arc::default());
         let decide: Arc<Mutex<Box<Decide>>> = Arc::new(Mutex::new(Box::new(decide)));
+        let socket = Arc::new(Mutex::new(socket.to_owned()));
         let shared =
-            Shared { socket: socket.to_owned(), decide, commits: Arc::clone(&commits), lost: Arc::clone(&lost) };
+            Shared { socket: Arc::clone(&socket), decide, commits: Arc::clone(&commits), lost: Arc::clone(&lost) };
         let stop = Arc::clone(&closed);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                if let Ok(server) = UnixStream::connect(&shared.socket) {
+                let socket = shared.socket.lock().expect("no panic").clone();
+                if let Ok(server) = UnixStream::connect(socket) {
                     pair(client, server, &shared);
                 }
             }
         });
-        Self { address, closed, commits, lost }
+        Self { address, closed, commits, lost, socket }
+    }
+
+    /// New connections go to another server; those that are open stay where they are, as after a failover.
+    pub fn redirect(&self, socket: &Path) {
+        socket.clone_into(&mut self.socket.lock().expect("no panic"));
     }
 
     pub fn port(&self) -> u16 {
