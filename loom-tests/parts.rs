@@ -17,7 +17,7 @@ use crate::reporter::Reporter;
 use crate::retry::{Retry, Rules};
 use crate::ring::{Reader, Ring};
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::sync::{Arc, Mutex, Parker, Shared, now, spawn};
+use crate::sync::{Arc, Mutex, Parker, Shared, next_serial, now, spawn};
 use crate::ticket::{Line, Place};
 use crate::weigher::Weigher;
 use crate::workers::HandlerSlot;
@@ -97,7 +97,7 @@ impl<T> Parts<T> {
             reason: "start".into(),
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let queue = Queue::new(capacity, weigher, doorbell, 1, |receiver| {
+        let queue = Queue::new(capacity, weigher, doorbell, next_serial(), |receiver| {
             Intake::new(receiver, Arc::new(Closing::new()), 0, now(), (false, usize::MAX))
         });
         // Longer than any model lasts: no check of the stall finds what a lost wake-up left.

@@ -34,7 +34,7 @@ impl Line {
     fn new(wait_overrides_linger: bool) -> Self {
         let start = crate::sync::now();
         let doorbell = Arc::new(Doorbell::new(&Parker::new()));
-        let queue = Queue::new(1_024, None, doorbell, 1, |receiver| {
+        let queue = Queue::new(1_024, None, doorbell, crate::sync::next_serial(), |receiver| {
             Intake::new(receiver, Arc::new(Closing::new()), 0, start, (false, usize::MAX))
         });
         let queue = Arc::new(queue.waiting(wait_overrides_linger, Duration::MAX));
