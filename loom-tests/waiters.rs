@@ -59,7 +59,7 @@ fn two_wait() {
 
 #[test]
 fn a_wait_that_joins_another_is_handed_over_too() {
-    model("waiters: two wait", 1_000, two_wait);
+    model("waiters: two wait", 100_000, two_wait);
 }
 
 mutants! {

@@ -29,6 +29,7 @@ pub(crate) struct Regroup {
 
 impl Regroup {
     /// So many waiters were notified of a call that took so long; at most `room` items in line are of use.
+    #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
     pub(crate) fn moment(&mut self, notified: usize, call: Duration, room: usize, in_line: impl Fn() -> usize) {
         let before = in_line();
         let wanted = (before + notified).min(room);

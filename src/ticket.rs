@@ -106,6 +106,11 @@ struct State {
 /// way go together with the next call. A wait overrides the builder's [`linger`](crate::Builder::linger). It does not override
 /// a linger that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a backoff.
 /// [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.
+///
+/// With a call of 2 ms and 5 µs an item, and a linger of a second (`cargo bench --bench tickets`, two cores shared with other work):
+/// one or eight threads that submit and wait by turns are answered within 1.0 to 1.3 calls (median), which was the linger before; a
+/// thousand threads within 2.1 to 5 calls, by how busy the cores are, since notifying one thread takes them 15 µs. Threads that
+/// only add keep 0.99 of their throughput beside a waiter.
 pub struct Ticket {
     cell: Arc<Cell>,
     line: Shared<dyn Line>,
