@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::brake::Brake;
-use crate::policy::{Cadence, Decision, Policy, Window, Zone};
+use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
 mod fences;
@@ -14,6 +14,7 @@ mod limit;
 mod model;
 mod probes;
 mod start;
+mod wall;
 mod why;
 
 use fences::Fences;
@@ -22,6 +23,7 @@ use limit::{Limit, is_too_early};
 use model::Model;
 use probes::{Probes, Probing};
 use start::Start;
+use wall::Wall;
 use why::{Why, seconds};
 
 /// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
@@ -80,6 +82,7 @@ pub struct CostModel {
     /// Failures in a row.
     fails: u32,
     fences: Fences,
+    wall: Wall,
     probes: Probes,
     why: Why,
 }
@@ -104,6 +107,7 @@ impl CostModel {
             limit: Limit::new(),
             fails: 0,
             fences: Fences::new(),
+            wall: Wall::new(),
             probes: Probes::new(),
             why: Why::Start,
         }
@@ -144,6 +148,9 @@ impl CostModel {
         }
         // Twice the size, though the batch may have been cut at the one before.
         let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
+        if !failed {
+            self.wall.passed(n, full);
+        }
         let Some(model) = &mut self.model else {
             self.begin(batch, (n, time), reach, min);
             return self.resize(reach, min, max);
@@ -153,7 +160,11 @@ impl CostModel {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
             // A probe that was forgotten, as samples were lost while it was under way, is known by its size.
             let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
-            if probing == Some(Probing::Large) || (forgotten && n > self.size) {
+            if batch.probe && is_too_early(error) {
+                // Of its length, the event tells; of the size in force, it says nothing.
+                return;
+            }
+            if matches!(probing, Some(Probing::Large | Probing::Length)) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
                 self.probes.look_failed();
@@ -166,6 +177,7 @@ impl CostModel {
             return;
         }
         self.fails = 0;
+        let reach = if model.run > 0 && model.is_surprise(error) && error > 0.0 { 0.0 } else { reach };
         learn(model, &mut self.fences, &mut self.probes, (n, time), self.size, probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
             self.fences.clean_batch();
@@ -177,6 +189,9 @@ impl CostModel {
     /// Doubles until two batches tell two numbers.
     fn begin(&mut self, batch: &BatchSample, (n, time): (f64, f64), reach: f64, min: f64) {
         if batch.outcome != CallOutcome::Ok {
+            if self.start.is_too_early(n, time) {
+                return;
+            }
             self.size = (n / 2.0).min(self.size).max(min);
             self.why = Why::Failed { len: batch.len, after: batch.service_time };
             return;
@@ -186,7 +201,7 @@ impl CostModel {
         if batch.full && self.model.is_none() {
             // With a quarter to spare.
             let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
-            self.size = if fits { self.size.max(reach) } else { self.size.min((n / 4.0).max(min)) };
+            self.size = if fits { self.size.max(reach).min(self.wall.ceiling()) } else { self.size.min((n / 4.0).max(min)) };
         }
     }
 
@@ -195,7 +210,7 @@ impl CostModel {
         let Some(model) = &mut self.model else { return };
         if !stale {
             self.fails = self.fails.saturating_add(1);
-            if self.fails == 1 {
+            if self.fails == 1 && !is_too_early(error) {
                 self.fences.failed(model, n);
             }
             if self.fails == 2 {
@@ -204,8 +219,8 @@ impl CostModel {
             self.limit.failed(time, error, self.fails == 1);
         }
         model.failed(error);
-        // Halves that a backend refuses at once, one smaller than the other, are not too large.
-        if !(stale && is_too_early(error)) {
+        // What is refused at once, again or in halves, is not too large.
+        if !(is_too_early(error) && (stale || self.fails > 1)) {
             let half = if stale { n } else { n.min(self.size) } / 2.0;
             self.size = self.size.min(half).max(min);
         }
@@ -217,9 +232,9 @@ impl CostModel {
         let budget = self.budget();
         let scatter = 1.0 + MARGIN * model.noise;
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
-        self.longest = (budget / (scatter * model.item) - model.call).min(self.fences.high);
-        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call);
-        let before = self.size;
+        let in_time = budget / (scatter * model.item) - model.call;
+        self.longest = in_time.min(self.fences.high).min(self.wall.ceiling());
+        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call.min(self.wall.ceiling()));
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
@@ -227,10 +242,14 @@ impl CostModel {
             Why::Minimum
         } else if knee.max(self.fences.low) <= self.longest {
             if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
+        } else if self.wall.ceiling() <= self.longest {
+            Why::TooLarge(self.wall.refused() as usize)
         } else if self.fences.high <= self.longest {
             Why::DearWhenLarge
+        } else if self.longest < model.call {
+            Why::CallCost(model.call)
         } else {
-            Why::BatchTime { expected: scatter * model.expected(before), budget }
+            Why::BatchTime
         };
     }
 }
@@ -243,6 +262,7 @@ impl Policy for CostModel {
         // At the beginning, and where the limits moved it.
         self.size = if self.size as usize == from { self.size } else { from as f64 };
         let mut taken = false;
+        let mut failure = None;
         for sample in window.samples {
             self.brake.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
@@ -250,9 +270,21 @@ impl Policy for CostModel {
                 if batch.probe && batch.attempt > 1 {
                     continue;
                 }
-                if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
+                if batch.outcome == CallOutcome::TooLarge {
+                    self.wall.event(batch.len as f64);
+                    self.size = self.size.min(self.wall.ceiling());
+                    self.resize(0.0, min, max);
+                } else if !is_evidence(batch.outcome) {
+                    // The probe comes again as the next attempt, and its time is not that of a probe any more.
+                    if batch.probe {
+                        self.probes.forget(false);
+                    }
+                } else if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
                     self.take(batch, min, max);
                     taken = true;
+                    if let Why::Failed { .. } = self.why {
+                        failure = Some(self.why);
+                    }
                 } else if batch.probe {
                     self.probes.forget(true);
                 }
@@ -266,17 +298,25 @@ impl Policy for CostModel {
         let to = self.size as usize;
         // A probe in force would be taken for the next one.
         if self.model.is_some() && self.fails == 0 && current.probe.is_none() {
+            if self.probes.pending.is_none() {
+                self.probes.pending = self.wall.plan(max).map(|length| (Probing::Length, length));
+            }
             self.probes.plan(to, self.longest.min(max) as usize);
         }
         let reason = if self.brake.look(window.now) {
             self.brake.reason()
         } else if taken {
-            self.why.or_said(from, to, &current.reason)
+            let times = self.model.as_ref().map_or((0.0, 0.0), |model| {
+                ((1.0 + MARGIN * model.noise) * model.expected(from as f64), self.budget())
+            });
+            let cost = self.model.as_ref().map_or(Why::Start, |model| Why::CallCost(model.call));
+            let why = [Some(self.why), failure].into_iter().flatten().find(|why| why.explains(from, to, times));
+            why.unwrap_or(cost).or_said(from, to, times, &current.reason)
         } else {
             current.reason.clone()
         };
         // Worth waiting for is half of what a call costs: more items in the same call, or one call less.
-        let linger = self.model.as_ref().map(|model| model.item * model.call / 2.0);
+        let linger = self.model.as_ref().map_or_else(|| self.start.linger(), |model| Some(model.item * model.call / 2.0));
         Decision {
             linger: linger.map(seconds),
             pause_ratio: self.brake.pause_ratio(),

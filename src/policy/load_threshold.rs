@@ -19,11 +19,67 @@
 use crate::error::BuildError;
 use crate::feedback::{CallOutcome, Signals};
 use crate::policy::score::{Means, Scale, Weights};
-use crate::policy::{Decision, Policy, Reason, Window, Zone};
+use crate::policy::{Decision, Policy, Reason, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
 /// How many feedbacks the average is taken over at most.
 const NEWEST: usize = 10;
+/// Clean full batches in a row after which a halved size returns. Each return that fails within as many doubles the number, up to
+/// the second figure: a size that runs into a timeout is tried seldom.
+const RETURN: u32 = 4;
+const RETURN_MAX: u32 = 64;
+
+/// The way back from a failure's halving.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    /// The size before the first halving; None where nothing was halved.
+    size: Option<usize>,
+    /// Clean full batches since the last failure.
+    clean: u32,
+    /// How many are needed.
+    needed: u32,
+    /// The last return is still on trial.
+    on_trial: bool,
+}
+
+impl Return {
+    const fn new() -> Self {
+        Self { size: None, clean: 0, needed: RETURN, on_trial: false }
+    }
+
+    fn clean_batch(&mut self) {
+        self.clean = self.clean.saturating_add(1);
+        if self.on_trial && self.clean >= RETURN {
+            (self.on_trial, self.needed) = (false, RETURN);
+        }
+    }
+
+    fn failed(&mut self, from: usize) {
+        if std::mem::take(&mut self.on_trial) {
+            self.needed = (2 * self.needed).min(RETURN_MAX);
+        }
+        self.clean = 0;
+        self.size = Some(self.size.map_or(from, |size| size.max(from)));
+    }
+
+    /// The size to return to, if the backend works again.
+    fn take(&mut self, from: usize) -> Option<usize> {
+        let size = self.size?;
+        if size <= from {
+            self.size = None;
+            return None;
+        }
+        if self.clean < self.needed {
+            return None;
+        }
+        (self.size, self.clean, self.on_trial) = (None, 0, true);
+        Some(size)
+    }
+}
+
+/// What it says where it has returned, and where it never can do anything.
+const BACK: &str = "calls go through again: back to the size before the failure";
+const SILENT: &str = "no signal since start: this policy cannot grow";
 
 /// The threshold law, the builder's default: it grows while the backend says that it is idle, shrinks while it says that it is
 /// stressed, and stays in between. What that means in figures: [`LoadThreshold::new`].
@@ -80,6 +136,10 @@ pub struct LoadThreshold {
     newest: [Signals; NEWEST],
     received: usize,
     seen_full: bool,
+    back: Return,
+    /// Whether any signal and any batch has been reported since the start.
+    heard: bool,
+    seen_batch: bool,
     /// Pinned at the bound in this zone: said once.
     pinned: Option<Zone>,
 }
@@ -111,6 +171,9 @@ impl LoadThreshold {
             newest: [Signals::default(); NEWEST],
             received: 0,
             seen_full: false,
+            back: Return::new(),
+            heard: false,
+            seen_batch: false,
             pinned: None,
         }
     }
@@ -212,18 +275,27 @@ impl LoadThreshold {
         if self.error_floor && count > 0 { score.max(sum / f64::from(count)) } else { score }
     }
 
-    fn take(&mut self, window: &Window<'_>) -> Option<CallOutcome> {
-        let mut failed = None;
+    /// Whether a call failed as a whole.
+    fn take(&mut self, window: &Window<'_>, from: usize) -> bool {
+        let mut failed = false;
         for sample in window.samples {
             if !sample.signals.is_empty() {
+                self.heard = true;
                 self.newest[self.received % NEWEST] = sample.signals;
                 // Only whether it has wrapped and the next place matter, so it never overflows.
                 self.received = if self.received + 1 == 2 * NEWEST { NEWEST } else { self.received + 1 };
             }
-            if let Some(batch) = sample.batch {
+            if let Some(batch) = sample.batch.filter(|batch| is_evidence(batch.outcome)) {
+                self.seen_batch = true;
                 self.seen_full |= batch.full && !batch.probe;
-                if batch.outcome != CallOutcome::Ok && batch.attempt == 1 {
-                    failed = Some(batch.outcome);
+                if batch.outcome == CallOutcome::Ok {
+                    // A larger one was cut before the size was halved.
+                    if batch.full && !batch.probe && batch.cut_at <= from {
+                        self.back.clean_batch();
+                    }
+                } else if batch.attempt == 1 {
+                    failed = true;
+                    self.back.failed(from);
                 }
             }
         }
@@ -239,14 +311,21 @@ impl LoadThreshold {
         let score = self.score(window.custom);
         let seen_full = std::mem::take(&mut self.seen_full);
         self.received = 0;
+        let hot = score.is_some_and(|score| score > self.high);
+        let returned = if self.halve_on_failure && !hot { self.back.take(current.batch_size) } else { None };
+        let from = returned.map_or(current.batch_size, |size| size.clamp(window.min_batch_size, window.max_batch_size));
         let Some(score) = score else {
-            return Decision::hold(current, "no feedback since the last check: unchanged");
+            return match returned {
+                Some(_) => Decision::resize(from, BACK),
+                None if self.seen_batch && !self.heard => Decision::hold(current, SILENT),
+                None => Decision::hold(current, "no feedback since the last check: unchanged"),
+            };
         };
-        let from = current.batch_size;
         let (low, high) = (self.low, self.high);
         let (zone, wanted) = if score < low {
             (Zone::Low, from.saturating_add(self.step(from)))
         } else if score > high {
+            self.back.size = self.back.size.map(|size| size.saturating_sub(self.step(size)));
             (Zone::High, from.saturating_sub(self.step(from)))
         } else {
             (Zone::Normal, from)
@@ -255,11 +334,12 @@ impl LoadThreshold {
         let to = if idle { from } else { wanted.clamp(window.min_batch_size, window.max_batch_size) };
         let pinned = (to == from && wanted != from && !idle).then_some(zone);
         let reason = match pinned {
+            _ if returned.is_some() && to == from => Reason::from(BACK),
             _ if idle => Reason::from("no full batch since the last check: unchanged"),
             Some(zone) if self.pinned == Some(zone) => current.reason.clone(),
             Some(Zone::Low) => Reason::from("the load is low and the size is at its maximum"),
             Some(_) => Reason::from("the load is high and the size is at its minimum"),
-            None => Reason::Score { score, low, high, from, to },
+            None => Reason::Score { score, low, high, from: current.batch_size, to },
         };
         self.pinned = pinned;
         Decision { zone, score: Some(score), ..Decision::resize(to, reason) }
@@ -268,8 +348,8 @@ impl LoadThreshold {
 
 impl Policy for LoadThreshold {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
-        let failed = self.take(window);
-        if self.halve_on_failure && failed.is_some() {
+        let failed = self.take(window, current.batch_size);
+        if self.halve_on_failure && failed {
             let half = (current.batch_size / 2).max(window.min_batch_size);
             if window.is_check {
                 self.received = 0;
