@@ -28,6 +28,8 @@ use why::{Why, seconds};
 
 /// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
 const MARGIN: f64 = 1.85;
+/// A batch that takes so much longer than expected, as a share, may have met a cliff.
+const DEAR: f64 = 0.75;
 
 /// The law that learns what a call and an item cost the backend, and sizes the batches by it. Nothing needs to be tuned.
 ///
@@ -148,10 +150,10 @@ impl CostModel {
         }
         // Twice the size, though the batch may have been cut at the one before.
         let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
-        if !failed {
-            self.wall.passed(n, full);
-        }
         let Some(model) = &mut self.model else {
+            if !failed {
+                self.wall.passed(n, full);
+            }
             self.begin(batch, (n, time), reach, min);
             return self.resize(reach, min, max);
         };
@@ -161,7 +163,11 @@ impl CostModel {
             // A probe that was forgotten, as samples were lost while it was under way, is known by its size.
             let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
             if batch.probe && is_too_early(error) {
-                // Of its length, the event tells; of the size in force, it says nothing.
+                // It says nothing of the size in force, and whether it was too long is the event's to say.
+                if probing == Some(Probing::Large) || (forgotten && n > self.size) {
+                    self.probes.look_failed();
+                    self.fences.look_failed();
+                }
                 return;
             }
             if matches!(probing, Some(Probing::Large | Probing::Length)) || (forgotten && n > self.size) {
@@ -177,6 +183,15 @@ impl CostModel {
             return;
         }
         self.fails = 0;
+        let dear = error > DEAR && model.is_surprise(error);
+        if dear && probing == Some(Probing::Length) {
+            self.wall.slow(n);
+        }
+        if let Some(good) = self.wall.judge(n, (full, batch.probe), dear, !model.is_young()) {
+            self.size = self.size.min(good).max(min);
+            self.why = Why::DearWhenLarge;
+            return;
+        }
         let reach = if model.run > 0 && model.is_surprise(error) && error > 0.0 { 0.0 } else { reach };
         learn(model, &mut self.fences, &mut self.probes, (n, time), self.size, probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
@@ -243,7 +258,7 @@ impl CostModel {
         } else if knee.max(self.fences.low) <= self.longest {
             if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
         } else if self.wall.ceiling() <= self.longest {
-            Why::TooLarge(self.wall.refused() as usize)
+            if self.wall.is_slow() { Why::DearWhenLarge } else { Why::TooLarge(self.wall.refused() as usize) }
         } else if self.fences.high <= self.longest {
             Why::DearWhenLarge
         } else if self.longest < model.call {
