@@ -11,14 +11,7 @@ const SURE: f64 = 1.8;
 const DOUBT: f64 = 0.5;
 /// What the upper fence leaves of the size, and how much it rises with a clean full batch.
 const LOWER: f64 = 0.85;
-const RISE: f64 = 0.005;
-/// Where the fence explained a jump of the model, a cliff lies above it: it rises at this share of the pace, each time again.
-const SLOWER: f64 = 0.4;
-const RISE_LEAST: f64 = 2e-5;
-/// A jump upwards at a size over this share of the fence is the cliff above it, if batches under the lowered fence are as fast as
-/// before within so many.
-const AT_THE_FENCE: f64 = 0.95;
-const TRIAL: u32 = 12;
+const RISE: f64 = 1.005;
 /// A much larger batch is cheaper where its items take less than this share of the time, so many times in a row.
 const CHEAPER: f64 = 0.85;
 const LOOKS: u32 = 2;
@@ -42,12 +35,6 @@ pub(super) struct Fences {
     pub(super) in_doubt: bool,
     /// Much larger batches in a row that were cheaper.
     cheaper: u32,
-    /// The upper fence was set by a cheaper half.
-    by_half: bool,
-    /// How fast it rises with a clean full batch.
-    rise: f64,
-    /// Batches in which a jump explained by the fence has to be confirmed by one back.
-    trial: u32,
     /// Size and number of the last batch that was the first to fail.
     failed: (f64, u32),
 }
@@ -55,7 +42,7 @@ pub(super) struct Fences {
 impl Fences {
     pub(super) fn new() -> Self {
         let (low, high, failed) = (0.0, f64::INFINITY, (0.0, 0));
-        Self { low, high, item: 0.0, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, cheaper: 0, by_half: false, rise: RISE, trial: 0, failed }
+        Self { low, high, item: 0.0, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, cheaper: 0, failed }
     }
 
     /// A batch of half the size had this error.
@@ -70,7 +57,6 @@ impl Fences {
         self.in_doubt = self.half < -DOUBT * threshold;
         if self.half < -threshold {
             self.lower(model, size);
-            self.by_half = true;
             self.half *= 0.75;
         }
     }
@@ -100,26 +86,11 @@ impl Fences {
         let (len, batch) = std::mem::replace(&mut self.failed, (n, model.batches));
         if model.batches < batch.saturating_add(AGAIN) && n < LIKE * len {
             self.lower(model, n);
-            self.by_half = false;
         }
     }
 
-    /// A batch of `n` was the last of a run of surprises and the model has jumped, to slower items if `up`. A ceiling that was
-    /// found by a cheaper half explains two jumps: to faster items under it, and to slower ones where a batch has reached
-    /// what lies above. It outlives both. Any other jump is a change of the backend. What is cheaper when large stays so beside a neighbour; the upper fence was set by what is past.
-    pub(super) fn jumped(&mut self, model: &Model, n: f64, up: bool) {
-        if self.by_half && self.high.is_finite() {
-            if !up && n <= self.high {
-                (self.item, self.trial) = (model.item, 0);
-                return;
-            }
-            if up && self.trial == 0 && n > AT_THE_FENCE * self.high {
-                self.high = LOWER * n.min(self.high / AT_THE_FENCE);
-                self.rise = (SLOWER * self.rise).max(RISE_LEAST);
-                self.trial = TRIAL;
-                return;
-            }
-        }
+    /// The model has jumped. What is cheaper when large stays so beside a neighbour; the upper fence was set by what is past.
+    pub(super) fn jumped(&mut self, model: &Model) {
         if !(0.67..1.5).contains(&(model.item / self.item)) {
             *self = Self { failed: self.failed, low: self.low, ..Self::new() };
         }
@@ -127,13 +98,8 @@ impl Fences {
 
     /// A full batch went through.
     pub(super) fn clean_batch(&mut self) {
-        if self.trial == 1 {
-            // Batches under it are as slow: it is the backend.
-            *self = Self { failed: self.failed, low: self.low, ..Self::new() };
-        }
-        self.trial = self.trial.saturating_sub(1);
         if !self.in_doubt {
-            self.high *= 1.0 + self.rise;
+            self.high *= RISE;
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn learn(
         None => {
             let jumped = model.learn(n, error);
             if jumped {
-                fences.jumped(model, n, error > 0.0);
+                fences.jumped(model);
                 probes.jumped();
             } else if model.is_young() && error.abs() > YOUNG_ERROR {
                 probes.hurry();

@@ -114,7 +114,7 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
     let mut course = Course::settled();
     for expected in [f64::INFINITY, 0.85 * 364.0] {
         // Not so early that it was for another reason.
-        course.sample(failing(364, 300.0));
+        course.sample(BatchSample { cut_at: 1, ..failing(364, 300.0) });
         let high = course.policy.fences.high;
         assert!(high == expected || (high - expected).abs() < 1.0, "{high} instead of {expected}");
         (0..3).for_each(|_| {
@@ -147,7 +147,9 @@ fn refusals_in_the_start_keep_it_from_nothing() {
     for _ in 0..12 {
         let size = course.setpoint.batch_size;
         course.sample(failing(size, 0.1));
-        course.run(24.0, 1.25);
+        (0..3).for_each(|_| {
+            course.run(24.0, 1.25);
+        });
     }
     assert!(course.setpoint.batch_size >= 345, "{}", course.setpoint.batch_size);
     assert!(course.policy.budget() >= 1.0);
