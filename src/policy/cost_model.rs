@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::brake::Brake;
-use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
+use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
 mod fences;
@@ -201,6 +201,23 @@ impl CostModel {
         self.resize(reach, min, max);
     }
 
+    /// Why the size went from one to the other, in words or as it was said already. `failure`: of this window, if one failed.
+    fn explain(&self, failure: Option<Why>, from: usize, to: usize, said: &Reason) -> Reason {
+        let times = match (&self.model, self.why) {
+            (Some(model), Why::BatchTime) => {
+                ((1.0 + MARGIN * model.noise) * model.expected(from as f64), self.budget())
+            }
+            _ => (0.0, 0.0),
+        };
+        let cost = || self.model.as_ref().map_or(Why::Start, |model| Why::CallCost(model.call));
+        let why = if self.why.explains(from, to, times) {
+            self.why
+        } else {
+            failure.filter(|why| why.explains(from, to, times)).unwrap_or_else(cost)
+        };
+        why.or_said(from, to, times, said)
+    }
+
     /// Doubles until two batches tell two numbers.
     fn begin(&mut self, batch: &BatchSample, (n, time): (f64, f64), reach: f64, min: f64) {
         if batch.outcome != CallOutcome::Ok {
@@ -247,9 +264,10 @@ impl CostModel {
         let budget = self.budget();
         let scatter = 1.0 + MARGIN * model.noise;
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
+        let ceiling = self.wall.ceiling();
         let in_time = budget / (scatter * model.item) - model.call;
-        self.longest = in_time.min(self.fences.high).min(self.wall.ceiling());
-        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call.min(self.wall.ceiling()));
+        self.longest = in_time.min(self.fences.high).min(ceiling);
+        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call.min(ceiling));
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
@@ -257,7 +275,7 @@ impl CostModel {
             Why::Minimum
         } else if knee.max(self.fences.low) <= self.longest {
             if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
-        } else if self.wall.ceiling() <= self.longest {
+        } else if ceiling <= self.longest {
             if self.wall.is_slow() { Why::DearWhenLarge } else { Why::TooLarge(self.wall.refused() as usize) }
         } else if self.fences.high <= self.longest {
             Why::DearWhenLarge
@@ -289,6 +307,7 @@ impl Policy for CostModel {
                     self.wall.event(batch.len as f64);
                     self.size = self.size.min(self.wall.ceiling());
                     self.resize(0.0, min, max);
+                    taken = true;
                 } else if !is_evidence(batch.outcome) {
                     // The probe comes again as the next attempt, and its time is not that of a probe any more.
                     if batch.probe {
@@ -297,7 +316,7 @@ impl Policy for CostModel {
                 } else if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
                     self.take(batch, min, max);
                     taken = true;
-                    if let Why::Failed { .. } = self.why {
+                    if batch.outcome != CallOutcome::Ok {
                         failure = Some(self.why);
                     }
                 } else if batch.probe {
@@ -321,12 +340,7 @@ impl Policy for CostModel {
         let reason = if self.brake.look(window.now) {
             self.brake.reason()
         } else if taken {
-            let times = self.model.as_ref().map_or((0.0, 0.0), |model| {
-                ((1.0 + MARGIN * model.noise) * model.expected(from as f64), self.budget())
-            });
-            let cost = self.model.as_ref().map_or(Why::Start, |model| Why::CallCost(model.call));
-            let why = [Some(self.why), failure].into_iter().flatten().find(|why| why.explains(from, to, times));
-            why.unwrap_or(cost).or_said(from, to, times, &current.reason)
+            self.explain(failure, from, to, &current.reason)
         } else {
             current.reason.clone()
         };

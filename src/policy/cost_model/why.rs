@@ -37,7 +37,7 @@ impl Why {
     /// one's reason is not that of the way.
     pub(super) fn explains(self, from: usize, to: usize, (expected, budget): (f64, f64)) -> bool {
         match self {
-            Self::BatchTime if expected > budget => to < from,
+            Self::BatchTime if seconds(expected) > seconds(budget) => to < from,
             Self::BatchTime | Self::CheapWhenLarge => to >= from,
             Self::Failed { .. } | Self::DearWhenLarge => to <= from,
             Self::Start | Self::CallCost(_) | Self::TooLarge(_) | Self::Maximum | Self::Minimum => true,
