@@ -1,4 +1,4 @@
-//! The law that learns: two numbers and a budget.
+//! The policy that learns: two numbers and a budget.
 
 use std::time::Duration;
 
@@ -31,42 +31,57 @@ const MARGIN: f64 = 1.85;
 /// A batch that takes so much longer than expected, as a share, may have met a cliff.
 const DEAR: f64 = 0.75;
 
-/// The law that learns what a call and an item cost the backend, and sizes the batches by it. Nothing needs to be tuned.
+/// The builder's default: it learns what a call and an item cost the backend, and sizes the batches accordingly. Nothing needs to be
+/// tuned, and no signal needs to be reported.
 ///
-/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The law learns how many items'
-/// worth of work that is, and how long an item takes at the moment. Batches of 19 times as many items spend 95 % of their time
-/// on items; larger ones gain next to nothing and only take longer. So that is the size, unless such a batch takes longer than
-/// you allow ([`max_batch_time`](Self::max_batch_time)) or than the backend does, whose timeout shows when calls fail. If the
-/// backend complains of load or refuses items, the law pauses between calls: smaller batches would only mean more calls.
-/// Only that needs a signal; times and failures are measured anyway. [`LoadThreshold`](crate::LoadThreshold#which-law) compares.
+/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The policy estimates two numbers: the
+/// time per item, and the fixed cost of a call expressed in items. At a size of 19 times the fixed cost, 95 % of a call's time is
+/// spent on items. Larger batches gain almost nothing and only add latency. That size is the target. It is capped by
+/// [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the lengths that the backend refuses or
+/// handles badly.
+///
+/// **Load.** The policy is load-aware. When the signals reported give a load score over 0.7, or over 5 % of the items are refused, it
+/// pauses between calls, and its reason is `load 0.82, 0 % of items refused: pausing 30 % of the time`. The size stays: smaller
+/// batches would only mean more calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts do not
+/// lower it, the load is somebody else's: it is ignored for half a minute, then for twice as long.
 ///
 /// ```text
 /// time(n) = item · (call + n)             item: seconds an item takes; call: what a call costs, in items
 /// knee    = call · efficiency/(1 − efficiency)                                             19 · call at 0.95
 /// budget  = min(max_batch_time, limit · (0.83 + 0.2 · call/(call + size)))     limit: time of a call that failed
-/// longest : (1 + 1.85 · noise) · time(longest) = budget                     noise: how far like batches scatter
-/// size    = min(max(knee, low), longest, high), at least one call's worth, within the builder's bounds
+/// longest : (1 + 1.85 · noise) · time(longest) = budget                noise: how far calls of one size scatter
+/// size    = min(max(knee, low), longest, high, edge), at least one call's worth, within the builder's bounds
 /// pause   = service time · (1 − duty)/duty                           duty: share of the time in calls, 0.1 to 1
+/// linger  = min(the builder's, item · call/2)           before the two numbers are known: half of the shortest call
 /// ```
 ///
-/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers.
+/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers apart. Batches of
+/// any length count, whatever triggered them. If they never differ enough, the best line through the first 13 is the first guess.
+/// Only full batches make the size grow.
 ///
-/// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Errors
-/// beyond the noise move little; three alike are a change, and the model jumps. Now and then a batch is a probe, seldom while
-/// nothing changes. A sixteenth of the size tells what a call costs. Two further kinds ask whether the formula holds. If an item
-/// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly and is
-/// forgotten where the model jumps far. If it is cheaper by 15 % and more, twice in a row in a batch 16 times as large,
-/// or larger still, or the largest, as where rows share the pages of an index, the size stays over `low` from then on. In the
-/// long run 3 % of the items are in those large ones, and the others waste a twentieth of the time, if none hangs. The size grows
-/// only after a full batch, to twice at most.
+/// **Steady.** Each batch moves `item` by an eighth of its prediction error: load makes items slower, not calls more expensive. Errors
+/// beyond the noise are clipped. Three in a row with the same sign are a change, and the estimate follows in one step. Now and then
+/// a batch is a probe: a batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call costs.
+/// Two further kinds test the formula. If an item is cheaper in half a batch, as where cost grows faster than size, the size stays
+/// under `high`, which rises again slowly and is forgotten when the estimate changes far. If an item is cheaper by 15 % and more, twice in
+/// a row in a batch 16 times as large, or larger still, or the largest, as where rows share the pages of an index, the size
+/// stays over `low` from then on. Over time, large probes carry about 3 % of the items; the other probes cost at most 5 % of the
+/// time, unless a call hangs. The size at most doubles after a full batch.
 ///
-/// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
-/// the noise; where it comes with many, it raises the noise, which keeps `longest` away from the budget.
+/// **Edges.** `edge` is a length beyond which the formula ends. A backend may refuse longer batches at once
+/// ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long as expected while a smaller one right after it does
+/// not, as where a sort spills. After two such events with no success at or above the smaller length in between, probes halve the
+/// distance between the largest success and the smallest failure. The size is then the largest success. A probe of the smallest
+/// failure follows after 32, 64, 128 … full batches; one success at or above it removes the edge.
 ///
-/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for calls to come, which rises again
-/// as full batches go through, faster the more there is to gain. Failing again at a like size lowers `high`. A call that failed
-/// far too early to have been too long leaves the limit alone, and a much larger one that failed leaves the size alone. Rejected
-/// rows and permanent errors change no size.
+/// **Locks.** Time spent waiting for another client's lock belongs to neither estimate. If rare, such calls are clipped as outliers. If
+/// common, they raise `noise`, and `longest` backs away from the budget.
+///
+/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for later calls, which rises again
+/// as full batches go through, faster the more there is to gain. Failing again at a similar size lowers `high`. A call that failed
+/// in less than half of its expected time was not too long, whatever its class and however often: it sets no limit and no `high`,
+/// and only the first in a row halves the size. A failed probe leaves the size alone if it was larger or failed early. Rejected rows and permanent
+/// errors change no size. Calls refused unseen and broken statements teach nothing.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CostModel {
@@ -121,8 +136,8 @@ impl CostModel {
         self
     }
 
-    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. A timeout of the backend's need
-    /// not be told; it is found out.
+    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. There is no need to configure the
+    /// backend's own timeout here: the policy learns it from calls that fail.
     pub fn max_batch_time(mut self, time: Duration) -> Self {
         self.max_batch_time = time.as_secs_f64();
         self
@@ -233,7 +248,8 @@ impl CostModel {
         if batch.full && self.model.is_none() {
             // With a quarter to spare.
             let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
-            self.size = if fits { self.size.max(reach).min(self.wall.ceiling()) } else { self.size.min((n / 4.0).max(min)) };
+            self.size =
+                if fits { self.size.max(reach).min(self.wall.ceiling()) } else { self.size.min((n / 4.0).max(min)) };
         }
     }
 
@@ -345,7 +361,8 @@ impl Policy for CostModel {
             current.reason.clone()
         };
         // Worth waiting for is half of what a call costs: more items in the same call, or one call less.
-        let linger = self.model.as_ref().map_or_else(|| self.start.linger(), |model| Some(model.item * model.call / 2.0));
+        let linger =
+            self.model.as_ref().map_or_else(|| self.start.linger(), |model| Some(model.item * model.call / 2.0));
         Decision {
             linger: linger.map(seconds),
             pause_ratio: self.brake.pause_ratio(),

@@ -82,7 +82,9 @@ impl Policy for HillClimb {
             self.seconds += batch.service_time.as_secs_f64().max(1e-9);
             if self.batches == TRIAL {
                 self.end_trial();
-                reason = if self.was_better { "throughput improved: continuing" } else { "throughput dropped: reversing" }.into();
+                reason =
+                    if self.was_better { "throughput improved: continuing" } else { "throughput dropped: reversing" }
+                        .into();
             }
         }
         self.size = self.size.clamp(window.min_batch_size as f64, window.max_batch_size as f64);

@@ -360,7 +360,8 @@ impl<'a, P: Policy> Engine<'a, P> {
         let wake = self.units[unit].report(Sample { signals, batch: Some(batch) }, broken, now, lag);
         if let Some((len, service_time)) = too_large {
             let outcome = CallOutcome::TooLarge;
-            let event = BatchSample { len, service_time, outcome, attempt: 3, failed: 0, full: false, probe: false, ..batch };
+            let event =
+                BatchSample { len, service_time, outcome, attempt: 3, failed: 0, full: false, probe: false, ..batch };
             self.units[unit].report_event(Sample { signals: Signals::default(), batch: Some(event) });
         }
         if let Some(time) = wake {

@@ -125,9 +125,7 @@ fn is_consistent(reason: &Reason) -> bool {
         }
         Reason::BatchFailed { from, to, .. } | Reason::DearWhenLarge { from, to } => to <= from,
         Reason::CheapWhenLarge { from, to } => to >= from,
-        Reason::Score { score, low, high, from, to } => {
-            (score >= low || to >= from) && (score <= high || to <= from)
-        }
+        Reason::Score { score, low, high, from, to } => (score >= low || to >= from) && (score <= high || to <= from),
         _ => true,
     }
 }

@@ -20,16 +20,14 @@ fn course(mut policy: Box<dyn Policy>, extra: Option<CallOutcome>) -> Vec<(usize
     let mut course = Vec::new();
     for turn in 0..60_u64 {
         let size = at.batch_size;
-        let real = if turn % 3 == 2 {
-            failing(size, 300.0, CallOutcome::Transient)
-        } else {
-            batch(size, 20.0 + size as f64)
-        };
+        let real =
+            if turn % 3 == 2 { failing(size, 300.0, CallOutcome::Transient) } else { batch(size, 20.0 + size as f64) };
         let event = extra.map(|outcome| {
             let refused = outcome != CallOutcome::TooLarge;
             BatchSample { outcome, failed: if refused { size } else { 0 }, full: refused, ..batch(size, 0.1) }
         });
-        let mut samples = told(&[event.into_iter().collect::<Vec<_>>(), vec![real], event.into_iter().collect()].concat());
+        let mut samples =
+            told(&[event.into_iter().collect::<Vec<_>>(), vec![real], event.into_iter().collect()].concat());
         let signals = Signals { cpu_load: Some(0.1 + 0.2 * (turn % 4) as f64), ..Signals::default() };
         samples.iter_mut().filter(|s| s.batch == Some(real)).for_each(|sample| sample.signals = signals);
         let decision = policy.decide(&window(&samples, Duration::from_secs(turn), true), &at);

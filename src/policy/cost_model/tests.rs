@@ -368,7 +368,7 @@ fn settings_out_of_range_are_named() {
 
 #[path = "tests/looks.rs"]
 mod looks;
-#[path = "tests/walls.rs"]
-mod walls;
 #[path = "tests/regimes.rs"]
 mod regimes;
+#[path = "tests/walls.rs"]
+mod walls;

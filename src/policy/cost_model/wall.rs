@@ -33,7 +33,16 @@ pub(super) struct Wall {
 
 impl Wall {
     pub(super) fn new() -> Self {
-        Self { suspect: None, refused: f64::INFINITY, passed: 0.0, is_slow: false, good: 0.0, doubt: None, since: 0, look_every: LOOK }
+        Self {
+            suspect: None,
+            refused: f64::INFINITY,
+            passed: 0.0,
+            is_slow: false,
+            good: 0.0,
+            doubt: None,
+            since: 0,
+            look_every: LOOK,
+        }
     }
 
     /// The largest size that is known to pass.

@@ -1,9 +1,12 @@
 //! The way back from the halving of a failed batch, so that failures are no ratchet where nothing makes the size grow.
 
-/// Clean full batches in a row after which a halved size returns. Each return that fails within as many doubles the number, up to
+use std::time::Duration;
+
+/// Clean full batches in a row after which a halved size returns. Each return that fails within as many takes four times as many, unless the call
+/// failed in less than half of the time of a clean one, up to
 /// the second figure: a size that runs into a timeout is tried seldom.
 const RETURN: u32 = 4;
-const RETURN_MAX: u32 = 64;
+const RETURN_MAX: u32 = 256;
 
 /// The way back from a failure's halving.
 #[derive(Clone, Copy, Debug)]
@@ -16,23 +19,26 @@ pub(super) struct Return {
     needed: u32,
     /// The last return is still on trial.
     on_trial: bool,
+    /// The time of the last clean full batch.
+    usual: Duration,
 }
 
 impl Return {
     pub(super) const fn new() -> Self {
-        Self { size: None, clean: 0, needed: RETURN, on_trial: false }
+        Self { size: None, clean: 0, needed: RETURN, on_trial: false, usual: Duration::ZERO }
     }
 
-    pub(super) fn clean_batch(&mut self) {
+    pub(super) fn clean_batch(&mut self, time: Duration) {
+        self.usual = time;
         self.clean = self.clean.saturating_add(1);
-        if self.on_trial && self.clean >= RETURN {
+        if self.on_trial && self.clean >= self.needed {
             (self.on_trial, self.needed) = (false, RETURN);
         }
     }
 
-    pub(super) fn failed(&mut self, from: usize) {
-        if std::mem::take(&mut self.on_trial) {
-            self.needed = (2 * self.needed).min(RETURN_MAX);
+    pub(super) fn failed(&mut self, from: usize, time: Duration) {
+        if std::mem::take(&mut self.on_trial) && time >= self.usual / 2 {
+            self.needed = (4 * self.needed).min(RETURN_MAX);
         }
         self.clean = 0;
         self.size = Some(self.size.map_or(from, |size| size.max(from)));

@@ -35,11 +35,8 @@ fn the_same_seed_is_the_same_run_and_another_is_not() {
 #[test]
 fn every_arrival_is_handed_over_once_and_in_time() {
     let linger = std::time::Duration::from_millis(20);
-    let report = Simulation::new(Backend::new())
-        .arrivals_per_second(100.0)
-        .linger(linger)
-        .max_batch_size(500)
-        .run(Fixed(500));
+    let report =
+        Simulation::new(Backend::new()).arrivals_per_second(100.0).linger(linger).max_batch_size(500).run(Fixed(500));
     let offered = report.handled() + report.failed() + report.backlog();
     assert!((5_700..6_300).contains(&offered), "{offered}");
     assert!(report.backlog() < 60, "{}", report.backlog());
