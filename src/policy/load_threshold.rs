@@ -110,7 +110,7 @@ impl LoadThreshold {
     /// it shrinks by as much, rounded to the nearest and by at least 1. Guards: absent signals take no part (the weights are
     /// normalised over those present); the score is at least the error rate; growth needs a full batch since the last
     /// check; a failed batch halves the size at once, and the size returns after 4 clean full batches
-    /// in a row, or after more, up to 256, where the last return failed again. Calls refused unseen and broken statements halve nothing.
+    /// in a row, after 32 where the call took half of a clean one's time or longer, and after up to 256 where the last return failed. Calls refused unseen and broken statements halve nothing.
     pub fn new() -> Self {
         Self {
             adjustment_factor: 0.2,

@@ -6,6 +6,8 @@ use std::time::Duration;
 /// failed in less than half of the time of a clean one, up to
 /// the second figure: a size that runs into a timeout is tried seldom.
 const RETURN: u32 = 4;
+/// And where the call did not fail in less than half of a clean one's time: the size may have been the reason.
+const RETURN_LATE: u32 = 32;
 const RETURN_MAX: u32 = 256;
 
 /// The way back from a failure's halving.
@@ -37,8 +39,9 @@ impl Return {
     }
 
     pub(super) fn failed(&mut self, from: usize, time: Duration) {
-        if std::mem::take(&mut self.on_trial) && time >= self.usual / 2 {
-            self.needed = (4 * self.needed).min(RETURN_MAX);
+        let on_trial = std::mem::take(&mut self.on_trial);
+        if self.usual > Duration::ZERO && time >= self.usual / 2 {
+            self.needed = if on_trial { 4 * self.needed } else { self.needed }.clamp(RETURN_LATE, RETURN_MAX);
         }
         self.clean = 0;
         self.size = Some(self.size.map_or(from, |size| size.max(from)));

@@ -320,9 +320,9 @@ fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
     let decision = check(&mut policy, 5, &[small(true)]);
     assert_eq!(decision.batch_size, 20, "back to where it was before the first failure");
     assert_eq!(decision.reason.to_string(), "calls go through again: back to the size before the failure");
-    // Again, and not early: four times as many.
+    // Again, and not early: eight times as many.
     policy.decide(&window(&[failed], false), &setpoint(20));
-    assert_eq!(check(&mut policy, 10, &[small(true); 15]).batch_size, 10);
+    assert_eq!(check(&mut policy, 10, &[small(true); 31]).batch_size, 10);
     assert_eq!(check(&mut policy, 10, &[small(true)]).batch_size, 20);
     // A load over the threshold keeps it down.
     policy.decide(&window(&[failed], false), &setpoint(20));
