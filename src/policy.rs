@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::feedback::Sample;
+use crate::feedback::{CallOutcome, Sample};
 use crate::setpoint::Setpoint;
 
 mod aimd;
@@ -26,6 +26,12 @@ pub use hill_climb::HillClimb;
 pub use load_threshold::LoadThreshold;
 pub use reason::Reason;
 pub use score::Weights;
+
+/// Whether a sample reports the time and the fate of a call of its length. A call that was refused unseen does not, nor does a
+/// broken statement; `TooLarge` is an event and no call.
+fn is_evidence(outcome: CallOutcome) -> bool {
+    !matches!(outcome, CallOutcome::Unavailable | CallOutcome::Misconfigured | CallOutcome::TooLarge)
+}
 
 /// When a policy wants to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -40,7 +40,11 @@
 //!
 //! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment, which no policy is told.
 //!
-//! What is not: the queue's bound, weights, retries, bisection.
+//! Only a call that is *refused* is tried again, as the batcher does where an error comes at once: the same whole once more, then
+//! halves depth first, without a wait. When every part of a batch that was refused twice has gone through, the policy gets the
+//! event [`TooLarge`](crate::CallOutcome::TooLarge).
+//!
+//! What is not: the queue's bound, weights, other retries.
 
 mod backend;
 mod chance;

@@ -12,6 +12,7 @@ mod golden;
 mod laws;
 mod neighbours;
 mod random;
+mod refusing;
 mod runs;
 mod targets;
 

@@ -14,10 +14,18 @@ const END: Duration = secs(150);
 const DEFAULT_BOUND: Duration = secs(1);
 
 /// Uniform draws, a stream per seed (SplitMix64).
-struct Draw(u64);
+pub struct Draw(u64);
 
 impl Draw {
-    fn uniform(&mut self, low: f64, high: f64) -> f64 {
+    pub fn new(seed: u64) -> Self {
+        let mut draw = Self(seed.wrapping_mul(0x1234_5678_9abc_def1));
+        for _ in 0..8 {
+            draw.uniform(0.0, 1.0);
+        }
+        draw
+    }
+
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +34,7 @@ impl Draw {
     }
 
     /// Uniform in the logarithm.
-    fn scale(&mut self, low: f64, high: f64) -> f64 {
+    pub fn scale(&mut self, low: f64, high: f64) -> f64 {
         self.uniform(low.ln(), high.ln()).exp()
     }
 }
@@ -34,10 +42,7 @@ impl Draw {
 /// Call cost 1 to 500 items, 20 µs to 2 ms an item, up to half of a call's cost latency, noise 5 to 30 %, background load up to
 /// a half, half of them with a timeout of 0.3 to 3 s, the largest size 100 to 10 000.
 fn draw(seed: u64) -> (Backend, usize) {
-    let mut draw = Draw(seed.wrapping_mul(0x1234_5678_9abc_def1));
-    for _ in 0..8 {
-        draw.uniform(0.0, 1.0);
-    }
+    let mut draw = Draw::new(seed);
     let r = draw.scale(1.0, 500.0);
     let item = draw.scale(20e-6, 2e-3);
     let latency = draw.uniform(0.0, 0.5);

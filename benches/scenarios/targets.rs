@@ -3,6 +3,7 @@
 use crate::laws::Law;
 use crate::neighbours;
 use crate::random::t8;
+use crate::refusing;
 use crate::runs::{self, Figures, quantile};
 
 /// The figures of every law and seed of one scenario.
@@ -106,6 +107,13 @@ const LAW: Law = Law::CostModel;
 const STEADY: [&str; 3] = ["of oracle", "lost", "spread"];
 const PHASES: [&str; 5] = ["calm", "storm", "after", "s to 90 %", "calls failed"];
 const SPIKE: [&str; 3] = ["items lost", "s to 90 %", "of oracle"];
+
+const EDGE: [&str; 2] = ["first 5 s", "after 5 s"];
+
+/// What is asked where there is an edge to be found.
+fn edge(table: &Table) -> Vec<Target> {
+    vec![least(table.mean(LAW, 1), 0.95, "of the oracle after 5 s")]
+}
 
 /// What is asked of a database with neighbours.
 fn phases(table: &Table) -> Vec<Target> {
@@ -284,6 +292,29 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario("T20", "a file whose rows share index pages, and the same", means(&PHASES), neighbours::t20, phases),
         scenario("T21", "the server, and 87 % of its CPU taken", means(&PHASES), neighbours::t21, phases),
+        scenario("T23", "six times as long over 1 500 items", means(&EDGE), refusing::cliff, edge),
+        scenario("T24", "over 700 items refused at once", means(&EDGE), refusing::limit, edge),
+        scenario("T25", "a tenth of the calls refused at once", means(&EDGE), refusing::refused, edge),
+        Scenario {
+            id: "T26",
+            title: "random backends with a cliff or a limit at a random place: share of the oracle after 5 s",
+            columns: vec![
+                Column(1, Show::Quantile("p5", 0.05)),
+                Column(1, Show::Quantile("median", 0.5)),
+                Column(1, Show::Mean("mean")),
+            ],
+            per_seed: 5,
+            run: refusing::edges,
+            targets: |table| {
+                vec![
+                    least(table.mean(LAW, 1), 0.95, "of the oracle, mean"),
+                    stretch(least(table.quantile(LAW, 1, 0.05), 0.80, "of the oracle, p5")),
+                ]
+            },
+        },
+        scenario("T27", "a trickle, linger 1 s", means(&["p50 ratio", "p50 ms"]), refusing::trickle, |table| {
+            vec![most(table.mean(LAW, 0), 1.5, "p50 by that of batching without a linger")]
+        }),
         scenario("T22", "T20 on a slow machine, two seconds of it", means(&PHASES), neighbours::t22, phases),
     ]
 }

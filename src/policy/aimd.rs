@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
-use crate::policy::{Cadence, Decision, Policy, Window, Zone};
+use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
 /// Two items more after each full batch within the target, a tenth less after one over it or one that failed: as good as the
@@ -42,6 +42,7 @@ impl Aimd {
         match batch.outcome {
             // The rows are at fault.
             CallOutcome::Permanent => None,
+            outcome if !is_evidence(outcome) => None,
             CallOutcome::Ok if batch.service_time <= self.target => (batch.full && !batch.probe)
                 .then(|| (size.saturating_add(self.increase), "a full batch was within the target")),
             CallOutcome::Ok => Some((less, "a batch took longer than the target")),

@@ -1,11 +1,11 @@
-//! The law that learns: two numbers and a budget.
+//! The policy that learns: two numbers and a budget.
 
 use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::brake::Brake;
-use crate::policy::{Cadence, Decision, Policy, Window, Zone};
+use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
 mod fences;
@@ -14,6 +14,7 @@ mod limit;
 mod model;
 mod probes;
 mod start;
+mod wall;
 mod why;
 
 use fences::Fences;
@@ -22,47 +23,65 @@ use limit::{Limit, is_too_early};
 use model::Model;
 use probes::{Probes, Probing};
 use start::Start;
+use wall::Wall;
 use why::{Why, seconds};
 
 /// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
 const MARGIN: f64 = 1.85;
+/// A batch that takes so much longer than expected, as a share, may have met a cliff.
+const DEAR: f64 = 0.75;
 
-/// The law that learns what a call and an item cost the backend, and sizes the batches by it. Nothing needs to be tuned.
+/// The builder's default: it learns what a call and an item cost the backend, and sizes the batches accordingly. Nothing needs to be
+/// tuned, and no signal needs to be reported.
 ///
-/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The law learns how many items'
-/// worth of work that is, and how long an item takes at the moment. Batches of 19 times as many items spend 95 % of their time
-/// on items; larger ones gain next to nothing and only take longer. So that is the size, unless such a batch takes longer than
-/// you allow ([`max_batch_time`](Self::max_batch_time)) or than the backend does, whose timeout shows when calls fail. If the
-/// backend complains of load or refuses items, the law pauses between calls: smaller batches would only mean more calls.
-/// Only that needs a signal; times and failures are measured anyway. [`LoadThreshold`](crate::LoadThreshold#which-law) compares.
+/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The policy estimates two numbers: the
+/// time per item, and the fixed cost of a call expressed in items. At a size of 19 times the fixed cost, 95 % of a call's time is
+/// spent on items. Larger batches gain almost nothing and only add latency. That size is the target. It is capped by
+/// [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the lengths that the backend refuses or
+/// handles badly.
+///
+/// **Load.** The policy is load-aware. When the signals reported give a load score over 0.7, or over 5 % of the items are refused, it
+/// pauses between calls, and its reason is `load 0.82, 0 % of items refused: pausing 30 % of the time`. The size stays: smaller
+/// batches would only mean more calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts do not
+/// lower it, the load is somebody else's: it is ignored for half a minute, then for twice as long.
 ///
 /// ```text
 /// time(n) = item · (call + n)             item: seconds an item takes; call: what a call costs, in items
 /// knee    = call · efficiency/(1 − efficiency)                                             19 · call at 0.95
 /// budget  = min(max_batch_time, limit · (0.83 + 0.2 · call/(call + size)))     limit: time of a call that failed
-/// longest : (1 + 1.85 · noise) · time(longest) = budget                     noise: how far like batches scatter
-/// size    = min(max(knee, low), longest, high), at least one call's worth, within the builder's bounds
+/// longest : (1 + 1.85 · noise) · time(longest) = budget                noise: how far calls of one size scatter
+/// size    = min(max(knee, low), longest, high, edge), at least one call's worth, within the builder's bounds
 /// pause   = service time · (1 − duty)/duty                           duty: share of the time in calls, 0.1 to 1
+/// linger  = min(the builder's, item · call/2)           before the two numbers are known: half of the shortest call
 /// ```
 ///
-/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers.
+/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers apart. Batches of
+/// any length count, whatever triggered them. If they never differ enough, the best line through the first 13 is the first guess.
+/// Only full batches make the size grow.
 ///
-/// **Steady.** Each batch moves `item` by an eighth of its error: a neighbour's load makes items slower, not calls dearer. Errors
-/// beyond the noise move little; three alike are a change, and the model jumps. Now and then a batch is a probe, seldom while
-/// nothing changes. A sixteenth of the size tells what a call costs. Two further kinds ask whether the formula holds. If an item
-/// is cheaper in half a batch, as where cost grows faster than size, the size stays under `high`, which rises again slowly and is
-/// forgotten where the model jumps far. If it is cheaper by 15 % and more, twice in a row in a batch 16 times as large,
-/// or larger still, or the largest, as where rows share the pages of an index, the size stays over `low` from then on. In the
-/// long run 3 % of the items are in those large ones, and the others waste a twentieth of the time, if none hangs. The size grows
-/// only after a full batch, to twice at most.
+/// **Steady.** Each batch moves `item` by an eighth of its prediction error: load makes items slower, not calls more expensive. Errors
+/// beyond the noise are clipped. Three in a row with the same sign are a change, and the estimate follows in one step. Now and then
+/// a batch is a probe: a batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call costs.
+/// Two further kinds test the formula. If an item is cheaper in half a batch, as where cost grows faster than size, the size stays
+/// under `high`, which rises again slowly and is forgotten when the estimate changes far. If an item is cheaper by 15 % and more, twice in
+/// a row in a batch 16 times as large, or larger still, or the largest, as where rows share the pages of an index, the size
+/// stays over `low` from then on. Over time, large probes carry about 3 % of the items; the other probes cost at most 5 % of the
+/// time, unless a call hangs. The size at most doubles after a full batch.
 ///
-/// A wait for somebody else's lock is neither an item's cost nor a call's. It comes with few calls, and those are errors beyond
-/// the noise; where it comes with many, it raises the noise, which keeps `longest` away from the budget.
+/// **Edges.** `edge` is a length beyond which the formula ends. A backend may refuse longer batches at once
+/// ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long as expected while a smaller one right after it does
+/// not, as where a sort spills. After two such events with no success at or above the smaller length in between, probes halve the
+/// distance between the largest success and the smallest failure. The size is then the largest success. A probe of the smallest
+/// failure follows after 32, 64, 128 … full batches; one success at or above it removes the edge.
 ///
-/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for calls to come, which rises again
-/// as full batches go through, faster the more there is to gain. Failing again at a like size lowers `high`. A call that failed
-/// far too early to have been too long leaves the limit alone, and a much larger one that failed leaves the size alone. Rejected
-/// rows and permanent errors change no size.
+/// **Locks.** Time spent waiting for another client's lock belongs to neither estimate. If rare, such calls are clipped as outliers. If
+/// common, they raise `noise`, and `longest` backs away from the budget.
+///
+/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for later calls, which rises again
+/// as full batches go through, faster the more there is to gain. Failing again at a similar size lowers `high`. A call that failed
+/// in less than half of its expected time was not too long, whatever its class and however often: it sets no limit and no `high`,
+/// and only the first in a row halves the size. A failed probe leaves the size alone if it was larger or failed early. Rejected rows and permanent
+/// errors change no size. Calls refused unseen and broken statements teach nothing.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CostModel {
@@ -80,6 +99,7 @@ pub struct CostModel {
     /// Failures in a row.
     fails: u32,
     fences: Fences,
+    wall: Wall,
     probes: Probes,
     why: Why,
 }
@@ -104,6 +124,7 @@ impl CostModel {
             limit: Limit::new(),
             fails: 0,
             fences: Fences::new(),
+            wall: Wall::new(),
             probes: Probes::new(),
             why: Why::Start,
         }
@@ -115,8 +136,8 @@ impl CostModel {
         self
     }
 
-    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. A timeout of the backend's need
-    /// not be told; it is found out.
+    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. There is no need to configure the
+    /// backend's own timeout here: the policy learns it from calls that fail.
     pub fn max_batch_time(mut self, time: Duration) -> Self {
         self.max_batch_time = time.as_secs_f64();
         self
@@ -145,6 +166,9 @@ impl CostModel {
         // Twice the size, though the batch may have been cut at the one before.
         let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
         let Some(model) = &mut self.model else {
+            if !failed {
+                self.wall.passed(n, full);
+            }
             self.begin(batch, (n, time), reach, min);
             return self.resize(reach, min, max);
         };
@@ -153,7 +177,15 @@ impl CostModel {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
             // A probe that was forgotten, as samples were lost while it was under way, is known by its size.
             let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
-            if probing == Some(Probing::Large) || (forgotten && n > self.size) {
+            if batch.probe && is_too_early(error) {
+                // It says nothing of the size in force, and whether it was too long is the event's to say.
+                if probing == Some(Probing::Large) || (forgotten && n > self.size) {
+                    self.probes.look_failed();
+                    self.fences.look_failed();
+                }
+                return;
+            }
+            if matches!(probing, Some(Probing::Large | Probing::Length)) || (forgotten && n > self.size) {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
                 self.probes.look_failed();
@@ -166,6 +198,16 @@ impl CostModel {
             return;
         }
         self.fails = 0;
+        let dear = error > DEAR && model.is_surprise(error);
+        if dear && probing == Some(Probing::Length) {
+            self.wall.slow(n);
+        }
+        if let Some(good) = self.wall.judge(n, (full, batch.probe), dear, !model.is_young()) {
+            self.size = self.size.min(good).max(min);
+            self.why = Why::DearWhenLarge;
+            return;
+        }
+        let reach = if model.run > 0 && model.is_surprise(error) && error > 0.0 { 0.0 } else { reach };
         learn(model, &mut self.fences, &mut self.probes, (n, time), self.size, probing);
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
             self.fences.clean_batch();
@@ -174,9 +216,29 @@ impl CostModel {
         self.resize(reach, min, max);
     }
 
+    /// Why the size went from one to the other, in words or as it was said already. `failure`: of this window, if one failed.
+    fn explain(&self, failure: Option<Why>, from: usize, to: usize, said: &Reason) -> Reason {
+        let times = match (&self.model, self.why) {
+            (Some(model), Why::BatchTime) => {
+                ((1.0 + MARGIN * model.noise) * model.expected(from as f64), self.budget())
+            }
+            _ => (0.0, 0.0),
+        };
+        let cost = || self.model.as_ref().map_or(Why::Start, |model| Why::CallCost(model.call));
+        let why = if self.why.explains(from, to, times) {
+            self.why
+        } else {
+            failure.filter(|why| why.explains(from, to, times)).unwrap_or_else(cost)
+        };
+        why.or_said(from, to, times, said)
+    }
+
     /// Doubles until two batches tell two numbers.
     fn begin(&mut self, batch: &BatchSample, (n, time): (f64, f64), reach: f64, min: f64) {
         if batch.outcome != CallOutcome::Ok {
+            if self.start.is_too_early(n, time) {
+                return;
+            }
             self.size = (n / 2.0).min(self.size).max(min);
             self.why = Why::Failed { len: batch.len, after: batch.service_time };
             return;
@@ -186,7 +248,8 @@ impl CostModel {
         if batch.full && self.model.is_none() {
             // With a quarter to spare.
             let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
-            self.size = if fits { self.size.max(reach) } else { self.size.min((n / 4.0).max(min)) };
+            self.size =
+                if fits { self.size.max(reach).min(self.wall.ceiling()) } else { self.size.min((n / 4.0).max(min)) };
         }
     }
 
@@ -195,7 +258,7 @@ impl CostModel {
         let Some(model) = &mut self.model else { return };
         if !stale {
             self.fails = self.fails.saturating_add(1);
-            if self.fails == 1 {
+            if self.fails == 1 && !is_too_early(error) {
                 self.fences.failed(model, n);
             }
             if self.fails == 2 {
@@ -204,8 +267,8 @@ impl CostModel {
             self.limit.failed(time, error, self.fails == 1);
         }
         model.failed(error);
-        // Halves that a backend refuses at once, one smaller than the other, are not too large.
-        if !(stale && is_too_early(error)) {
+        // What is refused at once, again or in halves, is not too large.
+        if !(is_too_early(error) && (stale || self.fails > 1)) {
             let half = if stale { n } else { n.min(self.size) } / 2.0;
             self.size = self.size.min(half).max(min);
         }
@@ -217,9 +280,10 @@ impl CostModel {
         let budget = self.budget();
         let scatter = 1.0 + MARGIN * model.noise;
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
-        self.longest = (budget / (scatter * model.item) - model.call).min(self.fences.high);
-        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call);
-        let before = self.size;
+        let ceiling = self.wall.ceiling();
+        let in_time = budget / (scatter * model.item) - model.call;
+        self.longest = in_time.min(self.fences.high).min(ceiling);
+        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call.min(ceiling));
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
@@ -227,10 +291,14 @@ impl CostModel {
             Why::Minimum
         } else if knee.max(self.fences.low) <= self.longest {
             if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
+        } else if ceiling <= self.longest {
+            if self.wall.is_slow() { Why::DearWhenLarge } else { Why::TooLarge(self.wall.refused() as usize) }
         } else if self.fences.high <= self.longest {
             Why::DearWhenLarge
+        } else if self.longest < model.call {
+            Why::CallCost(model.call)
         } else {
-            Why::BatchTime { expected: scatter * model.expected(before), budget }
+            Why::BatchTime
         };
     }
 }
@@ -243,6 +311,7 @@ impl Policy for CostModel {
         // At the beginning, and where the limits moved it.
         self.size = if self.size as usize == from { self.size } else { from as f64 };
         let mut taken = false;
+        let mut failure = None;
         for sample in window.samples {
             self.brake.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
@@ -250,9 +319,22 @@ impl Policy for CostModel {
                 if batch.probe && batch.attempt > 1 {
                     continue;
                 }
-                if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
+                if batch.outcome == CallOutcome::TooLarge {
+                    self.wall.event(batch.len as f64);
+                    self.size = self.size.min(self.wall.ceiling());
+                    self.resize(0.0, min, max);
+                    taken = true;
+                } else if !is_evidence(batch.outcome) {
+                    // The probe comes again as the next attempt, and its time is not that of a probe any more.
+                    if batch.probe {
+                        self.probes.forget(false);
+                    }
+                } else if batch.outcome != CallOutcome::Permanent && batch.len > 0 {
                     self.take(batch, min, max);
                     taken = true;
+                    if batch.outcome != CallOutcome::Ok {
+                        failure = Some(self.why);
+                    }
                 } else if batch.probe {
                     self.probes.forget(true);
                 }
@@ -266,17 +348,21 @@ impl Policy for CostModel {
         let to = self.size as usize;
         // A probe in force would be taken for the next one.
         if self.model.is_some() && self.fails == 0 && current.probe.is_none() {
+            if self.probes.pending.is_none() {
+                self.probes.pending = self.wall.plan(max).map(|length| (Probing::Length, length));
+            }
             self.probes.plan(to, self.longest.min(max) as usize);
         }
         let reason = if self.brake.look(window.now) {
             self.brake.reason()
         } else if taken {
-            self.why.or_said(from, to, &current.reason)
+            self.explain(failure, from, to, &current.reason)
         } else {
             current.reason.clone()
         };
         // Worth waiting for is half of what a call costs: more items in the same call, or one call less.
-        let linger = self.model.as_ref().map(|model| model.item * model.call / 2.0);
+        let linger =
+            self.model.as_ref().map_or_else(|| self.start.linger(), |model| Some(model.item * model.call / 2.0));
         Decision {
             linger: linger.map(seconds),
             pause_ratio: self.brake.pause_ratio(),

@@ -1,7 +1,7 @@
 //! A yardstick: tries sizes and keeps going where it gets better. No model, hence nothing to be wrong about.
 
 use crate::feedback::CallOutcome;
-use crate::policy::{Cadence, Decision, Policy, Window};
+use crate::policy::{Cadence, Decision, Policy, Window, is_evidence};
 use crate::setpoint::Setpoint;
 
 /// Batches per trial: fewer, and noise decides.
@@ -73,7 +73,8 @@ impl Policy for HillClimb {
         let mut reason = current.reason.clone();
         for batch in window.samples.iter().filter_map(|sample| sample.batch.as_ref()) {
             // Only full batches of the size on trial; rows at fault say nothing of it.
-            if batch.cut_at != self.size as usize || !batch.full || batch.outcome == CallOutcome::Permanent {
+            let teaches = batch.outcome != CallOutcome::Permanent && is_evidence(batch.outcome);
+            if batch.cut_at != self.size as usize || !batch.full || !teaches {
                 continue;
             }
             self.batches += 1;
@@ -81,7 +82,9 @@ impl Policy for HillClimb {
             self.seconds += batch.service_time.as_secs_f64().max(1e-9);
             if self.batches == TRIAL {
                 self.end_trial();
-                reason = if self.was_better { "that was better: on" } else { "that was worse: back" }.into();
+                reason =
+                    if self.was_better { "throughput improved: continuing" } else { "throughput dropped: reversing" }
+                        .into();
             }
         }
         self.size = self.size.clamp(window.min_batch_size as f64, window.max_batch_size as f64);

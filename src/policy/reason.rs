@@ -68,6 +68,15 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
+    /// The backend refuses batches of this length at once, and takes their parts.
+    TooLarge {
+        /// The smallest length that was refused.
+        len: usize,
+        /// The size before.
+        from: usize,
+        /// The size after.
+        to: usize,
+    },
     /// A much larger batch costs clearly less per item.
     CheapWhenLarge {
         /// The size before.
@@ -109,9 +118,8 @@ impl fmt::Display for Reason {
                 change(f, *from, *to)
             }
             Self::BatchTime { expected, budget, from, to } => {
-                let (expected, budget) = (Millis(*expected), Millis(*budget));
-                let side = if from > to { "over" } else { "within" };
-                write!(f, "batch time {expected} is {side} the {budget} budget: ")?;
+                let side = if expected > budget { "over" } else { "within" };
+                write!(f, "batch time {} is {side} the {} budget: ", Millis(*expected), Millis(*budget))?;
                 change(f, *from, *to)
             }
             Self::BatchFailed { len, after, from, to } => {
@@ -120,6 +128,10 @@ impl fmt::Display for Reason {
             }
             Self::DearWhenLarge { from, to } => {
                 f.write_str("an item costs less in half a batch: ")?;
+                change(f, *from, *to)
+            }
+            Self::TooLarge { len, from, to } => {
+                write!(f, "the backend refuses batches of {len}: ")?;
                 change(f, *from, *to)
             }
             Self::CheapWhenLarge { from, to } => {

@@ -45,6 +45,9 @@ pub struct Backend {
     pub(super) lock_conflicts: f64,
     pub(super) super_linear: (usize, Duration),
     pub(super) sub_linear: (usize, Duration),
+    pub(super) cliff: (usize, f64),
+    pub(super) length_limit: usize,
+    pub(super) refusals: f64,
     pub(super) lock_holder: Option<LockHolder>,
     pub(super) locks: u64,
     pub(super) signals: bool,
@@ -66,6 +69,9 @@ impl Default for Backend {
             lock_conflicts: 0.0,
             super_linear: (usize::MAX, Duration::ZERO),
             sub_linear: (0, Duration::ZERO),
+            cliff: (usize::MAX, 1.0),
+            length_limit: usize::MAX,
+            refusals: 0.0,
             lock_holder: None,
             locks: 0,
             signals: true,
@@ -159,6 +165,26 @@ impl Backend {
         self
     }
 
+    /// Calls of more than so many items need so many times the work: a sort that spills, a buffer that overflows. Default none.
+    pub fn cliff(mut self, beyond: usize, times: f64) -> Self {
+        self.cliff = (beyond, times);
+        self
+    }
+
+    /// Calls of more items are refused at once, after 0.1 ms, with a plain error: 413, too many parameters. Tried again as
+    /// [refused calls](super#what-is-simulated) are. Default none.
+    pub fn length_limit(mut self, items: usize) -> Self {
+        self.length_limit = items;
+        self
+    }
+
+    /// Calls are refused after 0.1 ms with this probability, under 1, whatever they carry, with a plain error. Tried again as
+    /// [refused calls](super#what-is-simulated) are. Default 0.
+    pub fn refusals(mut self, probability: f64) -> Self {
+        self.refusals = probability;
+        self
+    }
+
     /// A neighbour that holds the lock which every call needs. Default none.
     pub fn lock_holder(mut self, holder: LockHolder) -> Self {
         self.lock_holder = Some(holder);
@@ -193,10 +219,12 @@ impl Backend {
         let over = n.saturating_sub(beyond) as f64;
         let (first, page) = self.sub_linear;
         let pages = n.min(first) as f64;
-        costs.call.as_secs_f64()
+        let (edge, times) = self.cliff;
+        let work = costs.call.as_secs_f64()
             + costs.item.as_secs_f64() * n as f64
             + extra.as_secs_f64() * over * over
-            + page.as_secs_f64() * pages
+            + page.as_secs_f64() * pages;
+        if n > edge { work * times } else { work }
     }
 
     /// The probability that a call of `n` items fails for a reason other than time.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::chance::Chance;
 use super::event::{Event, Time};
 use super::lock::{Lock, LockHolder};
+use super::oracle::REFUSED_AFTER;
 use super::report::{Call, Report};
 use super::simulation::Simulation;
 use super::unit::{Cut, State, Unit};
@@ -182,6 +183,7 @@ impl<'a, P: Policy> Engine<'a, P> {
                 }
             }
             Event::TimeOut { call } => self.finish(call, true),
+            Event::Refuse { call } => self.refuse(call),
             Event::GiveUp { call } => {
                 if self.jobs[call].as_ref().is_some_and(|job| !job.entered) {
                     self.finish(call, true);
@@ -191,8 +193,12 @@ impl<'a, P: Policy> Engine<'a, P> {
             Event::Ask => self.ask(),
             Event::Release => self.release(),
             Event::Free { unit } => {
-                self.units[unit].state = State::Gathering;
-                self.gather(unit);
+                if let Some(part) = self.units[unit].next_part() {
+                    self.begin(unit, part);
+                } else {
+                    self.units[unit].state = State::Gathering;
+                    self.gather(unit);
+                }
             }
             Event::Cut { unit, plan } => {
                 if self.units[unit].plan == plan && self.units[unit].state == State::Gathering {
@@ -231,6 +237,13 @@ impl<'a, P: Policy> Engine<'a, P> {
     fn begin(&mut self, unit: usize, cut: Cut) {
         self.units[unit].state = State::Busy;
         let backend = &self.simulation.backend;
+        if cut.len > backend.length_limit || (backend.refusals > 0.0 && self.chance.uniform() < backend.refusals) {
+            let call = self.jobs.len();
+            let (begun, latency, work) = (self.now, 0.0, 0.0);
+            self.jobs.push(Some(Job { unit, cut, begun, latency, work, entered: false, working: false }));
+            self.at(begun + REFUSED_AFTER, Event::Refuse { call });
+            return;
+        }
         let costs = backend.costs_at(Duration::from_secs_f64(self.now));
         let noise = backend.noise;
         let mut work = backend.work(&costs, cut.len) * (noise * self.chance.normal() - noise * noise / 2.0).exp();
@@ -282,6 +295,17 @@ impl<'a, P: Policy> Engine<'a, P> {
         }
     }
 
+    /// A call ends before anything was done: its items are tried again at once.
+    fn refuse(&mut self, call: usize) {
+        let Some(Job { unit, cut, begun, .. }) = self.jobs[call].take() else { return };
+        let service_time = Duration::from_secs_f64(self.now - begun);
+        self.units[unit].was_refused(cut, service_time);
+        self.answer(unit, (cut, begun), (cut.len, true), Signals::default(), None);
+        if let Some(call) = self.report.calls.last_mut() {
+            call.refused = true;
+        }
+    }
+
     fn finish(&mut self, call: usize, timed_out: bool) {
         let Some(job) = self.jobs[call].take() else { return };
         let Job { unit, cut, begun, .. } = job;
@@ -291,7 +315,6 @@ impl<'a, P: Policy> Engine<'a, P> {
         self.at_work -= usize::from(job.working);
         self.in_flight -= cut.len;
         let backend = &self.simulation.backend;
-        let service_time = Duration::from_secs_f64(self.now - begun);
         let call_failure = backend.call_failure(cut.len);
         let broken = timed_out || (call_failure > 0.0 && self.chance.uniform() < call_failure);
         let refused = self.chance.binomial(cut.len, backend.item_failure(self.load, self.demand));
@@ -302,25 +325,46 @@ impl<'a, P: Policy> Engine<'a, P> {
             let feedback = LoadFeedback::new().cpu_load(self.cpu).queue_depth(self.in_flight as u64);
             feedback.error_rate(failed as f64 / cut.len as f64).db_locks(backend.locks).resolve(&[]).0
         };
+        if let Some(arrivals) = self.units[unit].arrivals.as_ref().filter(|_| !broken) {
+            let items = &arrivals[cut.first..cut.first + cut.len];
+            self.report.waits.extend(items.iter().map(|added| self.now - added));
+        }
+        let too_large = self.units[unit].was_taken(broken);
+        self.answer(unit, (cut, begun), (failed, broken), signals, too_large);
+    }
+
+    /// Reports a call that has ended, and goes on behind it.
+    fn answer(
+        &mut self,
+        unit: usize,
+        (cut, begun): (Cut, f64),
+        (failed, broken): (usize, bool),
+        signals: Signals,
+        too_large: Option<(usize, Duration)>,
+    ) {
+        let service_time = Duration::from_secs_f64(self.now - begun);
         let full = cut.len >= cut.cut_at;
         let batch = BatchSample {
             len: cut.len,
             cut_at: cut.cut_at,
             full,
             probe: cut.probe,
-            attempt: 1,
+            attempt: cut.attempt,
             service_time,
             queue_wait: Duration::from_secs_f64((begun - cut.oldest).max(0.0)),
             failed,
             outcome: if broken { CallOutcome::Transient } else { CallOutcome::Ok },
         };
-        if let Some(arrivals) = self.units[unit].arrivals.as_ref().filter(|_| !broken) {
-            let items = &arrivals[cut.first..cut.first + cut.len];
-            self.report.waits.extend(items.iter().map(|added| self.now - added));
-        }
         // Behind a failed call a batcher backs off, and the controller has decided before the next one.
         let (now, lag) = (self.now, if broken { 0.0 } else { self.simulation.decision_lag.as_secs_f64() });
-        if let Some(time) = self.units[unit].report(Sample { signals, batch: Some(batch) }, broken, now, lag) {
+        let wake = self.units[unit].report(Sample { signals, batch: Some(batch) }, broken, now, lag);
+        if let Some((len, service_time)) = too_large {
+            let outcome = CallOutcome::TooLarge;
+            let event =
+                BatchSample { len, service_time, outcome, attempt: 3, failed: 0, full: false, probe: false, ..batch };
+            self.units[unit].report_event(Sample { signals: Signals::default(), batch: Some(event) });
+        }
+        if let Some(time) = wake {
             if broken || time <= now {
                 self.decide(unit, false);
             } else {
@@ -336,6 +380,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             full,
             probe: cut.probe,
             service_time,
+            refused: false,
             failed,
             signals,
             batch_size: setpoint.batch_size,
@@ -347,54 +392,5 @@ impl<'a, P: Policy> Engine<'a, P> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use crate::policy::Fixed;
-    use crate::sim::{Backend, Simulation};
-
-    /// The engine's events and the oracle's formula are two ways to the same figure.
-    #[test]
-    fn a_fixed_size_brings_what_the_formula_says() {
-        let table = [
-            (Backend::new(), 1, 50, 0.01),
-            (Backend::new(), 1, 230, 0.02),
-            (Backend::new().row_errors(0.1), 1, 100, 0.01),
-            (Backend::new().call_errors(0.2), 1, 100, 0.05),
-            (Backend::new().lock_conflicts(1e-5), 1, 100, 0.02),
-            (Backend::new().outliers(0.02, 5.0).timeout(None), 1, 100, 0.03),
-            (Backend::new().cores(1).timeout(None), 3, 50, 0.02),
-            (Backend::new(), 16, 30, 0.03),
-        ];
-        for (backend, batchers, size, tolerance) in table {
-            let run = Simulation::new(backend.clone()).duration(std::time::Duration::from_secs(300));
-            let report = run.run_all(vec![Fixed(size); batchers]);
-            let expected = backend.expected(std::time::Duration::ZERO, batchers, size, None) * 300.0;
-            let ratio = report.handled() as f64 / expected;
-            assert!((ratio - 1.0).abs() < tolerance, "{batchers} of {size}: {ratio} of the formula, {backend:?}");
-        }
-    }
-
-    #[test]
-    fn the_same_seed_is_the_same_run_and_another_is_not() {
-        let run = |seed| Simulation::new(Backend::new()).seed(seed).arrivals_per_second(200.0).run(Fixed(50));
-        let (one, same, other) = (run(1), run(1), run(2));
-        assert_eq!(one.calls(), same.calls());
-        assert_eq!(one.latency(0.99), same.latency(0.99));
-        assert_ne!(one.calls(), other.calls());
-    }
-
-    #[test]
-    fn every_arrival_is_handed_over_once_and_in_time() {
-        let linger = std::time::Duration::from_millis(20);
-        let report = Simulation::new(Backend::new())
-            .arrivals_per_second(100.0)
-            .linger(linger)
-            .max_batch_size(500)
-            .run(Fixed(500));
-        let offered = report.handled() + report.failed() + report.backlog();
-        assert!((5_700..6_300).contains(&offered), "{offered}");
-        assert!(report.backlog() < 60, "{}", report.backlog());
-        // At worst it comes just after a batch was cut: that call, then its own.
-        let worst = report.latency(1.0).unwrap();
-        assert!(worst < linger + 2 * std::time::Duration::from_millis(120), "{worst:?}");
-    }
-}
+#[path = "engine/tests.rs"]
+mod tests;

@@ -29,6 +29,10 @@ pub(super) enum Event {
     TimeOut {
         call: usize,
     },
+    /// A call is refused.
+    Refuse {
+        call: usize,
+    },
     /// A call may have waited for the lock for too long.
     GiveUp {
         call: usize,

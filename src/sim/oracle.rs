@@ -8,6 +8,9 @@ use super::lock::LockHolder;
 /// The 95th percentile of a normal distribution, in deviations.
 const P95: f64 = 1.645;
 
+/// Seconds until a call is refused that is refused at once.
+pub(super) const REFUSED_AFTER: f64 = 1e-4;
+
 /// The best fixed size at one moment and what it brings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Best {
@@ -23,6 +26,7 @@ impl Backend {
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
         let look = |n: usize| Best { batch_size: n, throughput: self.expected(at, batchers, n, bound) };
+        let max = max.min(self.length_limit).max(1);
         let better = |one: Best, other: Best| if other.throughput > one.throughput { other } else { one };
         // Every small size, then steps of 4 %, then every size around the best of those.
         let mut best = Best::default();
@@ -32,6 +36,9 @@ impl Backend {
             n += (n / 25).max(1);
         }
         best = better(best, look(max));
+        if self.cliff.0 < max {
+            best = better(best, look(self.cliff.0.max(1)));
+        }
         let near = best.batch_size / 25 + 1;
         let (from, to) = (best.batch_size.saturating_sub(near).max(1), (best.batch_size + near).min(max));
         (from..=to).map(look).fold(best, better)
@@ -41,6 +48,9 @@ impl Backend {
     /// of the calls exceed makes it 0.
     #[must_use]
     pub fn expected(&self, at: Duration, batchers: usize, n: usize, bound: Option<Duration>) -> f64 {
+        if n > self.length_limit {
+            return 0.0;
+        }
         let load = self.load.at(at);
         let costs = self.costs_at(at);
         let latency = costs.latency.as_secs_f64();
@@ -68,7 +78,8 @@ impl Backend {
             (through, time) = self.calls_between_locks(&holder, batchers, latency, mean_work / rate, (through, time));
         }
         let items = n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
-        batchers * items * through / time
+        let refused = REFUSED_AFTER * self.refusals / (1.0 - self.refusals);
+        batchers * items * through / (time + refused)
     }
 
     /// The same as `call_within`, as means over all calls, where a holder takes the lock again and again: in each turn the

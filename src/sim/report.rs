@@ -25,6 +25,8 @@ pub struct Call {
     pub probe: bool,
     /// How long it took.
     pub service_time: Duration,
+    /// Whether it was refused at once: its items were tried again.
+    pub refused: bool,
     /// How many of its items were not handled.
     pub failed: usize,
     /// What the handler reported; empty if it failed or reports nothing.
@@ -78,10 +80,10 @@ impl Report {
         self.between(from, to).map(|call| call.len - call.failed).sum()
     }
 
-    /// Items lost in calls that ended in this time.
+    /// Items lost in calls that ended in this time; what was refused and tried again is not lost.
     #[must_use]
     pub fn failed_between(&self, from: Duration, to: Duration) -> usize {
-        self.between(from, to).map(|call| call.failed).sum()
+        self.between(from, to).filter(|call| !call.refused).map(|call| call.failed).sum()
     }
 
     fn between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Call> {

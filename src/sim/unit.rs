@@ -30,6 +30,21 @@ pub(super) struct Cut {
     pub(super) oldest: f64,
     /// Where it begins among the arrivals.
     pub(super) first: usize,
+    pub(super) attempt: u32,
+}
+
+/// A batch that was refused, until all of it has gone through.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) len: usize,
+    /// How long the last refusal of the whole took.
+    pub(super) took: Duration,
+    /// What is to be tried next, the last one first.
+    pub(super) parts: Vec<Cut>,
+    /// It was split: all of it failed twice.
+    pub(super) split: bool,
+    /// A part was lost in another way.
+    pub(super) lost: bool,
 }
 
 pub(super) struct Unit<P> {
@@ -46,6 +61,7 @@ pub(super) struct Unit<P> {
     pub(super) arrivals: Option<Vec<f64>>,
     /// How many of them were handed over.
     pub(super) taken: usize,
+    pub(super) refused: Option<Refused>,
     samples: Vec<Sample>,
     pending: bool,
     rest_until: f64,
@@ -86,6 +102,7 @@ impl<P: Policy> Unit<P> {
             plan: 0,
             arrivals,
             taken: 0,
+            refused: None,
             samples: Vec::new(),
             pending: false,
             rest_until: 0.0,
@@ -98,7 +115,7 @@ impl<P: Policy> Unit<P> {
         let cut_at = probe.map_or(self.setpoint.batch_size, |probe| probe.batch_size);
         let (first, oldest) = (self.taken, now);
         let cut = match &self.arrivals {
-            None => Cut { len: cut_at, cut_at, probe: probe.is_some(), oldest, first },
+            None => Cut { len: cut_at, cut_at, probe: probe.is_some(), oldest, first, attempt: 1 },
             Some(arrivals) => {
                 let Some(&oldest) = arrivals.get(first) else { return Err(f64::INFINITY) };
                 let due = oldest + self.setpoint.linger.as_secs_f64();
@@ -107,7 +124,7 @@ impl<P: Policy> Unit<P> {
                     return Err(filled.min(due));
                 }
                 let waiting = arrivals[first..].iter().take(cut_at).take_while(|at| **at <= now).count();
-                Cut { len: waiting, cut_at, probe: probe.is_some(), oldest, first }
+                Cut { len: waiting, cut_at, probe: probe.is_some(), oldest, first, attempt: 1 }
             }
         };
         self.taken += cut.len;
@@ -115,6 +132,43 @@ impl<P: Policy> Unit<P> {
             self.probe_used = probe.sequence;
         }
         Ok(cut)
+    }
+
+    /// What a refused batch has to be tried with next.
+    pub(super) fn next_part(&mut self) -> Option<Cut> {
+        self.refused.as_mut()?.parts.pop()
+    }
+
+    /// A call was refused: the same whole again, then halves, depth first.
+    pub(super) fn was_refused(&mut self, cut: Cut, took: Duration) {
+        let attempt = cut.attempt + 1;
+        let (len, parts) = (cut.len, Vec::new());
+        let batch = self.refused.get_or_insert(Refused { len, took, parts, split: false, lost: false });
+        if cut.attempt == 1 || cut.len == 1 {
+            batch.parts.push(Cut { attempt, ..cut });
+            return;
+        }
+        if cut.len == batch.len {
+            (batch.took, batch.split) = (took, true);
+        }
+        let half = cut.len.div_ceil(2);
+        batch.parts.push(Cut { len: cut.len - half, first: cut.first + half, attempt, ..cut });
+        batch.parts.push(Cut { len: half, attempt, ..cut });
+    }
+
+    /// A call was not refused; if it was the last part of a batch that was, its length and time, if they were too much.
+    pub(super) fn was_taken(&mut self, lost: bool) -> Option<(usize, Duration)> {
+        let batch = self.refused.as_mut()?;
+        batch.lost |= lost;
+        if !batch.parts.is_empty() {
+            return None;
+        }
+        self.refused.take().filter(|batch| batch.split && !batch.lost).map(|batch| (batch.len, batch.took))
+    }
+
+    /// Takes a sample that wakes nobody: it comes with the one behind it.
+    pub(super) fn report_event(&mut self, sample: Sample) {
+        self.samples.push(sample);
     }
 
     /// Takes a sample; when the controller will look at it, if it is to be woken.

@@ -1,6 +1,6 @@
 //! What holds of every law whatever it is told.
 
-use load_aware_batcher::{Aimd, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Probe};
+use load_aware_batcher::{Aimd, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,6 +23,9 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
         1 => Just(CallOutcome::Permanent),
         1 => Just(CallOutcome::InDoubt),
         1 => Just(CallOutcome::Panicked),
+        1 => Just(CallOutcome::Unavailable),
+        1 => Just(CallOutcome::Misconfigured),
+        1 => Just(CallOutcome::TooLarge),
     ];
     let time = prop_oneof![
         1 => Just(Duration::ZERO),
@@ -112,6 +115,21 @@ fn in_force(at: &Setpoint, decision: Decision, (min, max): (usize, usize), probe
     }
 }
 
+/// Whether the comparison in its sentence fits the direction in which the size went.
+fn is_consistent(reason: &Reason) -> bool {
+    let sentence = reason.to_string();
+    match reason {
+        Reason::BatchTime { expected, budget, from, to } => {
+            let over = expected > budget;
+            over == (to < from) && sentence.contains(if over { " is over the " } else { " is within the " })
+        }
+        Reason::BatchFailed { from, to, .. } | Reason::DearWhenLarge { from, to } => to <= from,
+        Reason::CheapWhenLarge { from, to } => to >= from,
+        Reason::Score { score, low, high, from, to } => (score >= low || to >= from) && (score <= high || to <= from),
+        _ => true,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -139,6 +157,7 @@ proptest! {
                 prop_assert!(decision.probe.is_none_or(|size| size >= 1), "{}: {:?}", name, decision.probe);
                 prop_assert!(!sane || decision.score.is_none_or(|score| (0.0..=1.0).contains(&score)), "{}: {:?}", name, decision.score);
                 prop_assert!(!sane || !decision.reason.to_string().contains("NaN"), "{}: {}", name, decision.reason);
+                prop_assert!(!sane || is_consistent(&decision.reason), "{}: {}", name, decision.reason);
                 // By their words, since what is no number is not equal to itself.
                 prop_assert_eq!(format!("{:?}", twin.decide(&window, &at)), format!("{decision:?}"), "{}", name);
                 at = in_force(&at, decision, (min, max), &mut probes);

@@ -22,6 +22,7 @@ pub(super) fn learn(
     let is_small = matches!(probing, Some(Probing::Call | Probing::Half));
     probes.pay(time, if is_small { batch * n / size } else { time }, batch);
     match probing {
+        Some(Probing::Length) => {}
         Some(Probing::Large) if is_much_larger(n, size) => probes.looked(fences.large_batch(model, (n, time), size)),
         Some(Probing::Large) => probes.look_failed(),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {

@@ -12,7 +12,7 @@ const RISE: f64 = 0.02;
 const RISE_KNOWN: f64 = 0.006;
 const KNOWN: f64 = 0.85;
 /// A call that failed in less than this share of its expected time was not too long.
-const TOO_EARLY: f64 = 0.5;
+pub(super) const TOO_EARLY: f64 = 0.5;
 
 #[derive(Clone, Debug)]
 pub(super) struct Limit {

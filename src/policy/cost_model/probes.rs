@@ -34,6 +34,8 @@ pub(super) enum Probing {
     Half,
     /// Whether a much larger one is.
     Large,
+    /// Whether the backend refuses this length.
+    Length,
 }
 
 #[derive(Clone, Debug)]

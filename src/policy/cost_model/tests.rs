@@ -314,9 +314,10 @@ fn a_pinned_size_and_an_unchanged_one_are_explained_once() {
     assert!(said.len() <= 5, "{said:#?}");
     // Nor is a figure that moved a little while the size did not.
     let before = Reason::CallCost { items: 19.3, from: 320, to: 364 };
-    assert_eq!(Why::CallCost(19.2).or_said(364, 364, &before), before);
-    assert_ne!(Why::CallCost(19.2).or_said(364, 365, &before), before);
-    assert_ne!(Why::Maximum.or_said(364, 364, &"the initial size".into()), "the initial size".into());
+    let times = (0.0, 0.0);
+    assert_eq!(Why::CallCost(19.2).or_said(364, 364, times, &before), before);
+    assert_ne!(Why::CallCost(19.2).or_said(364, 365, times, &before), before);
+    assert_ne!(Why::Maximum.or_said(364, 364, times, &"the initial size".into()), "the initial size".into());
 }
 
 #[test]
@@ -369,3 +370,5 @@ fn settings_out_of_range_are_named() {
 mod looks;
 #[path = "tests/regimes.rs"]
 mod regimes;
+#[path = "tests/walls.rs"]
+mod walls;

@@ -294,3 +294,50 @@ fn settings_out_of_range_are_named() {
     }
     assert!(LoadThreshold::new().validate().is_ok() && LoadThreshold::strict().validate().is_ok());
 }
+
+/// So many clean full batches without a signal, one check behind them.
+fn clean(policy: &mut LoadThreshold, size: usize, batches: usize) -> usize {
+    check(policy, size, &vec![full(LoadFeedback::new()); batches]).batch_size
+}
+
+#[test]
+fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
+    let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
+    let mut policy = LoadThreshold::new();
+    for size in [20, 10] {
+        let half = policy.decide(&window(&[failed], false), &setpoint(size)).batch_size;
+        assert_eq!(half, size / 2);
+    }
+    // Cut before they were halved, or too few.
+    assert_eq!(clean(&mut policy, 5, 4), 5);
+    let small = |full| {
+        let mut sample = sample(LoadFeedback::new(), full, CallOutcome::Ok);
+        sample.batch.as_mut().unwrap().cut_at = 5;
+        sample
+    };
+    assert_eq!(check(&mut policy, 5, &[small(true); 3]).batch_size, 5);
+    assert_eq!(check(&mut policy, 5, &[small(false); 9]).batch_size, 5);
+    let decision = check(&mut policy, 5, &[small(true)]);
+    assert_eq!(decision.batch_size, 20, "back to where it was before the first failure");
+    assert_eq!(decision.reason.to_string(), "calls go through again: back to the size before the failure");
+    // Again, and not early: eight times as many.
+    policy.decide(&window(&[failed], false), &setpoint(20));
+    assert_eq!(check(&mut policy, 10, &[small(true); 31]).batch_size, 10);
+    assert_eq!(check(&mut policy, 10, &[small(true)]).batch_size, 20);
+    // A load over the threshold keeps it down.
+    policy.decide(&window(&[failed], false), &setpoint(20));
+    let mut hot = vec![small(true); 64];
+    hot[63].signals = level(1.0).resolve(&[]).0;
+    assert_eq!(check(&mut policy, 10, &hot).batch_size, 8);
+}
+
+#[test]
+fn without_any_signal_since_the_start_it_says_that_it_cannot_grow() {
+    let mut policy = LoadThreshold::new();
+    assert_eq!(check(&mut policy, 20, &[]).reason.to_string(), "no feedback since the last check: unchanged");
+    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
+    assert_eq!(decision.reason.to_string(), "no signal since start: this policy cannot grow");
+    check(&mut policy, 20, &[full(level(0.5))]);
+    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
+    assert_eq!(decision.reason.to_string(), "no feedback since the last check: unchanged");
+}

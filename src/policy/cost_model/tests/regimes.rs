@@ -110,21 +110,49 @@ fn nothing_is_tried_out_while_calls_fail() {
 }
 
 #[test]
-fn failing_again_at_a_like_size_puts_a_ceiling_on_it_that_rises_slowly() {
+fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
     let mut course = Course::settled();
-    for expected in [364, 309] {
-        // Far too early to have been too long.
-        course.sample(failing(364, 1.0));
+    for expected in [f64::INFINITY, 0.85 * 364.0] {
+        // Not so early that it was for another reason.
+        course.sample(BatchSample { cut_at: 1, ..failing(364, 300.0) });
+        let high = course.policy.fences.high;
+        assert!(high == expected || (high - expected).abs() < 1.0, "{high} instead of {expected}");
         (0..3).for_each(|_| {
             course.run(24.0, 1.25);
         });
-        let size = course.setpoint.batch_size;
-        assert!(size.abs_diff(expected) <= 6, "{size} instead of {expected}");
     }
-    (0..60).for_each(|_| {
-        course.run(24.0, 1.25);
-    });
-    assert_eq!(course.setpoint.batch_size, 364);
+}
+
+#[test]
+fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() {
+    for outcome in [CallOutcome::Transient, CallOutcome::InDoubt, CallOutcome::Panicked] {
+        let mut course = Course::settled();
+        for _ in 0..100 {
+            let size = course.setpoint.batch_size;
+            course.sample(BatchSample { outcome, ..failing(size, 0.1) });
+            (0..4).for_each(|_| {
+                course.run(24.0, 1.25);
+            });
+        }
+        assert!(course.policy.fences.high.is_infinite());
+        assert!(course.policy.budget() >= 1.0, "{}", course.policy.budget());
+        assert!(course.setpoint.batch_size >= 345, "{}", course.setpoint.batch_size);
+    }
+}
+
+#[test]
+fn refusals_in_the_start_keep_it_from_nothing() {
+    let mut course = Course::new(CostModel::new());
+    course.run(24.0, 1.25);
+    for _ in 0..12 {
+        let size = course.setpoint.batch_size;
+        course.sample(failing(size, 0.1));
+        (0..3).for_each(|_| {
+            course.run(24.0, 1.25);
+        });
+    }
+    assert!(course.setpoint.batch_size >= 345, "{}", course.setpoint.batch_size);
+    assert!(course.policy.budget() >= 1.0);
 }
 
 #[test]
