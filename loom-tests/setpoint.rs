@@ -15,7 +15,7 @@ use crate::ticket;
 fn shrink() {
     let parts = Parts::<u32>::new(2, 2);
     let (queue, setpoint) = (Arc::clone(&parts.queue), Arc::clone(&parts.setpoint));
-    let (resolver, ticket) = ticket::pair(1, no_line());
+    let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();

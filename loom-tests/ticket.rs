@@ -6,7 +6,7 @@ use crate::sync::Arc;
 use crate::ticket::{Outcome, Wakes, pair};
 
 fn wait_for_outcome() {
-    let (resolver, ticket) = pair(1, no_line());
+    let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let teller = thread::spawn(move || resolver.tell(Outcome::Handled));
     assert_eq!(ticket.wait(), Outcome::Handled);
     teller.join().unwrap();
@@ -24,7 +24,7 @@ mutants! {
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
 fn two_tell() {
-    let (resolver, ticket) = pair(1, no_line());
+    let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let resolver = Arc::new(resolver);
     let other = Arc::clone(&resolver);
     let late = thread::spawn(move || other.tell(Outcome::Handled));
@@ -44,7 +44,7 @@ mutants! {
 }
 
 fn drop_while_waiting() {
-    let (resolver, ticket) = pair(1, no_line());
+    let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let dropper = thread::spawn(move || drop(resolver));
     assert_eq!(ticket.wait(), Outcome::InDoubt);
     dropper.join().unwrap();
@@ -63,7 +63,7 @@ mutants! {
 fn two_wait_for_a_batch() {
     let (resolvers, waiters): (Vec<_>, Vec<_>) = (0..2)
         .map(|_| {
-            let (resolver, ticket) = pair(1, no_line());
+            let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
             (resolver, thread::spawn(move || ticket.wait()))
         })
         .unzip();

@@ -9,7 +9,7 @@ use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
 fn submit(queue: &Arc<Queue<u32>>, item: u32) -> Ticket {
-    let (resolver, ticket) = pair(1, Handle::shared(queue));
+    let (resolver, ticket) = pair(queue.serial, Handle::shared(queue));
     assert!(queue.add_special(item, Some(resolver), Patience::Never).is_ok());
     ticket
 }

@@ -183,7 +183,7 @@ fn sleep_for_weight() {
     let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, queue_limit: None, refuse_too_heavy: false };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
     let queue = Arc::clone(&parts.queue);
-    let (resolver, ticket) = ticket::pair(1, no_line());
+    let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
     assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();

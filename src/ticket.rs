@@ -327,7 +327,8 @@ mod tests {
     /// The first `ROOTS` waiters have left, by their deadlines say, when the others are attached.
     #[test]
     fn nobody_is_left_to_be_notified_by_a_waiter_that_has_gone() {
-        let (resolvers, tickets): (Vec<_>, Vec<_>) = (0..=ROOTS).map(|_| pair(1, Shared::new(NoLine))).unzip();
+        let (resolvers, tickets): (Vec<_>, Vec<_>) =
+            (0..=ROOTS).map(|_| pair(crate::sync::next_serial(), Shared::new(NoLine))).unzip();
         let waiting = |waiting| tickets.iter().for_each(|ticket| ticket.cell.state.lock().waiting = waiting);
         let relayed = || tickets.iter().filter(|ticket| ticket.cell.state.lock().relay[0].is_some()).count();
         for (stays, expected) in [(1, 1), (0, 0)] {

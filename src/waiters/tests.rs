@@ -46,7 +46,7 @@ impl Line {
     }
 
     fn submit(&self, item: u64) -> Ticket {
-        let (resolver, ticket) = pair(1, Handle::shared(&self.queue));
+        let (resolver, ticket) = pair(self.queue.serial, Handle::shared(&self.queue));
         self.queue.add_special(item, Some(resolver), Patience::Never).expect("there is room");
         ticket
     }
