@@ -197,7 +197,8 @@ impl<T> Flusher<T> {
             for (index, item) in batch.items.drain(..).enumerate() {
                 match marks.next_if(|(at, _)| *at == index) {
                     Some((_, mark)) => {
-                        let weight = if mark.again { self.queue.weigh_again(&item) } else { 0 };
+                        let weigher = self.queue.weigher.as_ref().filter(|_| mark.again);
+                        let weight = weigher.map_or(0, |weigher| weigher.weigh_again(&item));
                         taken.push(Marked { index, item, mark, weight });
                     }
                     None => handled.push(item),

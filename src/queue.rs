@@ -27,7 +27,6 @@
 //! same guarantee: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock
 //! (+10). What travels through the channel, and how often it is copied, is `channel`'s.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::channel::{Inlet, Outlet, bounded};
@@ -179,12 +178,6 @@ impl<T> Queue<T> {
     /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
     fn weigh(&self, item: &T) -> Result<usize, ()> {
         self.weigher.as_ref().map_or(Ok(0), |weigher| weigher.weigh(item))
-    }
-
-    /// The weight of an item that was accepted before, on the flusher's thread. A weigher that panics now counts as the limit.
-    pub(crate) fn weigh_again(&self, item: &T) -> usize {
-        let Some(weigher) = &self.weigher else { return 0 };
-        catch_unwind(AssertUnwindSafe(|| (weigher.weight)(item))).unwrap_or(weigher.limit).min(weigher.limit)
     }
 
     /// Adds the items of an iterator in chunks, lazily; returns how many. On refusal all that was not accepted comes back.

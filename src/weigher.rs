@@ -1,5 +1,7 @@
 //! What items weigh, how much of it a batch may carry, and how much may wait.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 /// What an item weighs.
 pub(crate) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
 
@@ -21,5 +23,11 @@ impl<T> Weigher<T> {
             return Err(());
         }
         Ok(weight.min(self.queue_limit.unwrap_or(self.limit)))
+    }
+
+    /// The weight, in a batch, of an item that was accepted before: on the flusher's thread. A weigher that panics now counts as
+    /// the limit.
+    pub(crate) fn weigh_again(&self, item: &T) -> usize {
+        catch_unwind(AssertUnwindSafe(|| (self.weight)(item))).unwrap_or(self.limit).min(self.limit)
     }
 }
