@@ -25,7 +25,7 @@
 //! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage. A witness decides which: a
 //! single row elsewhere among the undecided rows, each time at another place, or the next row in line if there is no other. If
 //! it answers, the rows that failed alone are called again at once. Two witnesses are called without a wait, further ones in the
-//! dark. If a share f of the rows is bad, s witnesses miss the good rows with probability f^s.
+//! dark, and up to ten more where attempts are counted and used up. If a share f of the rows is bad, s witnesses miss the good rows with probability f^s.
 //!
 //! **The last row.** A bad row at the end of a batch has no row after it that could answer. The next row in line is its
 //! witness. If there is none, the following is evidence enough: a group that held the row failed, every other row of the group
@@ -61,6 +61,8 @@ pub(crate) use outage::{Outage, later};
 const ADJACENT_BAD_ROWS: u32 = 8;
 /// Witnesses that are called without a wait before a run of failures is taken for an outage.
 const FREE_WITNESSES: u32 = 2;
+/// Further witnesses, where attempts are counted and used up.
+const LAST_WITNESSES: u32 = 10;
 /// Bad rows from which on their density is known.
 const FEW: usize = 5;
 /// Attempts at a batch whose error is `misconfigured`.

@@ -53,6 +53,7 @@ fn an_idle_backend_makes_batches_grow_to_the_maximum_and_a_stressed_one_to_the_m
 #[test]
 fn a_monitor_counts_like_a_handler() {
     let batcher = Batcher::builder()
+        .policy(LoadThreshold::new())
         .initial_batch_size(20)
         .load_check_interval(SOON)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
@@ -68,6 +69,7 @@ fn a_monitor_counts_like_a_handler() {
 #[test]
 fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
     let batcher = Batcher::builder()
+        .policy(LoadThreshold::new())
         .initial_batch_size(64)
         .load_check_interval(Duration::from_secs(3_600))
         .retry(Retry::none())

@@ -1,7 +1,8 @@
 //! What a call that has ended comes to: which rows fail, and what is called next.
 
 use super::{
-    ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, MISCONFIGURED_ATTEMPTS, Search, State, Verdict,
+    ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, LAST_WITNESSES, MISCONFIGURED_ATTEMPTS, Search,
+    State, Verdict,
 };
 use crate::error::ErrorClass;
 use crate::rows::{Name, Purpose, Row, Suspicion};
@@ -263,15 +264,27 @@ impl<T> Search<T> {
         if matches!(purpose, Purpose::Witness | Purpose::FromLine) {
             self.witnesses += 1;
         }
+        let over = next.is_none() && self.outage.is_over(self.steps_max(at), at);
         match next {
             Some(next) => self.state = State::Dark(next),
-            None if self.outage.is_over(self.steps_max(at), at) => return self.give_up(true),
+            // Where attempts are counted, there may have been one witness: a few more, without waits, before good rows fail.
+            None if over && self.free_witnesses < LAST_WITNESSES && self.has_unasked(at) => {
+                self.free_witnesses += 1;
+                self.state = State::Dark(Purpose::Witness);
+            }
+            None if over => return self.give_up(true),
             None => {
                 self.outage.begin_step(at);
                 self.go_dark();
             }
         }
         Verdict::none()
+    }
+
+    /// Whether attempts are counted, and a row elsewhere has not failed alone yet.
+    fn has_unasked(&self, at: &Circumstances<'_>) -> bool {
+        let may_ask = at.retry.bisects() && !at.retry.keeps_order() && at.retry.patience().is_none();
+        may_ask && self.rows.iter().skip(1).any(|row| row.memo.suspicion == Suspicion::None)
     }
 
     /// Whether there is a witness.

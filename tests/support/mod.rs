@@ -4,7 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, Builder, Handler, LoadFeedback, Stats, Trigger};
+use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, Builder, Fixed, Handler, LoadFeedback, Stats, Trigger};
 
 /// Long enough for everything that ends at all: only failures wait for it.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ pub const NEVER: Duration = Duration::from_secs(1_000_000_000);
 /// batcher leaves a handler behind that still waits for its director.
 pub fn fixed<T: Send + 'static>(size: usize) -> Builder<T> {
     let sizes = Batcher::builder().initial_batch_size(size).min_batch_size(size).max_batch_size(size);
-    sizes.linger(NEVER).close_timeout(Duration::ZERO)
+    sizes.policy(Fixed(size)).linger(NEVER).close_timeout(Duration::ZERO)
 }
 
 /// Runs the body, and fails instead of hanging.
