@@ -131,7 +131,7 @@
 //!   `Handled`, not when its add returned.
 //! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Return `in_doubt` for it, not for a commit
 //!   that was refused, and see below.
-//! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it was lent,
+//! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it holds,
 //!   long after the close.
 //! - **A handler must not wait for a thread that adds to the same full queue.** The batcher detects when one of its
 //!   own threads would wait for itself. It cannot detect a cycle that goes through one of your threads.
