@@ -74,7 +74,7 @@
 //! | [`Batch::reject`], and the handler returns `Ok` | failed with that error, not called again | `on_failed`, `take_failed` or the report; [`Outcome::Failed`]; `flush` returns `Failed` |
 //! | [`Batch::reject`] with a permanent error, and the handler returns `Err` | failed with that error; the rest is called again | as above |
 //! | [`Batch::retry`] or [`retry_after`](Batch::retry_after), and the handler returns `Ok` | set aside until it is due, then among the first of a later batch; failed when its patience ends | no outcome yet; `Stats::retried_rows` |
-//! | the handler returns an error or panics | the batch is called once more under its id, then searched for bad rows without waits | `Stats::retries`, `Stats::bisections`, [`Batch::attempt`], [`Batch::parent`] |
+//! | the handler returns an error or panics | the batch is called once more under its id, unless the error is permanent, and then searched for bad rows without waits (not with [`Retry::bisect`]`(false)`) | `Stats::retries`, `Stats::bisections`, [`Batch::attempt`], [`Batch::parent`] |
 //! | the search: a group goes through | handled | as for `Ok` |
 //! | the search: a row fails alone | set aside, called again after the next answer; failed if it fails alone on both sides of an answer; if its error is permanent, failed at once | no outcome yet; then as for a rejected row |
 //! | an outage: nothing answers | kept, called after backoffs (all, one row, a witness) for [`Retry`]'s patience, 60 s by default; then failed, the undecided rows together | [`Stats::retrying`]; then [`Failed::outage`] |
@@ -93,7 +93,8 @@
 //!
 //! A call *answers* if it returns `Ok` or a permanent error. While the backend answers, a good row never fails because of bad rows
 //! beside it, of whatever class. Where no call answers, bad rows and an outage look alike, so it counts as an outage until patience
-//! ends. A lone bad row with nothing in line behind it is such a case, unless its error is permanent. [`Retry`] sets the patience.
+//! ends. A batch of one bad row with nothing in line behind it is such a case, unless its error is permanent. [`Retry`] sets the
+//! patience.
 //!
 //! Rows that were set aside may be handled after later ones; [`Retry::keep_order`] prevents that.
 //!
@@ -172,7 +173,7 @@
 //! ```
 //!
 //! The second way: rows have no key, and a table of batch ids is written in the same transaction. An id stays the same on every
-//! attempt at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their
+//! attempt at the same items, so an id that is there already means that the attempt before was applied. Parts have ids of their
 //! own, hence without bisection ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
 //!
 //! ```text
