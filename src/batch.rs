@@ -146,19 +146,19 @@ impl<T> Batch<T> {
         self.out_of_range.set(0);
     }
 
-    /// The batch's name: the same on every attempt at the same items. A half has a name of its own.
+    /// The batch's id: the same on every attempt at the same items. A part of it has an id of its own.
     #[must_use]
     pub fn id(&self) -> BatchId {
         self.id
     }
 
-    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the name of the whole batch.
+    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the id of the whole batch.
     #[must_use]
     pub fn parent(&self) -> Option<BatchId> {
         self.parent
     }
 
-    /// Which attempt under this name this is, from 1; a half begins at 1 again.
+    /// Which attempt under this id this is, from 1; a part begins at 1 again.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt

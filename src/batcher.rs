@@ -19,8 +19,8 @@ use crate::ticket::{self, Line, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
 ///
-/// Every method takes `&self` and may be called from any thread; [`producer`](Self::producer) gives a clonable handle. Not
-/// clonable itself: whoever owns it closes it. Dropping it closes it too, with the builder's `close_timeout`, and gives the
+/// Every method takes `&self` and may be called from any thread; [`producer`](Self::producer) gives a cloneable handle. Not
+/// cloneable itself: whoever owns it closes it. Dropping it closes it too, with the builder's `close_timeout`, and gives the
 /// report to `on_close`.
 #[must_use = "dropping a batcher closes it"]
 pub struct Batcher<T: Send + 'static> {
@@ -35,7 +35,7 @@ pub struct Batcher<T: Send + 'static> {
 
 /// A handle to add with: clone one for each thread. It does not keep the batcher open: once that is closed, adds are refused.
 ///
-/// Each handle is told by its own [`flush`](Self::flush) of the failures since it was made.
+/// Each handle's [`flush`](Self::flush) reports the failures since that handle was created or last flushed.
 pub struct Producer<T> {
     queue: Arc<Queue<T>>,
     /// For the tickets.
@@ -159,8 +159,8 @@ macro_rules! adding {
             self.$queue().add_many(items, patience(timeout))
         }
 
-        /// Adds an item and returns the claim to its outcome; waits while the queue is full. Two allocations more than
-        /// [`add`](Self::add).
+        /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full. Costs two allocations more
+        /// than [`add`](Self::add).
         ///
         /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is handed over, with everything in
         /// line before it, as soon as the handler is free.
@@ -197,12 +197,16 @@ macro_rules! adding {
         }
 
         /// Hands over everything that was added before this call, without waiting for size or linger, and waits for the
-        /// outcome of every such item. A pause or a backoff under way is cut short, once; if a call of the handler is under way,
-        /// the one behind it is.
+        /// outcome of every such item. A pause under way is cut short, once; if a call of the handler is under way, the one after
+        /// it is. During a backoff one attempt begins early, at most one within each first step of the backoff (50 ms by default).
+        /// Then the schedule goes on: flushing uses up no patience. A wait that the backend asked for is never cut.
+        ///
+        /// The result is the handle's, not the thread's. Threads that share a handle, such as web workers with one `&Batcher`,
+        /// hear of one another's failures. To learn the outcome of one's own row, use the [`Ticket`] of [`submit`](Self::submit).
         ///
         /// # Errors
-        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included, also before the call: a flush
-        /// tells of every failure since this handle's last one;
+        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included. Failures before the call count
+        /// too, until a flush through this handle has reported them. Flushes that overlap may report the same failure;
         /// [`Timeout`](FlushError::Timeout) if the deadline passes first (the items are still handed over);
         /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time meanwhile;
         /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads;
@@ -234,9 +238,14 @@ impl<T: Send + 'static> Batcher<T> {
     /// Closes: refuses new items at once, hands over what was accepted, and waits until all have their outcome or `timeout`
     /// has passed.
     ///
-    /// Linger and pauses are overridden; a batch in backoff, and each later one, gets one last attempt. What is not lent to the
-    /// handler by the deadline comes back as `unsent`; what a handler holds that has not come back counts as `abandoned`. Such
-    /// a handler is left behind on its thread: it may still write what it holds, and is given nothing more.
+    /// Linger and pauses are overridden, and a backoff begins anew with an attempt at once; a wait that the backend asked for
+    /// holds. A batch that fails is tried again, and searched for bad rows, as before the close. A further attempt begins only if
+    /// the longest of the batch's failed calls, at least 50 ms, fits before the deadline. If it does not, close returns at once.
+    /// With [`Retry::while_closing(false)`](crate::Retry::while_closing), a call that begins during the close is its rows' last.
+    ///
+    /// What was never handed to the handler then comes back as `unsent`. Rows that were in a call before, and are not in one now, come
+    /// back as `failed`, in doubt where they were. What a handler holds that has not come back counts as `abandoned`. Such a
+    /// handler is left behind on its thread: it may still write what it holds, and is given nothing more.
     pub fn close(self, timeout: Duration) -> CloseReport<T> {
         self.core.shutdown(timeout)
     }
@@ -264,7 +273,7 @@ impl<T: Send + 'static> Batcher<T> {
         failed
     }
 
-    /// Tells the controller how loaded the backend is, from any thread: for a monitor beside the handler.
+    /// Reports to the controller how loaded the backend is, from any thread: for a monitor alongside the handler.
     pub fn report(&self, feedback: LoadFeedback) {
         self.core.reporter.report(&feedback);
     }

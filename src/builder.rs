@@ -161,7 +161,7 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How often a failed batch is tried again. Default [`Retry::attempts`]`(5)`.
+    /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers, for at least 60 s.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

@@ -31,20 +31,21 @@ use crate::unwind::{drop_each, message};
 pub struct CloseReport<T> {
     /// Items handled since the start.
     pub handled: u64,
-    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not returned the failure, and
-    /// what still waited for the hook. Empty for all but the first caller.
+    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not returned the failure; what
+    /// still waited for the hook; and rows that were called before and waited for another attempt when the close gave up or ran
+    /// out of time. Empty for all but the first caller.
     pub failed: Vec<Failed<T>>,
-    /// Items that were never lent to the handler, in the order they were added by each producer. Empty for all but the first
+    /// Items that were never handed to the handler, in the order they were added by each producer. Empty for all but the first
     /// caller.
     pub unsent: Vec<T>,
-    /// Items lent to a handler that had not come back, as of this caller's deadline.
+    /// Items handed to a handler that had not come back, as of this caller's deadline.
     pub abandoned: u64,
     /// Items failed since the start, whoever was given them.
     pub failed_total: u64,
     /// Items unsent in all, as of this caller's deadline: the first caller's list.
     pub unsent_total: u64,
-    /// Whether the deadline passed before everything was done: items then are unsent or abandoned, or the handler, the hook or
-    /// the policy still runs.
+    /// Whether the deadline passed before everything was done, or no further attempt fitted before it. Items then are failed,
+    /// unsent or abandoned, or the handler, the hook or the policy still runs.
     pub timed_out: bool,
     /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody waited for it.
     pub reentrant: bool,

@@ -1,18 +1,16 @@
-//! Batches items from plain threads for a blocking backend, a database above all, sized by how loaded the backend says it is.
-//! It loses nothing and needs no async runtime.
+//! Collects items from many threads and writes them to a blocking backend, typically a database, in batches whose size follows
+//! the backend's load. Every accepted item is accounted for, through panics, errors, timeouts and shutdown. No async runtime.
 //!
 //! ```
 //! use std::time::Duration;
 //! use load_aware_batcher::{Batch, Batcher, LoadFeedback};
 //!
 //! let batcher = Batcher::builder()
-//!     .max_batch_size(500)
-//!     .linger(Duration::from_millis(50))
 //!     .spawn(|batch: &mut Batch<String>| {
-//!         // One round trip for the whole batch; any error converts with `?`.
+//!         // Here: one round trip for the whole batch. Any error converts with `?`.
 //!         let bytes: usize = batch.iter().map(String::len).sum();
 //!         assert!(bytes > 0);
-//!         Ok(LoadFeedback::new().cpu_load(0.2))
+//!         Ok(LoadFeedback::new())
 //!     })?;
 //! std::thread::scope(|scope| {
 //!     for thread in 0..4 {
@@ -48,17 +46,23 @@
 //! **Start.** [`Batcher::builder`] has a default for everything; [`Builder::spawn`] checks the settings, starts the two threads
 //! and returns. A bad setting is a [`BuildError`] that names it and its value.
 //!
-//! **Add.** [`Batcher::add`] and its kin put items into a bounded queue, from any thread, through `&Batcher` or a clonable
-//! [`Producer`]. A full queue makes `add` wait, `try_add` refuse, `add_timeout` do one after the other; whatever is refused
-//! comes back in the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome; an item that somebody waits for
-//! is handed over as soon as the handler is free.
-//! The flusher hands a batch over when it has the size in force or when its oldest item has waited for one linger.
+//! **Add.** `add`, `try_add`, `add_timeout` and the `add_many` variants enqueue items from any thread, through `&Batcher` or a
+//! cloneable [`Producer`]. When the queue is full, `add` blocks, `try_add` returns `Full`, and `add_timeout` blocks up to its
+//! timeout. A refused item is always returned inside the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome;
+//! an item whose ticket a thread waits for is handed over as soon as the handler is free. Otherwise the flusher hands a batch over
+//! when it has the size in force, or when its oldest item has waited for one linger.
 //!
-//! **Flush.** [`Batcher::flush`] hands over what was added before the call and waits for its outcome.
+//! **Connect.** [`Builder::spawn_workers`] takes a factory of handlers. It is called again when a connection has to be made anew:
+//! after a panic, after an error marked [`handler_broken`](BatchError::handler_broken), and in an outage. A handler that owns one
+//! connection forever (`spawn`) must reconnect by itself.
+//!
+//! **Flush.** [`Batcher::flush`] hands over what was added before the call and waits for its outcome. It reports failures of all
+//! threads that share the handle; a web worker that shares `&Batcher` learns what became of its own row from its [`Ticket`].
 //!
 //! **Close.** [`Batcher::close`] refuses new items at once, hands over the rest, and returns a [`CloseReport`] at the latest at
-//! its deadline, whatever the handler does. Dropping the batcher does the same with
-//! [`close_timeout`](Builder::close_timeout).
+//! its deadline, whatever the handler does. Until then it goes on trying, as long as a further attempt fits. Dropping the batcher
+//! does the same with [`close_timeout`](Builder::close_timeout), but gives up after [`drop_patience`](Builder::drop_patience)
+//! without an answer.
 //!
 //! # What happens to my items
 //!
@@ -67,18 +71,32 @@
 //! | what happens | where the item ends | what the caller sees |
 //! | --- | --- | --- |
 //! | the handler returns `Ok` | handled, dropped by the flusher | `Stats::handled`, [`Outcome::Handled`] |
-//! | the handler rejects the row and returns `Ok` | failed with that error, not tried again | `on_failed`, `take_failed` or the report; [`Outcome::Failed`]; `flush` says `Failed` |
-//! | the handler returns an error or panics | lent again after a backoff, up to [`Retry`]'s limits | `Stats::retries`, [`Batch::attempt`] |
-//! | the error is transient, under [`Retry::in_halves`] | the halves are lent after a backoff, one after the other, up to the same limits | `Stats::retries_in_halves`, [`Batch::parent`] |
-//! | the attempts are used up, or the error is permanent | the batch is halved until its bad rows stand alone: those fail, the rest is handled | as for a rejected row; `Stats::bisections` |
-//! | the error is in doubt | failed, marked `in_doubt`, never sent twice; under [`Builder::idempotent`] retried | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
-//! | the halves keep failing alike: an outage | waits out the backoff; then that part fails as it is, and each part behind it gets one attempt | as for a rejected row |
+//! | [`Batch::reject`], and the handler returns `Ok` | failed with that error, not called again | `on_failed`, `take_failed` or the report; [`Outcome::Failed`]; `flush` returns `Failed` |
+//! | [`Batch::reject`] with a permanent error, and the handler returns `Err` | failed with that error; the rest is called again | as above |
+//! | [`Batch::retry`] or [`retry_after`](Batch::retry_after), and the handler returns `Ok` | set aside until it is due, then among the first of a later batch; failed when its patience ends | no outcome yet; `Stats::retried_rows` |
+//! | the handler returns an error or panics | the batch is called once more under its id, unless the error is permanent, and then searched for bad rows without waits (not with [`Retry::bisect`]`(false)`) | `Stats::retries`, `Stats::bisections`, [`Batch::attempt`], [`Batch::parent`] |
+//! | the search: a group goes through | handled | as for `Ok` |
+//! | the search: a row fails alone | set aside, called again after the next answer; failed if it fails alone on both sides of an answer; if its error is permanent, failed at once | no outcome yet; then as for a rejected row |
+//! | an outage: nothing answers | kept, called after backoffs (all, one row, a witness) for [`Retry`]'s patience, 60 s by default; then failed, the undecided rows together | [`Stats::retrying`]; then [`Failed::outage`] |
+//! | the error is unavailable | kept; the same call is repeated after a wait, of at least `retry_after`; no search; patience as in an outage | as for an outage |
+//! | the error is misconfigured | five attempts within a second, then its first row alone; if that fails alike, the batch fails | as for a rejected row; later batches get one attempt while the error stays the same |
+//! | the error is transient, with [`Retry::in_halves`] | the halves are called after a backoff | `Stats::retries_in_halves`, [`Batch::parent`] |
+//! | the error is in doubt | failed, marked `in_doubt`, never sent twice; with [`Builder::idempotent`] called again | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
 //! | its ticket has returned `Failed` or `InDoubt`, there is no hook, and nobody took the row before | dropped | `Stats::told`; in no list |
-//! | close, in time | handled, or failed on its one last attempt | the report's `failed`, or the hook |
-//! | close, out of time, not lent yet | unsent | `CloseReport::unsent`, [`Outcome::Unsent`] |
-//! | close, out of time, lent | abandoned | `CloseReport::abandoned`, [`Outcome::InDoubt`] |
+//! | [`keep_failed`](Builder::keep_failed) rows are kept and nobody takes them | waits; handed over once rows are taken | after [`stall_timeout`](Builder::stall_timeout): [`AddError::Stalled`], [`Outcome::Stalled`], [`FlushError::Stalled`]; [`Stats::stalled`] |
+//! | close, in time | handled; or failed, as without a close | the report's `failed`, or the hook |
+//! | close, no further attempt fits before the deadline, or out of time: not handed to the handler before | unsent | `CloseReport::unsent`, [`Outcome::Unsent`] |
+//! | the same: called before, and not in a call now | failed with its last error, marked `in_doubt` where it was | `CloseReport::failed` |
+//! | close, out of time, in a call | abandoned | `CloseReport::abandoned`, [`Outcome::InDoubt`] |
 //! | the abandoned handler comes back | handled, or failed: to the hook, without one counted as `dropped_late` | `Stats` only; the report is not changed |
-//! | the batcher is dropped | as for close | the report goes to [`on_close`](Builder::on_close); without a hook its items are dropped with it |
+//! | the batcher is dropped | as for close, within [`close_timeout`](Builder::close_timeout), and no longer than [`drop_patience`](Builder::drop_patience), 5 s, without an answer; in a panic, one attempt a batch | the report goes to [`on_close`](Builder::on_close); without a hook its items are dropped with it |
+//!
+//! A call *answers* if it returns `Ok` or a permanent error. While the backend answers, a good row never fails because of bad rows
+//! beside it, of whatever class. Where no call answers, bad rows and an outage look alike, so it counts as an outage until patience
+//! ends. A batch of one bad row with nothing in line behind it is such a case, unless its error is permanent. [`Retry`] sets the
+//! patience.
+//!
+//! Rows that were set aside may be handled after later ones; [`Retry::keep_order`] prevents that.
 //!
 //! An item whose add returned `Err` is in the error.
 //!
@@ -114,10 +132,10 @@
 //!   `Handled`, not when its add returned.
 //! - **Whether a commit whose answer was lost took effect.** Only the backend knows. Return `in_doubt` for it, not for a commit
 //!   that was refused, and see below.
-//! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it was lent,
+//! - **An abandoned handler is not stopped.** No thread can be stopped from outside: it may still write what it holds,
 //!   long after the close.
-//! - **A handler must not wait for a thread that adds to the same full queue.** The batcher sees a wait of its own threads, not
-//!   one through yours.
+//! - **A handler must not wait for a thread that adds to the same full queue.** The batcher detects when one of its
+//!   own threads would wait for itself. It cannot detect a cycle that goes through one of your threads.
 //! - **A forked child has no batcher.** It has a copy of the memory and none of the threads. What would wait there is answered at
 //!   once: adds and flushes with `Closed`, tickets with `InDoubt`, a close with an empty report that says
 //!   [`forked`](CloseReport::forked); a drop returns. All rows, the failed ones included, stay the parent's, and the child runs
@@ -126,6 +144,10 @@
 //!   call nothing else on the parent's.
 //! - **A panic under `panic = "abort"`.** Panics of the handler, the hooks and the policy are caught by unwinding; a program
 //!   that is built to abort ends at the first, and what is in memory with it.
+//! - **That old rows are dropped.** Rows wait as long as the backend is away. Where a row is worthless after some time, carry an
+//!   [`Instant`](std::time::Instant) or `SystemTime` in the item, and let the handler call
+//!   `batch.reject(index, BatchError::permanent("too old"))` before it calls the backend. A permanent rejection counts even if
+//!   the call then returns an error.
 //! - **An exact age.** An add reads no clock. An item is handed over at the latest one linger after its add if the handler is
 //!   free and no pause or backoff is in force, and may go up to one call of the handler earlier.
 //!
@@ -151,7 +173,7 @@
 //! ```
 //!
 //! The second way: rows have no key, and a table of batch ids is written in the same transaction. An id stays the same on every
-//! attempt at the same items, so an id that is there already means that the attempt before was applied. Halves have ids of their
+//! attempt at the same items, so an id that is there already means that the attempt before was applied. Parts have ids of their
 //! own, hence without bisection ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
 //!
 //! ```text
@@ -161,21 +183,31 @@
 //!     let mut transaction = client.transaction().map_err(|error| failed(error, Stage::Statement))?;
 //!     // INSERT INTO batches(id) VALUES ($1) ON CONFLICT DO NOTHING, with batch.id()
 //!     if inserted == 1 { /* the rows */ }
+//!     // else: return the marks stored with this id, see below
 //!     transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
 //!     Ok(LoadFeedback::new())
 //! })
 //! ```
 //!
+//! A handler of the second way that marks rows ([`Batch::reject`], [`Batch::retry`]) must store each mark with the id, in the same
+//! transaction: the index and the error. If the id is there already, it reads them and marks the rows again. Otherwise the next
+//! attempt would report rows as handled that were never stored.
+//!
 //! [`classify`] has the codes of three databases, with the class of each and whether the connection is kept. It also covers
 //! what a driver refuses to send, idle connections, and raw `BEGIN`s.
 //!
-//! # The law
+//! # The policy
 //!
-//! [`LoadThreshold`], the default, scores the signals of [`LoadFeedback`] at every check: under 0.3 the size grows by its
-//! factor, over 0.7 it shrinks, in between it stays. [`CostModel`] needs no signal: it learns what a call and an item cost and
-//! is near the best size on every backend it was tried on; [`LoadThreshold`](LoadThreshold#which-law) compares them, with
-//! figures. [`Fixed`] never changes the size; [`Aimd`] and [`HillClimb`] are yardsticks. A [`Policy`] of your own is one method
-//! on plain numbers. [`Batcher::decisions`] says what was decided and why, in sentences.
+//! [`CostModel`], the default, sets the batch size. It learns from each call what a call costs and how long an item takes, and
+//! chooses the size at which 95 % of the time goes to items, unless such a batch takes too long. It needs no signal. If signals of
+//! [`LoadFeedback`] are over its threshold, it pauses between calls, since smaller batches would only mean more calls. Its reason
+//! then says so: `load 0.81, 0 % of items refused: pausing 25 % of the time`.
+//!
+//! [`LoadThreshold`] is a rule on the signals alone: with a score below 0.3 the size grows by its factor, above 0.7 it shrinks, in
+//! between it stays. It suits where a rule in a runbook matters more than throughput; its docs
+//! [compare](LoadThreshold#which-law) the policies, with figures. [`Fixed`] never changes the size. [`Aimd`] and [`HillClimb`] are
+//! baselines. A [`Policy`] of your own is one method on plain numbers. [`Batcher::decisions`] returns the last decisions with
+//! their reasons, as sentences.
 //!
 //! # Cost
 //!

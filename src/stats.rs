@@ -134,7 +134,7 @@ pub struct Stats {
     pub rejected: u64,
     /// Of the failed, those that were dropped because a ticket had returned their failure: they are in no list.
     pub told: u64,
-    /// Items that came back in the close report without having been lent.
+    /// Items that came back in the close report without having been handed to the handler.
     pub unsent: u64,
     /// Items lent to a handler that had not come back when the close ran out of time.
     pub abandoned: u64,
@@ -153,7 +153,7 @@ pub struct Stats {
     pub retries: u64,
     /// Batches and parts that were tried again in halves, as [`Retry::in_halves`](crate::Retry::in_halves) says.
     pub retries_in_halves: u64,
-    /// Batches and parts that were halved to find their bad rows.
+    /// Batches and parts that were split to find their bad rows.
     pub bisections: u64,
     /// Calls of the handler that failed as a whole, by the class of their error.
     pub failed_calls: FailedCalls,

@@ -29,11 +29,12 @@ use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, 
 pub enum Outcome {
     /// The handler took it.
     Handled,
-    /// It was not applied: the handler rejected it, or its last attempt failed.
+    /// It was not applied: the handler rejected it, it was found to be a bad row, its batch failed as a whole (an outage that
+    /// outlasted the patience, a wrong statement), or a close ran out of time before its next attempt.
     Failed(BatchError),
     /// The backend may or may not have applied it.
     InDoubt,
-    /// It was never lent to the handler: the close report has it.
+    /// It was never handed to the handler: the close report has it.
     Unsent,
     /// The wait came from one of the batcher's own threads, which would wait for itself. The item goes its way.
     Reentrant,
@@ -98,8 +99,10 @@ struct State {
     relay: [Option<Arc<Cell>>; 2],
 }
 
-/// The claim to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it costs nothing and changes
-/// nothing for the item.
+/// A handle to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it changes nothing for the item.
+///
+/// Where threads share a batcher, such as the workers of a web server, the ticket reports the outcome of one's own row.
+/// [`Batcher::flush`](crate::Batcher::flush) reports failures of all of them.
 ///
 /// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed over, with everything that is
 /// in line before it, as soon as the handler is free (group commit). Items that threads begin to wait for while a call is under
