@@ -198,7 +198,8 @@ impl<T> Core<T> {
             // An answer moves the limit of a drop.
             deadline = intake.limit_of(&terms);
         }
-        let in_time = intake.phase == Phase::Done && !intake.gave_up;
+        // Whoever takes what was given up is the one whose time it was.
+        let in_time = intake.phase == Phase::Done && !(intake.gave_up && claimed);
         let given_up_before = intake.phase == Phase::Abandoned;
         // Under the same lock: what this close takes, the flusher is not given.
         let mut answer = report(&mut intake, claimed);

@@ -274,6 +274,7 @@ impl<T> Search<T> {
             return self.call_witness(at);
         }
         let len = match self.known {
+            0 if self.found == 0 => self.rows.len(),
             0 => self.group.clamp(1, self.rows.len()),
             1 => 1,
             known => known / 2,

@@ -204,7 +204,7 @@ fn retries_need_nobody_who_waits_for_them() {
                 .retry(Retry::attempts(4).backoff(Duration::from_micros(50), Duration::from_micros(200)))
                 .spawn(move |_: &mut Batch<u64>| {
                     calls += 1;
-                    if calls % 3 > 0 { Err(BatchError::transient("busy")) } else { Ok(LoadFeedback::new()) }
+                    if calls % 2 > 0 { Err(BatchError::transient("busy")) } else { Ok(LoadFeedback::new()) }
                 })
                 .unwrap(),
         );
@@ -327,23 +327,27 @@ fn a_rejection_counts_only_if_its_call_succeeds_and_only_once() {
     assert!(failed.iter().all(|failed| failed.attempts == 2));
 }
 
+/// Scenario 57.
 #[test]
-fn what_a_failed_call_rejected_is_tried_again_with_the_rest() {
+fn what_a_failed_call_rejected_for_good_has_failed_and_nothing_else_it_rejected() {
     let mut calls = 0;
     let batcher = fixed(3)
         .retry(Retry::attempts(2).backoff(AT_ONCE, AT_ONCE))
         .spawn(move |batch: &mut Batch<u64>| {
             calls += 1;
             if calls == 1 {
-                batch.reject(1, BatchError::permanent("thrown away with its call"));
-                return Err(BatchError::transient("all of it"));
+                batch.reject(0, BatchError::transient("the connection is lost"));
+                batch.reject(1, BatchError::permanent("too old"));
+                return Err(BatchError::transient("the connection is lost"));
             }
             Ok(LoadFeedback::new())
         })
         .unwrap();
     batcher.add_many([1, 2, 3]).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    assert_eq!(batcher.stats().handled, 3);
+    assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+    let failed = batcher.take_failed();
+    assert_eq!((items(&failed), failed[0].error.to_string().as_str()), (vec![2], "too old"));
+    assert_eq!((batcher.stats().handled, batcher.stats().rejected), (2, 1));
 }
 
 #[test]

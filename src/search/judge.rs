@@ -138,6 +138,11 @@ impl<T> Search<T> {
                 self.put_back(rows, purpose);
                 if failure.error.is_misconfigured() { self.give_up(false) } else { self.begin_search(at) }
             }
+            (Purpose::Suspect, _) if self.has_attempts_left(&rows[0], failure, at) => {
+                self.run = self.run.saturating_add(1);
+                self.set_aside(rows);
+                Verdict::none()
+            }
             (Purpose::Suspect, _) => self.decided(rows),
             (Purpose::Group, _) if len > 1 => self.group_failed(rows, failure, at),
             (Purpose::Group, _) => self.failed_alone(rows, at),
@@ -285,6 +290,13 @@ impl<T> Search<T> {
     fn has_unasked(&self, at: &Circumstances<'_>) -> bool {
         let may_ask = at.retry.bisects() && !at.retry.keeps_order() && at.retry.patience().is_none();
         may_ask && self.rows.iter().skip(1).any(|row| row.memo.suspicion == Suspicion::None)
+    }
+
+    /// Whether a row that failed on both sides of an answer is worth another call: attempts are counted, there are some left, and
+    /// the error says that another may succeed.
+    fn has_attempts_left(&self, row: &Row<T>, failure: &Failure<'_>, at: &Circumstances<'_>) -> bool {
+        let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
+        left && failure.error.is_transient()
     }
 
     /// Whether there is a witness.
