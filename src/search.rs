@@ -217,7 +217,7 @@ impl<T> Search<T> {
     /// All undecided rows, in order.
     pub(crate) fn into_rows(mut self) -> Vec<Row<T>> {
         self.gather_aside();
-        self.rows.into()
+        self.rows.into_iter().chain(self.aside).collect()
     }
 
     /// Whether the handler is to be made anew before the next call: something is wrong for longer than a step.
@@ -241,6 +241,8 @@ impl<T> Search<T> {
         match self.outage.pause(at, or_line) {
             Pause::None => {}
             Pause::Wait { until, or_line } => return Next::Wait { until, or_line },
+            // The wait before the first part of a batch: that part is the attempt.
+            Pause::Early if self.state == State::Search => self.outage.end_wait(),
             Pause::Early => return self.call_all(Purpose::Early),
             Pause::Line => return Next::CallFromLine,
             Pause::GiveUp => return Next::GiveUp,
@@ -288,14 +290,14 @@ impl<T> Search<T> {
 
     fn call_all(&mut self, purpose: Purpose) -> Next<T> {
         self.gather_aside();
-        if self.rows.len() == 1 && self.whole.is_none() {
+        if self.rows.is_empty() || (self.rows.len() == 1 && self.whole.is_none()) {
             return self.call_first(purpose);
         }
         Next::Call { rows: self.rows.drain(..).collect(), purpose, name: self.whole }
     }
 
     fn call_first(&mut self, purpose: Purpose) -> Next<T> {
-        let row = self.rows.pop_front().expect("a row is undecided");
+        let row = self.rows.pop_front().unwrap_or_else(|| self.aside.remove(0));
         if self.rows.is_empty() && self.aside.is_empty() && row.memo.alone.is_none() {
             // It is all that there is.
             let name = self.whole;
@@ -344,18 +346,17 @@ impl<T> Search<T> {
 
     /// Rows of a call that stay undecided.
     fn put_back(&mut self, rows: Vec<Row<T>>, purpose: Purpose) {
-        match purpose {
-            Purpose::Suspect => self.aside.splice(0..0, rows).for_each(drop),
-            _ => {
-                for row in rows.into_iter().rev() {
-                    let place = self.rows.partition_point(|other| other.memo.number < row.memo.number);
-                    self.rows.insert(place, row);
-                }
+        for row in rows.into_iter().rev() {
+            if purpose == Purpose::Suspect || row.memo.guest {
+                self.aside.insert(0, row);
+            } else {
+                let place = self.rows.partition_point(|other| other.memo.number < row.memo.number);
+                self.rows.insert(place, row);
             }
         }
     }
 
-    /// The rows that were set aside are in their places again.
+    /// The rows that were set aside are in their places again, but for guests.
     fn gather_aside(&mut self) {
         let aside = std::mem::take(&mut self.aside);
         self.put_back(aside, Purpose::Whole);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher::{AddError, Batch, BatchError, Batcher, FlushError, LoadFeedback, Trigger};
+use load_aware_batcher::{AddError, Batch, BatchError, Batcher, FlushError, LoadFeedback, Retry, Trigger};
 use support::{Gate, LONG, NEVER, Reply, directed, ends, fixed, until};
 
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 1_000 };
@@ -298,9 +298,11 @@ fn close_ends_although_producers_never_stop() {
     });
 }
 
+/// Scenario 12.
 #[test]
 fn the_report_of_a_close_has_the_failed_rows_of_the_final_batch() {
     let batcher = fixed(10)
+        .retry(Retry::none())
         .spawn(|batch: &mut Batch<u64>| {
             assert!(batch.is_closing() && batch.deadline().is_some());
             Err(BatchError::transient("down"))

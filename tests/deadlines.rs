@@ -84,11 +84,31 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
     }
 }
 
+/// Scenario 10.
 #[test]
-fn close_interrupts_a_backoff_and_gives_one_last_attempt() {
+fn close_interrupts_a_backoff_and_goes_on_trying() {
     let (handler, director) = directed();
-    let batcher =
-        fixed(2).retry(Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9)).spawn(handler).unwrap();
+    let batcher = fixed(2).retry(Retry::default().backoff(NEVER, NEVER)).spawn(handler).unwrap();
+    batcher.add_many([1, 2, 3, 4]).unwrap();
+    let first = director.call();
+    director.reply(Reply::Err(BatchError::transient("first")));
+    first_call_settled(&batcher);
+    let closer = std::thread::spawn(move || batcher.close(Duration::from_secs(4)));
+    let again = director.call();
+    assert_eq!((again.id, again.attempt, &again.items), (first.id, 2, &first.items));
+    director.reply(Reply::Err(BatchError::transient("second")));
+    // The wait is at most half of the time that is left, however long the backoff.
+    assert_eq!(director.answer(Reply::Ok), [1], "the search goes on");
+    assert_eq!(director.answer(Reply::Ok), [2]);
+    assert_eq!(director.answer(Reply::Ok), [3, 4]);
+    assert!(closer.join().unwrap().is_clean());
+}
+
+#[test]
+fn a_close_that_allows_one_attempt_makes_one_at_each_batch() {
+    let (handler, director) = directed();
+    let retry = Retry::default().backoff(NEVER, NEVER).while_closing(false);
+    let batcher = fixed(2).retry(retry).spawn(handler).unwrap();
     batcher.add_many([1, 2, 3, 4]).unwrap();
     let first = director.call();
     director.reply(Reply::Err(BatchError::transient("first")));

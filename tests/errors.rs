@@ -132,7 +132,7 @@ fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() 
 #[test]
 fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(3).in_halves(true).backoff(AT_ONCE, AT_ONCE);
+    let retry = Retry::attempts(3).in_halves(true).bisect(false).backoff(AT_ONCE, AT_ONCE);
     let batcher = fixed(4).idempotent(true).retry(retry).spawn(handler).unwrap();
     batcher.add_many(1..=8).unwrap();
     let too_long = || Reply::Err(BatchError::transient("too long"));

@@ -33,6 +33,7 @@ fn program() -> Program {
         backoff: 0,
         bisect: true,
         in_halves: false,
+        keep_order: false,
         idempotent: false,
         hook: None,
         keep_failed: 10_000,

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, FlushError, LoadFeedback, Retry};
+use load_aware_batcher::{Batch, BatchError, Batcher, Fixed, FlushError, LoadFeedback, Retry};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -114,7 +114,7 @@ fn many_bad_rows_apart_from_one_another_are_no_outage() {
 }
 
 #[test]
-fn a_batch_under_way_when_close_begins_gets_one_last_attempt() {
+fn a_batch_in_flight_when_close_begins_is_tried_again() {
     let (begun, calls) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let batcher = Batcher::builder()
@@ -145,21 +145,20 @@ fn a_batch_under_way_when_close_begins_gets_one_last_attempt() {
 }
 
 #[test]
-fn what_fails_in_a_call_begun_while_closing_has_failed() {
-    let (begun, calls) = mpsc::channel();
+fn a_close_out_of_time_reports_what_was_tried_as_failed_and_the_rest_as_unsent() {
     let batcher = Batcher::builder()
         .initial_batch_size(10)
+        .policy(Fixed(10))
         .linger(LONG)
-        .retry(Retry::attempts(5).backoff(LONG, LONG))
-        .spawn(move |batch: &mut Batch<u64>| {
-            begun.send(batch.attempt())?;
-            Err(BatchError::transient("still down"))
-        })
+        .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("still down")))
         .unwrap();
-    batcher.add(7).unwrap();
-    let report = batcher.close(LONG);
-    assert_eq!(calls.iter().collect::<Vec<_>>(), [1]);
-    assert_eq!((report.failed.len(), report.timed_out), (1, false));
+    batcher.add_many(0..25).unwrap();
+    let report = batcher.close(Duration::from_millis(400));
+    let failed: Vec<u64> = report.failed.iter().map(|failed| failed.item).collect();
+    assert!(failed.iter().copied().eq(0..failed.len() as u64) && failed.len() >= 10, "{report:?}");
+    assert!(report.unsent.iter().copied().eq(failed.len() as u64..25), "{report:?}");
+    assert_eq!((report.abandoned, report.timed_out), (0, true));
+    assert!(report.failed.iter().all(|failed| failed.error.to_string() == "still down" && !failed.in_doubt));
 }
 
 #[test]

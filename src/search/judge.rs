@@ -43,7 +43,8 @@ impl<T> Search<T> {
             let (due, rows) = std::mem::take(&mut self.rows)
                 .into_iter()
                 .partition::<Vec<_>, _>(|row| row.memo.suspicion == Suspicion::Due);
-            (self.aside, self.rows) = (due, rows.into());
+            self.aside.extend(due);
+            self.rows = rows.into();
             self.group = self.rows.len().div_ceil(self.found.max(1));
         }
     }
@@ -67,7 +68,7 @@ impl<T> Search<T> {
         }
         match purpose {
             Purpose::Fresh => (self.len, self.first) = (rows.len(), rows[0].memo.number),
-            Purpose::FromLine => self.len += 1,
+            Purpose::FromLine => rows[0].memo.guest = true,
             Purpose::Group if !alone && !failure.is_cut => self.group_name = Some((rows.len(), name)),
             _ => {}
         }
@@ -149,9 +150,6 @@ impl<T> Search<T> {
             (Purpose::Witness | Purpose::FromLine, State::Search) => {
                 self.run = self.run.saturating_add(1);
                 (self.witnesses, self.free_witnesses) = (self.witnesses + 1, self.free_witnesses + 1);
-                if purpose == Purpose::FromLine {
-                    self.whole = None;
-                }
                 self.set_aside(rows);
                 if self.free_witnesses >= FREE_WITNESSES || self.rows.is_empty() {
                     self.darken(at)
@@ -255,9 +253,6 @@ impl<T> Search<T> {
                 self.answered();
                 return self.decided(rows);
             }
-        }
-        if purpose == Purpose::FromLine {
-            self.whole = None;
         }
         let len = rows.len();
         self.put_back(rows, purpose);

@@ -128,6 +128,11 @@ impl Outage {
         }
     }
 
+    /// The present wait is over.
+    pub(super) fn end_wait(&mut self) {
+        self.wait = None;
+    }
+
     pub(super) fn pause(&mut self, at: &Circumstances<'_>, line_may_end_it: bool) -> Pause {
         if at.closing && !std::mem::replace(&mut self.closing, true) {
             self.waits = 0;

@@ -140,6 +140,7 @@ pub struct Program {
     pub backoff: Us,
     pub bisect: bool,
     pub in_halves: bool,
+    pub keep_order: bool,
     pub idempotent: bool,
     /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time for each.
     pub hook: Option<(u64, Us)>,
@@ -185,6 +186,7 @@ impl Program {
             backoff: [0, 50, 500][dice.below(3) as usize],
             bisect: !dice.one_in(4),
             in_halves: dice.one_in(3),
+            keep_order: dice.one_in(3),
             idempotent: dice.one_in(3),
             hook: dice.one_in(2).then(|| (dice.below(5), [0, 0, 300][dice.below(3) as usize])),
             keep_failed: [10_000, 1, 5][dice.below(3) as usize],

@@ -44,7 +44,7 @@ impl Program {
             .queue_capacity(self.capacity)
             .linger(us(self.linger))
             .load_check_interval(us(1_000))
-            .retry(retry.bisect(self.bisect).in_halves(self.in_halves))
+            .retry(retry.bisect(self.bisect).in_halves(self.in_halves).keep_order(self.keep_order))
             .idempotent(self.idempotent)
             .keep_failed(self.keep_failed)
             .close_timeout(us(self.close_timeout))

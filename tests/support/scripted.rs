@@ -1,6 +1,6 @@
 //! The handler and the hook of a program: they do what they are told to, and check what they are lent.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
 use std::time::Duration;
@@ -65,11 +65,11 @@ pub struct Scripted {
 pub struct State {
     calls: u64,
     own_items: usize,
-    ids: HashSet<u128>,
-    /// The whole batch under way, and the last call.
-    whole: (u128, Vec<(usize, usize)>),
-    last: (u128, u32, Vec<(usize, usize)>),
-    /// The number lent last in a whole batch, and the number settled last by a call that went through, by lane.
+    /// What each id named, and in how many calls.
+    named: HashMap<u128, (u32, Vec<(usize, usize)>)>,
+    /// A call has failed: rows may have been set aside since.
+    failed: bool,
+    /// The number handed over last for the first time, and the number settled last by a call that went through, by lane.
     lent: Vec<Option<usize>>,
     settled: Vec<Option<usize>>,
 }
@@ -87,6 +87,14 @@ impl Handler<Item> for Scripted {
             self.gate.wait();
         }
         let deed = self.program.deeds[call as usize % self.program.deeds.len()];
+        let result = self.act(batch, deed, call);
+        self.state.failed |= result.is_err();
+        result
+    }
+}
+
+impl Scripted {
+    fn act(&mut self, batch: &mut Batch<Item>, deed: Deed, call: u64) -> Result<LoadFeedback, BatchError> {
         match deed {
             Deed::Unclassified => return Err(std::io::Error::other("scripted").into()),
             Deed::Transient => return Err(BatchError::transient("scripted")),
@@ -117,7 +125,9 @@ impl Handler<Item> for Scripted {
         }
         for index in 0..batch.len() {
             let Item { lane, number, .. } = batch[index];
-            if self.state.settled[lane].replace(number) >= Some(number) {
+            // Rows that were set aside come behind later ones, unless order is kept.
+            let is_ordered = self.program.keep_order || !self.state.failed;
+            if self.state.settled[lane].replace(number) >= Some(number) && is_ordered {
                 self.ledger.violation(format!("{lane}/{number} handled out of order"));
             }
             if (batch[index].number as u64 + 1) % every == 0 {
@@ -130,9 +140,7 @@ impl Handler<Item> for Scripted {
         }
         Ok(LoadFeedback::new().cpu_load((call % 11) as f64 / 10.0))
     }
-}
 
-impl Scripted {
     /// Bounds, order, identity: of everything that can be seen from inside.
     fn check(&mut self, batch: &Batch<Item>) {
         let ids: Vec<_> = batch.iter().map(|item| (item.lane, item.number)).collect();
@@ -147,33 +155,30 @@ impl Scripted {
                 ledger.violation(format!("{} items weigh {weight}", ids.len()));
             }
         }
-        for item in batch {
-            let before = item.mark(LENT);
-            if before & (OVER | UNSENT) != 0 {
-                ledger.violation(format!("{}/{} lent although {before:#b}", item.lane, item.number));
-            }
-        }
         state.lent.resize(ledger.lanes.len(), None);
         state.settled.resize(ledger.lanes.len(), None);
-        if batch.attempt() > 1 {
-            if (name, batch.attempt() - 1) != (state.last.0, state.last.1) || ids != state.last.2 {
-                ledger.violation(format!("attempt {} is not the same batch", batch.attempt()));
+        for item in batch {
+            let Item { lane, number, .. } = *item;
+            let before = item.mark(LENT);
+            if before & (OVER | UNSENT) != 0 {
+                ledger.violation(format!("{lane}/{number} lent although {before:#b}"));
             }
-        } else if !state.ids.insert(name) {
-            ledger.violation(format!("the name {name:x} was given twice"));
-        } else if let Some(parent) = batch.parent() {
-            if parent.as_u128() != state.whole.0 || !state.whole.1.windows(ids.len()).any(|part| part == ids) {
-                ledger.violation(format!("{ids:?} is no part of {:?}", state.whole.1));
+            let is_new = before & LENT == 0;
+            if is_new && state.lent[lane].replace(number) >= Some(number) {
+                ledger.violation(format!("{lane}/{number} out of order"));
             }
-        } else {
-            for (lane, number) in &ids {
-                if state.lent[*lane].replace(*number) >= Some(*number) {
-                    ledger.violation(format!("{lane}/{number} out of order"));
-                }
+            if is_new && batch.parent().is_some() {
+                ledger.violation(format!("{lane}/{number} is new in a part"));
             }
-            state.whole = (name, ids.clone());
         }
-        state.last = (name, batch.attempt(), ids);
+        let (calls, named) = state.named.entry(name).or_insert_with(|| (0, ids.clone()));
+        *calls += 1;
+        if (*calls, &*named) != (batch.attempt(), &ids) {
+            ledger.violation(format!("attempt {} is not the same batch, or not counted", batch.attempt()));
+        }
+        if batch.parent().is_some_and(|parent| !state.named.contains_key(&parent.as_u128())) {
+            ledger.violation("a part of an unknown batch".to_owned());
+        }
     }
 
     fn own_item(&mut self) -> Option<(usize, Item)> {
