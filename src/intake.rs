@@ -360,7 +360,7 @@ impl<T> Intake<T> {
         self.counts.failed += rows.len() as u64;
         let mut failed = Vec::with_capacity(rows.len());
         for Row { item, mut memo } in rows {
-            let in_doubt = memo.in_doubt || error.is_in_doubt();
+            let in_doubt = memo.in_doubt;
             self.counts.in_doubt += u64::from(in_doubt);
             self.flushes.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {

@@ -100,6 +100,7 @@ impl<T> Intake<T> {
                     let row = rows.remove(index);
                     failed.extend(self.settle_marked(row, mark, (&retry, target.rules.idempotent), now));
                 }
+                rows.iter_mut().for_each(|row| row.memo.in_doubt |= error.is_in_doubt());
                 let mut outage = false;
                 // After an abandoned close nobody is left to try again.
                 if !late && !rows.is_empty() {
@@ -154,6 +155,7 @@ impl<T> Intake<T> {
         (retry, idempotent): (&Retry, bool),
         now: Instant,
     ) -> Vec<Failed<T>> {
+        row.memo.in_doubt |= error.is_in_doubt();
         let again = again && (idempotent || !error.is_in_doubt()) && self.phase != Phase::Abandoned;
         let Some(due) = again.then(|| self.due_again(&row.memo, &error, retry, now)).flatten() else {
             self.counts.rejected += u64::from(!again);
@@ -162,7 +164,6 @@ impl<T> Intake<T> {
             return failed;
         };
         self.counts.retried_rows += 1;
-        row.memo.in_doubt |= error.is_in_doubt();
         let before = row.memo.again.take();
         let (since, times) = before.as_ref().map_or((now, 1), |again| (again.since, again.times.saturating_add(1)));
         self.spent.extend(before.map(|again| again.error));

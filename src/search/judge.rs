@@ -61,7 +61,6 @@ impl<T> Search<T> {
         self.outage.failed(failure, at);
         let alone = rows.len() == 1;
         for row in &mut rows {
-            row.memo.in_doubt |= class == ErrorClass::InDoubt;
             if alone && !failure.is_cut {
                 row.memo.alone = Some(name);
             }

@@ -110,7 +110,10 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
         self.longest = self.longest.max(failure.service_time);
         self.since.get_or_insert(at.now);
-        self.spent.push(std::mem::replace(&mut self.error, failure.error.clone()));
+        // The rows of a call in doubt fail with it; what is left has another error.
+        if at.idempotent || !failure.error.is_in_doubt() {
+            self.spent.push(std::mem::replace(&mut self.error, failure.error.clone()));
+        }
         if failure.error.class() != ErrorClass::Unavailable {
             self.refusals = 0;
         }
