@@ -179,9 +179,11 @@ fn a_flush_waits_for_a_retried_row() {
         let (handler, backend) = answered();
         let batcher = fixed(2).retry(at_once()).spawn(handler).unwrap();
         batcher.add_many([1, 2]).unwrap();
-        assert_eq!(backend.next(again(&[1])), [1, 2]);
+        let wait = Duration::from_millis(100);
+        assert_eq!(backend.next(again_with(1, busy().retry_after(wait))), [1, 2]);
+        assert_eq!(batcher.flush(wait / 2), Err(FlushError::Timeout), "row 2 is set aside");
         assert_eq!(backend.call().rows, [2]);
-        assert_eq!(batcher.flush(Duration::from_millis(20)), Err(FlushError::Timeout), "row 2 is not decided");
+        assert_eq!(batcher.flush(wait / 2), Err(FlushError::Timeout), "row 2 is with the handler");
         backend.answer(again_with(0, BatchError::permanent("400 Bad Request")));
         assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
     });
