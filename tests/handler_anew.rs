@@ -249,7 +249,7 @@ fn the_first_handler_that_cannot_be_made_is_an_error_of_the_builder() {
             #[allow(unreachable_code, reason = "it says what is made")]
             Ok::<_, io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         });
-        let error = panicked.err().expect("the factory panicked");
+        let error = panicked.expect_err("the factory panicked");
         assert!(error.to_string().contains("no configuration"), "{error}");
     });
 }
