@@ -74,7 +74,9 @@ fn main() -> ExitCode {
 
     let name = "a call of 2 ms + 5 µs an item";
     if wanted(name) {
-        rate(&mut report, name, &[500, 1_000, 5_000], 0.9, |fixed| sleeping::from_the_start(fixed, Backend::Plain, start));
+        rate(&mut report, name, &[500, 1_000, 5_000], 0.9, |fixed| {
+            sleeping::from_the_start(fixed, Backend::Plain, start)
+        });
     }
     let name = "the same, every tenth call refused at once";
     if wanted(name) {

@@ -58,7 +58,7 @@ pub(crate) fn documents_per_ms(fixed: Option<usize>) -> f64 {
             };
             sleep(REQUEST + DOCUMENT * batch.len() as u32);
             for (index, _) in statuses.iter().enumerate().filter(|(_, status)| **status == 429) {
-                batch.retry(index, "429 Too Many Requests");
+                batch.retry(index, BatchError::transient("429 Too Many Requests"));
             }
             Ok(LoadFeedback::new())
         })
