@@ -92,7 +92,9 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let notes = Arc::new(start(path)?);
     let (signal, signalled) = mpsc::channel();
-    ctrlc::set_handler(move || drop(signal.send(())))?;
+    ctrlc::set_handler(move || {
+        let _ = signal.send(());
+    })?;
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);
 

@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 const BAD_EVERY: u64 = 1_000;
 /// Every one of so many is refused when it comes first: 429.
 const BUSY_EVERY: u64 = 20;
-/// Every one of so many requests is refused as a whole: 503.
-const AWAY_EVERY: u64 = 10;
+/// From this request on, those whose number is a power of two are refused as a whole: 503. Each costs a second.
+const AWAY_FROM: u64 = 4;
 
 struct Endpoint {
     stored: BufWriter<File>,
@@ -38,7 +38,7 @@ impl Endpoint {
     fn answer(&mut self, mut client: &TcpStream) -> io::Result<()> {
         let body = body(client)?;
         self.requests += 1;
-        if self.requests % AWAY_EVERY == 0 {
+        if self.requests >= AWAY_FROM && self.requests.is_power_of_two() {
             let refusal = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
             return client.write_all(refusal.as_bytes());
         }
