@@ -364,6 +364,11 @@ impl<T: Send + 'static> Builder<T> {
     /// # Ok::<(), load_aware_batcher::BuildError>(())
     /// ```
     ///
+    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or returns before `COMMIT`. After a
+    /// panic the factory opens another connection; after an error it does so only if the error is
+    /// [`handler_broken`](crate::BatchError::handler_broken). The driver's transaction guard covers both: `let tx =
+    /// connection.transaction()?` rolls back when it is dropped.
+    ///
     /// # Errors
     /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.
     pub fn spawn_workers<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>

@@ -11,8 +11,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ingest::monitor::{Sensor, share};
@@ -391,4 +391,34 @@ fn start_child(path: &Path, rows: Range<i64>) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Scenario 54. The table has no key, so that a row stored twice would be seen.
+#[test]
+fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
+    let file = File::new(Once::Never);
+    let path = file.path();
+    let panics = Arc::new(AtomicBool::new(true));
+    let batcher = Batcher::builder()
+        .linger(LONG)
+        .spawn_workers(move |_| {
+            let connection = Connection::open(&path)?;
+            let panics = Arc::clone(&panics);
+            Ok::<_, rusqlite::Error>(move |batch: &mut Batch<Row>| {
+                connection.execute_batch("BEGIN")?;
+                for (index, row) in batch.iter().enumerate() {
+                    assert!(index < 5 || !panics.swap(false, Ordering::SeqCst), "row 5 of the first call");
+                    let row = (row.id, row.value, &row.text);
+                    connection.execute("INSERT INTO readings VALUES (?, ?, ?)", row)?;
+                }
+                connection.execute_batch("COMMIT")?;
+                Ok(LoadFeedback::new())
+            })
+        })
+        .unwrap();
+    batcher.add_many((0..10).map(row)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(counts(&file.open()), (10, 10));
+    assert_eq!(batcher.stats().handler_panics, 1);
+    assert!(batcher.close(LONG).is_clean());
 }

@@ -7,6 +7,7 @@ mod ingest;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod anew;
 mod outages;
 mod refusals;
 mod sessions;

@@ -1,0 +1,20 @@
+//! The binary of an example, up to date: `cargo test` has built it, `cargo test --test NAME` has not.
+
+use std::process::Command;
+
+pub fn command(name: &str) -> Command {
+    // This is `target/<profile>/deps/<test>-<hash>`.
+    let exe = std::env::current_exe().unwrap();
+    let folder = exe.ancestors().nth(2).unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--example", name, "--profile", profile, "--target-dir"]);
+        build.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().unwrap().success(), "the example builds");
+    }
+    Command::new(folder.join("examples").join(name))
+}
