@@ -22,7 +22,7 @@ mod start;
 mod valid;
 
 /// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or below it.
-const MAX_BATCH_SIZE: usize = 5_000;
+const MAX_BATCH_SIZE: usize = 10_000;
 /// The largest queue: its slots are allocated at the start.
 const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
@@ -104,7 +104,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says otherwise, and is allocated at
-    /// the start: the size of an item times that. Default the largest of 5 000, the initial and the smallest size, as far as a
+    /// the start: the size of an item times that. Default the largest of 10 000, the initial and the smallest size, as far as a
     /// `queue_capacity` that was set allows.
     pub fn max_batch_size(mut self, items: usize) -> Self {
         self.max_batch_size = Some(items);

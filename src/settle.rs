@@ -25,12 +25,15 @@ pub(crate) struct Marked<T> {
     pub(crate) weight: usize,
 }
 
+/// Why a call failed, and the rows that it rejected for good all the same, by index.
+pub(crate) type FailedCall = (BatchError, Vec<(usize, Mark)>);
+
 /// A call of the handler that has returned.
 pub(crate) struct Finished<T> {
     /// Emptied if the call went through.
     pub(crate) batch: Box<Batch<T>>,
     /// The rows that were marked, by index; or why the call failed, and the rows that it rejected for good all the same.
-    pub(crate) result: Result<Vec<Marked<T>>, (BatchError, Vec<(usize, Mark)>)>,
+    pub(crate) result: Result<Vec<Marked<T>>, FailedCall>,
     pub(crate) service_time: Duration,
     pub(crate) now: Instant,
 }
@@ -87,6 +90,12 @@ impl<T> Intake<T> {
                 if let Some(search) = &mut self.search {
                     search.succeeded(course.purpose, len);
                     refused_len = search.refused_len();
+                    if retry.keeps_order() && !self.again.is_empty() {
+                        // The parts behind them wait, as the line does otherwise.
+                        let dues = self.again.iter().filter_map(|row| row.memo.again.as_ref()).map(|again| again.due);
+                        let due = dues.max().unwrap_or(now);
+                        search.hold(std::mem::take(&mut self.again), due);
+                    }
                 }
             }
             Err((error, rejected)) => {

@@ -121,11 +121,11 @@ fn what_was_not_set_follows_what_was() {
     type Set = fn(Builder<u64>) -> Builder<u64>;
     // Initial size and capacity.
     let table: [(&str, Set, (usize, usize)); 10] = [
-        ("nothing", |b| b, (20, 10_000)),
+        ("nothing", |b| b, (20, 20_000)),
         ("max below the default start", |b| b.max_batch_size(10), (10, 1_024)),
-        ("min above the default start", |b| b.min_batch_size(50), (50, 10_000)),
-        ("a large min raises max", |b| b.min_batch_size(7_000), (7_000, 14_000)),
-        ("a large start raises max", |b| b.initial_batch_size(6_000), (6_000, 12_000)),
+        ("min above the default start", |b| b.min_batch_size(50), (50, 20_000)),
+        ("a large min raises max", |b| b.min_batch_size(17_000), (17_000, 34_000)),
+        ("a large start raises max", |b| b.initial_batch_size(16_000), (16_000, 32_000)),
         ("a small max, a small queue", |b| b.max_batch_size(400), (20, 1_024)),
         ("a large max", |b| b.max_batch_size(2_000), (20, 4_000)),
         ("a small queue lowers max and start", |b| b.queue_capacity(5), (5, 5)),
@@ -147,9 +147,9 @@ fn the_largest_size_that_follows_is_the_one_that_reconfigure_starts_from() {
             .unwrap();
         seen
     };
-    assert_eq!(max(|b| b), (1, 5_000));
-    assert_eq!(max(|b| b.initial_batch_size(6_000)), (1, 6_000));
-    assert_eq!(max(|b| b.min_batch_size(7_000)), (7_000, 7_000));
+    assert_eq!(max(|b| b), (1, 10_000));
+    assert_eq!(max(|b| b.initial_batch_size(16_000)), (1, 16_000));
+    assert_eq!(max(|b| b.min_batch_size(17_000)), (17_000, 17_000));
     assert_eq!(max(|b| b.queue_capacity(50)), (1, 50));
 }
 

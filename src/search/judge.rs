@@ -1,5 +1,7 @@
 //! What a call that has ended comes to: which rows fail, and what is called next.
 
+use std::time::Instant;
+
 use super::{
     ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, LAST_WITNESSES, MISCONFIGURED_ATTEMPTS, Search,
     State, Verdict,
@@ -28,6 +30,13 @@ impl<T> Search<T> {
         }
         self.whole = None;
         self.group_name = None;
+    }
+
+    /// Rows of a call that went through, which the handler asked for again: where order is kept, the others wait for them.
+    pub(crate) fn hold(&mut self, rows: Vec<Row<T>>, until: Instant) {
+        (self.known, self.whole, self.group_name) = (0, None, None);
+        self.put_back(rows, Purpose::Group);
+        self.outage.hold(until);
     }
 
     /// The backend is there: a call went through, or failed for its rows.
@@ -83,7 +92,7 @@ impl<T> Search<T> {
             ErrorClass::InDoubt if !at.idempotent => self.decided(rows),
             ErrorClass::Unavailable => {
                 self.put_back(rows, purpose);
-                if self.outage.refused(failure.error, at) { self.give_up(true) } else { Verdict::none() }
+                if self.outage.refused(failure, at) { self.give_up(true) } else { Verdict::none() }
             }
             ErrorClass::Permanent => {
                 self.answered();
@@ -226,6 +235,10 @@ impl<T> Search<T> {
     /// A single row from the front failed.
     fn failed_alone(&mut self, mut rows: Vec<Row<T>>, at: &Circumstances<'_>) -> Verdict<T> {
         let Some(row) = rows.first_mut() else { return Verdict::none() };
+        if row.memo.suspicion == Suspicion::Due {
+            // It failed alone before, and something has answered since.
+            return self.decided(rows);
+        }
         self.run = self.run.saturating_add(1);
         row.memo.suspicion = Suspicion::Alone;
         row.memo.convicted = self.known == 1 && self.narrowed;

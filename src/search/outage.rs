@@ -59,6 +59,8 @@ pub(crate) struct Outage {
     waits: u32,
     steps: u32,
     refusals: u32,
+    /// When the last attempt on schedule began.
+    began: Option<Instant>,
     /// Somebody flushes: the next wait is cut.
     flushed: bool,
     last_early: Option<Instant>,
@@ -82,6 +84,7 @@ impl Outage {
             waits: 0,
             steps: 0,
             refusals: 0,
+            began: None,
             flushed: false,
             last_early: None,
             first_wait: retry.first_wait(),
@@ -131,6 +134,11 @@ impl Outage {
         }
     }
 
+    /// Nothing before this time.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.wait = Some(Wait { until, cuttable: false, early: None, or_line: false });
+    }
+
     /// The present wait is over.
     pub(super) fn end_wait(&mut self) {
         self.wait = None;
@@ -148,6 +156,7 @@ impl Outage {
         let or_line = wait.or_line && line_may_end_it;
         if wait.until <= at.now {
             self.wait = None;
+            self.began = Some(at.now);
         } else if until <= at.now {
             wait.early = None;
             self.last_early = Some(at.now);
@@ -189,17 +198,18 @@ impl Outage {
     }
 
     /// The backend refused a call unseen. True if patience has ended.
-    pub(super) fn refused(&mut self, error: &BatchError, at: &Circumstances<'_>) -> bool {
+    pub(super) fn refused(&mut self, failure: &Failure<'_>, at: &Circumstances<'_>) -> bool {
         self.refusals = self.refusals.saturating_add(1);
         let (patience, elapsed) = (at.retry.patience_unavailable(), self.elapsed(at));
-        if elapsed >= patience {
+        // The last attempt begins when patience ends, or later.
+        if elapsed.saturating_sub(failure.service_time) >= patience {
             return true;
         }
         let most = at.retry.retry_after_max();
-        let asked = error.wait_asked().unwrap_or_default();
+        let asked = failure.error.wait_asked().unwrap_or_default();
         self.capped += u64::from(asked > most);
         // One attempt after the time that it asked for, also where that lies behind the end of patience.
-        let backoff = at.retry.wait(self.refusals, at.chance).min(patience - elapsed);
+        let backoff = at.retry.wait(self.refusals, at.chance).min(patience.saturating_sub(elapsed));
         let wait = self.hurried(backoff, at).max(asked.min(most));
         self.begin(wait, false, at);
         false
@@ -228,7 +238,9 @@ impl Outage {
 
     /// Whether patience has ended, where so many steps are allowed if attempts are counted.
     pub(super) fn is_over(&self, steps_max: Option<u32>, at: &Circumstances<'_>) -> bool {
-        let elapsed = self.elapsed(at);
+        // The last attempt begins when patience ends, or later.
+        let began = self.began.unwrap_or(at.now);
+        let elapsed = self.since.map_or(Duration::ZERO, |since| began.saturating_duration_since(since));
         let out_of_time = at.retry.patience().is_none_or(|patience| elapsed >= patience);
         let out_of_steps = steps_max.is_none_or(|most| self.steps >= most);
         (out_of_time && out_of_steps) || at.retry.total().is_some_and(|total| elapsed >= total)
