@@ -343,7 +343,9 @@ fn ctrl_c_commits_what_was_added_and_says_so() {
 #[test]
 fn the_usage_names_every_option() {
     let (stdout, _) = ended(Command::new(example()).arg("--help").output().unwrap(), 0);
-    for option in ["DIR", "--db", "--threads", "--policy threshold", "--policy fixed:N", "--hash", "--quiet"] {
+    for option in
+        ["DIR", "--db", "--threads", "--policy model", "--policy threshold", "--policy fixed:N", "--hash", "--quiet"]
+    {
         assert!(stdout.contains(&format!("\n  {option} ")), "{option}");
     }
 }

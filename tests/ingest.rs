@@ -14,7 +14,7 @@ use ingest::once::Once;
 use ingest::options::{Options, Sizing};
 use ingest::rows::{Malformed, Row};
 use ingest::run;
-use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Retry};
+use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, LoadThreshold, Retry};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -154,6 +154,7 @@ fn a_monitor_reports_what_its_sensors_see_and_one_that_hangs_keeps_nothing_alive
     let (reported, closed) = mpsc::channel();
     let batcher = Batcher::builder()
         .initial_batch_size(100)
+        .policy(LoadThreshold::new())
         .load_check_interval(Duration::from_millis(1))
         .on_close(move |report| reported.send(report.is_clean()).unwrap())
         .spawn(|_: &mut Batch<Row>| Ok(LoadFeedback::new()))

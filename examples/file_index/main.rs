@@ -188,6 +188,7 @@ fn start(
         .thread_name("writer");
     let builder = match policy {
         Sizing::Fixed(rows) => builder.max_batch_size(rows).policy(Fixed(rows)),
+        Sizing::Model => builder.max_batch_size(QUEUE_CAPACITY / 2).queue_capacity(QUEUE_CAPACITY),
         Sizing::Threshold => builder
             // Each commit waits for the disk once. From 50 the law took too long to get anywhere: it goes by load, not by
             // rows a second, and walkers alone keep a small host busy.

@@ -9,12 +9,13 @@ use lexopt::prelude::*;
 pub const USAGE: &str = "\
 Walks DIR and writes one row for each regular file under it into a table of SQLite.
 
-usage: file_index [DIR] [--db FILE] [--threads N] [--policy threshold|fixed:N] [--hash] [--quiet]
+usage: file_index [DIR] [--db FILE] [--threads N] [--policy model|threshold|fixed:N] [--hash] [--quiet]
 
   DIR                  the directory to walk; default `.`
   --db FILE            the database; default `file_index.db`
   --threads N          walker threads, 1 to 256; default one for each core
-  --policy threshold   batches sized by the load of this host and of the database (default)
+  --policy model       batches sized by what a call and a row cost (default)
+  --policy threshold   batches sized by the load of this host and of the database
   --policy fixed:N     batches of N rows, 1 to 100000
   --hash               read every file and store its BLAKE3 hash
   --quiet              say only what went wrong
@@ -35,6 +36,7 @@ pub struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sizing {
+    Model,
     Threshold,
     Fixed(usize),
 }
@@ -44,13 +46,13 @@ impl Options {
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, String> {
         Self::read(&mut lexopt::Parser::from_iter(arguments)).map_err(|problem| match problem {
             lexopt::Error::Custom(problem) => problem.to_string(),
-            problem => format!("{problem} (--help tells the options)"),
+            problem => format!("{problem} (try --help)"),
         })
     }
 
     fn read(parser: &mut lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
         let (mut dir, mut db) = (None, PathBuf::from("file_index.db"));
-        let (mut threads, mut policy, mut hash, mut quiet) = (None, Sizing::Threshold, false, false);
+        let (mut threads, mut policy, mut hash, mut quiet) = (None, Sizing::Model, false, false);
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("db") => db = parser.value()?.into(),
@@ -83,7 +85,8 @@ fn sizing(value: &OsString) -> Result<Sizing, lexopt::Error> {
     let text = value.to_string_lossy();
     match text.strip_prefix("fixed:") {
         Some(rows) => count("--policy fixed:N", &rows.into(), FIXED_MAX).map(Sizing::Fixed),
+        None if text == "model" => Ok(Sizing::Model),
         None if text == "threshold" => Ok(Sizing::Threshold),
-        None => Err(format!("--policy is {value:?}: must be `threshold` or `fixed:N`").into()),
+        None => Err(format!("--policy is {value:?}: must be `model`, `threshold` or `fixed:N`").into()),
     }
 }

@@ -300,10 +300,10 @@ impl<T> Search<T> {
     }
 
     /// Whether a row that failed on both sides of an answer is worth another call: attempts are counted, there are some left, and
-    /// the error says that another may succeed.
+    /// the error says that another may succeed, or that this one may have.
     fn has_attempts_left(&self, row: &Row<T>, failure: &Failure<'_>, at: &Circumstances<'_>) -> bool {
         let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
-        left && failure.error.is_transient()
+        left && (failure.error.is_transient() || failure.error.is_in_doubt())
     }
 
     /// Whether there is a witness.
