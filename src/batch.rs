@@ -220,8 +220,8 @@ impl<T> Batch<T> {
     /// with its ticket unresolved, and is among the first of a later batch, so it may be handled after rows that were added
     /// later ([`Retry::keep_order`](crate::Retry::keep_order) holds the line instead). It keeps its own count of attempts, and
     /// fails when the patience of [`Retry`](crate::Retry), counted from the first time the handler asked for it, is used up.
-    /// At most one batch of rows is set aside; beyond that the line waits. A flush waits for them. A close that runs out of time
-    /// reports them as failed.
+    /// While as many rows are set aside as a batch holds, the line waits; so there are fewer than two batches of them. A flush
+    /// waits for them. A close that runs out of time reports them as failed.
     ///
     /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless the builder says
     /// [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`] says when to come again.

@@ -184,9 +184,7 @@ impl<T> Intake<T> {
         let full = if keeps_order && again_is_due {
             false
         } else {
-            // At most one batch of rows lies aside, should all of these be asked for again.
-            let most = target.batch_size.saturating_sub(self.again.len()).max(1);
-            self.gather_beside(queue, &mut batch, most, weight) && self.again.is_empty()
+            self.gather_beside(queue, &mut batch, target.batch_size, weight)
         };
         batch.trigger = match () {
             () if full || pressed => Trigger::Size,
