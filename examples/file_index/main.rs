@@ -183,7 +183,8 @@ fn start(
         // An upsert may be repeated, so even a commit in doubt is tried again; rows at fault are rejected by name, so nothing
         // needs to be searched for.
         .idempotent(true)
-        .retry(Retry::default().bisect(false))
+        // A database that stays away ends the run: nobody is to wait a minute for that.
+        .retry(Retry::attempts(5).bisect(false))
         .on_failed(on_failed)
         .thread_name("writer");
     let builder = match policy {
