@@ -81,7 +81,7 @@ impl<T> Intake<T> {
             Next::Done => unreachable!("it returned above"),
             Next::Wait { until, or_line } => Step::Sleep { wanted: usize::from(or_line), deadline: Some(until) },
             Next::GiveUp => {
-                self.gave_up = true;
+                self.give_up();
                 Step::Stop
             }
             Next::CallFromLine => {
@@ -148,7 +148,7 @@ impl<T> Intake<T> {
         if closing
             && self.close_limit().is_some_and(|limit| limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now)))
         {
-            self.gave_up = true;
+            self.give_up();
             return Step::Stop;
         }
         if let Some(until) = self.paused_until(target.pause_ratio).filter(|until| *until > now && !closing) {

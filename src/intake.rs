@@ -118,6 +118,8 @@ pub(crate) struct Intake<T> {
     pub(crate) close_terms: CloseTerms,
     /// While closing, it was seen that no further attempt fits.
     pub(crate) gave_up: bool,
+    /// What the flusher gave up, unsent and failed, until a closer takes it.
+    given_back: (Vec<T>, Vec<Failed<T>>),
     /// The call that is paused after: when it ended and how long it took.
     pub(crate) paused_after: Option<(Instant, Duration)>,
     /// Somebody flushed while a call was under way: the pause or backoff behind it is cut.
@@ -176,6 +178,7 @@ impl<T> Intake<T> {
             answered_at: now,
             close_terms: CloseTerms::default(),
             gave_up: false,
+            given_back: (Vec::new(), Vec::new()),
             paused_after: None,
             cut_next_wait: false,
             for_hook: VecDeque::new(),
@@ -311,6 +314,21 @@ impl<T> Intake<T> {
         if self.phase != Phase::Done && !mutant("close: out of time without a word") {
             self.phase = Phase::Abandoned;
         }
+        let (mut unsent, mut failed) = std::mem::take(&mut self.given_back);
+        let (more_unsent, more_failed) = self.take_waiting();
+        unsent.extend(more_unsent);
+        failed.extend(more_failed);
+        (unsent, failed)
+    }
+
+    /// The flusher, while closing: no further attempt fits. What waits is counted now, so that every closer reports the same, and
+    /// lies here for the one that has the claim.
+    pub(crate) fn give_up(&mut self) {
+        self.gave_up = true;
+        self.given_back = self.take_waiting();
+    }
+
+    fn take_waiting(&mut self) -> (Vec<T>, Vec<Failed<T>>) {
         let mut unsent = Vec::new();
         self.surplus_items = 0;
         for message in std::mem::take(&mut self.surplus) {

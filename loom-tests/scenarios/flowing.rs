@@ -34,6 +34,8 @@ fn sizes_that_move() {
             .max_batch_size(3)
             .queue_capacity(8)
             .linger(LONG)
+            // The last wait is to find the flusher awake by the size alone.
+            .wait_overrides_linger(false)
             .policy(Restless(0))
             .spawn(move |batch: &mut Batch<u32>| {
                 account.handled(batch.iter().copied());
