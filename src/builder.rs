@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::batch::{Failed, Handler};
@@ -223,9 +223,42 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught and counted.
-    pub fn on_failed(mut self, hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
-        self.on_failed = Some(Box::new(hook));
+    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught and counted, and takes the
+    /// row with it; a hook that can fail is [`try_on_failed`](Self::try_on_failed).
+    pub fn on_failed(mut self, mut hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(move |failed| {
+            hook(failed);
+            Ok(())
+        }));
+        self
+    }
+
+    /// A dead-letter hook that can fail: it borrows each failed row, on the flusher's thread. `Ok` means that the row is taken care
+    /// of; it is dropped. After an error or a panic the row is kept, as without a hook: for `take_failed` and the close report,
+    /// up to `keep_failed`. A panic is caught and counted. Replaces [`on_failed`](Self::on_failed).
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use load_aware_batcher::{Batch, BatchError, Batcher, Failed, LoadFeedback};
+    ///
+    /// let mut file = std::io::sink();
+    /// let batcher = Batcher::builder()
+    ///     .try_on_failed(move |failed: &Failed<u64>| writeln!(file, "{}: {}", failed.item, failed.error))
+    ///     .spawn(|_: &mut Batch<u64>| Err::<LoadFeedback, _>(BatchError::permanent("not this one")))?;
+    /// batcher.add(7).expect("open");
+    /// let report = batcher.close(std::time::Duration::from_secs(9));
+    /// assert_eq!((report.failed_total, report.failed.len()), (1, 0));
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn try_on_failed<E: 'static>(
+        mut self,
+        mut hook: impl FnMut(&Failed<T>) -> Result<(), E> + Send + 'static,
+    ) -> Self {
+        self.on_failed = Some(Box::new(move |failed| match catch_unwind(AssertUnwindSafe(|| hook(&failed).is_ok())) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err((failed, None)),
+            Err(panic) => Err((failed, Some(panic))),
+        }));
         self
     }
 
@@ -380,18 +413,5 @@ impl<T: Send + 'static> Builder<T> {
         self.validate()?;
         let sizes = self.sizes()?;
         self.start(&sizes, || HandlerSlot::made(make).map_err(Into::into))
-    }
-}
-
-impl<T> fmt::Debug for Builder<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("initial_batch_size", &self.initial_batch_size)
-            .field("min_batch_size", &self.min_batch_size)
-            .field("max_batch_size", &self.max_batch_size)
-            .field("linger", &self.linger)
-            .field("queue_capacity", &self.queue_capacity)
-            .field("load_check_interval", &self.load_check_interval)
-            .finish_non_exhaustive()
     }
 }

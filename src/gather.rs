@@ -54,7 +54,7 @@ impl<T> Intake<T> {
             return step;
         }
         *flushed = self.flushes.settle(self.gathered, self.again.first().map(|row| row.memo.number));
-        let was_stalled = std::mem::replace(&mut self.stalled, !self.has_hook && self.kept.is_full() && !closing);
+        let was_stalled = std::mem::replace(&mut self.stalled, self.kept.is_full() && !closing);
         if was_stalled != self.stalled {
             if self.stalled { queue.stall.begin(now) } else { queue.stall.end() }
         }

@@ -275,6 +275,16 @@ impl<T> Intake<T> {
         !self.has_hook && self.phase != Phase::Abandoned
     }
 
+    /// The hook hands a row back: it is kept, unless nobody is left to take it.
+    pub(crate) fn take_back(&mut self, row: Failed<T>) -> Option<Failed<T>> {
+        if self.phase == Phase::Abandoned {
+            self.counts.dropped_late += 1;
+            return Some(row);
+        }
+        self.kept.keep(row);
+        None
+    }
+
     /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to ring the flusher.
     pub(crate) fn end_stall(&mut self, queue: &Queue<T>) -> bool {
         let ends = self.stalled && !self.kept.is_full();

@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, FlushError, LoadFeedback, Retry};
+use load_aware_batcher::{Batch, BatchError, Failed, FlushError, LoadFeedback, Retry};
 use support::{LONG, Reply, directed, fixed, until};
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -93,4 +93,25 @@ fn every_bad_row_reaches_the_hook_exactly_once_and_in_order_of_batches() {
     assert!(rows.into_iter().eq((0..640).filter(|item| item % 9 == 0)));
     // Twice as a whole, at most once at each depth of the search, and alone until an answer came between.
     assert!(letters.iter().all(|(_, attempts)| (4..=2 + 6 + 6).contains(attempts)), "{letters:?}");
+}
+
+/// Scenario 58.
+#[test]
+fn a_row_whose_hook_fails_or_panics_is_kept() {
+    let batcher = fixed(8)
+        .try_on_failed(|failed: &Failed<u64>| match failed.item {
+            0..3 => Ok(()),
+            3..6 => Err("the file is full"),
+            _ => std::panic::resume_unwind(Box::new("a hook")),
+        })
+        .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no")))
+        .unwrap();
+    batcher.add_many(0..8).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    let stats = batcher.stats();
+    assert_eq!((stats.failed, stats.kept_failed, stats.hook_panics), (8, 5, 2));
+    assert!(batcher.take_failed().into_iter().map(|failed| failed.item).eq(3..8));
+    batcher.add_many(0..8).unwrap();
+    let report = batcher.close(LONG);
+    assert!(report.failed.into_iter().map(|failed| failed.item).eq(3..8));
 }

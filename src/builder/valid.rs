@@ -1,5 +1,7 @@
 //! Whether the settings make sense, each and together, and the sizes that follow from them.
 
+use std::fmt;
+
 use super::{Builder, CAPACITY_MAX, FEEDBACK_MAX, MAX_BATCH_SIZE, Sizes};
 use crate::controller::check_sizes;
 use crate::error::BuildError;
@@ -95,5 +97,18 @@ impl<T: Send + 'static> Builder<T> {
         let capacity = self.queue_capacity.unwrap_or_else(|| 1_024.max(max.saturating_mul(2)).min(CAPACITY_MAX));
         check_sizes(min, max, capacity)?;
         Ok(Sizes { initial: wanted.unwrap_or(20).clamp(min, max), min, max, capacity })
+    }
+}
+
+impl<T> fmt::Debug for Builder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("initial_batch_size", &self.initial_batch_size)
+            .field("min_batch_size", &self.min_batch_size)
+            .field("max_batch_size", &self.max_batch_size)
+            .field("linger", &self.linger)
+            .field("queue_capacity", &self.queue_capacity)
+            .field("load_check_interval", &self.load_check_interval)
+            .finish_non_exhaustive()
     }
 }
