@@ -380,7 +380,8 @@ impl<T> Search<T> {
     /// All rows fail.
     fn give_up(&mut self, outage: bool) -> Verdict<T> {
         self.gather_aside();
-        Verdict { rows: std::mem::take(&mut self.rows).into(), outage }
+        let guests = std::mem::take(&mut self.aside);
+        Verdict { rows: std::mem::take(&mut self.rows).into_iter().chain(guests).collect(), outage }
     }
 }
 

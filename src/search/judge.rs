@@ -100,6 +100,9 @@ impl<T> Search<T> {
                     return self.decided_bad(rows);
                 }
                 let len = rows.len();
+                // The backend is there, which is an answer for those that failed alone as well.
+                let alone = rows.iter_mut().filter(|row| row.memo.suspicion == Suspicion::Alone);
+                alone.for_each(|row| row.memo.suspicion = Suspicion::Due);
                 self.put_back(rows, Purpose::Group);
                 self.narrow(len);
                 self.bisections += 1;

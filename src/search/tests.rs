@@ -47,6 +47,8 @@ struct World {
     limit: usize,
     call_time: Duration,
     close: Option<(Duration, Duration)>,
+    /// If any: what the calls get, in turn, whatever they hold.
+    script: Vec<Option<Fault>>,
 }
 
 impl Default for World {
@@ -63,6 +65,7 @@ impl Default for World {
             limit: usize::MAX,
             call_time: MS,
             close: None,
+            script: Vec::new(),
         }
     }
 }
@@ -127,7 +130,8 @@ impl World {
                 let numbers: Vec<u64> = rows.iter().map(|row| row.item).collect();
                 report.calls += 1;
                 report.ids.push((name.id, numbers.clone(), name.attempts));
-                let fault = self.answer(&numbers, time);
+                let scripted = self.script.get((report.calls - 1) % self.script.len().max(1)).copied();
+                let fault = scripted.unwrap_or_else(|| self.answer(&numbers, time));
                 time += self.call_time;
                 rows.iter_mut().for_each(|row| row.memo.calls += 1);
                 match fault {
@@ -277,6 +281,27 @@ proptest! {
         if k > 0 && report.in_outage.is_empty() {
             let most = 1.1 * price(rows, k) + 3.0 * report.waits as f64 + 20.0;
             prop_assert!(report.calls as f64 <= most, "{} rows, {k} bad: {} calls for {most}", rows, report.calls);
+        }
+    }
+
+    #[test]
+    fn whatever_the_calls_are_answered_it_ends(
+        rows in 1..40usize,
+        in_line in 0..3usize,
+        attempts in 1..5u32,
+        (keep_order, bisect, in_halves) in any::<(bool, bool, bool)>(),
+        script in proptest::collection::vec(
+            prop_oneof![
+                Just(None), Just(Some(Fault::Unclassified)), Just(Some(Fault::Transient)), Just(Some(Fault::Permanent)),
+                Just(Some(Fault::Unavailable)), Just(Some(Fault::Misconfigured)),
+            ],
+            1..8,
+        ),
+    ) {
+        let retry = Retry::attempts(attempts).keep_order(keep_order).bisect(bisect).in_halves(in_halves);
+        for retry in [retry, retry.for_at_least(Duration::from_secs(5))] {
+            let report = World { retry, rows, in_line, script: script.clone(), ..World::default() }.run();
+            prop_assert!(report.calls < 5_000, "{} calls", report.calls);
         }
     }
 
