@@ -238,7 +238,8 @@ impl<T> Search<T> {
     /// A single row from the front failed.
     fn failed_alone(&mut self, mut rows: Vec<Row<T>>, at: &Circumstances<'_>) -> Verdict<T> {
         let Some(row) = rows.first_mut() else { return Verdict::none() };
-        if row.memo.suspicion == Suspicion::Due {
+        let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
+        if row.memo.suspicion == Suspicion::Due && !left {
             // It failed alone before, and something has answered since.
             return self.decided(rows);
         }
@@ -302,11 +303,10 @@ impl<T> Search<T> {
         may_ask && self.rows.iter().skip(1).any(|row| row.memo.suspicion == Suspicion::None)
     }
 
-    /// Whether a row that failed on both sides of an answer is worth another call: attempts are counted, there are some left, and
-    /// the error says that another may succeed, or that this one may have.
+    /// Whether a row that failed on both sides of an answer gets another call: attempts are counted, and there are some left.
     fn has_attempts_left(&self, row: &Row<T>, failure: &Failure<'_>, at: &Circumstances<'_>) -> bool {
         let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
-        left && (failure.error.is_transient() || failure.error.is_in_doubt())
+        left && !failure.error.is_permanent()
     }
 
     /// Whether there is a witness.

@@ -87,6 +87,7 @@ impl Handler<Item> for Scripted {
             self.gate.wait();
         }
         let deed = self.program.deeds[call as usize % self.program.deeds.len()];
+        self.state.failed |= deed == Deed::Panic;
         let result = self.act(batch, deed, call);
         self.state.failed |= result.is_err();
         result

@@ -116,7 +116,7 @@ pub fn survive_kills(
                 let Some((id, ticket)): Option<(i64, load_aware_batcher::Ticket)> = next else { return handled };
                 match ticket.wait_timeout(wait) {
                     Some(outcome) => {
-                        assert_eq!(outcome, Outcome::Handled, "row {id}");
+                        assert_eq!(outcome, Outcome::Handled, "row {id}: {:?}", batcher.take_failed().first());
                         assert_eq!(id, handled + 1);
                         handled = id;
                     }
