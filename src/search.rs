@@ -272,6 +272,10 @@ impl<T> Search<T> {
             self.go_dark();
             return self.next(at);
         }
+        if !at.retry.bisects() && self.known == 0 && self.whole.is_some() {
+            // A row from the line has answered; this batch has no parts.
+            return self.call_all(Purpose::Whole);
+        }
         if self.run > self.run_max() {
             return self.call_witness(at);
         }
@@ -364,8 +368,10 @@ impl<T> Search<T> {
 
     /// These rows fail now.
     fn decided(&mut self, rows: Vec<Row<T>>) -> Verdict<T> {
-        (self.whole, self.group_name) = (None, None);
-        self.known = 0;
+        if rows.iter().any(|row| !row.memo.guest) {
+            self.whole = None;
+        }
+        (self.group_name, self.known) = (None, 0);
         Verdict::fail(rows)
     }
 

@@ -28,7 +28,11 @@ impl<T> Search<T> {
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
             _ => {}
         }
-        self.whole = None;
+        // A row from the line is none of this batch's.
+        let has_parts = self.bisections + self.splits > 0;
+        if purpose != Purpose::FromLine && (purpose != Purpose::Suspect || has_parts) {
+            self.whole = None;
+        }
         self.group_name = None;
     }
 
@@ -150,6 +154,12 @@ impl<T> Search<T> {
                 self.put_back(rows, purpose);
                 if failure.error.is_misconfigured() { self.give_up(false) } else { self.begin_search(at) }
             }
+            // A batch without parts failed on both sides of an answer.
+            (Purpose::Whole, State::Search) if self.has_attempts_left(&rows[0], failure, at) => {
+                self.put_back(rows, purpose);
+                self.darken(at)
+            }
+            (Purpose::Whole, State::Search) => self.decided(rows),
             (Purpose::Suspect, _) if self.has_attempts_left(&rows[0], failure, at) => {
                 self.run = self.run.saturating_add(1);
                 self.set_aside(rows);

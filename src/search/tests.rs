@@ -446,3 +446,27 @@ fn kept_order_is_order() {
     let good: Vec<u64> = (0..1_000).filter(|row| ![17, 500, 501].contains(row)).collect();
     assert!(report.handled.iter().all(|row| good.contains(row)));
 }
+
+#[test]
+fn a_batch_without_parts_keeps_its_id_and_its_attempts() {
+    let retry = Retry::attempts(9).bisect(false);
+    let script = vec![
+        Some(Fault::Transient),
+        Some(Fault::Transient),
+        Some(Fault::Transient),
+        None,
+        Some(Fault::Transient),
+        None,
+    ];
+    let report = World { retry, rows: 4, in_line: 1, script, ..World::default() }.run();
+    assert_eq!((report.failed.len() + report.in_outage.len(), report.handled.len()), (0, 5));
+    let whole: Vec<_> = report.ids.iter().filter(|(_, rows, _)| rows.len() == 4).map(|(id, ..)| *id).collect();
+    assert!(whole.len() == 5 && whole.iter().all(|id| *id == whole[0]), "{:?}", report.ids);
+    let report =
+        World { retry: Retry::default().bisect(false), rows: 4, in_line: 1, ..World::default() }.bad([2]).run();
+    assert_eq!(
+        (report.failed, report.handled),
+        (vec![0, 1, 2, 3], vec![4]),
+        "it fails as a whole, once another has answered"
+    );
+}
