@@ -2,31 +2,15 @@
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The example's binary, up to date: `cargo test` has built it, `cargo test --test graceful_shutdown` has not.
+#[path = "support/example.rs"]
+mod example;
+
 fn example() -> Command {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(BINARY.get_or_init(|| {
-        // This is `target/<profile>/deps/graceful_shutdown-<hash>`.
-        let exe = std::env::current_exe().unwrap();
-        let folder = exe.ancestors().nth(2).unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            profile => profile,
-        };
-        if let Some(cargo) = std::env::var_os("CARGO") {
-            let mut build = Command::new(cargo);
-            build.args(["build", "--quiet", "--example", "graceful_shutdown", "--profile", profile, "--target-dir"]);
-            build.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-            assert!(build.status().unwrap().success(), "the example builds");
-        }
-        folder.join("examples/graceful_shutdown")
-    }))
+    example::command("graceful_shutdown")
 }
 
 #[test]
