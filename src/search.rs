@@ -40,6 +40,12 @@
 //! An id names one set of rows. The whole batch keeps its id while none of its rows is decided. A row that is called alone again
 //! keeps its id too.
 //!
+//! # Without bisection
+//! The batch is a row of pieces; at first it is one. The first piece is called until it is decided, each time under its id, and
+//! then the next one is treated as a batch of its own. A piece that fails as transient, and never was in doubt, is cut into two
+//! halves with ids of their own, under `in_halves`. So rows that a call may have applied are called under that call's id only,
+//! and a table of ids tells whether they are there.
+//!
 //! Everything here is a decision under the intake's lock: time and chance are arguments.
 
 use std::collections::VecDeque;
@@ -147,8 +153,12 @@ pub(crate) struct Search<T> {
     /// Rows that failed alone.
     aside: Vec<Row<T>>,
     state: State,
-    /// The name of all undecided rows together; `None` once their set has changed.
+    /// The name of all undecided rows together, or of the first piece; `None` once their set has changed.
     whole: Option<Name>,
+    /// Whether a batch has parts that are called to find its bad rows.
+    bisects: bool,
+    /// Without bisection: rows of the pieces behind the first one, the next one last.
+    behind: Vec<usize>,
     /// Length and name of the last group, while the rows are the same as then.
     group_name: Option<(usize, Name)>,
     /// Rows that were ever here, and the number of the first.
@@ -192,6 +202,8 @@ impl<T> Search<T> {
             aside: Vec::new(),
             state: State::Again,
             whole: Some(name),
+            bisects: retry.bisects(),
+            behind: Vec::new(),
             group_name: None,
             len: 0,
             first: 0,
@@ -229,7 +241,8 @@ impl<T> Search<T> {
     /// With the time of the last call of the whole.
     pub(crate) fn refused_len(&self) -> Option<(usize, Duration)> {
         let is_decided = self.rows.is_empty() && self.aside.is_empty();
-        let is_refused = self.whole_failed >= 2 && self.len > 1 && !self.part_failed && self.found == 0;
+        let was_halved = self.whole_failed >= 2 && self.bisections > 0;
+        let is_refused = was_halved && !self.part_failed && self.found == 0;
         (is_decided && is_refused).then_some((self.len, self.whole_time))
     }
 
@@ -272,8 +285,7 @@ impl<T> Search<T> {
             self.go_dark();
             return self.next(at);
         }
-        if !at.retry.bisects() && self.known == 0 && self.whole.is_some() {
-            // A row from the line has answered; this batch has no parts.
+        if !self.bisects {
             return self.call_all(Purpose::Whole);
         }
         if self.run > self.run_max() {
@@ -297,7 +309,27 @@ impl<T> Search<T> {
         if self.rows.is_empty() || (self.rows.len() == 1 && self.whole.is_none()) {
             return self.call_first(purpose);
         }
-        Next::Call { rows: self.rows.drain(..).collect(), purpose, name: self.whole }
+        let behind: usize = self.behind.iter().sum();
+        let len = self.rows.len() - behind;
+        Next::Call { rows: self.rows.drain(..len).collect(), purpose, name: self.whole }
+    }
+
+    /// The first piece in two.
+    fn cut_piece(&mut self) {
+        let len = self.rows.len() - self.behind.iter().sum::<usize>();
+        self.behind.push(len / 2);
+        self.begin_piece();
+    }
+
+    /// If the first piece is decided, the next one is treated as a batch that has not failed yet.
+    fn next_piece(&mut self) {
+        if self.rows.len() == self.behind.iter().sum() && self.behind.pop().is_some() {
+            self.begin_piece();
+        }
+    }
+
+    fn begin_piece(&mut self) {
+        (self.whole, self.whole_failed, self.state) = (None, 0, State::Again);
     }
 
     fn call_first(&mut self, purpose: Purpose) -> Next<T> {
@@ -317,7 +349,7 @@ impl<T> Search<T> {
 
     /// A single row elsewhere than at the front, at another place each time; else the next in line; else the step ends.
     fn call_witness(&mut self, at: &Circumstances<'_>) -> Next<T> {
-        let can_choose = at.retry.bisects() && self.rows.len() > 1;
+        let can_choose = self.bisects && self.rows.len() > 1;
         if can_choose && !at.retry.keeps_order() {
             let (first, others) = (1, self.rows.len() - 1);
             // The last row, which is good if the bad rows are one stretch and any good row is left; then the places 1/2, 1/4,
@@ -372,6 +404,7 @@ impl<T> Search<T> {
             self.whole = None;
         }
         (self.group_name, self.known) = (None, 0);
+        self.next_piece();
         Verdict::fail(rows)
     }
 

@@ -28,17 +28,23 @@ impl<T> Search<T> {
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
             _ => {}
         }
-        // A row from the line is none of this batch's.
-        let has_parts = self.bisections + self.splits > 0;
+        // A row from the line is none of this batch's; without bisection no other row is set aside.
+        let has_parts = self.bisects && self.bisections + self.splits > 0;
         if purpose != Purpose::FromLine && (purpose != Purpose::Suspect || has_parts) {
             self.whole = None;
         }
         self.group_name = None;
+        self.next_piece();
     }
 
     /// Rows of a call that went through, which the handler asked for again: where order is kept, the others wait for them.
     pub(crate) fn hold(&mut self, rows: Vec<Row<T>>, until: Instant) {
         (self.known, self.whole, self.group_name) = (0, None, None);
+        if !self.bisects && !self.rows.is_empty() {
+            // They are a piece of their own.
+            self.behind.push(self.rows.len() - self.behind.iter().sum::<usize>());
+            self.begin_piece();
+        }
         self.put_back(rows, Purpose::Group);
         self.outage.hold(until);
     }
@@ -100,7 +106,7 @@ impl<T> Search<T> {
             }
             ErrorClass::Permanent => {
                 self.answered();
-                if alone || !at.retry.bisects() {
+                if alone || !self.bisects {
                     return self.decided_bad(rows);
                 }
                 let len = rows.len();
@@ -131,6 +137,11 @@ impl<T> Search<T> {
                 self.put_back(rows, purpose);
                 Verdict::none()
             }
+            (Purpose::Whole, _) if self.is_used_up(&rows, at) => self.decided(rows),
+            (Purpose::Whole, State::Search) if len > 1 && Self::is_divisible(rows.iter(), failure, at) => {
+                self.put_back(rows, purpose);
+                self.halve(at)
+            }
             (Purpose::Fresh | Purpose::Whole, State::Again) => {
                 self.put_back(rows, purpose);
                 self.whole_failed += 1;
@@ -143,7 +154,7 @@ impl<T> Search<T> {
                 if failure.error.is_misconfigured() {
                     if self.whole_failed < MISCONFIGURED_ATTEMPTS {
                         self.outage.wait_briefly(at);
-                    } else if len == 1 || !at.retry.bisects() {
+                    } else if len == 1 || !self.bisects {
                         return self.give_up(false);
                     }
                     return Verdict::none();
@@ -199,13 +210,9 @@ impl<T> Search<T> {
             self.outage.wait_briefly(at);
             return Verdict::none();
         }
-        let transient = failure.error.is_transient() && self.rows.iter().all(|row| !row.memo.in_doubt);
-        if self.whole_failed == 1 && at.retry.splits() && transient && self.rows.len() > 1 {
-            self.splits += 1;
-            self.state = State::Search;
-            (self.known, self.verify) = (self.rows.len(), true);
-            self.outage.wait(at);
-            return Verdict::none();
+        let piece = self.rows.len() - self.behind.iter().sum::<usize>();
+        if self.whole_failed == 1 && piece > 1 && Self::is_divisible(self.rows.iter().take(piece), failure, at) {
+            return self.halve(at);
         }
         if self.whole_failed == 1 {
             let at_once = failure.early && failure.error.class() == ErrorClass::Unclassified;
@@ -217,26 +224,53 @@ impl<T> Search<T> {
         self.begin_search(at)
     }
 
+    /// Whether what failed may be tried again in halves: nothing of it is in doubt.
+    fn is_divisible<'a>(
+        mut rows: impl Iterator<Item = &'a Row<T>>,
+        failure: &Failure<'_>,
+        at: &Circumstances<'_>,
+    ) -> bool
+    where
+        T: 'a,
+    {
+        at.retry.splits() && failure.error.is_transient() && rows.all(|row| !row.memo.in_doubt)
+    }
+
+    /// The whole batch, or the first piece, is tried again in halves after a wait.
+    fn halve(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
+        self.splits += 1;
+        self.outage.wait(at);
+        if self.bisects {
+            self.state = State::Search;
+            (self.known, self.verify) = (self.rows.len(), true);
+        } else {
+            self.cut_piece();
+        }
+        Verdict::none()
+    }
+
+    /// Whether a piece of a batch has had its attempts.
+    fn is_used_up(&self, rows: &[Row<T>], at: &Circumstances<'_>) -> bool {
+        let was_cut = !self.bisects && self.splits > 0;
+        was_cut && at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most)
+    }
+
     /// From the whole batch to its parts; or to waits, if there are none.
     fn begin_search(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
-        if at.retry.bisects() && self.rows.len() > 1 {
+        if self.bisects && self.rows.len() > 1 {
             self.state = State::Search;
             (self.known, self.verify) = (self.rows.len(), true);
             self.bisections += 1;
             return Verdict::none();
         }
-        if let Some(row) = self.rows.front_mut().filter(|_| self.len == 1) {
+        if let Some(row) = self.rows.front_mut().filter(|_| self.bisects && self.len == 1) {
             row.memo.suspicion = Suspicion::Alone;
         }
         self.darken(at)
     }
 
     fn group_failed(&mut self, rows: Vec<Row<T>>, failure: &Failure<'_>, at: &Circumstances<'_>) -> Verdict<T> {
-        let split = at.retry.splits() && failure.error.is_transient() && rows.iter().all(|row| !row.memo.in_doubt);
-        let used_up = at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most);
-        if !at.retry.bisects() && (!split || used_up) {
-            return self.decided(rows);
-        }
+        let split = Self::is_divisible(rows.iter(), failure, at);
         self.run = self.run.saturating_add(1);
         *(if split { &mut self.splits } else { &mut self.bisections }) += 1;
         let len = rows.len();
@@ -261,9 +295,6 @@ impl<T> Search<T> {
         if is_last && rows[0].memo.convicted {
             return self.decided(rows);
         }
-        if !at.retry.bisects() && at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most) {
-            return self.decided(rows);
-        }
         if at.retry.keeps_order() {
             self.put_back(rows, Purpose::Group);
             return self.darken(at);
@@ -273,7 +304,7 @@ impl<T> Search<T> {
     }
 
     fn failed_in_the_dark(&mut self, mut rows: Vec<Row<T>>, purpose: Purpose, at: &Circumstances<'_>) -> Verdict<T> {
-        if rows.len() == 1 {
+        if rows.len() == 1 && (self.bisects || rows[0].memo.guest) {
             rows[0].memo.suspicion = Suspicion::Alone;
             if at.retry.keeps_order() && rows[0].memo.convicted {
                 self.answered();
@@ -283,7 +314,7 @@ impl<T> Search<T> {
         let len = rows.len();
         self.put_back(rows, purpose);
         let next = match purpose {
-            Purpose::Whole if len > 1 && at.retry.bisects() => Some(Purpose::First),
+            Purpose::Whole if len > 1 && self.bisects => Some(Purpose::First),
             Purpose::Whole | Purpose::First if self.can_ask(at) => Some(Purpose::Witness),
             _ => None,
         };
@@ -309,7 +340,7 @@ impl<T> Search<T> {
 
     /// Whether attempts are counted, and a row elsewhere has not failed alone yet.
     fn has_unasked(&self, at: &Circumstances<'_>) -> bool {
-        let may_ask = at.retry.bisects() && !at.retry.keeps_order() && at.retry.patience().is_none();
+        let may_ask = self.bisects && !at.retry.keeps_order() && at.retry.patience().is_none();
         may_ask && self.rows.iter().skip(1).any(|row| row.memo.suspicion == Suspicion::None)
     }
 
@@ -321,14 +352,14 @@ impl<T> Search<T> {
 
     /// Whether there is a witness.
     fn can_ask(&self, at: &Circumstances<'_>) -> bool {
-        let elsewhere = at.retry.bisects() && self.rows.len() > 1;
+        let elsewhere = self.bisects && self.rows.len() > 1;
         !at.retry.keeps_order() && (elsewhere || at.has_line)
     }
 
     /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows beside it that may be bad, a
     /// good row gets one step more.
     fn steps_max(&self, at: &Circumstances<'_>) -> Option<u32> {
-        let least = u32::from(at.retry.bisects() && self.len > 1);
+        let least = u32::from(self.bisects && self.len > 1);
         at.retry.attempts_at_most().map(|most| most.saturating_sub(2).max(least))
     }
 
@@ -338,7 +369,7 @@ impl<T> Search<T> {
 
     fn check_run(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
         let has_witness = self.free_witnesses < FREE_WITNESSES && self.can_ask(at);
-        if self.run > self.run_max() && at.retry.bisects() && !has_witness { self.darken(at) } else { Verdict::none() }
+        if self.run > self.run_max() && !has_witness { self.darken(at) } else { Verdict::none() }
     }
 
     /// Nothing answers: waits begin, if there is patience.

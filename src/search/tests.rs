@@ -20,6 +20,7 @@ enum Fault {
     Permanent,
     Unavailable,
     Misconfigured,
+    InDoubt,
 }
 
 impl Fault {
@@ -30,6 +31,7 @@ impl Fault {
             Self::Permanent => BatchError::permanent("a fault"),
             Self::Unavailable => BatchError::unavailable("down"),
             Self::Misconfigured => BatchError::misconfigured("no such table"),
+            Self::InDoubt => BatchError::in_doubt("no answer"),
         }
     }
 }
@@ -37,6 +39,7 @@ impl Fault {
 /// A backend in simulated time, and a batch of rows numbered from 0 with more rows in line.
 struct World {
     retry: Retry,
+    idempotent: bool,
     rows: usize,
     in_line: usize,
     bad: BTreeSet<u64>,
@@ -58,6 +61,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             retry: Retry::default(),
+            idempotent: false,
             rows: 1_000,
             in_line: 0,
             bad: BTreeSet::new(),
@@ -84,6 +88,8 @@ struct Report {
     gave_up: Vec<u64>,
     refused_len: Option<usize>,
     ids: Vec<(BatchId, Vec<u64>, u32)>,
+    /// Which calls ended in doubt.
+    in_doubt: Vec<bool>,
 }
 
 impl World {
@@ -124,7 +130,7 @@ impl World {
                 now: start + time,
                 chance: chance ^ chance >> 32,
                 retry: &self.retry,
-                idempotent: false,
+                idempotent: self.idempotent,
                 closing: self.close.is_some_and(|(from, _)| time >= from),
                 deadline: self.close.map(|(from, length)| start + from + length),
                 has_line,
@@ -136,7 +142,11 @@ impl World {
                 let scripted = self.script.get((report.calls - 1) % self.script.len().max(1)).copied();
                 let fault = scripted.unwrap_or_else(|| self.answer(&numbers, time));
                 time += self.call_time;
-                rows.iter_mut().for_each(|row| row.memo.calls += 1);
+                report.in_doubt.push(fault == Some(Fault::InDoubt));
+                rows.iter_mut().for_each(|row| {
+                    row.memo.calls += 1;
+                    row.memo.in_doubt |= fault == Some(Fault::InDoubt);
+                });
                 match fault {
                     None => {
                         report.handled.extend(numbers);
@@ -213,6 +223,23 @@ impl World {
             let (known, calls) = names.entry(id).or_insert((rows, 0));
             *calls += 1;
             assert_eq!((*known, *calls), (rows, *attempts), "an id names one set of rows, and counts its calls");
+        }
+        if !self.retry.bisects() {
+            self.check_doubts(report);
+        }
+    }
+
+    /// A table of ids tells what was applied: whatever was in doubt under an id is called under no other.
+    fn check_doubts(&self, report: &Report) {
+        let mut doubts = std::collections::HashMap::new();
+        for ((id, rows, _), in_doubt) in report.ids.iter().zip(&report.in_doubt) {
+            for row in rows {
+                let known = doubts.get(row).copied().unwrap_or(id);
+                assert_eq!(known, id, "row {row} was in doubt under another id: {:?}", report.ids);
+                if *in_doubt {
+                    doubts.insert(row, id);
+                }
+            }
         }
     }
 }
@@ -296,16 +323,37 @@ proptest! {
         script in proptest::collection::vec(
             prop_oneof![
                 Just(None), Just(Some(Fault::Unclassified)), Just(Some(Fault::Transient)), Just(Some(Fault::Permanent)),
-                Just(Some(Fault::Unavailable)), Just(Some(Fault::Misconfigured)),
+                Just(Some(Fault::Unavailable)), Just(Some(Fault::Misconfigured)), Just(Some(Fault::InDoubt)),
             ],
             1..8,
         ),
+        idempotent in any::<bool>(),
     ) {
         let retry = Retry::attempts(attempts).keep_order(keep_order).bisect(bisect).in_halves(in_halves);
         for retry in [retry, retry.for_at_least(Duration::from_secs(5))] {
-            let report = World { retry, rows, in_line, script: script.clone(), ..World::default() }.run();
+            let report = World { retry, idempotent, rows, in_line, script: script.clone(), ..World::default() }.run();
             prop_assert!(report.calls < 5_000, "{} calls", report.calls);
         }
+    }
+
+    /// Connections die all the time, before or after the commit; each row ends handled, under ids that a table can know.
+    #[test]
+    fn a_batch_without_parts_fails_no_row_while_attempts_are_left(
+        rows in 1..300usize,
+        in_line in 0..3usize,
+        (keep_order, in_halves) in any::<(bool, bool)>(),
+        script in proptest::collection::vec(
+            prop_oneof![Just(Fault::Transient), Just(Fault::InDoubt), Just(Fault::Unavailable), Just(Fault::Unclassified)],
+            0..60,
+        ),
+        answers in proptest::collection::vec(any::<bool>(), 60),
+    ) {
+        let retry = Retry::attempts(u32::MAX).bisect(false).in_halves(in_halves).keep_order(keep_order);
+        // From then on the backend answers for good.
+        let script = script.into_iter().zip(answers).map(|(fault, answer)| (!answer).then_some(fault));
+        let script = script.chain(std::iter::repeat_n(None, 5_000)).collect();
+        let report = World { retry, idempotent: true, rows, in_line, script, ..World::default() }.run();
+        prop_assert_eq!((report.failed.len(), report.in_outage.len()), (0, 0), "{:?}", report.ids);
     }
 
     /// Scenario 51.
