@@ -1,12 +1,14 @@
 //! What the batcher costs beside the bare channel that it is built on.
 //!
-//! Each figure is a ratio of two runs side by side, interleaved A B A B, so that a busy machine slows both alike: the median
-//! over all pairs with its quartiles, and beside it what each of the two did.
+//! Each figure is a ratio of two runs side by side, interleaved A B A B, so that a busy machine
+//! slows both alike: the median over all pairs with its quartiles, and beside it what each of the
+//! two did.
 //!
 //! `cargo bench --bench channel -- [--quick] [--check] [--growth] [SECTION …]`
 //!
-//! `--quick` takes under a minute. `--check` exits 1 if a median is beyond its target. Sections: `uncontended`, `add`, `many`,
-//! `submit`, `idle`, `paced`; all by default. `--growth` prints instead how the cost of an item changes as the work grows.
+//! `--quick` takes under a minute. `--check` exits 1 if a median is beyond its target. Sections:
+//! `uncontended`, `add`, `many`, `submit`, `idle`, `paced`; all by default. `--growth` prints
+//! instead how the cost of an item changes as the work grows.
 
 #[path = "channel/growth.rs"]
 mod growth;
@@ -82,9 +84,18 @@ fn main() -> ExitCode {
         }
     }
     let missed = report.missed();
-    println!("{} lines in {:.0?}, {} beyond their target", report.lines(), begun.elapsed(), missed.len());
+    println!(
+        "{} lines in {:.0?}, {} beyond their target",
+        report.lines(),
+        begun.elapsed(),
+        missed.len()
+    );
     for line in missed {
         println!("MISSED {line}");
     }
-    if check && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if check && !missed.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }

@@ -1,6 +1,8 @@
-//! What control costs: one report, one take of ten, one decision; and all of it beside a line at full speed.
+//! What control costs: one report, one take of ten, one decision; and all of it beside a line at
+//! full speed.
 //!
-//! `cargo bench --bench control -- [--check]`. `--check` exits 1 if control takes more than a hundredth of the line.
+//! `cargo bench --bench control -- [--check]`. `--check` exits 1 if control takes more than a
+//! hundredth of the line.
 //!
 //! The ring is internal: its three files are taken in here as they are.
 
@@ -28,7 +30,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
 use load_aware_batcher::{
-    Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy, Sample, Setpoint, Window, Zone,
+    Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy, Sample,
+    Setpoint, Window, Zone,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -42,25 +45,41 @@ const SHARE_MAX: f64 = 0.01;
 
 fn main() -> ExitCode {
     let check = std::env::args().any(|argument| argument == "--check");
-    let mut criterion = Criterion::default().without_plots().measurement_time(Duration::from_secs(2));
+    let mut criterion = Criterion::default()
+        .without_plots()
+        .measurement_time(Duration::from_secs(2));
     report(&mut criterion);
     take(&mut criterion);
     decide(&mut criterion);
     let held = full_speed();
-    if check && !held { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if check && !held {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn idle_batcher() -> Batcher<u64> {
     let never = Duration::from_secs(86_400);
-    Batcher::builder().load_check_interval(never).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap()
+    Batcher::builder()
+        .load_check_interval(never)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap()
 }
 
 fn report(criterion: &mut Criterion) {
     let batcher = idle_batcher();
-    let feedback = LoadFeedback::new().cpu_load(0.75).queue_depth(120).error_rate(0.05).db_locks(25);
-    criterion.bench_function("report: a monitor's four signals, through the batcher", |bencher| {
-        bencher.iter(|| batcher.report(black_box(feedback)));
-    });
+    let feedback = LoadFeedback::new()
+        .cpu_load(0.75)
+        .queue_depth(120)
+        .error_rate(0.05)
+        .db_locks(25);
+    criterion.bench_function(
+        "report: a monitor's four signals, through the batcher",
+        |bencher| {
+            bencher.iter(|| batcher.report(black_box(feedback)));
+        },
+    );
     let (ring, _reader) = ring::Ring::new(1_024);
     criterion.bench_function("report: a batch's sample, into the ring", |bencher| {
         bencher.iter(|| ring.report(black_box(&a_sample())));
@@ -80,8 +99,15 @@ fn a_sample() -> feedback::Sample {
         failed: 0,
         outcome: feedback::CallOutcome::Ok,
     };
-    let signals = feedback::Signals { cpu_load: Some(0.4), error_rate: Some(0.0), ..Default::default() };
-    feedback::Sample { signals, batch: Some(batch) }
+    let signals = feedback::Signals {
+        cpu_load: Some(0.4),
+        error_rate: Some(0.0),
+        ..Default::default()
+    };
+    feedback::Sample {
+        signals,
+        batch: Some(batch),
+    }
 }
 
 fn take(criterion: &mut Criterion) {
@@ -101,7 +127,11 @@ fn take(criterion: &mut Criterion) {
 }
 
 fn decide(criterion: &mut Criterion) {
-    let signals = LoadFeedback::new().cpu_load(0.75).queue_depth(120).error_rate(0.05).db_locks(25);
+    let signals = LoadFeedback::new()
+        .cpu_load(0.75)
+        .queue_depth(120)
+        .error_rate(0.05)
+        .db_locks(25);
     let samples = window_of(&signals);
     let window = Window {
         samples: &samples,
@@ -166,7 +196,11 @@ impl Policy for Asked {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let decision = self.law.decide(window, current);
         let cpu_ns = cpu_ns(ClockId::ThreadCPUTime);
-        self.cpu_ns.lock().unwrap().get_or_insert((cpu_ns, cpu_ns)).1 = cpu_ns;
+        self.cpu_ns
+            .lock()
+            .unwrap()
+            .get_or_insert((cpu_ns, cpu_ns))
+            .1 = cpu_ns;
         decision
     }
 
@@ -182,10 +216,17 @@ const CHECK: Duration = Duration::from_millis(10);
 
 /// A line at full speed with a law that is asked, against the same line under `Fixed`.
 fn full_speed() -> bool {
-    let checks = share("full speed, asked every 10 ms, against Fixed", Cadence::EveryCheck);
+    let checks = share(
+        "full speed, asked every 10 ms, against Fixed",
+        Cadence::EveryCheck,
+    );
     println!("  target ≤ {:.0} %", SHARE_MAX * 100.0);
-    // Tens of thousands of batches a second, told of in thousands of decisions: no handler that does anything comes near.
-    share("full speed, asked at every batch, against Fixed", Cadence::EveryBatch);
+    // Tens of thousands of batches a second, told of in thousands of decisions: no handler that
+    // does anything comes near.
+    share(
+        "full speed, asked at every batch, against Fixed",
+        Cadence::EveryBatch,
+    );
     checks <= SHARE_MAX
 }
 
@@ -196,7 +237,11 @@ fn share(name: &str, cadence: Cadence) -> f64 {
         31,
         || {
             let cpu_ns = Arc::new(Mutex::new(None));
-            let (process_ns, time) = run(Asked { law: LoadThreshold::new(), cadence, cpu_ns: Arc::clone(&cpu_ns) });
+            let (process_ns, time) = run(Asked {
+                law: LoadThreshold::new(),
+                cadence,
+                cpu_ns: Arc::clone(&cpu_ns),
+            });
             let (first, last) = cpu_ns.lock().unwrap().expect("it was asked");
             shares.push((last - first) / process_ns);
             time
@@ -205,7 +250,10 @@ fn share(name: &str, cadence: Cadence) -> f64 {
     );
     Report::default().line(name, &pairs, "ns an item", Target::None);
     let share = Quartiles::of(shares);
-    println!("  the controller's share of the processor time {:.3} %", share.median * 100.0);
+    println!(
+        "  the controller's share of the processor time {:.3} %",
+        share.median * 100.0
+    );
     share.median
 }
 

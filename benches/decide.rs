@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use load_aware_batcher::{
-    Aimd, BatchSample, CallOutcome, CostModel, HillClimb, LoadThreshold, Policy, Reason, Sample, Setpoint, Signals,
-    Window, Zone,
+    Aimd, BatchSample, CallOutcome, CostModel, HillClimb, LoadThreshold, Policy, Reason, Sample,
+    Setpoint, Signals, Window, Zone,
 };
 
 /// Samples of one measurement: past the start, with its share of probes and looks of the brake.
@@ -34,7 +34,8 @@ fn drive(mut policy: impl Policy) {
     let mut probe = None;
     for turn in 0..SAMPLES {
         let len = probe.unwrap_or(setpoint.batch_size);
-        let service_time = Duration::from_micros(24_000 + 1_250 * len as u64) * (95 + turn % 11) / 100;
+        let service_time =
+            Duration::from_micros(24_000 + 1_250 * len as u64) * (95 + turn % 11) / 100;
         now += service_time;
         let batch = BatchSample {
             len,
@@ -47,7 +48,10 @@ fn drive(mut policy: impl Policy) {
             failed: 0,
             outcome: CallOutcome::Ok,
         };
-        let samples = [Sample { signals, batch: Some(batch) }];
+        let samples = [Sample {
+            signals,
+            batch: Some(batch),
+        }];
         let window = Window {
             samples: &samples,
             lost: 0,
@@ -71,7 +75,9 @@ fn decide(criterion: &mut Criterion) {
     group.throughput(criterion::Throughput::Elements(SAMPLES.into()));
     macro_rules! law {
         ($name:literal, $policy:expr) => {
-            group.bench_function($name, |bencher| bencher.iter_batched(|| $policy, drive, BatchSize::SmallInput));
+            group.bench_function($name, |bencher| {
+                bencher.iter_batched(|| $policy, drive, BatchSize::SmallInput)
+            });
         };
     }
     law!("LoadThreshold", LoadThreshold::new());

@@ -1,11 +1,12 @@
-//! What a program gets that sets nothing: builder, spawn, add, close. Each line is a ratio to the best that a setting gives on
-//! the same backend in the same run.
+//! What a program gets that sets nothing: builder, spawn, add, close. Each line is a ratio to the
+//! best that a setting gives on the same backend in the same run.
 //!
-//! `cargo bench --bench defaults -- [--check] [word …]`: all lines, or those whose name contains one of the words. With
-//! `--check` it exits 1 and names the lines beyond their target. It takes about two minutes.
+//! `cargo bench --bench defaults -- [--check] [word …]`: all lines, or those whose name contains
+//! one of the words. With `--check` it exits 1 and names the lines beyond their target. It takes
+//! about two minutes.
 //!
-//! The backends sleep for what a call costs, but for SQLite, which is real. The runs of a line take turns, and a line's ratio is
-//! the median of its rounds.
+//! The backends sleep for what a call costs, but for SQLite, which is real. The runs of a line take
+//! turns, and a line's ratio is the median of its rounds.
 
 #[path = "defaults/bulk.rs"]
 mod bulk;
@@ -38,7 +39,8 @@ fn batcher(fixed: Option<usize>) -> load_aware_batcher::Builder<u64> {
     }
 }
 
-/// Runs nothing set and each fixed size by turns; the pairs with that size whose median is the best, and the size.
+/// Runs nothing set and each fixed size by turns; the pairs with that size whose median is the
+/// best, and the size.
 fn against_best(sizes: &[usize], mut run: impl FnMut(Option<usize>) -> f64) -> (Pairs, usize) {
     let mut all: Vec<Pairs> = sizes.iter().map(|_| Pairs::default()).collect();
     for _ in 0..ROUNDS {
@@ -47,15 +49,29 @@ fn against_best(sizes: &[usize], mut run: impl FnMut(Option<usize>) -> f64) -> (
             pairs.push(ours, run(Some(*size)));
         }
     }
-    let best = all.into_iter().zip(sizes).max_by(|(a, _), (b, _)| a.theirs().median.total_cmp(&b.theirs().median));
+    let best = all
+        .into_iter()
+        .zip(sizes)
+        .max_by(|(a, _), (b, _)| a.theirs().median.total_cmp(&b.theirs().median));
     let (pairs, size) = best.expect("at least one size");
     (pairs, *size)
 }
 
 /// A rate against the best fixed size of a few.
-fn rate(report: &mut Report, name: &str, sizes: &[usize], least: f64, run: impl FnMut(Option<usize>) -> f64) {
+fn rate(
+    report: &mut Report,
+    name: &str,
+    sizes: &[usize],
+    least: f64,
+    run: impl FnMut(Option<usize>) -> f64,
+) {
     let (pairs, best) = against_best(sizes, run);
-    report.line(&format!("{name}, best Fixed({best})"), &pairs, "thousand rows/s", Target::AtLeast(least));
+    report.line(
+        &format!("{name}, best Fixed({best})"),
+        &pairs,
+        "thousand rows/s",
+        Target::AtLeast(least),
+    );
 }
 
 fn main() -> ExitCode {
@@ -68,7 +84,8 @@ fn main() -> ExitCode {
             word => words.push(word.to_owned()),
         }
     }
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let wanted =
+        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let mut report = Report::default();
     let start = Duration::from_millis(1_500);
 
@@ -80,18 +97,31 @@ fn main() -> ExitCode {
     }
     let name = "the same, every tenth call refused at once";
     if wanted(name) {
-        rate(&mut report, name, &[500], 0.85, |fixed| sleeping::from_the_start(fixed, Backend::Refusing, start));
+        rate(&mut report, name, &[500], 0.85, |fixed| {
+            sleeping::from_the_start(fixed, Backend::Refusing, start)
+        });
     }
     let name = "SQLite, eight lines";
     if wanted(name) {
-        rate(&mut report, name, &[1_000, 5_000, 20_000], 0.9, sqlite::rows_per_ms);
+        rate(
+            &mut report,
+            name,
+            &[1_000, 5_000, 20_000],
+            0.9,
+            sqlite::rows_per_ms,
+        );
     }
     let name = "eight threads wait for their rows, p50 in calls";
     if wanted(name) {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| waiting::median_and_call()).collect();
         let ratio = Quartiles::of(rounds.iter().map(|(median, call)| median / call).collect());
         let (median, call) = rounds[0];
-        report.ratio(name, ratio, &format!("{median:.1} of {call:.1} ms"), Target::AtMost(2.0));
+        report.ratio(
+            name,
+            ratio,
+            &format!("{median:.1} of {call:.1} ms"),
+            Target::AtMost(2.0),
+        );
     }
     let name = "HTTP bulk, rows answered 429, requests answered 503";
     if wanted(name) {
@@ -100,12 +130,16 @@ fn main() -> ExitCode {
     let name = "a cliff: six times as long over 1 500 items";
     if wanted(name) {
         let mut kept = sleeping::Kept::new(Backend::Cliff);
-        rate(&mut report, name, &[500, 1_000, 1_500], 0.9, |fixed| kept.window(fixed));
+        rate(&mut report, name, &[500, 1_000, 1_500], 0.9, |fixed| {
+            kept.window(fixed)
+        });
     }
     let name = "a hard limit: over 700 items refused at once";
     if wanted(name) {
         let mut kept = sleeping::Kept::new(Backend::Limit);
-        rate(&mut report, name, &[300, 500, 700], 0.9, |fixed| kept.window(fixed));
+        rate(&mut report, name, &[300, 500, 700], 0.9, |fixed| {
+            kept.window(fixed)
+        });
     }
 
     if report.missed().is_empty() {
@@ -114,5 +148,9 @@ fn main() -> ExitCode {
     }
     println!("beyond their targets:");
     report.missed().iter().for_each(|line| println!("  {line}"));
-    if check { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if check {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }

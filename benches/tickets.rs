@@ -1,10 +1,12 @@
-//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs those who only add.
+//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs those
+//! who only add.
 //!
 //! `cargo bench --bench tickets -- [--quick] [--check]`
 //!
-//! A call takes 2 ms and 5 µs an item; the linger is the default, a second. Times are given in calls: the median from before the
-//! submit until after the wait, divided by the median time of a call. `--check` exits 1 if a waiter waits for more than two
-//! calls, or bulk adders keep less than 0.9 of their throughput.
+//! A call takes 2 ms and 5 µs an item; the linger is the default, a second. Times are given in
+//! calls: the median from before the submit until after the wait, divided by the median time of a
+//! call. `--check` exits 1 if a waiter waits for more than two calls, or bulk adders keep less than
+//! 0.9 of their throughput.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -21,7 +23,11 @@ fn handler(batch: &mut Batch<u64>) -> Result<LoadFeedback, load_aware_batcher::B
 
 fn builder(policy: &str) -> Builder<u64> {
     let builder = Batcher::builder().max_batch_size(1_000);
-    if policy == "Fixed(500)" { builder.policy(Fixed(500)) } else { builder.policy(CostModel::new()) }
+    if policy == "Fixed(500)" {
+        builder.policy(Fixed(500))
+    } else {
+        builder.policy(CostModel::new())
+    }
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -60,7 +66,11 @@ fn waiters(policy: &str, threads: usize, time: Duration) -> (f64, f64, Duration)
     let rows = (stats.handled - handled) as f64 / (stats.calls - before) as f64;
     let p50 = median(&mut times.into_inner().unwrap());
     // What a call of so many rows takes here, the sleep's own delay included.
-    (p50.as_secs_f64() / stats.service_time.p50.as_secs_f64(), rows, p50)
+    (
+        p50.as_secs_f64() / stats.service_time.p50.as_secs_f64(),
+        rows,
+        p50,
+    )
 }
 
 /// Bulk adders beside so many waiters: items a second.
@@ -105,7 +115,9 @@ fn main() -> ExitCode {
                 if ok { "" } else { "  over 2" }
             );
         }
-        let mut rates: Vec<_> = (0..3).map(|_| (bulk(policy, 0, time), bulk(policy, 1, time))).collect();
+        let mut rates: Vec<_> = (0..3)
+            .map(|_| (bulk(policy, 0, time), bulk(policy, 1, time)))
+            .collect();
         rates.sort_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0)));
         let (without, with) = rates[1];
         let ok = with / without >= 0.9;
@@ -116,5 +128,9 @@ fn main() -> ExitCode {
             if ok { "" } else { "  under 0.9" }
         );
     }
-    if has("--check") && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if has("--check") && missed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }

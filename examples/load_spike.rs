@@ -1,14 +1,19 @@
-//! What the crate is for, as a picture: a minute against a backend whose neighbour takes over, under three laws.
+//! What the crate is for, as a picture: a minute against a backend whose neighbour takes over,
+//! under three laws.
 //!
-//! `cargo run --release --example load_spike [-- --pattern constant|sine|spikes|gradual|spike] [--out FILE]`
+//! `cargo run --release --example load_spike [-- --pattern constant|sine|spikes|gradual|spike]
+//! [--out FILE]`
 //!
-//! In virtual time, so it takes a second and is the same every time. Draws `docs/load_spike.svg` and prints a summary.
+//! In virtual time, so it takes a second and is the same every time. Draws `docs/load_spike.svg`
+//! and prints a summary.
 
 use std::error::Error;
 use std::time::Duration;
 
 use load_aware_batcher::sim::{Backend, Load, Report, Simulation};
-use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy, Reason, Sample, Setpoint, Signals, Window, Zone};
+use load_aware_batcher::{
+    CostModel, Fixed, LoadThreshold, Policy, Reason, Sample, Setpoint, Signals, Window, Zone,
+};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -30,15 +35,36 @@ fn pattern(name: &str) -> Option<(Load, &'static str)> {
     let seconds = Duration::from_secs;
     Some(match name {
         "constant" => (Load::Constant(0.2), "a steady neighbour takes 20 %"),
-        "sine" => (Load::Sine { low: 0.1, high: 0.8, period: seconds(30) }, "a neighbour takes 10 to 80 %"),
-        "spikes" => {
-            (Load::Spikes { base: 0.2, peak: 0.85, every: seconds(15), lasting: seconds(4) }, "a neighbour takes 85 %")
-        }
+        "sine" => (
+            Load::Sine {
+                low: 0.1,
+                high: 0.8,
+                period: seconds(30),
+            },
+            "a neighbour takes 10 to 80 %",
+        ),
+        "spikes" => (
+            Load::Spikes {
+                base: 0.2,
+                peak: 0.85,
+                every: seconds(15),
+                lasting: seconds(4),
+            },
+            "a neighbour takes 85 %",
+        ),
         "gradual" => (
-            Load::Ramp { from: 0.2, to: 0.85, begin: seconds(15), end: seconds(45) },
+            Load::Ramp {
+                from: 0.2,
+                to: 0.85,
+                begin: seconds(15),
+                end: seconds(45),
+            },
             "a neighbour takes more and more",
         ),
-        "spike" => (Load::spike(0.2, 0.85, seconds(30), seconds(15)), "a neighbour takes 85 %"),
+        "spike" => (
+            Load::spike(0.2, 0.85, seconds(30), seconds(15)),
+            "a neighbour takes 85 %",
+        ),
         _ => return None,
     })
 }
@@ -50,24 +76,50 @@ fn main() -> Result<(), Box<dyn Error>> {
         match (word.as_str(), words.next()) {
             ("--pattern", Some(value)) => name = value,
             ("--out", Some(value)) => out = value,
-            _ => return Err("known are --pattern constant|sine|spikes|gradual|spike and --out FILE".into()),
+            _ => {
+                return Err(
+                    "known are --pattern constant|sine|spikes|gradual|spike and --out FILE".into(),
+                );
+            }
         }
     }
-    let (load, story) = pattern(&name).ok_or("the pattern is one of constant, sine, spikes, gradual, spike")?;
+    let (load, story) =
+        pattern(&name).ok_or("the pattern is one of constant, sine, spikes, gradual, spike")?;
     let backend = Backend::new().load(load.clone());
     let minute = Simulation::new(backend).duration(END).max_batch_size(500);
-    // Half of what the backend allows, as a user would say who knows of its timeout; without, it finds out at a price.
+    // Half of what the backend allows, as a user would say who knows of its timeout; without, it
+    // finds out at a price.
     let told = CostModel::new().max_batch_time(Duration::from_millis(200));
     let laws = [
-        Law { name: "Fixed(50)", colour: RGBColor(0x8a, 0x8a, 0x8a), report: minute.run(Fixed(50)) },
-        Law { name: "LoadThreshold", colour: RGBColor(0xd9, 0x6c, 0x06), report: minute.run(LoadThreshold::new()) },
-        Law { name: "CostModel", colour: RGBColor(0x0b, 0x5f, 0xa5), report: minute.run(told) },
+        Law {
+            name: "Fixed(50)",
+            colour: RGBColor(0x8a, 0x8a, 0x8a),
+            report: minute.run(Fixed(50)),
+        },
+        Law {
+            name: "LoadThreshold",
+            colour: RGBColor(0xd9, 0x6c, 0x06),
+            report: minute.run(LoadThreshold::new()),
+        },
+        Law {
+            name: "CostModel",
+            colour: RGBColor(0x0b, 0x5f, 0xa5),
+            report: minute.run(told),
+        },
     ];
-    println!("{:<16}{:>12}{:>10}{:>12}", "", "handled", "lost", "of oracle");
+    println!(
+        "{:<16}{:>12}{:>10}{:>12}",
+        "", "handled", "lost", "of oracle"
+    );
     for law in &laws {
         let report = &law.report;
         let share = 100.0 * report.share_of_oracle();
-        println!("{:<16}{:>12}{:>10}{share:>10.0} %", law.name, report.handled(), report.failed());
+        println!(
+            "{:<16}{:>12}{:>10}{share:>10.0} %",
+            law.name,
+            report.handled(),
+            report.failed()
+        );
     }
     draw(&out, &load, story, &laws)?;
     println!("drawn: {out}");
@@ -100,7 +152,10 @@ fn spread(report: &Report, of: impl Fn(&load_aware_batcher::sim::Call) -> usize)
 
 /// The load score as the threshold law sees it.
 fn score(signals: Signals) -> Option<f64> {
-    let samples = [Sample { signals, batch: None }];
+    let samples = [Sample {
+        signals,
+        batch: None,
+    }];
     let window = Window {
         samples: &samples,
         lost: 0,
@@ -130,7 +185,11 @@ fn draw(out: &str, load: &Load, story: &str, laws: &[Law; 3]) -> Result<(), Box<
     let root = SVGBackend::new(out, (960, 900)).into_drawing_area();
     root.fill(&WHITE)?;
     let title = ("sans-serif", 23).into_font().color(&INK);
-    root.draw(&Text::new("One backend, three laws of batch size", (20, 16), title))?;
+    root.draw(&Text::new(
+        "One backend, three laws of batch size",
+        (20, 16),
+        title,
+    ))?;
     let small = ("sans-serif", 15).into_font().color(&INK);
     let told = format!(
         "A call costs 20 ms and an item 1 ms; calls over 400 ms fail. CostModel is allowed 200 ms. Shaded: {story}."
@@ -141,16 +200,34 @@ fn draw(out: &str, load: &Load, story: &str, laws: &[Law; 3]) -> Result<(), Box<
     let panel = |place: usize, title: &str, top: f64, curves: Vec<Curve>| {
         draw_panel(&panels[place], title, top, load, laws, &curves, place == 3)
     };
-    let all = |of: &dyn Fn(&Report) -> Curve| laws.iter().map(|law| of(&law.report)).collect::<Vec<_>>();
-    panel(0, "Items handled per second", 800.0, all(&|report| spread(report, |call| call.len - call.failed)))?;
-    panel(1, "Items lost per second", 400.0, all(&|report| spread(report, |call| call.failed)))?;
+    let all =
+        |of: &dyn Fn(&Report) -> Curve| laws.iter().map(|law| of(&law.report)).collect::<Vec<_>>();
+    panel(
+        0,
+        "Items handled per second",
+        800.0,
+        all(&|report| spread(report, |call| call.len - call.failed)),
+    )?;
+    panel(
+        1,
+        "Items lost per second",
+        400.0,
+        all(&|report| spread(report, |call| call.failed)),
+    )?;
     panel(2, "Batch size, in items", 400.0, {
-        all(&|report| curve(report, |calls| calls.last().map(|call| call.batch_size as f64)))
+        all(&|report| {
+            curve(report, |calls| {
+                calls.last().map(|call| call.batch_size as f64)
+            })
+        })
     })?;
     panel(3, "Load score that the backend reports, 0 to 1", 1.0, {
         all(&|report| {
             curve(report, |calls| {
-                let scores: Vec<_> = calls.iter().filter_map(|call| score(call.signals)).collect();
+                let scores: Vec<_> = calls
+                    .iter()
+                    .filter_map(|call| score(call.signals))
+                    .collect();
                 (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
             })
         })
@@ -181,16 +258,28 @@ fn draw_panel(
         let from = bin as f64 * 0.25;
         let share = load.at(Duration::from_secs_f64(from));
         let colour = RGBColor(0xc8, 0x32, 0x32).mix(((share - 0.2) * 0.25).max(0.0));
-        chart.draw_series([Rectangle::new([(from, 0.0), (from + 0.25, top)], colour.filled())])?;
+        chart.draw_series([Rectangle::new(
+            [(from, 0.0), (from + 0.25, top)],
+            colour.filled(),
+        )])?;
     }
     let mut mesh = chart.configure_mesh();
-    mesh.disable_x_mesh().light_line_style(WHITE.mix(0.0)).bold_line_style(INK.mix(0.12)).axis_style(INK.mix(0.5));
-    mesh.y_labels(5).x_labels(7).label_style(("sans-serif", 13).into_font().color(&INK));
+    mesh.disable_x_mesh()
+        .light_line_style(WHITE.mix(0.0))
+        .bold_line_style(INK.mix(0.12))
+        .axis_style(INK.mix(0.5));
+    mesh.y_labels(5)
+        .x_labels(7)
+        .label_style(("sans-serif", 13).into_font().color(&INK));
     let digits = if top > 1.0 { 0 } else { 1 };
-    let (value, second) = (|value: &f64| format!("{value:.digits$}"), |second: &f64| format!("{second:.0}"));
+    let (value, second) = (
+        |value: &f64| format!("{value:.digits$}"),
+        |second: &f64| format!("{second:.0}"),
+    );
     mesh.y_label_formatter(&value).x_label_formatter(&second);
     if is_last {
-        mesh.x_desc("seconds").axis_desc_style(("sans-serif", 14).into_font().color(&INK));
+        mesh.x_desc("seconds")
+            .axis_desc_style(("sans-serif", 14).into_font().color(&INK));
     }
     mesh.draw()?;
     let mut labels: Vec<(f64, &Law)> = Vec::new();
@@ -198,7 +287,9 @@ fn draw_panel(
         let points: Vec<(f64, f64)> = curve
             .iter()
             .enumerate()
-            .filter_map(|(bin, value)| value.map(|value| ((bin as f64 + 0.5) * BIN, value.min(top))))
+            .filter_map(|(bin, value)| {
+                value.map(|value| ((bin as f64 + 0.5) * BIN, value.min(top)))
+            })
             .collect();
         labels.push((points.last().map_or(0.0, |point| point.1), law));
         chart.draw_series(LineSeries::new(points, law.colour.stroke_width(2)))?;
@@ -210,8 +301,9 @@ fn draw_panel(
         labels[place].0 = labels[place].0.max(labels[place - 1].0 + apart);
     }
     for (height, law) in labels {
-        let style =
-            TextStyle::from(("sans-serif", 15).into_font()).color(&law.colour).pos(Pos::new(HPos::Left, VPos::Center));
+        let style = TextStyle::from(("sans-serif", 15).into_font())
+            .color(&law.colour)
+            .pos(Pos::new(HPos::Left, VPos::Center));
         let (x, y) = chart.backend_coord(&(end, height.min(top)));
         let (left, upper) = area.get_base_pixel();
         area.draw(&Text::new(law.name, (x - left + 8, y - upper), style))?;

@@ -5,8 +5,9 @@
 //! cargo run --release --example postgres_ingest -- --url postgres://me@localhost/shop --create readings.csv
 //! ```
 //!
-//! The handler is `ingest/postgres_writer.rs`, the sensor `ingest/postgres_load.rs`; what is common to all databases is in
-//! `ingest/run.rs`. Without `--once never` a server that is killed and comes back costs no row and doubles none.
+//! The handler is `ingest/postgres_writer.rs`, the sensor `ingest/postgres_load.rs`; what is common
+//! to all databases is in `ingest/run.rs`. Without `--once never` a server that is killed and comes
+//! back costs no row and doubles none.
 
 #[path = "ingest/mod.rs"]
 mod ingest;
@@ -31,11 +32,13 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problem) => return give_up(PROGRAM, &format!("--url is {:?}: {problem}", options.url)),
     };
-    config.connect_timeout(Duration::from_secs(5)).application_name(PROGRAM);
+    config
+        .connect_timeout(Duration::from_secs(5))
+        .application_name(PROGRAM);
     if options.create {
-        let created = config
-            .connect(NoTls)
-            .and_then(|mut client| PostgresWriter::create_tables(&mut client, &options.table, options.once));
+        let created = config.connect(NoTls).and_then(|mut client| {
+            PostgresWriter::create_tables(&mut client, &options.table, options.once)
+        });
         if let Err(problem) = created {
             return give_up(PROGRAM, &explain(&problem, &options));
         }
@@ -48,11 +51,23 @@ fn main() -> ExitCode {
     }
     let dead_letters = match DeadLetters::open(&options.dead_letters) {
         Ok(file) => file,
-        Err(problem) => return give_up(PROGRAM, &format!("{}: {problem}", options.dead_letters.display())),
+        Err(problem) => {
+            return give_up(
+                PROGRAM,
+                &format!("{}: {problem}", options.dead_letters.display()),
+            );
+        }
     };
     let load = PostgresLoad::new(config, writer.timeouts());
     let builder = builder(&options, &dead_letters);
-    ingest(PROGRAM, &options, builder, &dead_letters, writer, vec![Box::new(HostCpu::new()), Box::new(load)])
+    ingest(
+        PROGRAM,
+        &options,
+        builder,
+        &dead_letters,
+        writer,
+        vec![Box::new(HostCpu::new()), Box::new(load)],
+    )
 }
 
 /// What to do about it, for the mistakes that are made most.
@@ -65,12 +80,19 @@ fn explain(problem: &Error, options: &Options) -> String {
     };
     let advice = match problem.code().map(|code| code.code()) {
         Some("42P01") => format!("there is no table {}: --create makes it", options.table),
-        Some("42703") => format!("the table {} has other columns than id, value and text", options.table),
+        Some("42703") => format!(
+            "the table {} has other columns than id, value and text",
+            options.table
+        ),
         Some("42501") => format!("this user may not write into {}", options.table),
-        Some("28P01" | "28000") => "the login was refused: check user and password in --url".to_owned(),
+        Some("28P01" | "28000") => {
+            "the login was refused: check user and password in --url".to_owned()
+        }
         Some("3D000") => "there is no such database: check --url".to_owned(),
         Some(code) => format!("the server said {code}"),
-        None if detail.contains("password missing") => "the server asks for a password: put it into --url".to_owned(),
+        None if detail.contains("password missing") => {
+            "the server asks for a password: put it into --url".to_owned()
+        }
         None if detail.contains("invalid configuration") => "--url says too little".to_owned(),
         None => "the server cannot be reached: check host and port in --url".to_owned(),
     };

@@ -1,12 +1,15 @@
 //! Everything at once for a given time: nothing is lost, nothing is doubled, nothing grows.
 //!
-//! `cargo run --release --example soak -- --seconds 60 --seed 1`, with `--items 10000000` to go on until so many items were
-//! accepted as well. Two things run side by side: one batcher that lives from the first to the last second at full speed with
-//! every fault but a hang (`soak/steady.rs`), and random programs, one after the other, that start, fail in every way, hang and
-//! close (`tests/support/program.rs`). Prints what it did and the account; exits 1 on any difference, 2 on a bad argument.
+//! `cargo run --release --example soak -- --seconds 60 --seed 1`, with `--items 10000000` to go on
+//! until so many items were accepted as well. Two things run side by side: one batcher that lives
+//! from the first to the last second at full speed with every fault but a hang (`soak/steady.rs`),
+//! and random programs, one after the other, that start, fail in every way, hang and close
+//! (`tests/support/program.rs`). Prints what it did and the account; exits 1 on any difference, 2
+//! on a bad argument.
 //!
-//! The resident memory at the end may exceed that after the first tenth by [`SLACK_KIB`]: the largest program comes at any time,
-//! and the allocator keeps what it needed. A leak of one byte an item would be ten times that in a minute.
+//! The resident memory at the end may exceed that after the first tenth by [`SLACK_KIB`]: the
+//! largest program comes at any time, and the allocator keeps what it needed. A leak of one byte an
+//! item would be ten times that in a minute.
 
 #[path = "../tests/support/program.rs"]
 mod program;
@@ -31,17 +34,29 @@ struct Arguments {
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
-        let mut arguments = Self { seconds: 60, seed: 1, items: 0 };
+        let mut arguments = Self {
+            seconds: 60,
+            seed: 1,
+            items: 0,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(name) = words.next() {
             let field = match &*name {
                 "--seconds" => &mut arguments.seconds,
                 "--seed" => &mut arguments.seed,
                 "--items" => &mut arguments.items,
-                _ => return Err(format!("unknown argument {name}; there are --seconds, --seed and --items")),
+                _ => {
+                    return Err(format!(
+                        "unknown argument {name}; there are --seconds, --seed and --items"
+                    ));
+                }
             };
-            let value = words.next().ok_or_else(|| format!("{name} needs a number"))?;
-            *field = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
+            let value = words
+                .next()
+                .ok_or_else(|| format!("{name} needs a number"))?;
+            *field = value
+                .parse()
+                .map_err(|_| format!("{name} {value}: not a number"))?;
         }
         Ok(arguments)
     }
@@ -67,7 +82,14 @@ fn main() -> ExitCode {
     for violation in &wrong {
         println!("DIFFERENCE: {violation}");
     }
-    println!("{}", if wrong.is_empty() { "all accounted for" } else { "FAILED" });
+    println!(
+        "{}",
+        if wrong.is_empty() {
+            "all accounted for"
+        } else {
+            "FAILED"
+        }
+    );
     ExitCode::from(u8::from(!wrong.is_empty()))
 }
 
@@ -84,7 +106,10 @@ fn soak(arguments: &Arguments) -> Vec<String> {
         steady.produce(scope, &stop);
         let mut shown = 0;
         for number in 0.. {
-            let seed = arguments.seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(number);
+            let seed = arguments
+                .seed
+                .wrapping_mul(0x2545_f491_4f6c_dd1d)
+                .wrapping_add(number);
             let account = Program::from_seed(seed, Scale::LARGE).run();
             if !account.violations.is_empty() {
                 wrong.push(format!("program of seed {seed}: {account:#?}"));

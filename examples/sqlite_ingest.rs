@@ -5,8 +5,8 @@
 //! cargo run --release --example sqlite_ingest -- --url readings.db --create readings.csv
 //! ```
 //!
-//! The handler is `ingest/sqlite_writer.rs`, the sensor `ingest/sqlite_load.rs`; what is common to all databases is in
-//! `ingest/run.rs`.
+//! The handler is `ingest/sqlite_writer.rs`, the sensor `ingest/sqlite_load.rs`; what is common to
+//! all databases is in `ingest/run.rs`.
 
 #[path = "ingest/mod.rs"]
 mod ingest;
@@ -44,11 +44,23 @@ fn main() -> ExitCode {
     }
     let dead_letters = match DeadLetters::open(&options.dead_letters) {
         Ok(file) => file,
-        Err(problem) => return give_up(PROGRAM, &format!("{}: {problem}", options.dead_letters.display())),
+        Err(problem) => {
+            return give_up(
+                PROGRAM,
+                &format!("{}: {problem}", options.dead_letters.display()),
+            );
+        }
     };
     let load = SqliteLoad::new(writer.timeouts());
     let builder = builder(&options, &dead_letters);
-    ingest(PROGRAM, &options, builder, &dead_letters, writer, vec![Box::new(HostCpu::new()), Box::new(load)])
+    ingest(
+        PROGRAM,
+        &options,
+        builder,
+        &dead_letters,
+        writer,
+        vec![Box::new(HostCpu::new()), Box::new(load)],
+    )
 }
 
 /// What to do about it, for the mistakes that are made most.
@@ -56,7 +68,9 @@ fn explain(problem: &Error, options: &Options) -> String {
     let advice = match problem.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => cannot_open(Path::new(&options.url)),
         Some(ErrorCode::NotADatabase) => format!("{} is no SQLite file", options.url),
-        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => format!("{} cannot be written", options.url),
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            format!("{} cannot be written", options.url)
+        }
         Some(ErrorCode::DatabaseBusy) => format!("{} stayed locked", options.url),
         _ if problem.to_string().contains("no such table") => {
             format!("there is no table {}: --create makes it", options.table)
@@ -68,7 +82,9 @@ fn explain(problem: &Error, options: &Options) -> String {
 
 fn cannot_open(path: &Path) -> String {
     // Of a name alone the parent is empty: here.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         Some(folder) => format!("there is no folder {}", folder.display()),
         None if path.is_dir() => format!("{} is a folder", path.display()),

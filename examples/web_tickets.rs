@@ -1,10 +1,12 @@
 //! A web server that answers 200 when the row is stored, not when it is queued.
 //!
-//! Each request submits its row and waits for its ticket. A waited-for row is handed over as soon as the handler is free, so
-//! the requests that come during one transaction go together into the next.
+//! Each request submits its row and waits for its ticket. A waited-for row is handed over as soon
+//! as the handler is free, so the requests that come during one transaction go together into the
+//! next.
 //!
-//! `cargo run --example web_tickets -- notes.db 127.0.0.1:8080`, then `curl -d 'a note' http://127.0.0.1:8080/`. Ctrl-C or
-//! SIGTERM ends it: what was accepted is stored and answered, later requests get 503.
+//! `cargo run --example web_tickets -- notes.db 127.0.0.1:8080`, then `curl -d 'a note'
+//! http://127.0.0.1:8080/`. Ctrl-C or SIGTERM ends it: what was accepted is stored and answered,
+//! later requests get 503.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,7 +31,9 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 fn start(path: String) -> Result<Batcher<String>, BuildError> {
     Batcher::builder().spawn_workers(move |_worker| {
         let mut connection = Connection::open(&path)?;
-        connection.execute_batch("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")?;
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+        )?;
         Ok::<_, rusqlite::Error>(move |batch: &mut Batch<String>| {
             let transaction = connection.transaction()?;
             let mut insert = transaction.prepare_cached("INSERT INTO notes (text) VALUES (?)")?;
@@ -83,13 +87,19 @@ fn answer(mut client: TcpStream, notes: &Batcher<String>) -> io::Result<()> {
             },
         },
     };
-    write!(client, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        client,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().unwrap_or_else(|| "notes.db".to_owned());
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let notes = Arc::new(start(path)?);
     let (signal, signalled) = mpsc::channel();
     ctrlc::set_handler(move || {
@@ -114,12 +124,20 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     });
 
     signalled.recv()?;
-    // Every ticket has its outcome when this returns; the threads still have to write their answers.
+    // Every ticket has its outcome when this returns; the threads still have to write their
+    // answers.
     let report = notes.shutdown(GRACE);
     let closed = Instant::now();
     while OPEN.load(Ordering::SeqCst) > 0 && closed.elapsed() < Duration::from_secs(1) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    println!("{} notes stored, {} failed, {} unsent", report.handled, report.failed_total, report.unsent_total);
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{} notes stored, {} failed, {} unsent",
+        report.handled, report.failed_total, report.unsent_total
+    );
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -31,21 +31,31 @@ fn race(capacity: usize, patience: Patience) {
         .collect();
     thread::yield_now();
     let mut delivered = close_and_seize(&queue);
-    let mut accepted: Vec<_> = producers.into_iter().filter_map(|producer| producer.join().unwrap()).collect();
+    let mut accepted: Vec<_> = producers
+        .into_iter()
+        .filter_map(|producer| producer.join().unwrap())
+        .collect();
     delivered.sort_unstable();
     accepted.sort_unstable();
     assert_eq!(accepted, delivered);
-    assert!(queue.lock().settle_late(usize::MAX).is_none(), "and none is left in the channel");
+    assert!(
+        queue.lock().settle_late(usize::MAX).is_none(),
+        "and none is left in the channel"
+    );
 }
 
 #[test]
 fn an_add_beside_a_close_is_accepted_or_refused_and_nothing_else() {
-    model("admission: two adds, room for both", 2_000, || race(2, Patience::Never));
+    model("admission: two adds, room for both", 2_000, || {
+        race(2, Patience::Never)
+    });
 }
 
 #[test]
 fn a_producer_that_waits_for_room_is_woken_by_close() {
-    model("admission: two adds, room for one, waiting", 2_000, || race(1, Patience::Forever));
+    model("admission: two adds, room for one, waiting", 2_000, || {
+        race(1, Patience::Forever)
+    });
 }
 
 mutants! {
@@ -56,7 +66,8 @@ mutants! {
     mutant_a_settling_producer_that_looks_at_one_message_is_found: "settle: one message is looked at" => || race(2, Patience::Never);
 }
 
-/// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch and main closes.
+/// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch
+/// and main closes.
 fn far_race() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(8, 8);
     let flusher = {
@@ -74,7 +85,10 @@ fn far_race() {
     let delivered = close_and_seize(&queue);
     let accepted: Vec<_> = producer.join().unwrap().into_iter().flatten().collect();
     assert_eq!(accepted, delivered);
-    assert!(queue.lock().settle_late(usize::MAX).is_none(), "and none is left in the channel");
+    assert!(
+        queue.lock().settle_late(usize::MAX).is_none(),
+        "and none is left in the channel"
+    );
     flusher.join().unwrap();
 }
 

@@ -1,5 +1,5 @@
-//! Mutants run in a process of their own: a deadlock that a checker finds ends in a panic amid the model's own drops, which
-//! aborts the process.
+//! Mutants run in a process of their own: a deadlock that a checker finds ends in a panic amid the
+//! model's own drops, which aborts the process.
 
 use std::process::Command;
 
@@ -13,13 +13,22 @@ pub(crate) fn must_fail(mistake: &'static str, model: impl FnOnce()) {
         model();
         return;
     }
-    let test = std::thread::current().name().expect("libtest names a test's thread after it").to_owned();
+    let test = std::thread::current()
+        .name()
+        .expect("libtest names a test's thread after it")
+        .to_owned();
     let child = Command::new(std::env::current_exe().unwrap())
         .args([&test, "--exact"])
         .env(CHILD, "1")
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&child.stdout).contains("running 1 test"), "the child did not run {test}");
-    assert!(!child.status.success(), "the model does not notice: {mistake}");
+    assert!(
+        String::from_utf8_lossy(&child.stdout).contains("running 1 test"),
+        "the child did not run {test}"
+    );
+    assert!(
+        !child.status.success(),
+        "the model does not notice: {mistake}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The end: a close returns, each item is counted once whatever the deadline meets, and nobody is left waiting.
+//! The end: a close returns, each item is counted once whatever the deadline meets, and nobody is
+//! left waiting.
 
 use std::time::Duration;
 
@@ -62,9 +63,12 @@ mutants! {
     mutant_an_announcement_over_the_closed_bit_is_found: "doorbell: an announcement over the closed bit" => asleep;
 }
 
-/// Two items in batches of one, the handler as given; a close whose deadline has passed beside one that has time. Whatever the
-/// flusher is at, each look finds each item counted once, and only one closer has the lists.
-fn out_of_time(handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static) -> (Arc<Core<u32>>, Vec<u32>, bool) {
+/// Two items in batches of one, the handler as given; a close whose deadline has passed beside one
+/// that has time. Whatever the flusher is at, each look finds each item counted once, and only one
+/// closer has the lists.
+fn out_of_time(
+    handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static,
+) -> (Arc<Core<u32>>, Vec<u32>, bool) {
     let parts = Parts::<u32>::new(2, 1);
     let queue = Arc::clone(&parts.queue);
     assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2);
@@ -82,7 +86,13 @@ fn out_of_time(handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static)
     assert!(lists.contains(&0), "one has the lists");
     let mut back = hasty.unsent;
     back.extend(patient.unsent);
-    back.extend(hasty.failed.into_iter().chain(patient.failed).map(|failed| failed.item));
+    back.extend(
+        hasty
+            .failed
+            .into_iter()
+            .chain(patient.failed)
+            .map(|failed| failed.item),
+    );
     (core, back, given_up)
 }
 
@@ -94,10 +104,18 @@ fn out_of_time_handled() {
         Ok(LoadFeedback::new())
     });
     let last = core.shutdown(LONG);
-    assert_eq!((counted(&last), last.abandoned), (2, 0), "the handler came back: {last:?}");
+    assert_eq!(
+        (counted(&last), last.abandoned),
+        (2, 0),
+        "the handler came back: {last:?}"
+    );
     assert!(!last.timed_out);
     // As after an end in time: what an earlier close gave up is not called done.
-    assert_eq!(core.queue.lock().phase == Phase::Done, !given_up, "{last:?}");
+    assert_eq!(
+        core.queue.lock().phase == Phase::Done,
+        !given_up,
+        "{last:?}"
+    );
     let mut ended = handled.lock().clone();
     ended.extend(back);
     assert_eq!(ended, [1, 2], "nothing twice, in order");
@@ -105,7 +123,11 @@ fn out_of_time_handled() {
 
 #[test]
 fn done_and_abandoned_exclude_each_other() {
-    model("close: two closers, one out of time", 45_000, out_of_time_handled);
+    model(
+        "close: two closers, one out of time",
+        45_000,
+        out_of_time_handled,
+    );
 }
 
 mutants! {
@@ -120,7 +142,11 @@ fn a_failure_behind_the_deadline_is_counted_once() {
     model("close: out of time, every call fails", 75_000, || {
         let (core, back, _) = out_of_time(|_| Err(BatchError::permanent("refused")));
         let last = core.shutdown(LONG);
-        assert_eq!((last.handled, counted(&last), last.abandoned), (0, 2, 0), "{last:?}");
+        assert_eq!(
+            (last.handled, counted(&last), last.abandoned),
+            (0, 2, 0),
+            "{last:?}"
+        );
         let dropped = core.queue.lock().counts.dropped_late;
         assert_eq!(back.len() as u64 + dropped, 2, "in a list, or dropped late");
     });
@@ -142,14 +168,19 @@ fn flush_beside_close() {
 
 #[test]
 fn a_flush_learns_of_a_close_that_gives_up() {
-    model("close: a flush waits for what comes back", 6, flush_beside_close);
+    model(
+        "close: a flush waits for what comes back",
+        6,
+        flush_beside_close,
+    );
 }
 
 mutants! {
     mutant_a_close_that_does_not_tell_the_flushes_is_found: "close: the flushes are not told" => flush_beside_close;
 }
 
-/// The queue is full and the handler stuck; two producers wait for room without a bound, one for credit.
+/// The queue is full and the handler stuck; two producers wait for room without a bound, one for
+/// credit.
 fn blocked(capacity: usize) {
     let parts = Parts::<u32>::new(capacity, 8);
     let queue = Arc::clone(&parts.queue);
@@ -163,7 +194,9 @@ fn blocked(capacity: usize) {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
                 thread::yield_now();
-                let refused = queue.add(item, Patience::Forever).expect_err("there is no room until it is closed");
+                let refused = queue
+                    .add(item, Patience::Forever)
+                    .expect_err("there is no room until it is closed");
                 assert!(refused.is_closed() && refused.into_inner() == item);
             })
         })
@@ -171,7 +204,9 @@ fn blocked(capacity: usize) {
     thread::yield_now();
     let mut back = core.shutdown(Duration::ZERO).unsent;
     // Whoever was not there yet when the queue was emptied is refused all the same.
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     back.sort_unstable();
     assert_eq!(back, (0..capacity as u32).collect::<Vec<_>>());
     assert_eq!(core.queue.items_in_channel(), 0);
@@ -179,12 +214,16 @@ fn blocked(capacity: usize) {
 
 #[test]
 fn producers_that_wait_on_a_full_queue_are_refused_at_once() {
-    model("close: two producers wait, room for one", 10_000, || blocked(1));
+    model("close: two producers wait, room for one", 10_000, || {
+        blocked(1)
+    });
 }
 
 #[test]
 fn all_that_wait_are_refused_however_many_places_there_are() {
-    model("close: two producers wait, room for two", 24_000, || blocked(2));
+    model("close: two producers wait, room for two", 24_000, || {
+        blocked(2)
+    });
 }
 
 /// A chunk waits for credit that a stuck flusher never gives back.

@@ -21,7 +21,8 @@ fn builder() -> Builder {
     builder
 }
 
-/// Explores a model; at the gate's bound or above it must have at least so many executions, or it explores less than it did.
+/// Explores a model; at the gate's bound or above it must have at least so many executions, or it
+/// explores less than it did.
 pub(super) fn model(name: &str, floor: usize, body: impl Fn() + Sync + Send + 'static) {
     make_mistake(None);
     let executions = Arc::new(AtomicUsize::new(0));
@@ -34,9 +35,15 @@ pub(super) fn model(name: &str, floor: usize, body: impl Fn() + Sync + Send + 's
         body();
     });
     let executions = executions.load(Ordering::Relaxed);
-    println!("{name}: {executions} executions at {bound} preemptions in {:.1?}", begun.elapsed());
+    println!(
+        "{name}: {executions} executions at {bound} preemptions in {:.1?}",
+        begun.elapsed()
+    );
     assert!(executions > 1, "a model with one schedule proves nothing");
-    assert!(bound < PREEMPTIONS || executions >= floor, "{executions} executions, {floor} expected");
+    assert!(
+        bound < PREEMPTIONS || executions >= floor,
+        "{executions} executions, {floor} expected"
+    );
 }
 
 /// Explores a model with a mistake in the protocol; it must fail.

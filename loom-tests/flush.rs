@@ -9,7 +9,8 @@ use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-/// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails it.
+/// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails
+/// it.
 fn flush_one(fails: bool) {
     let parts = Parts::<u32>::new(2, 2);
     let queue = Arc::clone(&parts.queue);

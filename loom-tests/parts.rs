@@ -43,13 +43,19 @@ fn thread(body: impl FnOnce() + Send + 'static) -> Thread {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
     let handle = spawn("model", body, move || at_end.open());
-    Thread { ended, handle: Mutex::new(Some(handle.unwrap())) }
+    Thread {
+        ended,
+        handle: Mutex::new(Some(handle.unwrap())),
+    }
 }
 
 fn no_thread() -> Thread {
     let ended = Arc::new(Latch::new());
     ended.open();
-    Thread { ended, handle: Mutex::new(None) }
+    Thread {
+        ended,
+        handle: Mutex::new(None),
+    }
 }
 
 /// For tickets whose wait asks for nothing.
@@ -86,7 +92,11 @@ impl<T> Parts<T> {
         let (parker, alarm_parker) = (Parker::new(), Parker::new());
         let doorbell = Arc::new(Doorbell::new(&parker));
         let (ring, reader) = Ring::new(1);
-        let reporter = Arc::new(Reporter::new(ring, Vec::new(), Doorbell::new(&alarm_parker)));
+        let reporter = Arc::new(Reporter::new(
+            ring,
+            Vec::new(),
+            Doorbell::new(&alarm_parker),
+        ));
         let first = Setpoint {
             batch_size,
             linger: LONG,
@@ -98,15 +108,32 @@ impl<T> Parts<T> {
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
         let queue = Queue::new(capacity, weigher, doorbell, next_serial(), |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), 0, now(), (false, usize::MAX))
+            Intake::new(
+                receiver,
+                Arc::new(Closing::new()),
+                0,
+                now(),
+                (false, usize::MAX),
+            )
         });
         // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
         let queue = Arc::new(queue.waiting(true, LONG));
-        Self { queue, setpoint, reporter, parker, alarm_parker, reader, capacity }
+        Self {
+            queue,
+            setpoint,
+            reporter,
+            parker,
+            alarm_parker,
+            reader,
+            capacity,
+        }
     }
 
     /// Starts the real flusher with this handler, two attempts and no backoff.
-    pub(super) fn start(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> thread::JoinHandle<()>
+    pub(super) fn start(
+        self,
+        handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static,
+    ) -> thread::JoinHandle<()>
     where
         T: Send + 'static,
     {
@@ -114,14 +141,36 @@ impl<T> Parts<T> {
     }
 
     /// What the flusher's thread runs.
-    fn flusher(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> impl FnOnce()
+    fn flusher(
+        self,
+        handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static,
+    ) -> impl FnOnce()
     where
         T: Send + 'static,
     {
-        let Self { queue, setpoint, reporter, parker, .. } = self;
-        let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO).bisect(false);
-        let rules = Rules { retry, idempotent: false };
-        let mut flusher = Flusher { queue, setpoint, reporter, parker, on_failed: None, rules, chance: Chance(0) };
+        let Self {
+            queue,
+            setpoint,
+            reporter,
+            parker,
+            ..
+        } = self;
+        let retry = Retry::attempts(2)
+            .backoff(Duration::ZERO, Duration::ZERO)
+            .bisect(false);
+        let rules = Rules {
+            retry,
+            idempotent: false,
+        };
+        let mut flusher = Flusher {
+            queue,
+            setpoint,
+            reporter,
+            parker,
+            on_failed: None,
+            rules,
+            chance: Chance(0),
+        };
         move || {
             let mut handler = HandlerSlot::fixed(handler);
             flusher.run_to_the_end(&mut handler);
@@ -130,27 +179,58 @@ impl<T> Parts<T> {
     }
 
     /// A whole batcher's core around the real flusher; no controller.
-    pub(super) fn core(self, handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static) -> Arc<Core<T>>
+    pub(super) fn core(
+        self,
+        handler: impl FnMut(&mut Batch<T>) -> Outcome + Send + 'static,
+    ) -> Arc<Core<T>>
     where
         T: Send + 'static,
     {
-        let (queue, reporter, control) = (Arc::clone(&self.queue), Arc::clone(&self.reporter), self.control());
+        let (queue, reporter, control) = (
+            Arc::clone(&self.queue),
+            Arc::clone(&self.reporter),
+            self.control(),
+        );
         let flusher = thread(self.flusher(handler));
         let on_close = Arc::new(Mutex::new(None));
-        Arc::new(Core { queue, reporter, control, flusher, controller: no_thread(), on_close })
+        Arc::new(Core {
+            queue,
+            reporter,
+            control,
+            flusher,
+            controller: no_thread(),
+            on_close,
+        })
     }
 
     /// A core whose handler never comes back: nobody takes anything from the queue.
     pub(super) fn stuck(self) -> Arc<Core<T>> {
-        let (queue, reporter, control) = (Arc::clone(&self.queue), Arc::clone(&self.reporter), self.control());
+        let (queue, reporter, control) = (
+            Arc::clone(&self.queue),
+            Arc::clone(&self.reporter),
+            self.control(),
+        );
         let on_close = Arc::new(Mutex::new(None));
-        Arc::new(Core { queue, reporter, control, flusher: no_thread(), controller: no_thread(), on_close })
+        Arc::new(Core {
+            queue,
+            reporter,
+            control,
+            flusher: no_thread(),
+            controller: no_thread(),
+            on_close,
+        })
     }
 
     /// A core around the real controller with this policy; no flusher.
     pub(super) fn controlled(self, policy: impl Policy + 'static) -> Arc<Core<T>> {
         let control = self.control();
-        let Self { queue, reporter, alarm_parker: parker, reader, .. } = self;
+        let Self {
+            queue,
+            reporter,
+            alarm_parker: parker,
+            reader,
+            ..
+        } = self;
         queue.lock().phase = crate::intake::Phase::Done;
         let controller = Controller {
             control: Arc::clone(&control),
@@ -161,12 +241,24 @@ impl<T> Parts<T> {
         };
         let controller = thread(move || controller.run(Box::new(policy)));
         let on_close = Arc::new(Mutex::new(None));
-        Arc::new(Core { queue, reporter, control, flusher: no_thread(), controller, on_close })
+        Arc::new(Core {
+            queue,
+            reporter,
+            control,
+            flusher: no_thread(),
+            controller,
+            on_close,
+        })
     }
 
     fn control(&self) -> Arc<Control> {
         let limits = Limits::new(1, self.capacity, LONG);
-        Arc::new(Control::new(limits, Arc::clone(&self.setpoint), now(), self.capacity))
+        Arc::new(Control::new(
+            limits,
+            Arc::clone(&self.setpoint),
+            now(),
+            self.capacity,
+        ))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Models on real threads and the real parts: for Miri, one order a seed, and as a quick look on every machine.
+//! Models on real threads and the real parts: for Miri, one order a seed, and as a quick look on
+//! every machine.
 
 pub(super) use std::thread;
 

@@ -1,4 +1,5 @@
-//! The alarm: a sample that deserves a decision gets one, though the controller falls asleep at that moment.
+//! The alarm: a sample that deserves a decision gets one, though the controller falls asleep at
+//! that moment.
 
 use super::parts::{LONG, Parts};
 use super::{model, mutants, thread};
@@ -33,7 +34,8 @@ fn failed(len: usize) -> BatchSample {
     }
 }
 
-/// A failed batch is reported beside a controller that falls asleep until the next check, which never comes.
+/// A failed batch is reported beside a controller that falls asleep until the next check, which
+/// never comes.
 fn one_failed_batch() {
     let told = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
     let core = Parts::<u32>::new(1, 1).controlled(Told(Arc::clone(&told)));

@@ -7,12 +7,23 @@ use crate::sync::Arc;
 
 /// Every field carries the same number, so a torn sample shows.
 fn sample(number: u64) -> Sample {
-    let signals = Signals { queue_depth: Some(number), db_locks: Some(number), ..Signals::default() };
-    Sample { signals, batch: None }
+    let signals = Signals {
+        queue_depth: Some(number),
+        db_locks: Some(number),
+        ..Signals::default()
+    };
+    Sample {
+        signals,
+        batch: None,
+    }
 }
 
 fn number(sample: &Sample) -> u64 {
-    let Signals { queue_depth, db_locks, .. } = sample.signals;
+    let Signals {
+        queue_depth,
+        db_locks,
+        ..
+    } = sample.signals;
     assert_eq!(queue_depth, db_locks, "torn");
     queue_depth.expect("a sample that nobody wrote")
 }
@@ -37,7 +48,9 @@ fn race(capacity: usize, writers: u64, takes: usize) {
     }
     // Before the join, which would hide a missing ordering.
     let mut seen: Vec<_> = taken.iter().map(number).collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     taken.clear();
     // Twice: the first may await a ticket.
     lost += reader.take(&mut taken) + reader.take(&mut taken);

@@ -1,9 +1,10 @@
 //! Models and scenarios under shuttle: schedules drawn at random.
 //!
-//! Each runs on `SHUTTLE_SCHEDULES` schedules (100 000), half of them drawn step by step, half with priorities that change at
-//! three steps (PCT: Burckhardt, Kothari, Musuvathi, Nagarakatti, "A Randomized Scheduler with Probabilistic Guarantees of
-//! Finding Bugs", ASPLOS 2010). The same `SHUTTLE_SEED` draws the same schedules; it is printed when one fails, behind
-//! shuttle's own print of the schedule.
+//! Each runs on `SHUTTLE_SCHEDULES` schedules (100 000), half of them drawn step by step, half with
+//! priorities that change at three steps (PCT: Burckhardt, Kothari, Musuvathi, Nagarakatti, "A
+//! Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010). The same
+//! `SHUTTLE_SEED` draws the same schedules; it is printed when one fails, behind shuttle's own
+//! print of the schedule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use crate::sync::{begin_time, make_mistake};
 pub(super) use shuttle::thread;
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
+    std::env::var(name).map_or(otherwise, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}"))
+    })
 }
 
 fn schedules() -> usize {
@@ -38,11 +42,18 @@ pub(super) fn scenario(name: &str, body: impl Fn() + Sync + Send + 'static) {
     match run {
         Ok(run) => {
             let rate = run as f64 / begun.elapsed().as_secs_f64();
-            println!("{name}: {run} schedules in {:.1?}, {rate:.0} a second", begun.elapsed());
+            println!(
+                "{name}: {run} schedules in {:.1?}, {rate:.0} a second",
+                begun.elapsed()
+            );
             assert_eq!(run, schedules());
         }
         Err(failure) => {
-            eprintln!("{name} failed: SHUTTLE_SEED={} SHUTTLE_SCHEDULES={}", seed(), schedules());
+            eprintln!(
+                "{name} failed: SHUTTLE_SEED={} SHUTTLE_SCHEDULES={}",
+                seed(),
+                schedules()
+            );
             resume_unwind(failure);
         }
     }
@@ -63,10 +74,16 @@ pub(super) fn mutant(mistake: &'static str, body: fn()) {
 fn explore(schedules: usize, body: &Arc<impl Fn() + Sync + Send + 'static>) -> usize {
     let random = schedules / 2;
     run(RandomScheduler::new_from_seed(seed(), random), body)
-        + run(PctScheduler::new_from_seed(seed(), 3, schedules - random), body)
+        + run(
+            PctScheduler::new_from_seed(seed(), 3, schedules - random),
+            body,
+        )
 }
 
-fn run(scheduler: impl Scheduler + 'static, body: &Arc<impl Fn() + Sync + Send + 'static>) -> usize {
+fn run(
+    scheduler: impl Scheduler + 'static,
+    body: &Arc<impl Fn() + Sync + Send + 'static>,
+) -> usize {
     let body = Arc::clone(body);
     let mut config = Config::new();
     config.stack_size = 0x4_0000;

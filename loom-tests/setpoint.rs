@@ -11,15 +11,23 @@ use crate::setpoint::Setpoint;
 use crate::sync::Arc;
 use crate::ticket;
 
-/// One item in a batch of two; the size becomes one; the item must be handled without anything else happening.
+/// One item in a batch of two; the size becomes one; the item must be handled without anything else
+/// happening.
 fn shrink() {
     let parts = Parts::<u32>::new(2, 2);
     let (queue, setpoint) = (Arc::clone(&parts.queue), Arc::clone(&parts.setpoint));
     let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
-    assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
+    assert!(
+        queue
+            .add_special(1, Some(resolver), Patience::Never)
+            .is_ok()
+    );
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
-    let smaller = setpoint.read(|now| Setpoint { batch_size: 1, ..now.clone() });
+    let smaller = setpoint.read(|now| Setpoint {
+        batch_size: 1,
+        ..now.clone()
+    });
     setpoint.publish(smaller, Duration::ZERO);
     assert_eq!(setpoint.batch_size(), 1);
     assert!(ticket.wait().is_handled());
@@ -36,8 +44,9 @@ mutants! {
     mutant_a_publication_that_wakes_nobody_is_found: "setpoint: no ring" => shrink;
 }
 
-/// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own: loom never shows a thread that
-/// has yielded the values that it saw before, and main saw the first ones.
+/// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own:
+/// loom never shows a thread that has yielded the values that it saw before, and main saw the first
+/// ones.
 fn look_beside() {
     let Parts { setpoint, .. } = Parts::<u32>::new(4, 4);
     let reader = {
@@ -48,7 +57,10 @@ fn look_beside() {
             assert!(whole >= size, "the size is {size}, the whole {whole}");
         })
     };
-    let larger = setpoint.read(|now| Setpoint { batch_size: 5, ..now.clone() });
+    let larger = setpoint.read(|now| Setpoint {
+        batch_size: 5,
+        ..now.clone()
+    });
     setpoint.publish(larger, Duration::ZERO);
     reader.join().unwrap();
 }

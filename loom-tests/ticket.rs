@@ -22,7 +22,8 @@ mutants! {
     mutant_a_waiter_that_does_not_say_so_is_found: "ticket: a waiter does not say so" => wait_for_outcome;
 }
 
-/// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for every look.
+/// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for
+/// every look.
 fn two_tell() {
     let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let resolver = Arc::new(resolver);
@@ -59,7 +60,8 @@ mutants! {
     mutant_a_resolver_that_is_dropped_silently_is_found: "ticket: a dropped resolver is silent" => drop_while_waiting;
 }
 
-/// Two wait for the outcomes of one batch; the flusher notifies one of them, and that one the other, unless it has left.
+/// Two wait for the outcomes of one batch; the flusher notifies one of them, and that one the
+/// other, unless it has left.
 fn two_wait_for_a_batch() {
     let (resolvers, waiters): (Vec<_>, Vec<_>) = (0..2)
         .map(|_| {

@@ -10,7 +10,11 @@ use crate::ticket::{Ticket, pair};
 
 fn submit(queue: &Arc<Queue<u32>>, item: u32) -> Ticket {
     let (resolver, ticket) = pair(queue.serial, Handle::shared(queue));
-    assert!(queue.add_special(item, Some(resolver), Patience::Never).is_ok());
+    assert!(
+        queue
+            .add_special(item, Some(resolver), Patience::Never)
+            .is_ok()
+    );
     ticket
 }
 
@@ -36,8 +40,8 @@ mutants! {
     mutant_a_wait_that_rings_before_it_registers_is_found: "waiters: rings before it registers" => one_waits;
 }
 
-/// Two wait, in a line of three items and batches of two. The one whose item is last may find that the other has registered, and
-/// leave it at a mark.
+/// Two wait, in a line of three items and batches of two. The one whose item is last may find that
+/// the other has registered, and leave it at a mark.
 fn two_wait() {
     let parts = Parts::<u32>::new(3, 2);
     let queue = Arc::clone(&parts.queue);

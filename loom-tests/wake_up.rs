@@ -9,7 +9,8 @@ use crate::sync::Arc;
 use crate::ticket;
 use crate::weigher::Weigher;
 
-/// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a deadlock.
+/// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a
+/// deadlock.
 fn sleep_for_two() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
     let producers: Vec<_> = [1, 2]
@@ -25,12 +26,18 @@ fn sleep_for_two() {
     while queue.items_in_channel() < 2 {
         queue.sleep(&parker, 2, None, || false);
     }
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
 }
 
 #[test]
 fn the_completing_add_wakes_the_flusher() {
-    model("wake-up: two adds complete a batch of two", 3_000, sleep_for_two);
+    model(
+        "wake-up: two adds complete a batch of two",
+        3_000,
+        sleep_for_two,
+    );
 }
 
 mutants! {
@@ -40,8 +47,8 @@ mutants! {
     mutant_a_completing_add_without_unpark_is_found: "doorbell: a completing add without unpark" => sleep_for_two;
 }
 
-/// A flusher far from what it waits for, the sum of what its producers add one by one; all but one of what is missing may come
-/// uncounted, in shares of two.
+/// A flusher far from what it waits for, the sum of what its producers add one by one; all but one
+/// of what is missing may come uncounted, in shares of two.
 fn sleep_from_afar<const N: usize>(items: [u32; N]) {
     let wanted = items.iter().sum::<u32>() as usize;
     let Parts { queue, parker, .. } = Parts::<u32>::new(wanted, wanted);
@@ -55,14 +62,22 @@ fn sleep_from_afar<const N: usize>(items: [u32; N]) {
     while queue.items_in_channel() < wanted {
         queue.sleep(&parker, wanted, None, || false);
     }
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
 }
 
 #[test]
 fn an_add_that_finds_none_ahead_counts_for_all() {
-    model("wake-up: two of three adds are not counted", 20_000, || sleep_from_afar([2, 1]));
-    model("wake-up: of three ahead one share is taken", 35_000, || sleep_from_afar([2, 2]));
-    model("wake-up: a share and one more", 40_000, || sleep_from_afar([3, 1]));
+    model("wake-up: two of three adds are not counted", 20_000, || {
+        sleep_from_afar([2, 1])
+    });
+    model("wake-up: of three ahead one share is taken", 35_000, || {
+        sleep_from_afar([2, 2])
+    });
+    model("wake-up: a share and one more", 40_000, || {
+        sleep_from_afar([3, 1])
+    });
 }
 
 mutants! {
@@ -75,8 +90,8 @@ mutants! {
     mutant_a_share_that_forgets_its_first_add_is_found: "doorbell: a share forgets its first add" => || sleep_from_afar([3, 1]);
 }
 
-/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep left, or has seen only that
-/// one announced; what was ahead in the first is left over.
+/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep
+/// left, or has seen only that one announced; what was ahead in the first is left over.
 fn sleep_again_from_afar() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
     (0..2).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
@@ -93,7 +108,9 @@ fn sleep_again_from_afar() {
     while queue.items_in_channel() < 6 {
         queue.sleep(&parker, 6, None, || false);
     }
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
 }
 
 /// The flusher looks for six and then, the size being smaller, sleeps for five.
@@ -110,11 +127,13 @@ fn sleep_for_fewer_from_afar() {
     while queue.items_in_channel() < 5 {
         queue.sleep(&parker, 5, None, || false);
     }
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
 }
 
-/// A chunk of three beside single adds, of six. The flusher is woken by a ring and sleeps again: a chunk that saw the first sleep
-/// takes more off what is ahead in the second than there is.
+/// A chunk of three beside single adds, of six. The flusher is woken by a ring and sleeps again: a
+/// chunk that saw the first sleep takes more off what is ahead in the second than there is.
 fn a_chunk_from_afar() {
     let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
     let chunk = {
@@ -138,13 +157,25 @@ fn a_chunk_from_afar() {
 
 #[test]
 fn a_share_is_worth_nothing_in_another_sleep() {
-    model("wake-up: a share outlives its sleep", 140_000, sleep_again_from_afar);
-    model("wake-up: the size gets smaller", 50_000, sleep_for_fewer_from_afar);
+    model(
+        "wake-up: a share outlives its sleep",
+        140_000,
+        sleep_again_from_afar,
+    );
+    model(
+        "wake-up: the size gets smaller",
+        50_000,
+        sleep_for_fewer_from_afar,
+    );
 }
 
 #[test]
 fn a_chunk_takes_a_share_for_all_its_items() {
-    model("wake-up: a chunk outlives its sleep", 140_000, a_chunk_from_afar);
+    model(
+        "wake-up: a chunk outlives its sleep",
+        140_000,
+        a_chunk_from_afar,
+    );
 }
 
 mutants! {
@@ -178,13 +209,23 @@ mutants! {
     mutant_a_surplus_that_orders_nothing_is_found: "unordered loads: chunk surplus" => sleep_for_a_chunk;
 }
 
-/// Two items whose weight fills a batch though their number does not: the real flusher hands them over.
+/// Two items whose weight fills a batch though their number does not: the real flusher hands them
+/// over.
 fn sleep_for_weight() {
-    let weigher = Weigher { weight: Box::new(|_: &u32| 1), limit: 2, queue_limit: None, refuse_too_heavy: false };
+    let weigher = Weigher {
+        weight: Box::new(|_: &u32| 1),
+        limit: 2,
+        queue_limit: None,
+        refuse_too_heavy: false,
+    };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
     let queue = Arc::clone(&parts.queue);
     let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
-    assert!(queue.add_special(1, Some(resolver), Patience::Never).is_ok());
+    assert!(
+        queue
+            .add_special(1, Some(resolver), Patience::Never)
+            .is_ok()
+    );
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
     assert!(queue.add(2, Patience::Never).is_ok());
@@ -195,7 +236,11 @@ fn sleep_for_weight() {
 
 #[test]
 fn an_add_that_completes_the_weight_wakes_the_flusher() {
-    model("wake-up: two adds fill a batch by weight", 600, sleep_for_weight);
+    model(
+        "wake-up: two adds fill a batch by weight",
+        600,
+        sleep_for_weight,
+    );
 }
 
 mutants! {

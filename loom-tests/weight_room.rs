@@ -11,14 +11,21 @@ use crate::weigher::Weigher;
 /// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
 fn parts(batch: usize, queue: usize) -> Parts<u32> {
     let weight = Box::new(|item: &u32| *item as usize);
-    let weigher = Weigher { weight, limit: batch, queue_limit: Some(queue), refuse_too_heavy: false };
+    let weigher = Weigher {
+        weight,
+        limit: batch,
+        queue_limit: Some(queue),
+        refuse_too_heavy: false,
+    };
     Parts::weighed(4, 4, Some(weigher))
 }
 
 /// Takes one message out of the channel, as a gather does.
 fn gather_one(queue: &Queue<u32>) -> Option<u32> {
     let message = queue.lock().take_one_message(queue)?;
-    let Load::Special(special) = message.load else { unreachable!("weighed items are special") };
+    let Load::Special(special) = message.load else {
+        unreachable!("weighed items are special")
+    };
     queue.weight_left(special.weight);
     Some(special.item)
 }
@@ -59,20 +66,30 @@ fn wait_in_line() {
     });
     thread::yield_now();
     assert_eq!(gather_one(&queue), Some(2));
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
-    assert_eq!([gather_one(&queue), gather_one(&queue), gather_one(&queue)], [Some(1), Some(1), None]);
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
+    assert_eq!(
+        [gather_one(&queue), gather_one(&queue), gather_one(&queue)],
+        [Some(1), Some(1), None]
+    );
 }
 
 #[test]
 fn room_for_two_lets_two_in() {
-    model("weight room: two wait, room for both comes back", 29_000, wait_in_line);
+    model(
+        "weight room: two wait, room for both comes back",
+        29_000,
+        wait_in_line,
+    );
 }
 
 mutants! {
     mutant_a_line_whose_next_is_not_woken_is_found: "weight room: the next in line is not woken" => wait_in_line;
 }
 
-/// What waits is no batch, by number or by weight, and leaves no room for the next item: the real flusher hands it over.
+/// What waits is no batch, by number or by weight, and leaves no room for the next item: the real
+/// flusher hands it over.
 fn press() {
     let parts = parts(3, 3);
     let queue = Arc::clone(&parts.queue);
@@ -109,7 +126,11 @@ fn press_beside_an_add() {
 
 #[test]
 fn a_press_beside_an_add_is_not_lost() {
-    model("weight room: a press beside an add", 90_000, press_beside_an_add);
+    model(
+        "weight room: a press beside an add",
+        90_000,
+        press_beside_an_add,
+    );
 }
 
 mutants! {
@@ -152,8 +173,11 @@ fn limited() {
     });
     thread::yield_now();
     let first = gather_one(&queue);
-    let accepted: u32 =
-        producers.into_iter().zip([1, 2]).map(|(producer, item)| if producer.join().unwrap() { item } else { 0 }).sum();
+    let accepted: u32 = producers
+        .into_iter()
+        .zip([1, 2])
+        .map(|(producer, item)| if producer.join().unwrap() { item } else { 0 })
+        .sum();
     assert!(accepted - first.unwrap_or(0) <= 2);
     let rest: u32 = std::iter::from_fn(|| gather_one(&queue)).sum();
     assert_eq!(first.unwrap_or(0) + rest, accepted);

@@ -1,4 +1,5 @@
-//! The whole data plane: producers, the real flusher, a handler whose first call fails, a flush and a close.
+//! The whole data plane: producers, the real flusher, a handler whose first call fails, a flush and
+//! a close.
 
 use super::parts::LONG;
 use super::{Parts, begin_close, model, mutants, thread};
@@ -9,8 +10,8 @@ use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
-/// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes; batches of two, and the first
-/// call fails.
+/// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes;
+/// batches of two, and the first call fails.
 fn conserve(panics: bool, producers: u32, main_adds: bool) {
     let parts = Parts::<u32>::new(2, 2);
     let queue = Arc::clone(&parts.queue);
@@ -46,11 +47,19 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
         assert!(queue.add(9, Patience::Forever).is_ok());
         accepted.push(9);
     }
-    // The handler may hold the items for good if close comes between its two attempts: then they fail with its error.
+    // The handler may hold the items for good if close comes between its two attempts: then they
+    // fail with its error.
     let flushed = flush(&queue, &ToldOf::new(0), LONG);
-    assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })), "{flushed:?}");
+    assert!(
+        matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })),
+        "{flushed:?}"
+    );
     begin_close(&queue);
-    accepted.extend(producers.into_iter().filter_map(|producer| producer.join().unwrap()));
+    accepted.extend(
+        producers
+            .into_iter()
+            .filter_map(|producer| producer.join().unwrap()),
+    );
     flusher.join().unwrap();
     let mut intake = queue.lock();
     let (unsent, failed) = intake.seize();
@@ -66,17 +75,25 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
 
 #[test]
 fn every_item_ends_once_though_the_first_call_fails() {
-    model("whole: the first call fails", 120_000, || conserve(false, 1, true));
+    model("whole: the first call fails", 120_000, || {
+        conserve(false, 1, true)
+    });
 }
 
 #[test]
 fn every_item_ends_once_though_the_first_call_panics() {
-    model("whole: the first call panics", 120_000, || conserve(true, 1, true));
+    model("whole: the first call panics", 120_000, || {
+        conserve(true, 1, true)
+    });
 }
 
 #[test]
 fn every_item_of_two_producers_ends_once() {
-    model("whole: two producers, the first call fails", 200_000, || conserve(false, 2, false));
+    model(
+        "whole: two producers, the first call fails",
+        200_000,
+        || conserve(false, 2, false),
+    );
 }
 
 mutants! {

@@ -1,20 +1,24 @@
 //! How long the first item in line has waited, without a clock read in any add.
 //!
-//! At each look at the queue the flusher notes the position of its end and the time; an item at or behind a noted position was
-//! added later than the note. The first item counts as added at the latest note at or before its position: its age is never
-//! too low, and too high by one look at most. So an item is never overdue unseen, and at most one call early.
+//! At each look at the queue the flusher notes the position of its end and the time; an item at or
+//! behind a noted position was added later than the note. The first item counts as added at the
+//! latest note at or before its position: its age is never too low, and too high by one look at
+//! most. So an item is never overdue unseen, and at most one call early.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Notes kept at most; beyond it none is added, and an age may be over-estimated by more than one look.
+/// Notes kept at most; beyond it none is added, and an age may be over-estimated by more than one
+/// look.
 const NOTES_MAX: usize = 64;
 
 /// See the module's doc. Positions never decrease from one call to the next.
 pub(crate) struct Ages {
-    /// Positions, strictly increasing, each with the time at which it was the queue's end. Never empty.
+    /// Positions, strictly increasing, each with the time at which it was the queue's end. Never
+    /// empty.
     notes: VecDeque<(u64, Instant)>,
-    /// The last look found nothing that waits: the next item was added after it, and the look that finds it is its note.
+    /// The last look found nothing that waits: the next item was added after it, and the look that
+    /// finds it is its note.
     was_idle: bool,
 }
 
@@ -23,11 +27,15 @@ impl Ages {
         // All that it will ever need, so that nothing is allocated while the batcher runs.
         let mut notes = VecDeque::with_capacity(NOTES_MAX);
         notes.push_back((0, now));
-        Self { notes, was_idle: false }
+        Self {
+            notes,
+            was_idle: false,
+        }
     }
 
-    /// A look at the queue: the first item in line is at `first`, its end at `end`. Returns since when the first is taken to
-    /// have waited; if there is none, the next look's time will be the next item's.
+    /// A look at the queue: the first item in line is at `first`, its end at `end`. Returns since
+    /// when the first is taken to have waited; if there is none, the next look's time will be the
+    /// next item's.
     pub(crate) fn look(&mut self, first: u64, end: u64, now: Instant) -> Instant {
         if std::mem::replace(&mut self.was_idle, first == end) {
             self.notes.clear();
@@ -39,7 +47,11 @@ impl Ages {
             _ if notes < NOTES_MAX => self.notes.push_back((end, now)),
             _ => {}
         }
-        while self.notes.get(1).is_some_and(|(position, _)| *position <= first) {
+        while self
+            .notes
+            .get(1)
+            .is_some_and(|(position, _)| *position <= first)
+        {
             self.notes.pop_front();
         }
         self.notes.front().map_or(now, |(_, time)| *time)
@@ -60,8 +72,20 @@ mod tests {
         // (first, end, time of the look) → since when the first has waited
         let table = [
             ("nobody is there", 0, 0, 0, 0),
-            ("the wake-up of an idle flusher is the first item's note", 0, 1, 100, 100),
-            ("a second item changes nothing for the first", 0, 2, 130, 100),
+            (
+                "the wake-up of an idle flusher is the first item's note",
+                0,
+                1,
+                100,
+                100,
+            ),
+            (
+                "a second item changes nothing for the first",
+                0,
+                2,
+                130,
+                100,
+            ),
             ("the second was added after the look at 100", 1, 2, 200, 100),
             ("a third, added after the look at 200", 2, 3, 300, 200),
             ("idle again", 3, 3, 310, 310),
@@ -70,7 +94,13 @@ mod tests {
             ("and of those that came behind 400", 9, 12, 500, 450),
         ];
         for (name, first, end, time, since) in table {
-            assert_eq!(ages.look(first, end, at(time)).duration_since(start).as_millis(), since, "{name}");
+            assert_eq!(
+                ages.look(first, end, at(time))
+                    .duration_since(start)
+                    .as_millis(),
+                since,
+                "{name}"
+            );
         }
     }
 

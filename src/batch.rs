@@ -30,7 +30,8 @@ pub enum Trigger {
     Retry,
 }
 
-/// Whether the batcher is being closed, and until when: shared with the batch that the handler holds.
+/// Whether the batcher is being closed, and until when: shared with the batch that the handler
+/// holds.
 pub(crate) struct Closing(Mutex<ClosingState>);
 
 #[derive(Clone, Copy, Default)]
@@ -45,7 +46,10 @@ impl Closing {
     }
 
     pub(crate) fn begin(&self, deadline: Option<Instant>) {
-        *self.0.lock() = ClosingState { begun: true, deadline };
+        *self.0.lock() = ClosingState {
+            begun: true,
+            deadline,
+        };
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -59,24 +63,26 @@ impl Closing {
 
 /// The items that the handler is lent, in the order in which they were added.
 ///
-/// Derefs to `[T]` and never to a mutable slice: the batch keeps its items and their order for the next attempt. To send
-/// rows in another order, sort references or indices.
+/// Derefs to `[T]` and never to a mutable slice: the batch keeps its items and their order for the
+/// next attempt. To send rows in another order, sort references or indices.
 pub struct Batch<T> {
     pub(crate) items: Vec<T>,
     pub(crate) id: BatchId,
     pub(crate) parent: Option<BatchId>,
     pub(crate) attempt: u32,
     pub(crate) trigger: Trigger,
-    /// Rows that were rejected or are to be called again. Cells: an iterator may borrow the batch meanwhile.
+    /// Rows that were rejected or are to be called again. Cells: an iterator may borrow the batch
+    /// meanwhile.
     pub(crate) marks: RefCell<Vec<(usize, Mark)>>,
     /// Marks at an index that the batch does not have.
     pub(crate) out_of_range: Cell<u64>,
     pub(crate) closing: Arc<Closing>,
     pub(crate) course: Course,
-    /// The outcomes that somebody waits for, by index, of items without a memo. Not here while the batch is in flight: close must
-    /// reach them.
+    /// The outcomes that somebody waits for, by index, of items without a memo. Not here while the
+    /// batch is in flight: close must reach them.
     pub(crate) tickets: Vec<(usize, Resolver)>,
-    /// What is remembered of the first items, which were called before. Not here while the batch is in flight either.
+    /// What is remembered of the first items, which were called before. Not here while the batch is
+    /// in flight either.
     pub(crate) memos: Vec<Memo>,
 }
 
@@ -146,13 +152,15 @@ impl<T> Batch<T> {
         self.out_of_range.set(0);
     }
 
-    /// The batch's id: the same on every attempt at the same items. A part of it has an id of its own.
+    /// The batch's id: the same on every attempt at the same items. A part of it has an id of its
+    /// own.
     #[must_use]
     pub fn id(&self) -> BatchId {
         self.id
     }
 
-    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the id of the whole batch.
+    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the
+    /// id of the whole batch.
     #[must_use]
     pub fn parent(&self) -> Option<BatchId> {
         self.parent
@@ -176,8 +184,8 @@ impl<T> Batch<T> {
         self.closing.has_begun()
     }
 
-    /// Until when the handler should be done, as of now: the deadline of the close under way. After it the batch counts as
-    /// abandoned. `None` while nobody closes, or closes without a bound.
+    /// Until when the handler should be done, as of now: the deadline of the close under way. After
+    /// it the batch counts as abandoned. `None` while nobody closes, or closes without a bound.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.closing.deadline()
@@ -185,9 +193,10 @@ impl<T> Batch<T> {
 
     /// Marks one row as refused by the backend. It fails with this error and is not called again.
     ///
-    /// Counts if this call of the handler returns `Ok`: the rest of the batch went through. If the call returns an error, a
-    /// rejection counts only if its own error is [`permanent`](BatchError::permanent), so that a lost connection, which fails each
-    /// row, rejects none. The first mark of a row counts.
+    /// Counts if this call of the handler returns `Ok`: the rest of the batch went through. If the
+    /// call returns an error, a rejection counts only if its own error is
+    /// [`permanent`](BatchError::permanent), so that a lost connection, which fails each row,
+    /// rejects none. The first mark of a row counts.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -210,21 +219,30 @@ impl<T> Batch<T> {
     pub fn reject(&self, index: usize, error: impl Into<BatchError>) {
         // Made first: it is the user's code.
         let error = error.into();
-        self.mark(index, Mark { error, again: false });
+        self.mark(
+            index,
+            Mark {
+                error,
+                again: false,
+            },
+        );
     }
 
-    /// Asks for one row again, after a backoff: the rest of the batch is done. For backends that answer row by row, such as a
-    /// bulk request in which some documents got status 429.
+    /// Asks for one row again, after a backoff: the rest of the batch is done. For backends that
+    /// answer row by row, such as a bulk request in which some documents got status 429.
     ///
-    /// Counts if this call of the handler returns `Ok`; otherwise the whole batch is tried again anyway. The row is set aside,
-    /// with its ticket unresolved, and is among the first of a later batch, so it may be handled after rows that were added
-    /// later ([`Retry::keep_order`](crate::Retry::keep_order) holds the line instead). It keeps its own count of attempts, and
-    /// fails when the patience of [`Retry`](crate::Retry), counted from the first time the handler asked for it, is used up.
-    /// While as many rows are set aside as a batch holds, the line waits; so there are fewer than two batches of them. A flush
-    /// waits for them. A close that runs out of time reports them as failed.
+    /// Counts if this call of the handler returns `Ok`; otherwise the whole batch is tried again
+    /// anyway. The row is set aside, with its ticket unresolved, and is among the first of a later
+    /// batch, so it may be handled after rows that were added later
+    /// ([`Retry::keep_order`](crate::Retry::keep_order) holds the line instead). It keeps its own
+    /// count of attempts, and fails when the patience of [`Retry`](crate::Retry), counted from the
+    /// first time the handler asked for it, is used up. While as many rows are set aside as a batch
+    /// holds, the line waits; so there are fewer than two batches of them. A flush waits for them.
+    /// A close that runs out of time reports them as failed.
     ///
-    /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless the builder says
-    /// [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`] says when to come again.
+    /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless
+    /// the builder says [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`]
+    /// says when to come again.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -290,20 +308,20 @@ impl<T> fmt::Debug for Batch<T> {
     }
 }
 
-/// What the flusher calls with each batch: any `FnMut(&mut Batch<T>) -> Result<LoadFeedback, BatchError>`, or a type of one's
-/// own.
+/// What the flusher calls with each batch: any `FnMut(&mut Batch<T>) -> Result<LoadFeedback,
+/// BatchError>`, or a type of one's own.
 ///
 /// A closure must name its argument's type, `|batch: &mut Batch<Row>| …`.
 pub trait Handler<T> {
     /// Writes the batch to the backend and says how loaded the backend is.
     ///
-    /// `Ok` means that every row was applied but for those that it [`reject`](Batch::reject)ed. The items are only lent: they
-    /// stay with the batcher, which drops them when they are handled.
+    /// `Ok` means that every row was applied but for those that it [`reject`](Batch::reject)ed. The
+    /// items are only lent: they stay with the batcher, which drops them when they are handled.
     ///
     /// # Errors
-    /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt). The batch is tried again
-    /// with the same id and items, or searched for its bad rows, as the builder's `retry` says. A panic counts like an error of
-    /// no class.
+    /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt).
+    /// The batch is tried again with the same id and items, or searched for its bad rows, as the
+    /// builder's `retry` says. A panic counts like an error of no class.
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
 }
 
@@ -327,8 +345,8 @@ pub struct Failed<T> {
     pub attempts: u32,
     /// Whether the backend may have applied it after all.
     pub in_doubt: bool,
-    /// Whether it failed because the backend gave no answer for as long as [`Retry`](crate::Retry) says, not for a fault that was
-    /// found in the row.
+    /// Whether it failed because the backend gave no answer for as long as [`Retry`](crate::Retry)
+    /// says, not for a fault that was found in the row.
     pub outage: bool,
     /// Its place in the order in which items left the queue: the key of a kept row.
     pub(crate) number: u64,

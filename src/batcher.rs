@@ -17,11 +17,12 @@ use crate::stats::Stats;
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, mutant, now};
 use crate::ticket::{self, Line, Ticket};
 
-/// Batches items from many threads for one handler, sized by how loaded the handler says its backend is.
+/// Batches items from many threads for one handler, sized by how loaded the handler says its
+/// backend is.
 ///
-/// Every method takes `&self` and may be called from any thread; [`producer`](Self::producer) gives a cloneable handle. Not
-/// cloneable itself: whoever owns it closes it. Dropping it closes it too, with the builder's `close_timeout`, and gives the
-/// report to `on_close`.
+/// Every method takes `&self` and may be called from any thread; [`producer`](Self::producer) gives
+/// a cloneable handle. Not cloneable itself: whoever owns it closes it. Dropping it closes it too,
+/// with the builder's `close_timeout`, and gives the report to `on_close`.
 #[must_use = "dropping a batcher closes it"]
 pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
@@ -33,9 +34,11 @@ pub struct Batcher<T: Send + 'static> {
     pub(crate) told_of: ToldOf,
 }
 
-/// A handle to add with: clone one for each thread. It does not keep the batcher open: once that is closed, adds are refused.
+/// A handle to add with: clone one for each thread. It does not keep the batcher open: once that is
+/// closed, adds are refused.
 ///
-/// Each handle's [`flush`](Self::flush) reports the failures since that handle was created or last flushed.
+/// Each handle's [`flush`](Self::flush) reports the failures since that handle was created or last
+/// flushed.
 pub struct Producer<T> {
     queue: Arc<Queue<T>>,
     /// For the tickets.
@@ -45,7 +48,11 @@ pub struct Producer<T> {
 
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self { queue: Arc::clone(&self.queue), line: self.line.another(), told_of: self.told_of.clone() }
+        Self {
+            queue: Arc::clone(&self.queue),
+            line: self.line.another(),
+            told_of: self.told_of.clone(),
+        }
     }
 }
 
@@ -57,17 +64,25 @@ impl ToldOf {
         Self(AtomicU64::new(failed))
     }
 
-    /// Read when a flush registers, under the intake's lock: another flush through this handle may end first.
+    /// Read when a flush registers, under the intake's lock: another flush through this handle may
+    /// end first.
     fn seen(&self) -> u64 {
         // Relaxed: a count that orders nothing; called under the intake's lock.
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A flush that had seen so many failed items at its registration ends with `failed` of them since the start.
+    /// A flush that had seen so many failed items at its registration ends with `failed` of them
+    /// since the start.
     fn report(&self, seen: u64, failed: u64) -> Result<(), FlushError> {
         // Relaxed: as in `seen`.
         self.0.fetch_max(failed, Ordering::Relaxed);
-        if failed > seen { Err(FlushError::Failed { items: failed - seen }) } else { Ok(()) }
+        if failed > seen {
+            Err(FlushError::Failed {
+                items: failed - seen,
+            })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -88,7 +103,11 @@ impl<T: Send + 'static> Batcher<T> {
     pub fn producer(&self) -> Producer<T> {
         let failed = self.core.queue.lock().flushes.failed();
         let queue = Arc::clone(&self.core.queue);
-        Producer { line: Handle::shared(&queue), queue, told_of: ToldOf::new(failed) }
+        Producer {
+            line: Handle::shared(&queue),
+            queue,
+            told_of: ToldOf::new(failed),
+        }
     }
 }
 
@@ -97,14 +116,16 @@ macro_rules! adding {
     ($queue:ident) => {
         /// Adds an item; waits while the queue is full.
         ///
-        /// The item travels by value and is copied on the stack of the calling thread. Box items of more than 16 KiB: without
-        /// optimisation an item of 32 KiB can overflow the 2 MiB stack of a thread that waits here on a full queue.
+        /// The item travels by value and is copied on the stack of the calling thread. Box items of
+        /// more than 16 KiB: without optimisation an item of 32 KiB can overflow the 2 MiB stack of
+        /// a thread that waits here on a full queue.
         ///
         /// # Errors
-        /// With the item: [`Closed`](AddError::Closed), at once also if it waits; [`Reentrant`](AddError::Reentrant) on one of
-        /// the batcher's own threads if it would wait; [`Stalled`](AddError::Stalled) if it would wait and nothing has been
-        /// handed over for `stall_timeout`, because nobody takes the failed rows; [`TooHeavy`](AddError::TooHeavy) where the
-        /// builder says so.
+        /// With the item: [`Closed`](AddError::Closed), at once also if it waits;
+        /// [`Reentrant`](AddError::Reentrant) on one of the batcher's own threads if it would wait;
+        /// [`Stalled`](AddError::Stalled) if it would wait and nothing has been handed over for
+        /// `stall_timeout`, because nobody takes the failed rows; [`TooHeavy`](AddError::TooHeavy)
+        /// where the builder says so.
         #[inline]
         pub fn add(&self, item: T) -> Result<(), AddError<T>> {
             self.$queue().add(item, Patience::Forever)
@@ -127,30 +148,38 @@ macro_rules! adding {
             self.$queue().add(item, patience(timeout))
         }
 
-        /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the queue is full. Returns how
-        /// many.
+        /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the
+        /// queue is full. Returns how many.
         ///
         /// A fraction of the price of as many calls of [`add`](Self::add).
         ///
         /// # Errors
-        /// As [`add`](Self::add), with all items that were not accepted, what the iterator still had included. What was
-        /// accepted before stays accepted.
-        pub fn add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
+        /// As [`add`](Self::add), with all items that were not accepted, what the iterator still
+        /// had included. What was accepted before stays accepted.
+        pub fn add_many(
+            &self,
+            items: impl IntoIterator<Item = T>,
+        ) -> Result<usize, AddError<Vec<T>>> {
             self.$queue().add_many(items, Patience::Forever)
         }
 
         /// Adds as many items as there is room for; never waits.
         ///
         /// # Errors
-        /// As [`add_many`](Self::add_many), and [`Full`](AddError::Full) with all items that were not accepted.
-        pub fn try_add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
+        /// As [`add_many`](Self::add_many), and [`Full`](AddError::Full) with all items that were
+        /// not accepted.
+        pub fn try_add_many(
+            &self,
+            items: impl IntoIterator<Item = T>,
+        ) -> Result<usize, AddError<Vec<T>>> {
             self.$queue().add_many(items, Patience::Never)
         }
 
         /// Adds many items; waits for room for at most `timeout` in all.
         ///
         /// # Errors
-        /// As [`add_many`](Self::add_many), and [`Timeout`](AddError::Timeout) with all items that were not accepted.
+        /// As [`add_many`](Self::add_many), and [`Timeout`](AddError::Timeout) with all items that
+        /// were not accepted.
         pub fn add_many_timeout(
             &self,
             items: impl IntoIterator<Item = T>,
@@ -159,15 +188,15 @@ macro_rules! adding {
             self.$queue().add_many(items, patience(timeout))
         }
 
-        /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full. Costs two allocations more
-        /// than [`add`](Self::add).
+        /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full.
+        /// Costs two allocations more than [`add`](Self::add).
         ///
-        /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is handed over, with everything in
-        /// line before it, as soon as the handler is free.
+        /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is
+        /// handed over, with everything in line before it, as soon as the handler is free.
         ///
-        /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket has returned the failure. Then
-        /// the row is dropped and counted in [`Stats::told`]. If the ticket is dropped unread, the row stays kept for
-        /// `take_failed` and the close report.
+        /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket
+        /// has returned the failure. Then the row is dropped and counted in [`Stats::told`]. If the
+        /// ticket is dropped unread, the row stays kept for `take_failed` and the close report.
         ///
         /// ```
         /// use std::time::Duration;
@@ -196,27 +225,32 @@ macro_rules! adding {
             Ok(ticket)
         }
 
-        /// Hands over everything that was added before this call, without waiting for size or linger, and waits for the
-        /// outcome of every such item. A pause under way is cut short, once; if a call of the handler is under way, the one after
-        /// it is. During a backoff one attempt begins early, at most one within each first step of the backoff (50 ms by default).
-        /// Then the schedule goes on: flushing uses up no patience. A wait that the backend asked for is never cut.
+        /// Hands over everything that was added before this call, without waiting for size or
+        /// linger, and waits for the outcome of every such item. A pause under way is cut short,
+        /// once; if a call of the handler is under way, the one after it is. During a backoff one
+        /// attempt begins early, at most one within each first step of the backoff (50 ms by
+        /// default). Then the schedule goes on: flushing uses up no patience. A wait that the
+        /// backend asked for is never cut.
         ///
-        /// The result is the handle's, not the thread's. Threads that share a handle, such as web workers with one `&Batcher`,
-        /// hear of one another's failures. To learn the outcome of one's own row, use the [`Ticket`] of [`submit`](Self::submit).
+        /// The result is the handle's, not the thread's. Threads that share a handle, such as web
+        /// workers with one `&Batcher`, hear of one another's failures. To learn the outcome of
+        /// one's own row, use the [`Ticket`] of [`submit`](Self::submit).
         ///
         /// # Errors
-        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included. Failures before the call count
-        /// too, until a flush through this handle has reported them. Flushes that overlap may report the same failure;
-        /// [`Timeout`](FlushError::Timeout) if the deadline passes first (the items are still handed over);
-        /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time meanwhile;
-        /// [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads;
-        /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`, because nobody takes the failed
-        /// rows.
+        /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included.
+        /// Failures before the call count too, until a flush through this handle has reported them.
+        /// Flushes that overlap may report the same failure; [`Timeout`](FlushError::Timeout) if
+        /// the deadline passes first (the items are still handed over);
+        /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time
+        /// meanwhile; [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads;
+        /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`,
+        /// because nobody takes the failed rows.
         pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
             flush(self.$queue(), &self.told_of, timeout)
         }
 
-        /// Asks for everything added so far to be handed over without waiting for size or linger, and returns at once.
+        /// Asks for everything added so far to be handed over without waiting for size or linger,
+        /// and returns at once.
         pub fn request_flush(&self) {
             let queue = self.$queue();
             if !queue.is_orphaned() {
@@ -235,30 +269,34 @@ impl<T: Send + 'static> Batcher<T> {
         &self.core.queue
     }
 
-    /// Closes: refuses new items at once, hands over what was accepted, and waits until all have their outcome or `timeout`
-    /// has passed.
+    /// Closes: refuses new items at once, hands over what was accepted, and waits until all have
+    /// their outcome or `timeout` has passed.
     ///
-    /// Linger and pauses are overridden, and a backoff begins anew with an attempt at once; a wait that the backend asked for
-    /// holds. A batch that fails is tried again, and searched for bad rows, as before the close. A further attempt begins only if
-    /// the longest of the batch's failed calls, at least 50 ms, fits before the deadline. If it does not, close returns at once.
-    /// With [`Retry::while_closing(false)`](crate::Retry::while_closing), a call that begins during the close is its rows' last.
+    /// Linger and pauses are overridden, and a backoff begins anew with an attempt at once; a wait
+    /// that the backend asked for holds. A batch that fails is tried again, and searched for bad
+    /// rows, as before the close. A further attempt begins only if the longest of the batch's
+    /// failed calls, at least 50 ms, fits before the deadline. If it does not, close returns at
+    /// once. With [`Retry::while_closing(false)`](crate::Retry::while_closing), a call that begins
+    /// during the close is its rows' last.
     ///
-    /// What was never handed to the handler then comes back as `unsent`. Rows that were in a call before, and are not in one now, come
-    /// back as `failed`, in doubt where they were. What a handler holds that has not come back counts as `abandoned`. Such a
-    /// handler is left behind on its thread: it may still write what it holds, and is given nothing more.
+    /// What was never handed to the handler then comes back as `unsent`. Rows that were in a call
+    /// before, and are not in one now, come back as `failed`, in doubt where they were. What a
+    /// handler holds that has not come back counts as `abandoned`. Such a handler is left behind on
+    /// its thread: it may still write what it holds, and is given nothing more.
     pub fn close(self, timeout: Duration) -> CloseReport<T> {
         self.core.shutdown(timeout)
     }
 
-    /// [`close`](Self::close) through a shared reference. Whoever calls it first gets the lists; later callers wait within
-    /// their own timeout and get the counts with empty lists. On one of the batcher's own threads it begins the close and
-    /// returns at once, `reentrant`.
+    /// [`close`](Self::close) through a shared reference. Whoever calls it first gets the lists;
+    /// later callers wait within their own timeout and get the counts with empty lists. On one of
+    /// the batcher's own threads it begins the close and returns at once, `reentrant`.
     pub fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
         self.core.shutdown(timeout)
     }
 
-    /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the order in which they left the
-    /// queue. A row whose ticket has returned its failure is not among them.
+    /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the
+    /// order in which they left the queue. A row whose ticket has returned its failure is not among
+    /// them.
     pub fn take_failed(&self) -> Vec<Failed<T>> {
         if self.core.queue.is_orphaned() {
             return Vec::new();
@@ -273,12 +311,14 @@ impl<T: Send + 'static> Batcher<T> {
         failed
     }
 
-    /// Reports to the controller how loaded the backend is, from any thread: for a monitor alongside the handler.
+    /// Reports to the controller how loaded the backend is, from any thread: for a monitor
+    /// alongside the handler.
     pub fn report(&self, feedback: LoadFeedback) {
         self.core.reporter.report(&feedback);
     }
 
-    /// Changes the limits or the policy of a running batcher. When it returns, the batch size lies within the new limits.
+    /// Changes the limits or the policy of a running batcher. When it returns, the batch size lies
+    /// within the new limits.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -324,12 +364,17 @@ impl<T: Send + 'static> Batcher<T> {
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
-            retries_in_halves: counts.retries_in_halves + intake.search.as_ref().map_or(0, |search| search.splits),
-            bisections: counts.bisections + intake.search.as_ref().map_or(0, |search| search.bisections),
+            retries_in_halves: counts.retries_in_halves
+                + intake.search.as_ref().map_or(0, |search| search.splits),
+            bisections: counts.bisections
+                + intake.search.as_ref().map_or(0, |search| search.bisections),
             failed_calls: counts.failed_calls,
             retried_rows: counts.retried_rows,
             retry_after_capped: counts.retry_after_capped
-                + intake.search.as_ref().map_or(0, |search| search.outage.capped),
+                + intake
+                    .search
+                    .as_ref()
+                    .map_or(0, |search| search.outage.capped),
             retrying: intake.retrying(),
             handler_panics: counts.handler_panics,
             hook_panics: counts.hook_panics,
@@ -355,7 +400,8 @@ impl<T: Send + 'static> Batcher<T> {
 
 impl<T: Send + 'static> Drop for Batcher<T> {
     fn drop(&mut self) {
-        self.core.close_on_drop(self.close_timeout, self.drop_patience);
+        self.core
+            .close_on_drop(self.close_timeout, self.drop_patience);
     }
 }
 
@@ -374,10 +420,16 @@ impl<T: Send + 'static> Producer<T> {
 }
 
 fn patience(timeout: Duration) -> Patience {
-    now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+    now()
+        .checked_add(timeout)
+        .map_or(Patience::Forever, Patience::Until)
 }
 
-pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) -> Result<(), FlushError> {
+pub(crate) fn flush<T>(
+    queue: &Queue<T>,
+    told_of: &ToldOf,
+    timeout: Duration,
+) -> Result<(), FlushError> {
     if queue.is_orphaned() {
         return Err(FlushError::Closed);
     }
@@ -390,7 +442,9 @@ pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) ->
         return Err(FlushError::Closed);
     }
     let seen = told_of.seen();
-    let Some(waiter) = intake.register_flush(now()) else { return told_of.report(seen, intake.flushes.failed()) };
+    let Some(waiter) = intake.register_flush(now()) else {
+        return told_of.report(seen, intake.flushes.failed());
+    };
     if !mutant("flush: no ring") {
         queue.doorbell.ring();
     }
@@ -407,7 +461,9 @@ pub(crate) fn flush<T>(queue: &Queue<T>, told_of: &ToldOf, timeout: Duration) ->
         if deadline.is_some_and(|deadline| deadline <= now()) {
             break Err(FlushError::Timeout);
         }
-        intake = queue.changed.wait_until(intake, queue.stall.next_check(deadline));
+        intake = queue
+            .changed
+            .wait_until(intake, queue.stall.next_check(deadline));
     };
     intake.flushes.unregister(waiter);
     result
@@ -424,6 +480,8 @@ impl<T: Send + 'static> fmt::Debug for Batcher<T> {
 
 impl<T> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("closed", &self.queue.doorbell.is_closed()).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("closed", &self.queue.doorbell.is_closed())
+            .finish_non_exhaustive()
     }
 }

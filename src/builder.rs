@@ -1,6 +1,7 @@
 //! The settings, their defaults and their validation.
 //!
-//! What was not set follows what was; only values that were set can contradict one another. Nothing is corrected silently.
+//! What was not set follows what was; only values that were set can contradict one another. Nothing
+//! is corrected silently.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -21,7 +22,8 @@ use crate::workers::{HandlerSlot, Worker};
 mod start;
 mod valid;
 
-/// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or below it.
+/// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or
+/// below it.
 const MAX_BATCH_SIZE: usize = 10_000;
 /// The largest queue: its slots are allocated at the start.
 const CAPACITY_MAX: usize = 1 << 30;
@@ -91,7 +93,8 @@ impl<T: Send + 'static> Builder<T> {
         }
     }
 
-    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy starts with.
+    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy
+    /// starts with.
     pub fn initial_batch_size(mut self, items: usize) -> Self {
         self.initial_batch_size = Some(items);
         self
@@ -103,15 +106,17 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says otherwise, and is allocated at
-    /// the start: the size of an item times that. Default the largest of 10 000, the initial and the smallest size, as far as a
-    /// `queue_capacity` that was set allows.
+    /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says
+    /// otherwise, and is allocated at the start: the size of an item times that. Default the
+    /// largest of 10 000, the initial and the smallest size, as far as a `queue_capacity` that was
+    /// set allows.
     pub fn max_batch_size(mut self, items: usize) -> Self {
         self.max_batch_size = Some(items);
         self
     }
 
-    /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1 s.
+    /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1
+    /// s.
     ///
     /// An item whose [`Ticket`](crate::Ticket) somebody waits for does not linger, unless
     /// [`wait_overrides_linger`](Self::wait_overrides_linger) is off.
@@ -120,16 +125,17 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is free, with everything in line
-    /// before it, instead of waiting for its batch to fill. Default true; see [`Ticket`](crate::Ticket).
+    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is
+    /// free, with everything in line before it, instead of waiting for its batch to fill. Default
+    /// true; see [`Ticket`](crate::Ticket).
     pub fn wait_overrides_linger(mut self, yes: bool) -> Self {
         self.wait_overrides_linger = yes;
         self
     }
 
-    /// How many items wait at most before producers do, from single adds, and as many again from `add_many`; at least the
-    /// largest batch size, at most 2^30. Its memory is allocated at the start. Default the larger of 1 024 and twice the
-    /// largest batch size.
+    /// How many items wait at most before producers do, from single adds, and as many again from
+    /// `add_many`; at least the largest batch size, at most 2^30. Its memory is allocated at the
+    /// start. Default the larger of 1 024 and twice the largest batch size.
     pub fn queue_capacity(mut self, items: usize) -> Self {
         self.queue_capacity = Some(items);
         self
@@ -141,15 +147,15 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded up to a power of two.
-    /// Default 1 024.
+    /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded
+    /// up to a power of two. Default 1 024.
     pub fn feedback_capacity(mut self, samples: usize) -> Self {
         self.feedback_capacity = samples;
         self
     }
 
-    /// Declares a custom signal and how much it counts in a load score beside the policy's own weights; up to 8, each name
-    /// once, the weight finite and not negative.
+    /// Declares a custom signal and how much it counts in a load score beside the policy's own
+    /// weights; up to 8, each name once, the weight finite and not negative.
     pub fn custom_signal(mut self, name: &'static str, weight: f64) -> Self {
         self.custom.push((name, weight));
         self
@@ -161,30 +167,33 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers, for at least 60 s.
+    /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers,
+    /// for at least 60 s.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Whether applying a row twice does no harm, because rows have a key and the backend ignores or overwrites what it has:
-    /// then a batch in doubt is tried again. Each row may be applied more than once. Default false: what is in doubt fails,
-    /// marked in doubt, and is never sent twice.
+    /// Whether applying a row twice does no harm, because rows have a key and the backend ignores
+    /// or overwrites what it has: then a batch in doubt is tried again. Each row may be applied
+    /// more than once. Default false: what is in doubt fails, marked in doubt, and is never sent
+    /// twice.
     pub fn idempotent(mut self, yes: bool) -> Self {
         self.idempotent = yes;
         self
     }
 
-    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report where there is no
-    /// [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
+    /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
-    /// A row that was [`submit`](Batcher::submit)ted is kept until its ticket has returned `Failed` or `InDoubt`; then it is
-    /// dropped and counted in [`Stats::told`](crate::Stats::told). If its ticket is dropped unread, the row stays kept. So a
-    /// program that reads the outcome of every item needs neither the hook nor `take_failed`.
+    /// A row that was [`submit`](Batcher::submit)ted is kept until its ticket has returned `Failed`
+    /// or `InDoubt`; then it is dropped and counted in [`Stats::told`](crate::Stats::told). If its
+    /// ticket is dropped unread, the row stays kept. So a program that reads the outcome of every
+    /// item needs neither the hook nor `take_failed`.
     ///
-    /// With as many rows kept as the bound allows, the flusher waits, and after [`stall_timeout`](Self::stall_timeout) its
-    /// callers are answered `Stalled`. The batch that reaches the bound may go beyond it. Nothing is dropped. Close lifts the
-    /// bound.
+    /// With as many rows kept as the bound allows, the flusher waits, and after
+    /// [`stall_timeout`](Self::stall_timeout) its callers are answered `Stalled`. The batch that
+    /// reaches the bound may go beyond it. Nothing is dropped. Close lifts the bound.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -213,18 +222,21 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept and nobody takes them, before
-    /// callers that wait for it are answered: adds on a full queue with [`AddError::Stalled`](crate::AddError::Stalled), tickets
-    /// with [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with [`FlushError::Stalled`](crate::FlushError::Stalled).
-    /// Nothing is dropped, and everything goes on when the rows are taken. A caller that waited before is answered at most as
-    /// much later again. Zero answers at once. Default 1 s.
+    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept
+    /// and nobody takes them, before callers that wait for it are answered: adds on a full queue
+    /// with [`AddError::Stalled`](crate::AddError::Stalled), tickets with
+    /// [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with
+    /// [`FlushError::Stalled`](crate::FlushError::Stalled). Nothing is dropped, and everything goes
+    /// on when the rows are taken. A caller that waited before is answered at most as much later
+    /// again. Zero answers at once. Default 1 s.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
     }
 
-    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught and counted, and takes the
-    /// row with it; a hook that can fail is [`try_on_failed`](Self::try_on_failed).
+    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught
+    /// and counted, and takes the row with it; a hook that can fail is
+    /// [`try_on_failed`](Self::try_on_failed).
     pub fn on_failed(mut self, mut hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
         self.on_failed = Some(Box::new(move |failed| {
             hook(failed);
@@ -233,9 +245,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// A dead-letter hook that can fail: it borrows each failed row, on the flusher's thread. `Ok` means that the row is taken care
-    /// of; it is dropped. After an error or a panic the row is kept, as without a hook: for `take_failed` and the close report,
-    /// up to `keep_failed`. A panic is caught and counted. Replaces [`on_failed`](Self::on_failed).
+    /// A dead-letter hook that can fail: it borrows each failed row, on the flusher's thread. `Ok`
+    /// means that the row is taken care of; it is dropped. After an error or a panic the row is
+    /// kept, as without a hook: for `take_failed` and the close report, up to `keep_failed`. A
+    /// panic is caught and counted. Replaces [`on_failed`](Self::on_failed).
     ///
     /// ```
     /// use std::io::Write;
@@ -254,53 +267,66 @@ impl<T: Send + 'static> Builder<T> {
         mut self,
         mut hook: impl FnMut(&Failed<T>) -> Result<(), E> + Send + 'static,
     ) -> Self {
-        self.on_failed = Some(Box::new(move |failed| match catch_unwind(AssertUnwindSafe(|| hook(&failed).is_ok())) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err((failed, None)),
-            Err(panic) => Err((failed, Some(panic))),
+        self.on_failed = Some(Box::new(move |failed| {
+            match catch_unwind(AssertUnwindSafe(|| hook(&failed).is_ok())) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err((failed, None)),
+                Err(panic) => Err((failed, Some(panic))),
+            }
         }));
         self
     }
 
-    /// How long dropping the batcher waits for its close at most, while calls go through. Default 30 s. A batcher in a `static` is
-    /// not dropped at the end of the process: call [`Batcher::shutdown`] there.
+    /// How long dropping the batcher waits for its close at most, while calls go through. Default
+    /// 30 s. A batcher in a `static` is not dropped at the end of the process: call
+    /// [`Batcher::shutdown`] there.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed test or an early return
-    /// against a backend that is away does not hang. A call that takes longer than this counts as abandoned. A thread that drops
-    /// the batcher in a panic makes one attempt at each batch. Does not concern [`Batcher::close`].
+    /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed
+    /// test or an early return against a backend that is away does not hang. A call that takes
+    /// longer than this counts as abandoned. A thread that drops the batcher in a panic makes one
+    /// attempt at each batch. Does not concern [`Batcher::close`].
     pub fn drop_patience(mut self, patience: Duration) -> Self {
         self.drop_patience = patience;
         self
     }
 
-    /// Is given the report when the batcher is dropped without having been closed. Its panic is caught and counted.
+    /// Is given the report when the batcher is dropped without having been closed. Its panic is
+    /// caught and counted.
     pub fn on_close(mut self, hook: impl FnOnce(CloseReport<T>) + Send + 'static) -> Self {
         self.on_close = Some(Box::new(hook));
         self
     }
 
-    /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters. Items are weighed on the
-    /// producer's thread, once each; a weigher that panics takes what is being added with it, as any panic there does. An item over
-    /// the limit goes alone, or is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
-    pub fn max_batch_weight(mut self, limit: usize, weight: impl Fn(&T) -> usize + Send + Sync + 'static) -> Self {
+    /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters.
+    /// Items are weighed on the producer's thread, once each; a weigher that panics takes what is
+    /// being added with it, as any panic there does. An item over the limit goes alone, or is
+    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    pub fn max_batch_weight(
+        mut self,
+        limit: usize,
+        weight: impl Fn(&T) -> usize + Send + Sync + 'static,
+    ) -> Self {
         self.weigher = Some((limit, Box::new(weight)));
         self
     }
 
     /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
-    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger. It bounds memory: beside what
-    /// waits, there is only the batch that the handler holds. Default none: `queue_capacity` alone bounds what waits.
+    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger.
+    /// It bounds memory: beside what waits, there is only the batch that the handler holds. Default
+    /// none: `queue_capacity` alone bounds what waits.
     ///
-    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits, `try_add` returns
-    /// [`Full`](crate::AddError::Full), `add_timeout` returns [`Timeout`](crate::AddError::Timeout).
-    /// Room is first come, first served. While somebody waits, an item that would fit waits too and `try_add` is refused, so
-    /// light items never keep a heavy one out. An item that alone is over this limit is accepted when nothing else waits, or
-    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room makes the flusher hand over
-    /// what waits although its batch is not full; such a batch counts as [`Trigger::Size`](crate::Trigger::Size).
+    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits,
+    /// `try_add` returns [`Full`](crate::AddError::Full), `add_timeout` returns
+    /// [`Timeout`](crate::AddError::Timeout). Room is first come, first served. While somebody
+    /// waits, an item that would fit waits too and `try_add` is refused, so light items never keep
+    /// a heavy one out. An item that alone is over this limit is accepted when nothing else waits,
+    /// or refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room
+    /// makes the flusher hand over what waits although its batch is not full; such a batch counts
+    /// as [`Trigger::Size`](crate::Trigger::Size).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -321,29 +347,35 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default false: it goes alone.
+    /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default
+    /// false: it goes alone.
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
         self
     }
 
-    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy. Linux shows the first 15 bytes of a
-    /// thread's name, so 9 bytes of this one. Default `batcher`.
+    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy.
+    /// Linux shows the first 15 bytes of a thread's name, so 9 bytes of this one. Default
+    /// `batcher`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that implements [`Handler`].
+    /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
+    /// implements [`Handler`].
     ///
     /// # Errors
     /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
-    pub fn spawn<H: Handler<T> + Send + 'static>(self, handler: H) -> Result<Batcher<T>, BuildError> {
+    pub fn spawn<H: Handler<T> + Send + 'static>(
+        self,
+        handler: H,
+    ) -> Result<Batcher<T>, BuildError> {
         self.spawn_with(move || handler)
     }
 
-    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection that is not `Send`. Returns
-    /// when the handler is made.
+    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection
+    /// that is not `Send`. Returns when the handler is made.
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn), and if making the handler panics.
@@ -355,11 +387,12 @@ impl<T: Send + 'static> Builder<T> {
         self.try_spawn_with(|| Ok::<H, Infallible>(make()))
     }
 
-    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does not open.
+    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does
+    /// not open.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned, as its source, or with the
-    /// message of its panic.
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,
+    /// as its source, or with the message of its panic.
     pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
@@ -368,14 +401,18 @@ impl<T: Send + 'static> Builder<T> {
     {
         self.validate()?;
         let sizes = self.sizes()?;
-        self.start(&sizes, || make().map(HandlerSlot::fixed).map_err(Into::into))
+        self.start(&sizes, || {
+            make().map(HandlerSlot::fixed).map_err(Into::into)
+        })
     }
 
-    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The factory runs on the flusher's
-    /// thread: at the start, after a panic of the handler, after an error that is marked
-    /// [`handler_broken`](crate::BatchError::handler_broken), and while a batch fails again and again without an answer. The
-    /// old handler is dropped first. A factory that fails later is an [`unavailable`](crate::BatchError::unavailable) backend:
-    /// the batch waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its own keeps that class.
+    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The
+    /// factory runs on the flusher's thread: at the start, after a panic of the handler, after an
+    /// error that is marked [`handler_broken`](crate::BatchError::handler_broken), and while a
+    /// batch fails again and again without an answer. The old handler is dropped first. A factory
+    /// that fails later is an [`unavailable`](crate::BatchError::unavailable) backend: the batch
+    /// waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its
+    /// own keeps that class.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -397,10 +434,11 @@ impl<T: Send + 'static> Builder<T> {
     /// # Ok::<(), load_aware_batcher::BuildError>(())
     /// ```
     ///
-    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or returns before `COMMIT`. After a
-    /// panic the factory opens another connection; after an error it does so only if the error is
-    /// [`handler_broken`](crate::BatchError::handler_broken). The driver's transaction guard covers both: `let tx =
-    /// connection.transaction()?` rolls back when it is dropped.
+    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or
+    /// returns before `COMMIT`. After a panic the factory opens another connection; after an error
+    /// it does so only if the error is [`handler_broken`](crate::BatchError::handler_broken). The
+    /// driver's transaction guard covers both: `let tx = connection.transaction()?` rolls back when
+    /// it is dropped.
     ///
     /// # Errors
     /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.

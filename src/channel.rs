@@ -3,22 +3,27 @@
 //! # Costs
 //! What an add and a gather cost for a large item is how often, and how, it is copied:
 //!
-//! - The channel takes a message out of its slot, wakes who waits for room, and hands the message over. One with drop glue is
-//!   copied once more on that way, for the case that the waking unwinds. So a [`Parcel`] has none.
-//! - Where the kinds of message are told apart before the item is out, the item is copied again. So single items go from the
-//!   channel straight into the batch, in a loop of its own.
-//! - A copy that reads at other offsets than the last one wrote waits until the processor's writes are done. So the parcel has a
-//!   fixed layout, what belongs to the channel before the item: the compiler then copies the item by itself, each time alike.
+//! - The channel takes a message out of its slot, wakes who waits for room, and hands the message
+//!   over. One with drop glue is copied once more on that way, for the case that the waking
+//!   unwinds. So a [`Parcel`] has none.
+//! - Where the kinds of message are told apart before the item is out, the item is copied again. So
+//!   single items go from the channel straight into the batch, in a loop of its own.
+//! - A copy that reads at other offsets than the last one wrote waits until the processor's writes
+//!   are done. So the parcel has a fixed layout, what belongs to the channel before the item: the
+//!   compiler then copies the item by itself, each time alike.
 //!
-//! One producer and the flusher on one core, which is what all copies cost together, against the same without the three: 8
-//! bytes 34 to 35 ns an item, 24 bytes 41 to 37, 64 bytes 46 to 40, 256 bytes 74 to 66, 1 024 bytes 170 to 135. Without the
-//! layout the other two make it worse: 256 bytes 83 ns.
+//! One producer and the flusher on one core, which is what all copies cost together, against the
+//! same without the three: 8 bytes 34 to 35 ns an item, 24 bytes 41 to 37, 64 bytes 46 to 40, 256
+//! bytes 74 to 66, 1 024 bytes 170 to 135. Without the layout the other two make it worse: 256
+//! bytes 83 ns.
 
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use crate::message::{Chunk, Load, Message, Special};
-use crate::sync::{self, LOOKS_FOR_ROOM, SendError, SendTimeoutError, TrySendError, looks_end, now, yield_now};
+use crate::sync::{
+    self, LOOKS_FOR_ROOM, SendError, SendTimeoutError, TrySendError, looks_end, now, yield_now,
+};
 
 /// A message on its way. Not dropped, only unpacked.
 #[repr(C)]
@@ -49,7 +54,10 @@ impl<T> Parcel<T> {
             Packed::Chunk(chunk) => Load::Chunk(ManuallyDrop::into_inner(chunk)),
             Packed::Special(special) => Load::Special(ManuallyDrop::into_inner(special)),
         };
-        Message { tag: self.tag, load }
+        Message {
+            tag: self.tag,
+            load,
+        }
     }
 }
 
@@ -75,31 +83,49 @@ pub(crate) enum Singles<T> {
 
 pub(crate) fn bounded<T>(capacity: usize) -> (Inlet<T>, Outlet<T>) {
     let (sender, receiver) = sync::bounded(capacity);
-    (Inlet { sender, roomy: capacity - (capacity / 8).max(1) }, Outlet(receiver))
+    (
+        Inlet {
+            sender,
+            roomy: capacity - (capacity / 8).max(1),
+        },
+        Outlet(receiver),
+    )
 }
 
 impl<T> Inlet<T> {
-    /// Sends one item, if there is room. Inlined into the add, so that the item is built where its parcel lies.
+    /// Sends one item, if there is room. Inlined into the add, so that the item is built where its
+    /// parcel lies.
     #[inline(always)]
     pub(crate) fn try_send_one(&self, tag: usize, item: T) -> Result<(), TrySendError<Message<T>>> {
-        match self.sender.try_send(Parcel { tag, load: Packed::One(ManuallyDrop::new(item)) }) {
+        match self.sender.try_send(Parcel {
+            tag,
+            load: Packed::One(ManuallyDrop::new(item)),
+        }) {
             Ok(()) => Ok(()),
             Err(refused) => Err(unpack_refused(refused)),
         }
     }
 
     pub(crate) fn try_send(&self, message: Message<T>) -> Result<(), TrySendError<Message<T>>> {
-        self.sender.try_send(Parcel::pack(message)).map_err(unpack_refused)
+        self.sender
+            .try_send(Parcel::pack(message))
+            .map_err(unpack_refused)
     }
 
     /// Tries a few times more, and gives the processor away before each.
     ///
-    /// The channel's own wait begins with looking again and again at the line that the flusher writes for each item. On a full
-    /// queue that could hold both up for whole runs: eight producers on two cores, batches of a hundred, took 27 ns an item, or
-    /// in four runs of ten 37 to 51, and take 27 to 28; one producer 33 for 35. Sixteen times are worse than four, and waiting for
-    /// an eighth of the room is better than for any: 2 to 3 ns of 30 there, 5 of 73 with items of 256 bytes.
+    /// The channel's own wait begins with looking again and again at the line that the flusher
+    /// writes for each item. On a full queue that could hold both up for whole runs: eight
+    /// producers on two cores, batches of a hundred, took 27 ns an item, or in four runs of ten 37
+    /// to 51, and take 27 to 28; one producer 33 for 35. Sixteen times are worse than four, and
+    /// waiting for an eighth of the room is better than for any: 2 to 3 ns of 30 there, 5 of 73
+    /// with items of 256 bytes.
     #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
-    pub(crate) fn try_again(&self, mut message: Message<T>, deadline: Option<Instant>) -> Result<(), Message<T>> {
+    pub(crate) fn try_again(
+        &self,
+        mut message: Message<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Message<T>> {
         let end = looks_end(deadline);
         for _ in 0..LOOKS_FOR_ROOM {
             if now() >= end {
@@ -109,7 +135,9 @@ impl<T> Inlet<T> {
             if self.sender.len() <= self.roomy {
                 match self.try_send(message) {
                     Ok(()) => return Ok(()),
-                    Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => message = back,
+                    Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
+                        message = back
+                    }
                 }
             }
         }
@@ -117,7 +145,9 @@ impl<T> Inlet<T> {
     }
 
     pub(crate) fn send(&self, message: Message<T>) -> Result<(), SendError<Message<T>>> {
-        self.sender.send(Parcel::pack(message)).map_err(|SendError(parcel)| SendError(parcel.unpack()))
+        self.sender
+            .send(Parcel::pack(message))
+            .map_err(|SendError(parcel)| SendError(parcel.unpack()))
     }
 
     pub(crate) fn send_deadline(
@@ -125,10 +155,14 @@ impl<T> Inlet<T> {
         message: Message<T>,
         deadline: Instant,
     ) -> Result<(), SendTimeoutError<Message<T>>> {
-        self.sender.send_deadline(Parcel::pack(message), deadline).map_err(|refused| match refused {
-            SendTimeoutError::Timeout(parcel) => SendTimeoutError::Timeout(parcel.unpack()),
-            SendTimeoutError::Disconnected(parcel) => SendTimeoutError::Disconnected(parcel.unpack()),
-        })
+        self.sender
+            .send_deadline(Parcel::pack(message), deadline)
+            .map_err(|refused| match refused {
+                SendTimeoutError::Timeout(parcel) => SendTimeoutError::Timeout(parcel.unpack()),
+                SendTimeoutError::Disconnected(parcel) => {
+                    SendTimeoutError::Disconnected(parcel.unpack())
+                }
+            })
     }
 
     #[inline]
@@ -151,11 +185,15 @@ impl<T> Outlet<T> {
         self.0.try_recv().ok().map(Parcel::unpack)
     }
 
-    /// Moves single items into the vector, up to so many: the loop in which a busy flusher spends its time.
+    /// Moves single items into the vector, up to so many: the loop in which a busy flusher spends
+    /// its time.
     pub(crate) fn take_singles(&self, items: &mut Vec<T>, most: u64) -> Singles<T> {
         for _ in 0..most {
             match self.0.try_recv() {
-                Ok(Parcel { load: Packed::One(item), .. }) => items.push(ManuallyDrop::into_inner(item)),
+                Ok(Parcel {
+                    load: Packed::One(item),
+                    ..
+                }) => items.push(ManuallyDrop::into_inner(item)),
                 Ok(parcel) => return Singles::Until(parcel.unpack()),
                 Err(_) => return Singles::Empty,
             }
@@ -185,10 +223,21 @@ mod tests {
 
     fn messages(item: &Arc<()>) -> [Message<Arc<()>>; 3] {
         let item = || Arc::clone(item);
-        let chunk = Chunk { items: vec![item(), item()], weights: Vec::new() };
-        let special = Special { item: item(), weight: 1, ticket: None };
-        [Load::One(item()), Load::Chunk(Box::new(chunk)), Load::Special(Box::new(special))]
-            .map(|load| Message { tag: 1, load })
+        let chunk = Chunk {
+            items: vec![item(), item()],
+            weights: Vec::new(),
+        };
+        let special = Special {
+            item: item(),
+            weight: 1,
+            ticket: None,
+        };
+        [
+            Load::One(item()),
+            Load::Chunk(Box::new(chunk)),
+            Load::Special(Box::new(special)),
+        ]
+        .map(|load| Message { tag: 1, load })
     }
 
     #[test]
@@ -217,17 +266,25 @@ mod tests {
                 let past = Instant::now();
                 let back = match (inlet.try_send(message), full) {
                     (Err(TrySendError::Full(message)), true) => {
-                        let Err(message) = inlet.try_again(message, None) else { panic!() };
-                        let Err(SendTimeoutError::Timeout(message)) = inlet.send_deadline(message, past) else {
+                        let Err(message) = inlet.try_again(message, None) else {
+                            panic!()
+                        };
+                        let Err(SendTimeoutError::Timeout(message)) =
+                            inlet.send_deadline(message, past)
+                        else {
                             panic!()
                         };
                         message
                     }
                     (Err(TrySendError::Disconnected(message)), false) => {
-                        let Err(SendTimeoutError::Disconnected(message)) = inlet.send_deadline(message, past) else {
+                        let Err(SendTimeoutError::Disconnected(message)) =
+                            inlet.send_deadline(message, past)
+                        else {
                             panic!()
                         };
-                        let Err(SendError(message)) = inlet.send(message) else { panic!() };
+                        let Err(SendError(message)) = inlet.send(message) else {
+                            panic!()
+                        };
                         message
                     }
                     _ => panic!("taken, or refused for the wrong reason"),
@@ -245,12 +302,25 @@ mod tests {
         for item in 1..=3 {
             assert!(inlet.try_send_one(0, item).is_ok());
         }
-        let special = Load::Special(Box::new(Special { item: 4, weight: 1, ticket: None }));
-        assert!(inlet.try_send(Message { tag: 7, load: special }).is_ok());
+        let special = Load::Special(Box::new(Special {
+            item: 4,
+            weight: 1,
+            ticket: None,
+        }));
+        assert!(
+            inlet
+                .try_send(Message {
+                    tag: 7,
+                    load: special
+                })
+                .is_ok()
+        );
         let mut items = vec![0];
         assert!(matches!(outlet.take_singles(&mut items, 2), Singles::All));
         assert_eq!(items, [0, 1, 2]);
-        let Singles::Until(message) = outlet.take_singles(&mut items, 9) else { panic!("there is one more") };
+        let Singles::Until(message) = outlet.take_singles(&mut items, 9) else {
+            panic!("there is one more")
+        };
         assert_eq!((message.tag, message.into_item()), (7, 4));
         assert!(matches!(outlet.take_singles(&mut items, 9), Singles::Empty));
         assert_eq!(items, [0, 1, 2, 3]);

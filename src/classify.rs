@@ -1,9 +1,11 @@
-//! What a database's error code means: the [`ErrorClass`] for the rows, and whether the [`Connection`] is kept.
+//! What a database's error code means: the [`ErrorClass`] for the rows, and whether the
+//! [`Connection`] is kept.
 //!
-//! Pure functions on plain codes: no driver is a dependency, no driver's version is forced on anybody. A handler passes the
-//! code and the [`Stage`] of the call. [`sqlstate`], [`mysql`] and [`sqlite`] return the class alone;
-//! [`sqlstate_verdict`], [`mysql_verdict`] and [`sqlite_verdict`] return both answers, and [`Verdict::error`] makes the
-//! [`BatchError`] from them:
+//! Pure functions on plain codes: no driver is a dependency, no driver's version is forced on
+//! anybody. A handler passes the code and the [`Stage`] of the call. [`sqlstate`], [`mysql`] and
+//! [`sqlite`] return the class alone; [`sqlstate_verdict`], [`mysql_verdict`] and
+//! [`sqlite_verdict`] return both answers, and [`Verdict::error`] makes the [`BatchError`] from
+//! them:
 //!
 //! ```
 //! use load_aware_batcher::classify::{Connection, Stage, mysql, sqlite, sqlstate, sqlstate_verdict};
@@ -23,14 +25,16 @@
 //! assert!(verdict.error("read-only transaction").is_handler_broken());
 //! ```
 //!
-//! `None` means that the server gave no answer: a lost connection, a client-side timeout. It does not mean an error that the
-//! driver made up itself, such as a value that it cannot encode or a packet over its limit. Nothing was sent then, and the
-//! rows are at fault: return [`BatchError::permanent`] without a call of this module, as the recipes do.
+//! `None` means that the server gave no answer: a lost connection, a client-side timeout. It does
+//! not mean an error that the driver made up itself, such as a value that it cannot encode or a
+//! packet over its limit. Nothing was sent then, and the rows are at fault: return
+//! [`BatchError::permanent`] without a call of this module, as the recipes do.
 //!
 //! # Recipes
 //!
-//! One function maps every error of the handler; the call site passes the stage. A refusal at the commit is definite: a
-//! deferred constraint, a serialization failure. Only a lost answer is in doubt. The crate `postgres`:
+//! One function maps every error of the handler; the call site passes the stage. A refusal at the
+//! commit is definite: a deferred constraint, a serialization failure. Only a lost answer is in
+//! doubt. The crate `postgres`:
 //!
 //! ```no_run
 //! use std::error::Error;
@@ -92,21 +96,25 @@
 //!
 //! # What a handler must do
 //!
-//! Before the commit, every class except in doubt assumes that the transaction is rolled back: a handler rolls back, or drops
-//! its connection, before it returns. Let the driver's transaction guard do it: it also rolls back in a panic. A raw
-//! `BEGIN` does not: after a panic, or after `?` between `BEGIN` and `COMMIT`, the connection is still inside the transaction,
-//! and the next batch is written into it. SQLite answers the next `BEGIN` with code 1, for ever; PostgreSQL answers with a
-//! warning only, and the next `COMMIT` stores the rows of both calls. Where a raw `BEGIN` cannot be avoided, spawn the handler with
-//! [`Builder::spawn_workers`](crate::Builder::spawn_workers): its factory makes a new handler after a panic, and after an error
-//! that is marked as [`handler_broken`](BatchError::handler_broken).
+//! Before the commit, every class except in doubt assumes that the transaction is rolled back: a
+//! handler rolls back, or drops its connection, before it returns. Let the driver's transaction
+//! guard do it: it also rolls back in a panic. A raw `BEGIN` does not: after a panic, or after `?`
+//! between `BEGIN` and `COMMIT`, the connection is still inside the transaction, and the next batch
+//! is written into it. SQLite answers the next `BEGIN` with code 1, for ever; PostgreSQL answers
+//! with a warning only, and the next `COMMIT` stores the rows of both calls. Where a raw `BEGIN`
+//! cannot be avoided, spawn the handler with
+//! [`Builder::spawn_workers`](crate::Builder::spawn_workers): its factory makes a new handler after
+//! a panic, and after an error that is marked as [`handler_broken`](BatchError::handler_broken).
 //!
 //! # Idle connections
 //!
-//! A server or a proxy can end an idle session (`idle_session_timeout`, `wait_timeout`, a firewall). The next call finds out.
-//! If that call is an `INSERT` outside a transaction, the client cannot know whether the server received it: the batch is in
-//! doubt though the server never saw it. Begin a transaction: the error then arrives at `BEGIN` or at a statement, where nothing
-//! was applied. Or check the connection right before the statement (`is_valid`, `ping`). The codes that a server sends for it,
-//! `57P05` and 4031, are definite; but a driver that writes before it reads reports a broken pipe instead.
+//! A server or a proxy can end an idle session (`idle_session_timeout`, `wait_timeout`, a
+//! firewall). The next call finds out. If that call is an `INSERT` outside a transaction, the
+//! client cannot know whether the server received it: the batch is in doubt though the server never
+//! saw it. Begin a transaction: the error then arrives at `BEGIN` or at a statement, where nothing
+//! was applied. Or check the connection right before the statement (`is_valid`, `ping`). The codes
+//! that a server sends for it, `57P05` and 4031, are definite; but a driver that writes before it
+//! reads reports a broken pipe instead.
 //!
 //! # SQLSTATE (PostgreSQL and others)
 //!
@@ -132,19 +140,22 @@
 //! | `3Dxxx`, `3Fxxx`, `42xxx`, `2200H`, `54011`, `54023` | no such database, schema, table, column, function; syntax; a sequence at its end | misconfigured | misconfigured | drop |
 //! | everything else, `42501`, `42000`, `55000`, `XX000` | rows and statement can both cause it | unclassified | unclassified | keep |
 //!
-//! - `57P01` arrives in mid-statement from `pg_terminate_backend`, which watchdogs use against statements that take too long: the
-//!   batch may be to blame, so it is transient. At [`Stage::Connect`] it is a shutdown, and unavailable.
-//! - `57014` at the commit: a cancel can reach a server that has committed and waits for its synchronous replica. `57014` is
-//!   `statement_timeout`, `55P03` is `lock_timeout`.
-//! - `42501` is a missing right, and also a row that row-level security refuses. So it does not count as misconfigured.
-//! - `0A000` has no class because rows can cause it (an upsert that moves a row to another partition). As "cached plan must not
-//!   change result type" it lasts as long as the prepared statement; a new connection prepares anew.
-//! - `42xxx`: with bind parameters a row cannot cause these. A statement whose text is put together from values can get `42601` or
-//!   `42703` from a row. Use bind parameters.
-//! - Misconfigured drops the connection because the session can be the reason: a `search_path` or a temporary table that a pooler
-//!   has reset.
-//! - `28xxx` is unavailable rather than misconfigured: credentials that are rotated, or an LDAP server that is away, heal without
-//!   a change of the program.
+//! - `57P01` arrives in mid-statement from `pg_terminate_backend`, which watchdogs use against
+//!   statements that take too long: the batch may be to blame, so it is transient. At
+//!   [`Stage::Connect`] it is a shutdown, and unavailable.
+//! - `57014` at the commit: a cancel can reach a server that has committed and waits for its
+//!   synchronous replica. `57014` is `statement_timeout`, `55P03` is `lock_timeout`.
+//! - `42501` is a missing right, and also a row that row-level security refuses. So it does not
+//!   count as misconfigured.
+//! - `0A000` has no class because rows can cause it (an upsert that moves a row to another
+//!   partition). As "cached plan must not change result type" it lasts as long as the prepared
+//!   statement; a new connection prepares anew.
+//! - `42xxx`: with bind parameters a row cannot cause these. A statement whose text is put together
+//!   from values can get `42601` or `42703` from a row. Use bind parameters.
+//! - Misconfigured drops the connection because the session can be the reason: a `search_path` or a
+//!   temporary table that a pooler has reset.
+//! - `28xxx` is unavailable rather than misconfigured: credentials that are rotated, or an LDAP
+//!   server that is away, heal without a change of the program.
 //!
 //! # MySQL and MariaDB
 //!
@@ -174,10 +185,11 @@
 //! | 1044, 1046, 1049, 1051, 1052, 1054, 1064, 1066, 1103, 1109, 1110, 1115, 1142, 1143, 1146, 1149, 1193, 1227, 1231, 1235, 1267, 1273, 1286, 1295, 1305, 1348, 1356, 1370, 1442, 1449, 1471, 1582, 1630, 1906, 1932, 3105, 4084, 4161, 4162 | no such database, table, column, function, right; syntax; a sequence at its end | misconfigured | misconfigured | drop |
 //! | everything else: 1105, 1467 | rows and statement can both cause it | unclassified | unclassified | keep |
 //!
-//! 1205 rolls back the statement only, not the transaction: roll back yourself. MySQL and MariaDB give 1213 readily where two
-//! writers insert the same keys, even in the same order, because of gap locks; READ COMMITTED makes it rare. MySQL has no
-//! row-level security, so a missing right (1142) is misconfigured here. 4031 is MySQL's; MariaDB has another error under this
-//! number, which no row write raises.
+//! 1205 rolls back the statement only, not the transaction: roll back yourself. MySQL and MariaDB
+//! give 1213 readily where two writers insert the same keys, even in the same order, because of gap
+//! locks; READ COMMITTED makes it rare. MySQL has no row-level security, so a missing right (1142)
+//! is misconfigured here. 4031 is MySQL's; MariaDB has another error under this number, which no
+//! row write raises.
 //!
 //! # SQLite, by the primary code (the low 8 bits of an extended one)
 //!
@@ -193,12 +205,14 @@
 //! | 11 CORRUPT, 21 MISUSE, 26 NOTADB | the file, the connection | unclassified | unclassified | drop |
 //! | everything else: 1 ERROR, 2 INTERNAL, 23 AUTH, no code … | the statement, or the row | unclassified | unclassified | keep |
 //!
-//! Code 1 is "no such table" and "no such column", and also "malformed JSON" and "integer overflow", which rows cause. The code
-//! cannot tell these apart; the stage can. A statement that does not *prepare* has seen no row: report it with
-//! [`Stage::Connect`], where code 1 is misconfigured. `no code` means that the error did not come from SQLite. `rusqlite` makes
-//! such errors for values that it cannot convert: return [`BatchError::permanent`] for them.
+//! Code 1 is "no such table" and "no such column", and also "malformed JSON" and "integer
+//! overflow", which rows cause. The code cannot tell these apart; the stage can. A statement that
+//! does not *prepare* has seen no row: report it with [`Stage::Connect`], where code 1 is
+//! misconfigured. `no code` means that the error did not come from SQLite. `rusqlite` makes such
+//! errors for values that it cannot convert: return [`BatchError::permanent`] for them.
 //!
-//! After a failed `COMMIT` (5, 19) SQLite stays inside the transaction; the guard of `rusqlite` rolls back.
+//! After a failed `COMMIT` (5, 19) SQLite stays inside the transaction; the guard of `rusqlite`
+//! rolls back.
 
 mod mysql;
 mod sqlite;
@@ -218,12 +232,13 @@ pub use self::sqlstate::{sqlstate, sqlstate_verdict};
 pub enum Stage {
     /// Before a row was sent: connecting, session settings, preparing statements.
     ///
-    /// Rows cannot be the reason here. What is transient or in doubt at a statement is unavailable here, and what is
-    /// permanent there is misconfigured here.
+    /// Rows cannot be the reason here. What is transient or in doubt at a statement is unavailable
+    /// here, and what is permanent there is misconfigured here.
     Connect,
     /// Before the commit: beginning, or a statement inside a transaction.
     Statement,
-    /// At the statement that makes the rows permanent: the commit, or a statement outside a transaction.
+    /// At the statement that makes the rows permanent: the commit, or a statement outside a
+    /// transaction.
     Commit,
 }
 
@@ -235,7 +250,8 @@ pub use Stage as Point;
 pub enum Connection {
     /// The error says nothing against the connection. Roll back and go on.
     Keep,
-    /// The session is over, or is in a state that another attempt on it would meet again: make a new connection.
+    /// The session is over, or is in a state that another attempt on it would meet again: make a
+    /// new connection.
     Drop,
 }
 
@@ -250,8 +266,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The error for the batch: of this class, and marked as [`handler_broken`](BatchError::handler_broken) if the
-    /// connection is to be dropped.
+    /// The error for the batch: of this class, and marked as
+    /// [`handler_broken`](BatchError::handler_broken) if the connection is to be dropped.
     pub fn error(self, error: impl Into<Box<dyn Error + Send + Sync>>) -> BatchError {
         let error = BatchError::classified(self.class, error);
         match self.connection {
@@ -266,7 +282,8 @@ impl Verdict {
 enum Meaning {
     /// The session ended in mid-statement: at the commit nobody knows what the server did last.
     Lost,
-    /// The server shut down, and no statement is to blame: at the commit nobody knows what it did last.
+    /// The server shut down, and no statement is to blame: at the commit nobody knows what it did
+    /// last.
     Shutdown,
     /// Refused before the statement was read, or before it could change anything.
     Refused,
@@ -287,10 +304,14 @@ enum Meaning {
 impl Meaning {
     fn at(self, stage: Stage) -> ErrorClass {
         match (self, stage) {
-            (Self::Setup, _) | (Self::Rows | Self::Text, Stage::Connect) => ErrorClass::Misconfigured,
+            (Self::Setup, _) | (Self::Rows | Self::Text, Stage::Connect) => {
+                ErrorClass::Misconfigured
+            }
             (Self::Rows, _) => ErrorClass::Permanent,
             (Self::Either | Self::Text, _) => ErrorClass::Unclassified,
-            (Self::Refused, _) | (_, Stage::Connect) | (Self::Shutdown, Stage::Statement) => ErrorClass::Unavailable,
+            (Self::Refused, _) | (_, Stage::Connect) | (Self::Shutdown, Stage::Statement) => {
+                ErrorClass::Unavailable
+            }
             (Self::Again, _) | (Self::Lost, Stage::Statement) => ErrorClass::Transient,
             (Self::Doubt, _) | (Self::Lost | Self::Shutdown, Stage::Commit) => ErrorClass::InDoubt,
         }
@@ -301,5 +322,8 @@ impl Meaning {
 type Answers = (Meaning, Connection);
 
 fn verdict((meaning, connection): Answers, stage: Stage) -> Verdict {
-    Verdict { class: meaning.at(stage), connection }
+    Verdict {
+        class: meaning.at(stage),
+        connection,
+    }
 }

@@ -1,17 +1,19 @@
 //! The end: what a close returns, and how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the intake's lock, close admission (see `queue`) and, as the first, take the claim to the lists;
-//! (2) ring the flusher, the controller and the producers that wait for credit; (3) wait until the phase is no longer
-//! `Closing` or the own deadline has passed; (4) the claimant takes everything that waits: after a close in time that is the
-//! rows kept, past the deadline the phase becomes `Abandoned` and it is all that was not lent; (5) wait for the threads to
-//! end, if there is time left, and join them.
-//! Flusher: sees `Closing` at its next visit to the intake and hands over without waiting; empty, it sets `Done`. Seeing
-//! `Abandoned`, it settles what it held and stops; no further batch is given to the handler.
+//! Closer: (1) under the intake's lock, close admission (see `queue`) and, as the first, take the
+//! claim to the lists; (2) ring the flusher, the controller and the producers that wait for credit;
+//! (3) wait until the phase is no longer `Closing` or the own deadline has passed; (4) the claimant
+//! takes everything that waits: after a close in time that is the rows kept, past the deadline the
+//! phase becomes `Abandoned` and it is all that was not lent; (5) wait for the threads to end, if
+//! there is time left, and join them. Flusher: sees `Closing` at its next visit to the intake and
+//! hands over without waiting; empty, it sets `Done`. Seeing `Abandoned`, it settles what it held
+//! and stops; no further batch is given to the handler.
 //!
-//! The race: the deadline passes as the flusher finishes. Both change the phase under the intake's lock: either `Done` is
-//! there first, and the claimant finds nothing that waits, or `Abandoned` is, and what the flusher still holds settles late.
-//! Each item is counted by whoever has it in hand under the lock.
+//! The race: the deadline passes as the flusher finishes. Both change the phase under the intake's
+//! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
+//! is, and what the flusher still holds settles late. Each item is counted by whoever has it in
+//! hand under the lock.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,12 +33,13 @@ use crate::unwind::{drop_each, message};
 pub struct CloseReport<T> {
     /// Items handled since the start.
     pub handled: u64,
-    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not returned the failure; what
-    /// still waited for the hook; and rows that were called before and waited for another attempt when the close gave up or ran
-    /// out of time. Empty for all but the first caller.
+    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not
+    /// returned the failure; what still waited for the hook; and rows that were called before and
+    /// waited for another attempt when the close gave up or ran out of time. Empty for all but the
+    /// first caller.
     pub failed: Vec<Failed<T>>,
-    /// Items that were never handed to the handler, in the order they were added by each producer. Empty for all but the first
-    /// caller.
+    /// Items that were never handed to the handler, in the order they were added by each producer.
+    /// Empty for all but the first caller.
     pub unsent: Vec<T>,
     /// Items handed to a handler that had not come back, as of this caller's deadline.
     pub abandoned: u64,
@@ -44,13 +47,15 @@ pub struct CloseReport<T> {
     pub failed_total: u64,
     /// Items unsent in all, as of this caller's deadline: the first caller's list.
     pub unsent_total: u64,
-    /// Whether the deadline passed before everything was done, or no further attempt fitted before it. Items then are failed,
-    /// unsent or abandoned, or the handler, the hook or the policy still runs.
+    /// Whether the deadline passed before everything was done, or no further attempt fitted before
+    /// it. Items then are failed, unsent or abandoned, or the handler, the hook or the policy still
+    /// runs.
     pub timed_out: bool,
-    /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody waited for it.
+    /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody
+    /// waited for it.
     pub reentrant: bool,
-    /// Whether the call came from a forked child of the batcher's process: everything else here is zero and empty, since the
-    /// items are the parent's.
+    /// Whether the call came from a forked child of the batcher's process: everything else here is
+    /// zero and empty, since the items are the parent's.
     pub forked: bool,
 }
 
@@ -104,7 +109,10 @@ pub(crate) struct Latch {
 
 impl Latch {
     pub(crate) fn new() -> Self {
-        Self { open: Mutex::new(false), opened: Condvar::new() }
+        Self {
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        }
     }
 
     pub(crate) fn open(&self) {
@@ -162,7 +170,9 @@ impl<T> Core<T> {
     fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
         let mut intake = self.queue.lock();
         intake.close(&self.queue, terms, now());
-        let claimed = claim && (!std::mem::replace(&mut intake.collected, true) || mutant("close: everybody claims"));
+        let claimed = claim
+            && (!std::mem::replace(&mut intake.collected, true)
+                || mutant("close: everybody claims"));
         drop(intake);
         if !mutant("close: the flusher is not rung") {
             self.queue.doorbell.ring();
@@ -179,16 +189,25 @@ impl<T> Core<T> {
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
         if self.queue.is_orphaned() {
-            return CloseReport { forked: true, ..CloseReport::empty() };
+            return CloseReport {
+                forked: true,
+                ..CloseReport::empty()
+            };
         }
         // None: later than the clock can tell, so without a bound.
-        self.shutdown_on(CloseTerms { deadline: now().checked_add(timeout), ..CloseTerms::default() })
+        self.shutdown_on(CloseTerms {
+            deadline: now().checked_add(timeout),
+            ..CloseTerms::default()
+        })
     }
 
     fn shutdown_on(&self, terms: CloseTerms) -> CloseReport<T> {
         if belongs_to(self.queue.serial) {
             self.begin_close(terms, false);
-            return CloseReport { reentrant: true, ..report(&mut self.queue.lock(), false) };
+            return CloseReport {
+                reentrant: true,
+                ..report(&mut self.queue.lock(), false)
+            };
         }
         let claimed = self.begin_close(terms, true);
         let mut intake = self.queue.lock();
@@ -206,7 +225,8 @@ impl<T> Core<T> {
         drop(intake);
         let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
         if given_up_before && ended {
-            // An earlier close left the handler behind; this one had the time to see how its items ended.
+            // An earlier close left the handler behind; this one had the time to see how its items
+            // ended.
             answer = report(&mut self.queue.lock(), false);
         }
         answer.timed_out = !ended || !(in_time || given_up_before);
@@ -251,7 +271,11 @@ impl<T> Core<T> {
 }
 
 fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
-    let (unsent, failed) = if claimed { intake.seize() } else { (Vec::new(), Vec::new()) };
+    let (unsent, failed) = if claimed {
+        intake.seize()
+    } else {
+        (Vec::new(), Vec::new())
+    };
     let counts = &intake.counts;
     CloseReport {
         handled: counts.handled,
@@ -268,7 +292,11 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
 fn deliver<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>, report: CloseReport<T>) {
     let hook = on_close.lock().take();
     let Some(hook) = hook else {
-        let CloseReport { mut failed, mut unsent, .. } = report;
+        let CloseReport {
+            mut failed,
+            mut unsent,
+            ..
+        } = report;
         let panics = drop_each(&mut failed) + drop_each(&mut unsent);
         queue.lock().counts.drop_panics += panics;
         return;
@@ -279,7 +307,8 @@ fn deliver<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>, report: Cl
     }
 }
 
-/// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one of the batcher's own threads.
+/// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one
+/// of the batcher's own threads.
 pub(crate) fn deliver_unclaimed<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>) {
     let mut intake = queue.lock();
     if !std::mem::replace(&mut intake.collected, true) {

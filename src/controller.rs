@@ -1,13 +1,15 @@
 //! The controller's thread: take → decide → publish.
 //!
-//! Every `load_check_interval`, and earlier when a sample deserves it (a failed batch, or any batch for a policy of the cadence
-//! `EveryBatch`), it takes the samples from the ring, asks the policy, and puts the answer in force. After an early decision it
-//! rests for a millisecond, so that fast batches are told of together and control costs the data plane nothing. It ends at
-//! once when the batcher is closed.
+//! Every `load_check_interval`, and earlier when a sample deserves it (a failed batch, or any batch
+//! for a policy of the cadence `EveryBatch`), it takes the samples from the ring, asks the policy,
+//! and puts the answer in force. After an early decision it rests for a millisecond, so that fast
+//! batches are told of together and control costs the data plane nothing. It ends at once when the
+//! batcher is closed.
 //!
-//! The policy is the user's code: it runs outside every lock and under `catch_unwind`. While it decides, `reconfigure` may
-//! change the limits or exchange the policy; the decision is clamped to the limits in force when it is published, and a
-//! policy that was exchanged meanwhile has no say any more.
+//! The policy is the user's code: it runs outside every lock and under `catch_unwind`. While it
+//! decides, `reconfigure` may change the limits or exchange the policy; the decision is clamped to
+//! the limits in force when it is published, and a policy that was exchanged meanwhile has no say
+//! any more.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +29,8 @@ const DECISIONS_MAX: usize = 128;
 /// The shortest time between two early decisions.
 const REST: Duration = Duration::from_millis(1);
 
-/// What can be changed while the batcher runs, in [`Batcher::reconfigure`](crate::Batcher::reconfigure).
+/// What can be changed while the batcher runs, in
+/// [`Batcher::reconfigure`](crate::Batcher::reconfigure).
 #[derive(Default)]
 pub struct Limits {
     /// The smallest batch size, in items, at least 1.
@@ -41,7 +44,12 @@ pub struct Limits {
 
 impl Limits {
     pub(crate) fn new(min_batch_size: usize, max_batch_size: usize, linger: Duration) -> Self {
-        Self { min_batch_size, max_batch_size, linger, policy: None }
+        Self {
+            min_batch_size,
+            max_batch_size,
+            linger,
+            policy: None,
+        }
     }
 
     /// Sets the smallest batch size.
@@ -75,7 +83,8 @@ impl std::fmt::Debug for Limits {
     }
 }
 
-/// A decision that was put in force. One that changes nothing and only says again what the one before said is not kept.
+/// A decision that was put in force. One that changes nothing and only says again what the one
+/// before said is not kept.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DecisionRecord {
@@ -122,10 +131,26 @@ pub(crate) struct ControlState {
 }
 
 impl Control {
-    pub(crate) fn new(limits: Limits, setpoint: Arc<SetpointCell>, start: Instant, capacity: usize) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        setpoint: Arc<SetpointCell>,
+        start: Instant,
+        capacity: usize,
+    ) -> Self {
         let decisions = VecDeque::with_capacity(DECISIONS_MAX);
-        let state = ControlState { limits, decisions, score: None, probes: 0, policy_panics: 0 };
-        Self { state: Mutex::new(state), setpoint, start, capacity }
+        let state = ControlState {
+            limits,
+            decisions,
+            score: None,
+            probes: 0,
+            policy_panics: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            setpoint,
+            start,
+            capacity,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ControlState> {
@@ -136,7 +161,8 @@ impl Control {
         self.lock().decisions.iter().cloned().collect()
     }
 
-    /// Changes the limits as the closure says; the fields it leaves alone keep what concurrent calls give them.
+    /// Changes the limits as the closure says; the fields it leaves alone keep what concurrent
+    /// calls give them.
     pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Limits)) -> Result<(), BuildError> {
         let before = self.lock().limits.copy();
         let mut wanted = before.copy();
@@ -159,17 +185,31 @@ impl Control {
         let (min, max) = (limits.min_batch_size, limits.max_batch_size);
         check_sizes(min, max, self.capacity)?;
         let relinger = (limits.linger != before.linger).then_some(limits.linger);
-        // Not `or`: that would drop a policy that was never asked under the lock, and its drop is the user's code.
+        // Not `or`: that would drop a policy that was never asked under the lock, and its drop is
+        // the user's code.
         limits.policy = wanted.policy.or_else(|| state.limits.policy.take());
         let replaced = std::mem::replace(&mut state.limits, limits);
         let next = self.setpoint.read(|current| {
             let batch_size = current.batch_size.clamp(min, max);
-            let reason = if batch_size == current.batch_size { current.reason.clone() } else { "reconfigured".into() };
+            let reason = if batch_size == current.batch_size {
+                current.reason.clone()
+            } else {
+                "reconfigured".into()
+            };
             let linger = relinger.unwrap_or(current.linger);
-            Setpoint { batch_size, linger, reason, probe: None, ..current.clone() }
+            Setpoint {
+                batch_size,
+                linger,
+                reason,
+                probe: None,
+                ..current.clone()
+            }
         });
-        // A linger that the policy asked for itself stays, as far as the new one allows, until it decides again.
-        let policy_linger = self.setpoint.read_with_waited_linger(|_, waited_linger| waited_linger);
+        // A linger that the policy asked for itself stays, as far as the new one allows, until it
+        // decides again.
+        let policy_linger = self
+            .setpoint
+            .read_with_waited_linger(|_, waited_linger| waited_linger);
         self.publish(&mut state, next, policy_linger);
         drop(state);
         drop(replaced);
@@ -187,7 +227,11 @@ impl Control {
             at: now().saturating_duration_since(self.start),
         };
         self.setpoint.publish(next, policy_linger);
-        if state.decisions.back().is_some_and(|last| record.repeats(last)) {
+        if state
+            .decisions
+            .back()
+            .is_some_and(|last| record.repeats(last))
+        {
             return;
         }
         if state.decisions.len() == DECISIONS_MAX {
@@ -205,10 +249,16 @@ impl Control {
         }
         state.score = decision.score.map(|score| (score, now())).or(state.score);
         let limits = &state.limits;
-        let bounds = Bounds { min: limits.min_batch_size, max: limits.max_batch_size, linger: limits.linger };
+        let bounds = Bounds {
+            min: limits.min_batch_size,
+            max: limits.max_batch_size,
+            linger: limits.linger,
+        };
         let policy_linger = decision.linger.unwrap_or(Duration::ZERO);
         let mut probes = state.probes;
-        let next = self.setpoint.read(|current| current.follow(decision, &bounds, &mut probes));
+        let next = self
+            .setpoint
+            .read(|current| current.follow(decision, &bounds, &mut probes));
         state.probes = probes;
         self.publish(&mut state, next, policy_linger);
     }
@@ -223,18 +273,34 @@ impl Limits {
 /// Whether sizes make sense among themselves and in a queue of this capacity.
 pub(crate) fn check_sizes(min: usize, max: usize, capacity: usize) -> Result<(), BuildError> {
     if min == 0 {
-        return Err(BuildError::setting("min_batch_size", min, "must be at least 1"));
+        return Err(BuildError::setting(
+            "min_batch_size",
+            min,
+            "must be at least 1",
+        ));
     }
     if max == 0 {
-        return Err(BuildError::setting("max_batch_size", max, "must be at least 1"));
+        return Err(BuildError::setting(
+            "max_batch_size",
+            max,
+            "must be at least 1",
+        ));
     }
     if min > max {
         let problem = "the smallest must not exceed the largest";
-        return Err(BuildError::conflict(("min_batch_size", min), ("max_batch_size", max), problem));
+        return Err(BuildError::conflict(
+            ("min_batch_size", min),
+            ("max_batch_size", max),
+            problem,
+        ));
     }
     if capacity < max {
         let problem = "the queue must hold a whole batch";
-        return Err(BuildError::conflict(("queue_capacity", capacity), ("max_batch_size", max), problem));
+        return Err(BuildError::conflict(
+            ("queue_capacity", capacity),
+            ("max_batch_size", max),
+            problem,
+        ));
     }
     Ok(())
 }
@@ -255,7 +321,9 @@ impl Controller {
         let mut samples: Vec<Sample> = Vec::new();
         let mut next_check = self.control.start.checked_add(self.interval);
         while !reporter.alarm.is_closed() {
-            reporter.alarm.sleep(&self.parker, 1, next_check, || reporter.is_pending());
+            reporter
+                .alarm
+                .sleep(&self.parker, 1, next_check, || reporter.is_pending());
             let time = now();
             let is_check = next_check.is_some_and(|check| check <= time);
             if reporter.alarm.is_closed() || !(reporter.take_pending() || is_check) {
@@ -276,7 +344,9 @@ impl Controller {
                 next_check = time.checked_add(self.interval);
             } else if !reporter.alarm.is_closed() {
                 // Nobody's batch ends this rest, only close does.
-                reporter.alarm.sleep(&self.parker, 0, time.checked_add(REST), || false);
+                reporter
+                    .alarm
+                    .sleep(&self.parker, 0, time.checked_add(REST), || false);
             }
         }
         self.caught(|| drop(policy));
@@ -306,7 +376,8 @@ impl Controller {
     /// Asks the policy for its cadence.
     pub(crate) fn tell_cadence(&self, policy: &dyn Policy) {
         let cadence = self.caught(|| policy.cadence());
-        self.reporter.set_every_batch(cadence == Some(Cadence::EveryBatch));
+        self.reporter
+            .set_every_batch(cadence == Some(Cadence::EveryBatch));
     }
 
     /// Runs the user's code; its panic is counted.

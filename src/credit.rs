@@ -1,26 +1,31 @@
 //! Room for the items of chunks: `queue_capacity` items beside those of single adds.
 //!
-//! `add_many` sends up to 64 items as one message. Their items take credit before they are sent and give it back when they are
-//! gathered; who finds none waits on a condition variable.
+//! `add_many` sends up to 64 items as one message. Their items take credit before they are sent and
+//! give it back when they are gathered; who finds none waits on a condition variable.
 //!
 //! # Protocol
-//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a) give credit back; (b) look at the
-//! number of waiters; (c) if there are any, lock, unlock, notify all.
+//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a) give
+//! credit back; (b) look at the number of waiters; (c) if there are any, lock, unlock, notify all.
 //!
-//! The race: credit comes back between (3) and (4). (2) and (a) are read-modify-writes and (3) and (b) loads, all SeqCst: either
-//! (3) sees the credit or (b) sees the waiter, whose lock (c) then waits for, so that the notification finds it waiting.
+//! The race: credit comes back between (3) and (4). (2) and (a) are read-modify-writes and (3) and
+//! (b) loads, all SeqCst: either (3) sees the credit or (b) sees the waiter, whose lock (c) then
+//! waits for, so that the notification finds it waiting.
 //!
-//! Beside it lies the room by weight, which has a protocol of its own (see `weight_room`); a close wakes who waits for either.
+//! Beside it lies the room by weight, which has a protocol of its own (see `weight_room`); a close
+//! wakes who waits for either.
 
 use std::time::Instant;
 
-use crate::sync::{CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, mutant, now, yield_now};
+use crate::sync::{
+    CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, mutant, now, yield_now,
+};
 use crate::weight_room::WeightRoom;
 
 /// See the module's doc.
 pub(crate) struct Credit {
     capacity: usize,
-    /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the flusher subtracts.
+    /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the
+    /// flusher subtracts.
     taken: CachePadded<SeqCstUsize>,
     /// How many producers wait. Written under `room`.
     waiting: SeqCstUsize,
@@ -63,21 +68,26 @@ impl Credit {
         }
     }
 
-    /// Takes credit for 1 to `wanted` items, waiting for the first until the deadline or until `is_closed`.
+    /// Takes credit for 1 to `wanted` items, waiting for the first until the deadline or until
+    /// `is_closed`.
     pub(crate) fn wait(
         &self,
         wanted: usize,
         deadline: Option<Instant>,
         is_closed: impl Fn() -> bool,
     ) -> Result<usize, Denied> {
-        // A flusher that is about to gather gives the credit of a whole batch back: falling asleep for it costs more than a few
-        // turns of the processor, four times as much with more producers than processors.
+        // A flusher that is about to gather gives the credit of a whole batch back: falling asleep
+        // for it costs more than a few turns of the processor, four times as much with more
+        // producers than processors.
         let look = |_| {
             yield_now();
             self.try_take(wanted)
         };
         let end = looks_end(deadline);
-        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP).take_while(|_| now() < end).find_map(look) {
+        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP)
+            .take_while(|_| now() < end)
+            .find_map(look)
+        {
             return Ok(granted);
         }
         let mut room = self.room.lock();

@@ -1,8 +1,10 @@
-//! Failed rows that are kept because there is no `on_failed` hook. Lives in the intake, under its lock.
+//! Failed rows that are kept because there is no `on_failed` hook. Lives in the intake, under its
+//! lock.
 //!
-//! A row is kept under its number, which is its place in the order in which items left the queue. It leaves in one of three
-//! ways: with all others, to `take_failed` or to the close report; or alone, once its ticket has returned that it failed. All
-//! three take it out under the lock, so a row leaves once.
+//! A row is kept under its number, which is its place in the order in which items left the queue.
+//! It leaves in one of three ways: with all others, to `take_failed` or to the close report; or
+//! alone, once its ticket has returned that it failed. All three take it out under the lock, so a
+//! row leaves once.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,10 @@ pub(crate) struct DeadLetters<T> {
 
 impl<T> DeadLetters<T> {
     pub(crate) fn new(most: usize) -> Self {
-        Self { rows: BTreeMap::new(), most }
+        Self {
+            rows: BTreeMap::new(),
+            most,
+        }
     }
 
     pub(crate) fn keep(&mut self, failed: Failed<T>) {
@@ -64,12 +69,20 @@ mod tests {
     #[test]
     fn a_row_leaves_once_and_the_rest_in_order() {
         let mut letters = DeadLetters::new(3);
-        [4, 1, 9].into_iter().for_each(|number| letters.keep(row(number)));
+        [4, 1, 9]
+            .into_iter()
+            .for_each(|number| letters.keep(row(number)));
         assert!(letters.is_full());
         assert_eq!(letters.take_one(4).map(|failed| failed.item), Some(40));
         assert!(letters.take_one(4).is_none() && letters.take_one(5).is_none());
         assert!(!letters.is_full() && letters.len() == 2);
-        assert!(letters.take_all().iter().map(|failed| failed.item).eq([10, 90]));
+        assert!(
+            letters
+                .take_all()
+                .iter()
+                .map(|failed| failed.item)
+                .eq([10, 90])
+        );
         assert!(letters.take_one(9).is_none() && letters.take_all().is_empty());
     }
 }

@@ -17,12 +17,16 @@ pub enum AddError<T> {
     Timeout(T),
     /// The batcher is closed or is being closed.
     Closed(T),
-    /// The queue was full and the call came from one of the batcher's own threads, which would wait for itself.
+    /// The queue was full and the call came from one of the batcher's own threads, which would wait
+    /// for itself.
     Reentrant(T),
-    /// The item alone weighs more than `max_batch_weight`, and the builder said to refuse such items.
+    /// The item alone weighs more than `max_batch_weight`, and the builder said to refuse such
+    /// items.
     TooHeavy(T),
-    /// The queue is full, and nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes
-    /// them. [`Batcher::take_failed`](crate::Batcher::take_failed) ends it, an `on_failed` hook prevents it.
+    /// The queue is full, and nothing is handed over: as many failed items are kept as
+    /// `keep_failed` allows, and nobody takes them.
+    /// [`Batcher::take_failed`](crate::Batcher::take_failed) ends it, an `on_failed` hook prevents
+    /// it.
     Stalled(T),
 }
 
@@ -105,9 +109,13 @@ impl<T> fmt::Display for AddError<T> {
             Self::Full(_) => "the queue is full",
             Self::Timeout(_) => "the queue stayed full until the deadline",
             Self::Closed(_) => "the batcher is closed",
-            Self::Reentrant(_) => "called from one of the batcher's own threads, which would deadlock",
+            Self::Reentrant(_) => {
+                "called from one of the batcher's own threads, which would deadlock"
+            }
             Self::TooHeavy(_) => "the item exceeds max_batch_weight",
-            Self::Stalled(_) => "nothing is handed over: keep_failed failed items are kept and nobody takes them",
+            Self::Stalled(_) => {
+                "nothing is handed over: keep_failed failed items are kept and nobody takes them"
+            }
         })
     }
 }
@@ -121,16 +129,19 @@ pub enum FlushError {
     /// Every item has its outcome, but not all were handled.
     #[non_exhaustive]
     Failed {
-        /// How many items failed since this handle's last flush: in failed batches or rejected one by one.
+        /// How many items failed since this handle's last flush: in failed batches or rejected one
+        /// by one.
         items: u64,
     },
     /// The deadline passed first. The flush itself goes on.
     Timeout,
-    /// The batcher was closed before every item had its outcome, and some came back unsent or were abandoned.
+    /// The batcher was closed before every item had its outcome, and some came back unsent or were
+    /// abandoned.
     Closed,
     /// The call came from one of the batcher's own threads, which would wait for itself.
     Reentrant,
-    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes them.
+    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody
+    /// takes them.
     Stalled,
 }
 
@@ -140,17 +151,20 @@ impl fmt::Display for FlushError {
             Self::Failed { items } => write!(f, "{items} flushed items failed"),
             Self::Timeout => f.write_str("the deadline passed before everything was flushed"),
             Self::Closed => f.write_str("the batcher was closed before everything was flushed"),
-            Self::Reentrant => f.write_str("called from one of the batcher's own threads, which would deadlock"),
-            Self::Stalled => {
-                f.write_str("nothing is handed over: keep_failed failed items are kept and nobody takes them")
+            Self::Reentrant => {
+                f.write_str("called from one of the batcher's own threads, which would deadlock")
             }
+            Self::Stalled => f.write_str(
+                "nothing is handed over: keep_failed failed items are kept and nobody takes them",
+            ),
         }
     }
 }
 
 impl Error for FlushError {}
 
-/// Why a batcher could not be built or reconfigured: which setting, which value, what is wrong with it.
+/// Why a batcher could not be built or reconfigured: which setting, which value, what is wrong with
+/// it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -186,20 +200,27 @@ pub enum BuildError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The closure given to `spawn_with` or `try_spawn_with` panicked or failed instead of making a handler.
+    /// The closure given to `spawn_with` or `try_spawn_with` panicked or failed instead of making a
+    /// handler.
     #[non_exhaustive]
     Handler {
         /// The panic's or the error's message.
         message: String,
-        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on with what lies behind it.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on
+        /// with what lies behind it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
 }
 
 impl BuildError {
-    /// A setting whose value makes no sense; for a [`Policy`](crate::Policy) that checks its own settings.
+    /// A setting whose value makes no sense; for a [`Policy`](crate::Policy) that checks its own
+    /// settings.
     pub fn setting(setting: &'static str, value: impl fmt::Display, problem: &'static str) -> Self {
-        Self::Setting { setting, value: value.to_string(), problem }
+        Self::Setting {
+            setting,
+            value: value.to_string(),
+            problem,
+        }
     }
 
     pub(crate) fn conflict(
@@ -207,16 +228,35 @@ impl BuildError {
         (other, other_value): (&'static str, impl fmt::Display),
         problem: &'static str,
     ) -> Self {
-        Self::Conflict { setting, value: value.to_string(), other, other_value: other_value.to_string(), problem }
+        Self::Conflict {
+            setting,
+            value: value.to_string(),
+            other,
+            other_value: other_value.to_string(),
+            problem,
+        }
     }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setting { setting, value, problem } => write!(f, "{setting} is {value}: {problem}"),
-            Self::Conflict { setting, value, other, other_value, problem } => {
-                write!(f, "{setting} is {value} and {other} is {other_value}: {problem}")
+            Self::Setting {
+                setting,
+                value,
+                problem,
+            } => write!(f, "{setting} is {value}: {problem}"),
+            Self::Conflict {
+                setting,
+                value,
+                other,
+                other_value,
+                problem,
+            } => {
+                write!(
+                    f,
+                    "{setting} is {value} and {other} is {other_value}: {problem}"
+                )
             }
             Self::Handler { message, .. } => write!(f, "failed to create the handler: {message}"),
             Self::Thread { name, .. } => write!(f, "failed to spawn the {name} thread"),
@@ -228,7 +268,10 @@ impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Thread { source, .. } => Some(source),
-            Self::Handler { source: Some(source), .. } => source.source(),
+            Self::Handler {
+                source: Some(source),
+                ..
+            } => source.source(),
             _ => None,
         }
     }

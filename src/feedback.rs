@@ -1,7 +1,8 @@
-//! What is known of the backend's load: the user's [`LoadFeedback`] and the [`Sample`] that travels to the policy.
+//! What is known of the backend's load: the user's [`LoadFeedback`] and the [`Sample`] that travels
+//! to the policy.
 //!
-//! Plain numbers. Handlers and monitors write a `LoadFeedback`; the flusher adds what it measured of the batch itself; the
-//! ring carries the sample; policies read it.
+//! Plain numbers. Handlers and monitors write a `LoadFeedback`; the flusher adds what it measured
+//! of the batch itself; the ring carries the sample; policies read it.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ pub const CUSTOM_SIGNALS_MAX: usize = 8;
 
 /// How loaded the backend is, as the user sees it: every signal is optional.
 ///
-/// Returned by the handler, or given to [`Batcher::report`](crate::Batcher::report) by a monitor thread. A signal that is not
-/// set takes no part in any score. NaN is ignored, a value out of its range is clamped, and both are counted in
+/// Returned by the handler, or given to [`Batcher::report`](crate::Batcher::report) by a monitor
+/// thread. A signal that is not set takes no part in any score. NaN is ignored, a value out of its
+/// range is clamped, and both are counted in
 /// [`Stats::values_corrected`](crate::Stats::values_corrected).
 ///
 /// ```
@@ -52,7 +54,8 @@ impl LoadFeedback {
         self
     }
 
-    /// How long the backend says it worked on the batch. The time of the whole call is measured anyway.
+    /// How long the backend says it worked on the batch. The time of the whole call is measured
+    /// anyway.
     pub fn processing_time(mut self, time: Duration) -> Self {
         self.processing_time = Some(time);
         self
@@ -74,10 +77,14 @@ impl LoadFeedback {
     /// [`Builder::custom_signal`](crate::Builder::custom_signal).
     ///
     /// A name that was not declared is ignored and counted in
-    /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). The same name twice: the later value counts.
+    /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). The same name twice: the later
+    /// value counts.
     pub fn custom(mut self, name: &'static str, share: f64) -> Self {
         if let Some(value) = self.share(share) {
-            let place = self.custom.iter().position(|slot| slot.is_none_or(|(known, _)| known == name));
+            let place = self
+                .custom
+                .iter()
+                .position(|slot| slot.is_none_or(|(known, _)| known == name));
             match place {
                 Some(place) => self.custom[place] = Some((name, value)),
                 None => self.surplus += 1,
@@ -97,7 +104,8 @@ impl LoadFeedback {
         Some(value.clamp(0.0, 1.0))
     }
 
-    /// The signals by declared position, how many values were corrected, how many names were not declared.
+    /// The signals by declared position, how many values were corrected, how many names were not
+    /// declared.
     pub(crate) fn resolve(&self, names: &[(&'static str, f64)]) -> (Signals, u32, u32) {
         let mut signals = Signals {
             cpu_load: self.cpu_load,
@@ -118,7 +126,8 @@ impl LoadFeedback {
     }
 }
 
-/// The signals of one feedback as a policy reads them: in range, custom ones in the order of their declaration.
+/// The signals of one feedback as a policy reads them: in range, custom ones in the order of their
+/// declaration.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Signals {
     /// CPU load, 0..=1.
@@ -157,12 +166,13 @@ pub enum CallOutcome {
     InDoubt,
     /// The handler panicked.
     Panicked,
-    /// The backend refused the call before it looked at a row: the sample says nothing of size or time.
+    /// The backend refused the call before it looked at a row: the sample says nothing of size or
+    /// time.
     Unavailable,
     /// The statement or the schema is at fault: the sample says nothing of size or time.
     Misconfigured,
-    /// Not a call: a batch of `len` items failed as a whole twice, and then every part of it went through without a wait. It is
-    /// the length that the backend refuses.
+    /// Not a call: a batch of `len` items failed as a whole twice, and then every part of it went
+    /// through without a wait. It is the length that the backend refuses.
     TooLarge,
 }
 
@@ -171,7 +181,8 @@ pub enum CallOutcome {
 pub struct BatchSample {
     /// Items lent to the handler.
     pub len: usize,
-    /// The batch size in force when the batch was cut: a sample cut at an older size says nothing about the newer one.
+    /// The batch size in force when the batch was cut: a sample cut at an older size says nothing
+    /// about the newer one.
     pub cut_at: usize,
     /// Whether the batch reached the size it was cut at.
     pub full: bool,
@@ -193,7 +204,11 @@ impl BatchSample {
     /// The share of the items that were not handled, 0..=1.
     #[must_use]
     pub fn failed_share(&self) -> f64 {
-        if self.len == 0 { 0.0 } else { self.failed as f64 / self.len as f64 }
+        if self.len == 0 {
+            0.0
+        } else {
+            self.failed as f64 / self.len as f64
+        }
     }
 }
 
@@ -222,15 +237,22 @@ mod tests {
         ];
         for (feedback, cpu_load, corrected) in table {
             let (signals, counted, unknown) = feedback.resolve(&names);
-            assert_eq!((signals.cpu_load, counted, unknown), (cpu_load, corrected, 0), "{feedback:?}");
+            assert_eq!(
+                (signals.cpu_load, counted, unknown),
+                (cpu_load, corrected, 0),
+                "{feedback:?}"
+            );
         }
     }
 
     #[test]
     fn custom_signals_land_at_their_declared_place_and_unknown_names_are_counted() {
         let names = [("a", 1.0), ("b", 2.0)];
-        let (signals, _, unknown) =
-            LoadFeedback::new().custom("b", 0.5).custom("c", 0.1).custom("b", 0.6).resolve(&names);
+        let (signals, _, unknown) = LoadFeedback::new()
+            .custom("b", 0.5)
+            .custom("c", 0.1)
+            .custom("b", 0.6)
+            .resolve(&names);
         assert_eq!(signals.custom[..3], [None, Some(0.6), None]);
         assert_eq!(unknown, 1);
         let mut many = LoadFeedback::new();

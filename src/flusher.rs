@@ -1,8 +1,9 @@
 //! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
 //!
-//! All decisions are the intake's, under its lock; this thread runs the user's code, the handler, the hook and the drops of
-//! items, outside it and under `catch_unwind`. One lock a batch: settling a call and gathering the next batch is one visit; two visits
-//! where threads wait for tickets of the batch, which are notified in between.
+//! All decisions are the intake's, under its lock; this thread runs the user's code, the handler,
+//! the hook and the drops of items, outside it and under `catch_unwind`. One lock a batch: settling
+//! a call and gathering the next batch is one visit; two visits where threads wait for tickets of
+//! the batch, which are notified in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -29,8 +30,9 @@ pub(crate) type OnFailed<T> = Box<dyn FnMut(Failed<T>) -> Result<(), HandedBack<
 /// A failed row that the hook did not take.
 pub(crate) type HandedBack<T> = (Failed<T>, Option<Box<dyn std::any::Any + Send>>);
 
-/// A sleep shorter than this is not worth its wake-up: while batches fill faster, the flusher looks again a few times first.
-/// With 20 µs, eight producers on two cores, batches of a thousand: 26.6 ns an item for 24.4.
+/// A sleep shorter than this is not worth its wake-up: while batches fill faster, the flusher looks
+/// again a few times first. With 20 µs, eight producers on two cores, batches of a thousand: 26.6
+/// ns an item for 24.4.
 const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
 /// What the thread owns.
@@ -46,10 +48,13 @@ pub(crate) struct Flusher<T> {
 }
 
 impl<T> Flusher<T> {
-    /// Runs; should this crate's own code panic, closes the batcher, so that nobody waits for this thread.
+    /// Runs; should this crate's own code panic, closes the batcher, so that nobody waits for this
+    /// thread.
     pub(crate) fn run_to_the_end(&mut self, handler: &mut HandlerSlot<impl Handler<T>>) {
         if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
-            self.queue.lock().close(&self.queue, CloseTerms::default(), now());
+            self.queue
+                .lock()
+                .close(&self.queue, CloseTerms::default(), now());
             self.queue.credit.wake_all();
             self.reporter.alarm.close();
             self.reporter.alarm.ring();
@@ -79,7 +84,9 @@ impl<T> Flusher<T> {
                 let mut wakes = std::mem::take(&mut intake.wakes);
                 drop(intake);
                 let notified = wakes.notify();
-                regroup.moment(notified, call_time, target.batch_size, || self.queue.items_in_channel());
+                regroup.moment(notified, call_time, target.batch_size, || {
+                    self.queue.items_in_channel()
+                });
                 intake = self.queue.lock();
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
@@ -110,7 +117,8 @@ impl<T> Flusher<T> {
                 Step::Sleep { wanted, deadline } => {
                     let slept = self.sleep(wanted, deadline, target, fills_fast);
                     at = now();
-                    fills_fast = slept.is_none_or(|begun| at.saturating_duration_since(begun) < SHORT_SLEEP);
+                    fills_fast =
+                        slept.is_none_or(|begun| at.saturating_duration_since(begun) < SHORT_SLEEP);
                 }
                 Step::Stop => return,
             }
@@ -120,17 +128,34 @@ impl<T> Flusher<T> {
     /// What the setpoint asks for, and which probe it holds.
     fn target(&mut self, probe_used: u64) -> (Target, u64) {
         let (rules, chance) = (self.rules, self.chance.next());
-        self.setpoint.read_with_waited_linger(|setpoint, waited_linger| {
-            let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
-            let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
-            let Setpoint { linger, pause_ratio, .. } = *setpoint;
-            let probes = probe.is_some();
-            let target = Target { batch_size, linger, waited_linger, pause_ratio, probe: probes, rules, chance };
-            (target, probe.map_or(probe_used, |probe| probe.sequence))
-        })
+        self.setpoint
+            .read_with_waited_linger(|setpoint, waited_linger| {
+                let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
+                let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
+                let Setpoint {
+                    linger,
+                    pause_ratio,
+                    ..
+                } = *setpoint;
+                let probes = probe.is_some();
+                let target = Target {
+                    batch_size,
+                    linger,
+                    waited_linger,
+                    pause_ratio,
+                    probe: probes,
+                    rules,
+                    chance,
+                };
+                (target, probe.map_or(probe_used, |probe| probe.sequence))
+            })
     }
 
-    fn call(&mut self, handler: &mut HandlerSlot<impl Handler<T>>, mut batch: Box<Batch<T>>) -> Finished<T> {
+    fn call(
+        &mut self,
+        handler: &mut HandlerSlot<impl Handler<T>>,
+        mut batch: Box<Batch<T>>,
+    ) -> Finished<T> {
         let begun = now();
         let mut panics = 0;
         let anew = batch.course.renew;
@@ -141,11 +166,13 @@ impl<T> Flusher<T> {
             self.queue.lock().counts.drop_panics += panics;
         }
         let len = batch.items.len();
-        // Errors are the user's values: none is dropped under the lock, and what their drops do is caught.
+        // Errors are the user's values: none is dropped under the lock, and what their drops do is
+        // caught.
         let mut spent = Vec::new();
         let is_ok = result.is_ok();
         let marks = batch.marks.get_mut();
-        // A rejection of a call that failed counts if it is for good: a lost connection, too, makes a handler reject row by row.
+        // A rejection of a call that failed counts if it is for good: a lost connection, too, makes
+        // a handler reject row by row.
         marks.retain_mut(|(_, mark)| {
             let counts = is_ok || (!mark.again && mark.error.is_permanent());
             if !counts {
@@ -175,7 +202,11 @@ impl<T> Flusher<T> {
             cut_at: course.cut_at,
             full: course.full && whole,
             probe: course.probe && whole,
-            attempt: if whole { batch.attempt } else { course.calls_before + 1 },
+            attempt: if whole {
+                batch.attempt
+            } else {
+                course.calls_before + 1
+            },
             service_time,
             queue_wait: course.queue_wait,
             failed,
@@ -187,7 +218,12 @@ impl<T> Flusher<T> {
             Ok(_) => Ok(self.take_marked(&mut batch)),
             Err(error) => Err((error, std::mem::take(batch.marks.get_mut()))),
         };
-        Finished { batch, result, service_time, now }
+        Finished {
+            batch,
+            result,
+            service_time,
+            now,
+        }
     }
 
     /// Takes the marked rows, by index, out of a batch that went through, and drops the rest.
@@ -202,7 +238,12 @@ impl<T> Flusher<T> {
                     Some((_, mark)) => {
                         let weigher = self.queue.weigher.as_ref().filter(|_| mark.again);
                         let weight = weigher.map_or(0, |weigher| weigher.weigh_again(&item));
-                        taken.push(Marked { index, item, mark, weight });
+                        taken.push(Marked {
+                            index,
+                            item,
+                            mark,
+                            weight,
+                        });
                     }
                     None => handled.push(item),
                 }
@@ -219,7 +260,11 @@ impl<T> Flusher<T> {
 
     /// What a settled call leaves to be done outside the lock.
     fn clear(&self, leftover: Leftover<T>) {
-        let Leftover { mut failed, mut errors, refused_len } = leftover;
+        let Leftover {
+            mut failed,
+            mut errors,
+            refused_len,
+        } = leftover;
         if let Some((len, service_time)) = refused_len {
             self.reporter.report_batch(None, refused(len, service_time));
         }
@@ -232,7 +277,9 @@ impl<T> Flusher<T> {
     }
 
     fn hook(&mut self, failed: Failed<T>) {
-        let Some(on_failed) = &mut self.on_failed else { return };
+        let Some(on_failed) = &mut self.on_failed else {
+            return;
+        };
         let (back, panic) = match catch_unwind(AssertUnwindSafe(|| on_failed(failed))) {
             Ok(Ok(())) => return,
             Ok(Err((row, panic))) => (Some(row), panic),
@@ -244,37 +291,54 @@ impl<T> Flusher<T> {
         }
         let mut intake = self.queue.lock();
         intake.counts.hook_panics += panics;
-        let mut dropped_late: Vec<_> = back.and_then(|row| intake.take_back(row)).into_iter().collect();
+        let mut dropped_late: Vec<_> = back
+            .and_then(|row| intake.take_back(row))
+            .into_iter()
+            .collect();
         drop(intake);
         self.drop_caught(&mut dropped_late);
     }
 
     /// Sleeps, and returns since when; or finds a full batch without.
-    fn sleep(&self, wanted: usize, deadline: Option<Instant>, target: Target, fills_fast: bool) -> Option<Instant> {
-        // Announcing a sleep and being woken costs two system calls: while batches fill in less, look again a few times.
+    fn sleep(
+        &self,
+        wanted: usize,
+        deadline: Option<Instant>,
+        target: Target,
+        fills_fast: bool,
+    ) -> Option<Instant> {
+        // Announcing a sleep and being woken costs two system calls: while batches fill in less,
+        // look again a few times.
         if wanted > 1 && fills_fast && self.looks_full(wanted, deadline) {
             return None;
         }
         let begun = now();
         self.queue.sleep(&self.parker, wanted, deadline, || {
-            self.setpoint.read_with_waited_linger(|setpoint, waited_linger| {
-                let size =
-                    setpoint.probe.filter(|_| target.probe).map_or(setpoint.batch_size, |probe| probe.batch_size);
-                size < target.batch_size
-                    || setpoint.linger < target.linger
-                    || waited_linger < target.waited_linger
-                    || setpoint.pause_ratio < target.pause_ratio
-            })
+            self.setpoint
+                .read_with_waited_linger(|setpoint, waited_linger| {
+                    let size = setpoint
+                        .probe
+                        .filter(|_| target.probe)
+                        .map_or(setpoint.batch_size, |probe| probe.batch_size);
+                    size < target.batch_size
+                        || setpoint.linger < target.linger
+                        || waited_linger < target.waited_linger
+                        || setpoint.pause_ratio < target.pause_ratio
+                })
         });
         Some(begun)
     }
 
     fn looks_full(&self, wanted: usize, deadline: Option<Instant>) -> bool {
         let end = looks_end(deadline);
-        (0..LOOKS_BEFORE_SLEEP).take_while(|_| now() < end).any(|_| {
-            yield_now();
-            self.queue.items_in_channel() >= wanted || self.queue.waiters.has_come() || self.queue.doorbell.is_closed()
-        })
+        (0..LOOKS_BEFORE_SLEEP)
+            .take_while(|_| now() < end)
+            .any(|_| {
+                yield_now();
+                self.queue.items_in_channel() >= wanted
+                    || self.queue.waiters.has_come()
+                    || self.queue.doorbell.is_closed()
+            })
     }
 
     fn drop_caught<D>(&self, values: &mut Vec<D>) {
@@ -284,7 +348,8 @@ impl<T> Flusher<T> {
         }
     }
 
-    /// The end of the thread. The handler and the hook go first, so that their connections are closed when `close` returns.
+    /// The end of the thread. The handler and the hook go first, so that their connections are
+    /// closed when `close` returns.
     pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
         let on_failed = self.on_failed.take();
         let mut intake = self.queue.lock();
@@ -329,7 +394,8 @@ fn outcome(error: &BatchError) -> CallOutcome {
     }
 }
 
-/// Pseudo-random bits: SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+/// Pseudo-random bits: SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
+/// Generators", OOPSLA 2014).
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {

@@ -1,12 +1,14 @@
 //! Who waits in `flush`, for what, and whether it failed. Lives in the intake, under its lock.
 //!
-//! Messages are numbered as they leave the channel, which is the order in which they entered it. A flush waits for a position:
-//! all that was sent before the call lies before it, whether the channel is full or not, so a flush needs no marker and no room.
-//! Items are numbered as they are gathered; the number of the first item behind the position tells which failures are the flush's.
+//! Messages are numbered as they leave the channel, which is the order in which they entered it. A
+//! flush waits for a position: all that was sent before the call lies before it, whether the
+//! channel is full or not, so a flush needs no marker and no room. Items are numbered as they are
+//! gathered; the number of the first item behind the position tells which failures are the flush's.
 //!
-//! A flush is a barrier, so it also tells of items that failed before it was called: failures are counted from the start, and
-//! each handle to flush with remembers how many it was told of (as Linux's errseq_t does for the errors of fsync). So no handle
-//! misses a failure, whoever else flushes, and none is told of one twice.
+//! A flush is a barrier, so it also tells of items that failed before it was called: failures are
+//! counted from the start, and each handle to flush with remembers how many it was told of (as
+//! Linux's errseq_t does for the errors of fsync). So no handle misses a failure, whoever else
+//! flushes, and none is told of one twice.
 
 use std::ops::Range;
 
@@ -44,11 +46,18 @@ impl Flushes {
         position < self.urgent_before
     }
 
-    /// Somebody waits for every message before `target`; the next to be gathered is message `gathered`, item `item`.
+    /// Somebody waits for every message before `target`; the next to be gathered is message
+    /// `gathered`, item `item`.
     pub(crate) fn register(&mut self, target: u64, gathered: u64, item: u64) -> u64 {
         self.next_id += 1;
         let boundary = (gathered >= target).then_some(item);
-        self.waiters.push(Waiter { id: self.next_id, target, boundary, failed: self.failed, done: false });
+        self.waiters.push(Waiter {
+            id: self.next_id,
+            target,
+            boundary,
+            failed: self.failed,
+            done: false,
+        });
         self.next_id
     }
 
@@ -57,9 +66,14 @@ impl Flushes {
         self.failed
     }
 
-    /// How many items before this flush's position failed since the start, once all before it have their outcome.
+    /// How many items before this flush's position failed since the start, once all before it have
+    /// their outcome.
     pub(crate) fn failed_before(&self, id: u64) -> Option<u64> {
-        self.waiters.iter().find(|waiter| waiter.id == id).filter(|waiter| waiter.done).map(|waiter| waiter.failed)
+        self.waiters
+            .iter()
+            .find(|waiter| waiter.id == id)
+            .filter(|waiter| waiter.done)
+            .map(|waiter| waiter.failed)
     }
 
     /// The caller of `flush` no longer waits.
@@ -67,12 +81,16 @@ impl Flushes {
         self.waiters.retain(|waiter| waiter.id != id);
     }
 
-    /// Everything before position `gathered` has its outcome, but for items that are set aside, the first of which has the
-    /// number `undecided`. True if a flush is done by that.
+    /// Everything before position `gathered` has its outcome, but for items that are set aside, the
+    /// first of which has the number `undecided`. True if a flush is done by that.
     pub(crate) fn settle(&mut self, gathered: u64, undecided: Option<u64>) -> bool {
         let mut any = false;
         let is_decided = |boundary: u64| undecided.is_none_or(|first| first >= boundary);
-        for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done && waiter.target <= gathered) {
+        for waiter in self
+            .waiters
+            .iter_mut()
+            .filter(|waiter| !waiter.done && waiter.target <= gathered)
+        {
             if !waiter.boundary.is_none_or(is_decided) {
                 continue;
             }
@@ -87,19 +105,30 @@ impl Flushes {
         self.failed += items.end - items.start;
         for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done) {
             // Without a boundary nothing behind the target is gathered yet.
-            let end = waiter.boundary.map_or(items.end, |boundary| items.end.min(boundary));
+            let end = waiter
+                .boundary
+                .map_or(items.end, |boundary| items.end.min(boundary));
             waiter.failed += end.saturating_sub(items.start);
         }
     }
 
     /// The next position at which a flush wants to know the item's number.
     pub(crate) fn next_boundary(&self) -> u64 {
-        self.waiters.iter().filter(|w| w.boundary.is_none()).map(|w| w.target).min().unwrap_or(u64::MAX)
+        self.waiters
+            .iter()
+            .filter(|w| w.boundary.is_none())
+            .map(|w| w.target)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     /// Message `gathered`, item `item`, is next to be gathered.
     pub(crate) fn pass(&mut self, gathered: u64, item: u64) {
-        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.boundary.is_none() && waiter.target <= gathered) {
+        for waiter in self
+            .waiters
+            .iter_mut()
+            .filter(|waiter| waiter.boundary.is_none() && waiter.target <= gathered)
+        {
             waiter.boundary = Some(item);
         }
     }
@@ -120,16 +149,26 @@ mod tests {
         flushes.pass(4, 7);
         assert_eq!(flushes.next_boundary(), u64::MAX);
         assert!(flushes.settle(2, None));
-        assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), None));
+        assert_eq!(
+            (flushes.failed_before(first), flushes.failed_before(second)),
+            (Some(2), None)
+        );
         flushes.note_failed(6..9);
         assert!(flushes.settle(5, None));
         assert!(!flushes.settle(5, None), "each is done once");
-        assert_eq!((flushes.failed_before(first), flushes.failed_before(second)), (Some(2), Some(4)));
+        assert_eq!(
+            (flushes.failed_before(first), flushes.failed_before(second)),
+            (Some(2), Some(4))
+        );
         flushes.unregister(first);
         assert_eq!(flushes.failed_before(first), None);
         let third = flushes.register(5, 5, 9);
         assert!(flushes.settle(5, None));
-        assert_eq!((flushes.failed_before(third), flushes.failed()), (Some(6), 6), "those before the call too");
+        assert_eq!(
+            (flushes.failed_before(third), flushes.failed()),
+            (Some(6), 6),
+            "those before the call too"
+        );
     }
 
     #[test]
@@ -137,6 +176,9 @@ mod tests {
         let mut flushes = Flushes::default();
         flushes.request(3);
         flushes.request(2);
-        assert_eq!([1, 2, 3].map(|position| flushes.is_urgent(position)), [true, true, false]);
+        assert_eq!(
+            [1, 2, 3].map(|position| flushes.is_urgent(position)),
+            [true, true, false]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the flusher does next: the decisions between two calls of the handler, under the intake's lock.
+//! What the flusher does next: the decisions between two calls of the handler, under the intake's
+//! lock.
 
 use std::time::{Duration, Instant};
 
@@ -33,14 +34,23 @@ pub(crate) enum Step<T> {
     /// Give this row to the hook.
     Hook(Failed<T>),
     /// Nothing until so many items are in the channel, the deadline, or a ring.
-    Sleep { wanted: usize, deadline: Option<Instant> },
+    Sleep {
+        wanted: usize,
+        deadline: Option<Instant>,
+    },
     /// Nothing any more.
     Stop,
 }
 
 impl<T> Intake<T> {
     /// What to do now. Sets `flushed` if a flush is done and its callers must be woken.
-    pub(crate) fn next(&mut self, queue: &Queue<T>, target: Target, now: Instant, flushed: &mut bool) -> Step<T> {
+    pub(crate) fn next(
+        &mut self,
+        queue: &Queue<T>,
+        target: Target,
+        now: Instant,
+        flushed: &mut bool,
+    ) -> Step<T> {
         let for_hook = self.for_hook.pop_front();
         self.hooking = for_hook.is_some();
         if let Some(failed) = for_hook {
@@ -53,19 +63,33 @@ impl<T> Intake<T> {
         if let Some(step) = self.go_on_with_search(queue, &target, now) {
             return step;
         }
-        *flushed = self.flushes.settle(self.gathered, self.again.first().map(|row| row.memo.number));
+        *flushed = self
+            .flushes
+            .settle(self.gathered, self.again.first().map(|row| row.memo.number));
         let was_stalled = std::mem::replace(&mut self.stalled, self.kept.is_full() && !closing);
         if was_stalled != self.stalled {
-            if self.stalled { queue.stall.begin(now) } else { queue.stall.end() }
+            if self.stalled {
+                queue.stall.begin(now)
+            } else {
+                queue.stall.end()
+            }
         }
         if self.stalled {
-            return Step::Sleep { wanted: 0, deadline: None };
+            return Step::Sleep {
+                wanted: 0,
+                deadline: None,
+            };
         }
         self.gather_or_sleep(queue, target, now, closing)
     }
 
     /// What the batch that failed needs next; `None` if there is none.
-    fn go_on_with_search(&mut self, queue: &Queue<T>, target: &Target, now: Instant) -> Option<Step<T>> {
+    fn go_on_with_search(
+        &mut self,
+        queue: &Queue<T>,
+        target: &Target,
+        now: Instant,
+    ) -> Option<Step<T>> {
         let mut search = self.search.take()?;
         let retry = self.retry_in_force(&target.rules);
         let at = self.circumstances(queue, target, &retry, now);
@@ -79,7 +103,10 @@ impl<T> Intake<T> {
         self.search = Some(search);
         Some(match next {
             Next::Done => unreachable!("it returned above"),
-            Next::Wait { until, or_line } => Step::Sleep { wanted: usize::from(or_line), deadline: Some(until) },
+            Next::Wait { until, or_line } => Step::Sleep {
+                wanted: usize::from(or_line),
+                deadline: Some(until),
+            },
             Next::GiveUp => {
                 self.give_up();
                 Step::Stop
@@ -93,7 +120,11 @@ impl<T> Intake<T> {
                 self.counts.batches.count(batch.trigger);
                 Step::Lend(self.lend(batch))
             }
-            Next::Call { rows, purpose, name } => {
+            Next::Call {
+                rows,
+                purpose,
+                name,
+            } => {
                 let mut batch = self.fresh_batch_named(name);
                 batch.parent = (batch.id != parent).then_some(parent);
                 batch.course.purpose = purpose;
@@ -107,7 +138,11 @@ impl<T> Intake<T> {
 
     /// As the builder says, but for a close that allows one attempt.
     pub(crate) fn retry_in_force(&self, rules: &Rules) -> Retry {
-        if self.close_terms.one_attempt { rules.retry.while_closing(false) } else { rules.retry }
+        if self.close_terms.one_attempt {
+            rules.retry.while_closing(false)
+        } else {
+            rules.retry
+        }
     }
 
     pub(crate) fn circumstances<'a>(
@@ -118,7 +153,11 @@ impl<T> Intake<T> {
         now: Instant,
     ) -> Circumstances<'a> {
         let closing = self.phase == Phase::Closing;
-        let in_channel = if self.phase == Phase::Open { queue.items_in_channel() } else { 0 };
+        let in_channel = if self.phase == Phase::Open {
+            queue.items_in_channel()
+        } else {
+            0
+        };
         Circumstances {
             now,
             chance: target.chance,
@@ -130,50 +169,95 @@ impl<T> Intake<T> {
         }
     }
 
-    fn gather_or_sleep(&mut self, queue: &Queue<T>, target: Target, now: Instant, closing: bool) -> Step<T> {
+    fn gather_or_sleep(
+        &mut self,
+        queue: &Queue<T>,
+        target: Target,
+        now: Instant,
+        closing: bool,
+    ) -> Step<T> {
         let (gathered, behind) = (self.gathered, self.gathered + self.surplus.len() as u64);
         let line_end = || behind + if closing { 0 } else { self.outlet.len() as u64 };
         let waited = self.waited.check(&queue.waiters, gathered, line_end);
         let end = self.end();
         let since = self.ages.look(self.gathered, end, now);
         let keeps_order = target.rules.retry.keeps_order();
-        // Rows that were set aside: when the first of them may be called, and whether the line waits for them.
-        let holds_line = !self.again.is_empty() && (keeps_order || self.again.len() >= target.batch_size);
-        let dues = self.again.iter().filter_map(|row| row.memo.again.as_ref()).map(|again| again.due);
+        // Rows that were set aside: when the first of them may be called, and whether the line
+        // waits for them.
+        let holds_line =
+            !self.again.is_empty() && (keeps_order || self.again.len() >= target.batch_size);
+        let dues = self
+            .again
+            .iter()
+            .filter_map(|row| row.memo.again.as_ref())
+            .map(|again| again.due);
         let again_due = if keeps_order { dues.max() } else { dues.min() };
         let is_empty = self.gathered == end;
         if is_empty && again_due.is_none() {
-            return if closing { Step::Stop } else { Step::Sleep { wanted: 1, deadline: None } };
+            return if closing {
+                Step::Stop
+            } else {
+                Step::Sleep {
+                    wanted: 1,
+                    deadline: None,
+                }
+            };
         }
         if closing
-            && self.close_limit().is_some_and(|limit| limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now)))
+            && self.close_limit().is_some_and(|limit| {
+                limit <= now.max(again_due.filter(|_| is_empty).unwrap_or(now))
+            })
         {
             self.give_up();
             return Step::Stop;
         }
-        if let Some(until) = self.paused_until(target.pause_ratio).filter(|until| *until > now && !closing) {
-            return Step::Sleep { wanted: 0, deadline: Some(until) };
+        if let Some(until) = self
+            .paused_until(target.pause_ratio)
+            .filter(|until| *until > now && !closing)
+        {
+            return Step::Sleep {
+                wanted: 0,
+                deadline: Some(until),
+            };
         }
         let again_is_due = again_due.is_some_and(|due| due <= now);
         if (is_empty || holds_line) && !again_is_due {
             let wanted = usize::from(!holds_line);
-            return Step::Sleep { wanted, deadline: again_due };
+            return Step::Sleep {
+                wanted,
+                deadline: again_due,
+            };
         }
         let surplus = self.surplus_items;
-        let available = if closing { surplus } else { surplus + queue.items_in_channel() };
+        let available = if closing {
+            surplus
+        } else {
+            surplus + queue.items_in_channel()
+        };
         let urgent = self.flushes.is_urgent(self.gathered);
         let ordinary_due = since.checked_add(target.linger);
-        let due = if waited { since.checked_add(target.waited_linger) } else { ordinary_due };
+        let due = if waited {
+            since.checked_add(target.waited_linger)
+        } else {
+            ordinary_due
+        };
         let overdue = due.is_some_and(|due| due <= now) && !is_empty;
-        let is_ready =
-            available >= target.batch_size || closing || urgent || overdue || queue.is_heavy() || again_is_due;
+        let is_ready = available >= target.batch_size
+            || closing
+            || urgent
+            || overdue
+            || queue.is_heavy()
+            || again_is_due;
         if !is_ready {
             if !waited {
                 self.waited.doze();
             }
             // The closed bit may be set just now: the sleep then is none.
             let deadline = due.into_iter().chain(again_due).min();
-            return Step::Sleep { wanted: target.batch_size.saturating_sub(surplus), deadline };
+            return Step::Sleep {
+                wanted: target.batch_size.saturating_sub(surplus),
+                deadline,
+            };
         }
         let pressed = queue.is_pressed();
         let mut batch = self.fresh_batch();
@@ -203,13 +287,23 @@ impl<T> Intake<T> {
     }
 
     /// Moves rows that were set aside and are due to the front of a batch; returns their weight.
-    fn take_due(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize, now: Instant) -> usize {
-        let limit = queue.weigher.as_ref().map_or(usize::MAX, |weigher| weigher.limit);
+    fn take_due(
+        &mut self,
+        queue: &Queue<T>,
+        batch: &mut Batch<T>,
+        size: usize,
+        now: Instant,
+    ) -> usize {
+        let limit = queue
+            .weigher
+            .as_ref()
+            .map_or(usize::MAX, |weigher| weigher.limit);
         let (mut due, mut later) = (Vec::new(), Vec::new());
         let mut weight = 0usize;
         for row in std::mem::take(&mut self.again) {
             let is_due = row.memo.again.as_ref().is_none_or(|again| again.due <= now);
-            let fits = due.len() < size && (due.is_empty() || weight.saturating_add(row.memo.weight) <= limit);
+            let fits = due.len() < size
+                && (due.is_empty() || weight.saturating_add(row.memo.weight) <= limit);
             if is_due && fits {
                 weight = weight.saturating_add(row.memo.weight);
                 due.push(row);
@@ -225,7 +319,8 @@ impl<T> Intake<T> {
     /// The end of the pause, by the ratio that is in force now.
     fn paused_until(&self, ratio: f64) -> Option<Instant> {
         let (end, service_time) = self.paused_after.filter(|_| ratio > 0.0)?;
-        let pause = Duration::try_from_secs_f64(service_time.as_secs_f64() * ratio).unwrap_or(Duration::MAX);
+        let pause = Duration::try_from_secs_f64(service_time.as_secs_f64() * ratio)
+            .unwrap_or(Duration::MAX);
         Some(later(end, pause))
     }
 
@@ -235,8 +330,17 @@ impl<T> Intake<T> {
     }
 
     /// The same beside items of this weight that the batch holds already.
-    fn gather_beside(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize, beside: usize) -> bool {
-        let limit = queue.weigher.as_ref().map_or(usize::MAX, |weigher| weigher.limit);
+    fn gather_beside(
+        &mut self,
+        queue: &Queue<T>,
+        batch: &mut Batch<T>,
+        size: usize,
+        beside: usize,
+    ) -> bool {
+        let limit = queue
+            .weigher
+            .as_ref()
+            .map_or(usize::MAX, |weigher| weigher.limit);
         let before = batch.items.len();
         let mut weight = beside;
         let mut credit = 0;
@@ -269,7 +373,10 @@ impl<T> Intake<T> {
                 Load::One(item) => batch.items.push(item),
                 Load::Special(special) => {
                     if !batch.items.is_empty() && weight.saturating_add(special.weight) > limit {
-                        self.put_back(Message { tag, load: Load::Special(special) });
+                        self.put_back(Message {
+                            tag,
+                            load: Load::Special(special),
+                        });
                         full_by_weight = true;
                         continue;
                     }
@@ -289,7 +396,10 @@ impl<T> Intake<T> {
                     batch.items.extend(chunk.items.drain(..taken));
                     chunk.weights.drain(..taken.min(chunk.weights.len()));
                     if !chunk.items.is_empty() {
-                        self.put_back(Message { tag, load: Load::Chunk(chunk) });
+                        self.put_back(Message {
+                            tag,
+                            load: Load::Chunk(chunk),
+                        });
                         continue;
                     }
                     self.emptied.push(chunk);
@@ -324,9 +434,11 @@ impl<T> Intake<T> {
         self.surplus.push_front(message);
     }
 
-    /// A position that a flush waits for is reached, with so many items in the batch being gathered; returns the next one.
+    /// A position that a flush waits for is reached, with so many items in the batch being
+    /// gathered; returns the next one.
     fn pass_boundary(&mut self, in_batch: usize) -> u64 {
-        self.flushes.pass(self.gathered, self.gathered_items + in_batch as u64);
+        self.flushes
+            .pass(self.gathered, self.gathered_items + in_batch as u64);
         self.flushes.next_boundary()
     }
 
@@ -336,7 +448,10 @@ impl<T> Intake<T> {
 
     /// A batch under this name, or under a new one.
     fn fresh_batch_named(&mut self, name: Option<Name>) -> Box<Batch<T>> {
-        let Name { id, attempts } = name.unwrap_or_else(|| Name { id: self.next_id(), attempts: 0 });
+        let Name { id, attempts } = name.unwrap_or_else(|| Name {
+            id: self.next_id(),
+            attempts: 0,
+        });
         let first = self.gathered_items;
         let mut batch = match self.spare.take() {
             Some(mut spare) => {
@@ -364,7 +479,8 @@ impl<T> Intake<T> {
         batch
     }
 
-    /// Keeps an emptied batch for its buffers; one that is far too large for the size in force is given back instead.
+    /// Keeps an emptied batch for its buffers; one that is far too large for the size in force is
+    /// given back instead.
     pub(crate) fn keep_spare(&mut self, mut batch: Box<Batch<T>>, batch_size: usize) {
         debug_assert!(batch.items.is_empty());
         if batch.items.capacity() > batch_size.max(64).saturating_mul(4) {

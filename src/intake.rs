@@ -1,11 +1,14 @@
-//! The consumer's side of the queue: everything that waits, under one lock. The flusher takes from it, close empties it.
+//! The consumer's side of the queue: everything that waits, under one lock. The flusher takes from
+//! it, close empties it.
 //!
-//! The flusher holds the lock only while it moves messages, never while it sleeps or runs user code, and only what handler or
-//! hook holds at this moment is on the flusher's stack. The rest, surplus, parts of a batch that wait for their turn, failed
-//! rows that wait for the hook, lies here, where a close that runs out of time can take it.
+//! The flusher holds the lock only while it moves messages, never while it sleeps or runs user
+//! code, and only what handler or hook holds at this moment is on the flusher's stack. The rest,
+//! surplus, parts of a batch that wait for their turn, failed rows that wait for the hook, lies
+//! here, where a close that runs out of time can take it.
 //!
-//! Messages are numbered as they leave the channel. `gathered` counts those that are wholly in batches; the surplus begins
-//! there, the channel behind it. What the flusher does with it is in `gather`, what becomes of a call in `settle`.
+//! Messages are numbered as they leave the channel. `gathered` counts those that are wholly in
+//! batches; the surplus begins there, the channel behind it. What the flusher does with it is in
+//! `gather`, what becomes of a call in `settle`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -73,7 +76,8 @@ impl Typical {
         self.time += gain * (time.as_secs_f64() - self.time);
     }
 
-    /// Whether a call of this length ended in less than half of the time that it should take at least.
+    /// Whether a call of this length ended in less than half of the time that it should take at
+    /// least.
     pub(crate) fn is_early(&self, len: usize, time: Duration) -> bool {
         self.len > 0.0 && time.as_secs_f64() < 0.5 * self.time * (len as f64 / self.len).min(1.0)
     }
@@ -82,7 +86,8 @@ impl Typical {
 /// See the module's doc.
 pub(crate) struct Intake<T> {
     pub(crate) outlet: Outlet<T>,
-    /// Taken out of the channel, first in line. While open at most one message; after close all that was accepted.
+    /// Taken out of the channel, first in line. While open at most one message; after close all
+    /// that was accepted.
     pub(crate) surplus: VecDeque<Message<T>>,
     /// Chunks whose items are in the batch being gathered, until they are given back together.
     #[allow(clippy::vec_box, reason = "they travel as they are")]
@@ -109,7 +114,8 @@ pub(crate) struct Intake<T> {
     pub(crate) again: Vec<Row<T>>,
     pub(crate) lent: Option<Lent>,
     pub(crate) typical: Typical,
-    /// The error that says that statement or schema is wrong, since the last call that went through.
+    /// The error that says that statement or schema is wrong, since the last call that went
+    /// through.
     pub(crate) misconfigured: Option<BatchError>,
     /// Errors to be dropped outside the lock.
     pub(crate) spent: Vec<BatchError>,
@@ -135,7 +141,8 @@ pub(crate) struct Intake<T> {
     pub(crate) phase: Phase,
     /// Whether somebody has, or will have, the lists of the close report.
     pub(crate) collected: bool,
-    /// The owner was dropped on one of the batcher's own threads: the flusher delivers the report when it ends.
+    /// The owner was dropped on one of the batcher's own threads: the flusher delivers the report
+    /// when it ends.
     pub(crate) deliver_at_end: bool,
     /// What was added in all, once closed.
     added_at_close: Option<u64>,
@@ -210,7 +217,8 @@ impl<T> Intake<T> {
         Some(self.late.swap_remove(place))
     }
 
-    /// Steps (b) to (d) of a close; true for the first. Afterwards the caller wakes who waits for credit.
+    /// Steps (b) to (d) of a close; true for the first. Afterwards the caller wakes who waits for
+    /// credit.
     pub(crate) fn close(&mut self, queue: &Queue<T>, terms: CloseTerms, now: Instant) -> bool {
         if self.phase != Phase::Open {
             return false;
@@ -224,8 +232,11 @@ impl<T> Intake<T> {
         queue.doorbell.close();
         let accepted = before.unwrap_or_else(|| self.outlet.len());
         for _ in 0..accepted {
-            // The lock is held and so many are there: each is received, at the latest when its sender has written it.
-            let Some(message) = self.outlet.try_recv() else { break };
+            // The lock is held and so many are there: each is received, at the latest when its
+            // sender has written it.
+            let Some(message) = self.outlet.try_recv() else {
+                break;
+            };
             self.left_channel(queue, &message);
             self.surplus_items += message.items();
             self.surplus.push_back(message);
@@ -244,11 +255,17 @@ impl<T> Intake<T> {
 
     /// Behind everything that was sent so far.
     pub(crate) fn end(&self) -> u64 {
-        self.gathered + self.surplus.len() as u64 + if self.phase == Phase::Open { self.outlet.len() as u64 } else { 0 }
+        self.gathered
+            + self.surplus.len() as u64
+            + if self.phase == Phase::Open {
+                self.outlet.len() as u64
+            } else {
+                0
+            }
     }
 
-    /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is cut: the present one, or the
-    /// one behind the call under way.
+    /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is
+    /// cut: the present one, or the one behind the call under way.
     pub(crate) fn request_flush(&mut self, now: Instant) {
         let end = self.end();
         self.flushes.request(end);
@@ -263,11 +280,15 @@ impl<T> Intake<T> {
     pub(crate) fn register_flush(&mut self, now: Instant) -> Option<u64> {
         self.request_flush(now);
         let target = self.end();
-        // Items that were gathered have no outcome yet, or the hook has not been given all that failed.
+        // Items that were gathered have no outcome yet, or the hook has not been given all that
+        // failed.
         let busy = self.lent.is_some() || self.search.is_some() || !self.again.is_empty();
         let hook_busy = self.hooking || !self.for_hook.is_empty();
         let done = !busy && !hook_busy && self.gathered >= target;
-        (!done).then(|| self.flushes.register(target, self.gathered, self.gathered_items))
+        (!done).then(|| {
+            self.flushes
+                .register(target, self.gathered, self.gathered_items)
+        })
     }
 
     /// Whether rows that fail now are kept, for `take_failed` or the close report.
@@ -285,7 +306,8 @@ impl<T> Intake<T> {
         None
     }
 
-    /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to ring the flusher.
+    /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to
+    /// ring the flusher.
     pub(crate) fn end_stall(&mut self, queue: &Queue<T>) -> bool {
         let ends = self.stalled && !self.kept.is_full();
         if ends {
@@ -309,17 +331,19 @@ impl<T> Intake<T> {
         Some(message)
     }
 
-    /// Items accepted so far. Before close: every message sent, and the items of chunks as far as they were counted; an
-    /// `add_many` between its send and its count may be behind by its chunk, never an add that has returned.
+    /// Items accepted so far. Before close: every message sent, and the items of chunks as far as
+    /// they were counted; an `add_many` between its send and its count may be behind by its chunk,
+    /// never an add that has returned.
     pub(crate) fn added(&self, queue: &Queue<T>) -> u64 {
-        let counted = self
-            .added_at_close
-            .unwrap_or_else(|| self.end() + (self.extra_taken as i64 + queue.chunk_surplus() as i64).max(0) as u64);
+        let counted = self.added_at_close.unwrap_or_else(|| {
+            self.end() + (self.extra_taken as i64 + queue.chunk_surplus() as i64).max(0) as u64
+        });
         counted.max(self.counts.settled())
     }
 
-    /// Takes everything that waits: items never lent, and failed rows that nobody was given. After a close in time there are
-    /// only the kept rows; otherwise the flusher is left with what its user code holds, which counts as abandoned.
+    /// Takes everything that waits: items never lent, and failed rows that nobody was given. After
+    /// a close in time there are only the kept rows; otherwise the flusher is left with what its
+    /// user code holds, which counts as abandoned.
     pub(crate) fn seize(&mut self) -> (Vec<T>, Vec<Failed<T>>) {
         if self.phase != Phase::Done && !mutant("close: out of time without a word") {
             self.phase = Phase::Abandoned;
@@ -331,8 +355,8 @@ impl<T> Intake<T> {
         (unsent, failed)
     }
 
-    /// The flusher, while closing: no further attempt fits. What waits is counted now, so that every closer reports the same, and
-    /// lies here for the one that has the claim.
+    /// The flusher, while closing: no further attempt fits. What waits is counted now, so that
+    /// every closer reports the same, and lies here for the one that has the claim.
     pub(crate) fn give_up(&mut self) {
         self.gave_up = true;
         self.given_back = self.take_waiting();
@@ -362,13 +386,22 @@ impl<T> Intake<T> {
             failed.extend(self.fail_rows(rows, &error, false, false));
         }
         for mut row in std::mem::take(&mut self.again) {
-            let again = row.memo.again.take().expect("the handler asked for it again");
+            let again = row
+                .memo
+                .again
+                .take()
+                .expect("the handler asked for it again");
             failed.extend(self.fail_rows(vec![row], &again.error, false, false));
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;
             let memos = lent.memos.iter_mut().filter_map(|memo| memo.ticket.take());
-            for ticket in lent.tickets.drain(..).map(|(_, ticket)| ticket).chain(memos) {
+            for ticket in lent
+                .tickets
+                .drain(..)
+                .map(|(_, ticket)| ticket)
+                .chain(memos)
+            {
                 ticket.tell(Outcome::InDoubt);
             }
         }
@@ -376,8 +409,8 @@ impl<T> Intake<T> {
         (unsent, failed)
     }
 
-    /// These rows have failed: counted, reported to their tickets and to the flushes that wait for them. `kept`: they are kept
-    /// until their tickets have returned that.
+    /// These rows have failed: counted, reported to their tickets and to the flushes that wait for
+    /// them. `kept`: they are kept until their tickets have returned that.
     pub(crate) fn fail_rows(
         &mut self,
         rows: Vec<Row<T>>,
@@ -392,10 +425,15 @@ impl<T> Intake<T> {
             self.counts.in_doubt += u64::from(in_doubt);
             self.flushes.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {
-                let outcome = if in_doubt { Outcome::InDoubt } else { Outcome::Failed(error.clone()) };
+                let outcome = if in_doubt {
+                    Outcome::InDoubt
+                } else {
+                    Outcome::Failed(error.clone())
+                };
                 ticket.tell_with(&mut self.wakes, outcome, kept.then_some(memo.number));
             }
-            self.spent.extend(memo.again.take().map(|again| again.error));
+            self.spent
+                .extend(memo.again.take().map(|again| again.error));
             failed.push(Failed {
                 item,
                 error: error.clone(),
@@ -415,7 +453,11 @@ impl<T> Intake<T> {
 
     /// Until when a close on these terms goes on, as of now.
     pub(crate) fn limit_of(&self, terms: &CloseTerms) -> Option<Instant> {
-        let CloseTerms { deadline, without_answer, .. } = *terms;
+        let CloseTerms {
+            deadline,
+            without_answer,
+            ..
+        } = *terms;
         let quiet = without_answer.map(|limit| later(self.answered_at, limit));
         deadline.into_iter().chain(quiet).min()
     }
@@ -425,6 +467,11 @@ impl<T> Intake<T> {
         let outage = &self.search.as_ref()?.outage;
         let (attempts, since, next_at) = outage.progress();
         let next_at = next_at.filter(|_| self.lent.is_none());
-        Some(Retrying { error: outage.error.clone(), attempts, since, next_at })
+        Some(Retrying {
+            error: outage.error.clone(),
+            attempts,
+            since,
+            next_at,
+        })
     }
 }

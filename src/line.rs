@@ -6,8 +6,8 @@ use crate::sync::{Arc, Shared, mutant};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;
 
-/// A ticket's handle to the queue. Each producer's handle is an allocation of its own, so that threads which submit through
-/// producers of their own do not count references in one place.
+/// A ticket's handle to the queue. Each producer's handle is an allocation of its own, so that
+/// threads which submit through producers of their own do not count references in one place.
 pub(crate) struct Handle<T>(Arc<Queue<T>>);
 
 impl<T: Send + 'static> Handle<T> {
@@ -53,14 +53,17 @@ impl<T: Send + 'static> Line for Handle<T> {
     fn told(&self, row: u64) {
         let queue = &*self.0;
         let mut intake = queue.lock();
-        let Some(failed) = intake.kept.take_one(row) else { return };
+        let Some(failed) = intake.kept.take_one(row) else {
+            return;
+        };
         intake.counts.told += 1;
         let rings = intake.end_stall(queue);
         drop(intake);
         if rings {
             queue.doorbell.ring();
         }
-        // The item is the user's value: its drop runs outside the lock, and its panic stays out of the caller's wait.
+        // The item is the user's value: its drop runs outside the lock, and its panic stays out of
+        // the caller's wait.
         let panics = drop_each(&mut vec![failed]);
         if panics > 0 {
             queue.lock().counts.drop_panics += panics;

@@ -1,14 +1,16 @@
-//! What travels through the channel: single items, chunks of items, and items with a weight or a ticket.
+//! What travels through the channel: single items, chunks of items, and items with a weight or a
+//! ticket.
 
 use crate::sync::{Receiver, Sender, bounded};
 use crate::ticket::Resolver;
 
 /// How many items one message carries at most.
 pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
-/// How many empty chunks are kept for the next `add_many`, beside as many as hold a full queue: the last of each call may be
-/// short, so more than those are under way.
+/// How many empty chunks are kept for the next `add_many`, beside as many as hold a full queue: the
+/// last of each call may be short, so more than those are under way.
 const SPARE_CHUNKS: usize = 128;
-/// So many empty chunks are given back at once: one by one, flusher and producers would write to the same cache lines in turn.
+/// So many empty chunks are given back at once: one by one, flusher and producers would write to
+/// the same cache lines in turn.
 pub(crate) const CHUNKS_TOGETHER: usize = 16;
 
 /// One send. On its way through the channel it has another form, see `channel`.
@@ -46,7 +48,10 @@ pub(crate) struct Extra {
 }
 
 impl Extra {
-    pub(crate) const NONE: Self = Self { items: 0, weight: 0 };
+    pub(crate) const NONE: Self = Self {
+        items: 0,
+        weight: 0,
+    };
 }
 
 impl<T> Message<T> {
@@ -68,9 +73,15 @@ impl<T> Message<T> {
 }
 
 impl<T> Chunk<T> {
-    /// How many of its items fit into the room and under the weight limit, from the first on; adds them to `weight`. The first
-    /// item of a batch always fits.
-    pub(crate) fn fitting(&self, room: usize, limit: usize, first: bool, weight: &mut usize) -> usize {
+    /// How many of its items fit into the room and under the weight limit, from the first on; adds
+    /// them to `weight`. The first item of a batch always fits.
+    pub(crate) fn fitting(
+        &self,
+        room: usize,
+        limit: usize,
+        first: bool,
+        weight: &mut usize,
+    ) -> usize {
         if self.weights.is_empty() {
             return self.items.len().min(room);
         }
@@ -88,7 +99,8 @@ impl<T> Chunk<T> {
     }
 }
 
-/// Empty chunks between their gathering and the next `add_many`, so that steady adding allocates nothing.
+/// Empty chunks between their gathering and the next `add_many`, so that steady adding allocates
+/// nothing.
 pub(crate) struct SpareChunks<T> {
     put: Sender<Box<Chunk<T>>>,
     take: Receiver<Box<Chunk<T>>>,
@@ -102,9 +114,12 @@ impl<T> SpareChunks<T> {
     }
 
     pub(crate) fn take(&self) -> Box<Chunk<T>> {
-        self.take
-            .try_recv()
-            .unwrap_or_else(|_| Box::new(Chunk { items: Vec::with_capacity(CHUNK_ITEMS_MAX), weights: Vec::new() }))
+        self.take.try_recv().unwrap_or_else(|_| {
+            Box::new(Chunk {
+                items: Vec::with_capacity(CHUNK_ITEMS_MAX),
+                weights: Vec::new(),
+            })
+        })
     }
 
     /// Keeps empty chunks.

@@ -1,7 +1,8 @@
 //! The law: from samples to the next setpoint. [`Policy`] and the plain data it reads and writes.
 //!
-//! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the threads and the simulator
-//! drive the same code and the same samples always give the same decisions.
+//! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the
+//! threads and the simulator drive the same code and the same samples always give the same
+//! decisions.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,16 +28,20 @@ pub use load_threshold::LoadThreshold;
 pub use reason::Reason;
 pub use score::Weights;
 
-/// Whether a sample reports the time and the fate of a call of its length. A call that was refused unseen does not, nor does a
-/// broken statement; `TooLarge` is an event and no call.
+/// Whether a sample reports the time and the fate of a call of its length. A call that was refused
+/// unseen does not, nor does a broken statement; `TooLarge` is an event and no call.
 fn is_evidence(outcome: CallOutcome) -> bool {
-    !matches!(outcome, CallOutcome::Unavailable | CallOutcome::Misconfigured | CallOutcome::TooLarge)
+    !matches!(
+        outcome,
+        CallOutcome::Unavailable | CallOutcome::Misconfigured | CallOutcome::TooLarge
+    )
 }
 
 /// When a policy wants to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cadence {
-    /// Every `load_check_interval`, and at once after a failed batch ([`Window::is_check`] is then false).
+    /// Every `load_check_interval`, and at once after a failed batch ([`Window::is_check`] is then
+    /// false).
     #[default]
     EveryCheck,
     /// After every batch as well. Batches faster than a millisecond are told of together.
@@ -50,9 +55,11 @@ pub struct Window<'a> {
     pub samples: &'a [Sample],
     /// Samples that were overwritten before they could be read.
     pub lost: u64,
-    /// Time since the batcher started: a number that the policy is given, never a clock that it reads.
+    /// Time since the batcher started: a number that the policy is given, never a clock that it
+    /// reads.
     pub now: Duration,
-    /// Whether a `load_check_interval` has passed; false when a batch woke the controller in between.
+    /// Whether a `load_check_interval` has passed; false when a batch woke the controller in
+    /// between.
     pub is_check: bool,
     /// The smallest size allowed. Whatever a policy answers is clamped to the two bounds.
     pub min_batch_size: usize,
@@ -60,7 +67,8 @@ pub struct Window<'a> {
     pub max_batch_size: usize,
     /// The linger that the user set: the longest a policy may ask for.
     pub linger: Duration,
-    /// The declared custom signals with their weights, in the order of [`Signals::custom`](crate::Signals::custom).
+    /// The declared custom signals with their weights, in the order of
+    /// [`Signals::custom`](crate::Signals::custom).
     pub custom: &'a [(&'static str, f64)],
 }
 
@@ -97,12 +105,13 @@ pub struct Decision {
     pub batch_size: usize,
     /// A shorter linger than the user's; `None` keeps the user's.
     pub linger: Option<Duration>,
-    /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and negative values count as 0.
+    /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and
+    /// negative values count as 0.
     pub pause_ratio: f64,
-    /// The size of the next batch alone, to learn from it. A busy batcher has cut its next batch when a decision is made, so
-    /// the probe is the one after: ask until its sample is there, or until samples were [`lost`](Window::lost), its own maybe
-    /// among them. Asking for the same size in consecutive decisions is asking for one batch; a decision without a probe ends
-    /// it.
+    /// The size of the next batch alone, to learn from it. A busy batcher has cut its next batch
+    /// when a decision is made, so the probe is the one after: ask until its sample is there, or
+    /// until samples were [`lost`](Window::lost), its own maybe among them. Asking for the same
+    /// size in consecutive decisions is asking for one batch; a decision without a probe ends it.
     pub probe: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,
@@ -134,7 +143,8 @@ impl Decision {
     }
 }
 
-/// The law that sizes batches. It decides on the controller's thread; a panic in that is caught and counted and changes nothing.
+/// The law that sizes batches. It decides on the controller's thread; a panic in that is caught and
+/// counted and changes nothing.
 ///
 /// ```
 /// use load_aware_batcher::{Decision, Policy, Setpoint, Window};
@@ -160,8 +170,9 @@ pub trait Policy: Send {
     /// The next setpoint, from what happened since the last decision and what is in force.
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
 
-    /// When the policy wants to be asked. Itself asked once: by the thread that starts the batcher, or by the controller's where
-    /// the policy is exchanged. A panic counts as [`Cadence::EveryCheck`].
+    /// When the policy wants to be asked. Itself asked once: by the thread that starts the batcher,
+    /// or by the controller's where the policy is exchanged. A panic counts as
+    /// [`Cadence::EveryCheck`].
     fn cadence(&self) -> Cadence {
         Cadence::EveryCheck
     }
@@ -171,7 +182,8 @@ pub trait Policy: Send {
         None
     }
 
-    /// Whether the policy's own settings make sense; asked once, before the batcher starts or the policy is exchanged.
+    /// Whether the policy's own settings make sense; asked once, before the batcher starts or the
+    /// policy is exchanged.
     ///
     /// # Errors
     /// A [`BuildError`] that names the setting and its value.

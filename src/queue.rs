@@ -1,31 +1,38 @@
-//! Admission: the bounded channel, who may still add, who must be woken. Producers write here, the flusher reads.
+//! Admission: the bounded channel, who may still add, who must be woken. Producers write here, the
+//! flusher reads.
 //!
 //! # Protocol of an add and a close
-//! An add is accepted or refused, exactly, and a close decides which with one look at the channel's length:
+//! An add is accepted or refused, exactly, and a close decides which with one look at the channel's
+//! length:
 //!
-//! Producer: (1) load the doorbell's word: closed, refuse; (2) send the message with this thread's tag; (3) load the word
-//! again; (4) if it is closed, settle: lock the intake, move what is in the channel to the late list, look there for the own
-//! tag; found, take the item out and refuse; not found, it was accepted.
-//! Closer: (a) lock the intake; (b) set the closed bit; (c) n = the channel's length; (d) move exactly n messages to the
-//! surplus: they are accepted; (e) unlock.
+//! Producer: (1) load the doorbell's word: closed, refuse; (2) send the message with this thread's
+//! tag; (3) load the word again; (4) if it is closed, settle: lock the intake, move what is in the
+//! channel to the late list, look there for the own tag; found, take the item out and refuse; not
+//! found, it was accepted. Closer: (a) lock the intake; (b) set the closed bit; (c) n = the
+//! channel's length; (d) move exactly n messages to the surplus: they are accepted; (e) unlock.
 //!
-//! The race: an add sends while close runs. Sends move the tail by a SeqCst compare-exchange, (b) is a SeqCst
-//! read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c) is among the first n, because the
-//! channel is first in, first out and nobody receives while the lock is held; (d) moves it, and a settling producer does not
-//! find it in the late list, so it is accepted. A send behind (c) is behind (b), so (3) sees the bit and the producer comes to
-//! settle; it finds its message, because only settling producers receive from the channel after (e), all under the lock, all
-//! into the late list. No third case. A thread has one add in flight, so its tag is unique in the late list.
+//! The race: an add sends while close runs. Sends move the tail by a SeqCst compare-exchange, (b)
+//! is a SeqCst read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c)
+//! is among the first n, because the channel is first in, first out and nobody receives while the
+//! lock is held; (d) moves it, and a settling producer does not find it in the late list, so it is
+//! accepted. A send behind (c) is behind (b), so (3) sees the bit and the producer comes to settle;
+//! it finds its message, because only settling producers receive from the channel after (e), all
+//! under the lock, all into the late list. No third case. A thread has one add in flight, so its
+//! tag is unique in the late list.
 //!
-//! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each message taken out, and
-//! each of them settles, which takes at least its own message out and wakes the next. None waits for the handler.
+//! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each
+//! message taken out, and each of them settles, which takes at least its own message out and wakes
+//! the next. None waits for the handler.
 //!
-//! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under Miri.
+//! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under
+//! Miri.
 //!
 //! # Costs
-//! An add is one send and two loads of a word that stays in the producer's cache: as fast as a bare send on one thread, 7 %
-//! slower while the flusher sleeps and much is missing (`benches/channel.rs`). Tried and rejected for the
-//! same guarantee: a fence of one's own (+5 ns on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock
-//! (+10). What travels through the channel, and how often it is copied, is `channel`'s.
+//! An add is one send and two loads of a word that stays in the producer's cache: as fast as a bare
+//! send on one thread, 7 % slower while the flusher sleeps and much is missing
+//! (`benches/channel.rs`). Tried and rejected for the same guarantee: a fence of one's own (+5 ns
+//! on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock (+10). What
+//! travels through the channel, and how often it is copied, is `channel`'s.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +45,8 @@ use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, 
 use crate::refused::RefusedCounters;
 use crate::stall::Stall;
 use crate::sync::{
-    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, mutant, share, thread_tag,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, mutant, share,
+    thread_tag,
 };
 use crate::ticket::Resolver;
 use crate::waiters::Waiters;
@@ -64,12 +72,14 @@ pub(crate) struct Queue<T> {
     pub(crate) weigher: Option<Weigher<T>>,
     /// Which batcher this is, for its own threads to be known by.
     pub(crate) serial: u64,
-    /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after the send, the flusher
-    /// subtracts when it takes a chunk out, so it may pass below zero while an `add_many` is between its send and its count.
+    /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after
+    /// the send, the flusher subtracts when it takes a chunk out, so it may pass below zero while
+    /// an `add_many` is between its send and its count.
     chunk_surplus: CachePadded<SeqCstUsize>,
     /// Room for the items of chunks.
     pub(crate) credit: Credit,
-    /// The weight that waits, in the channel or first in line, as a wrapping sum like `chunk_surplus`. 0 without a weigher.
+    /// The weight that waits, in the channel or first in line, as a wrapping sum like
+    /// `chunk_surplus`. 0 without a weigher.
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
     pub(crate) refused: RefusedCounters,
@@ -77,7 +87,8 @@ pub(crate) struct Queue<T> {
     pub(crate) waiters: Waiters,
     /// Whether nothing is handed over because nobody takes the kept failed rows.
     pub(crate) stall: Stall,
-    /// On lines of its own: the flusher writes here at every gather, producers read the fields beside it at every add.
+    /// On lines of its own: the flusher writes here at every gather, producers read the fields
+    /// beside it at every add.
     pub(crate) intake: CachePadded<Mutex<Intake<T>>>,
     /// Goes with `intake`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,
@@ -110,7 +121,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether a wait for a ticket overrides the linger, and how long a stall lasts before it is reported.
+    /// Whether a wait for a ticket overrides the linger, and how long a stall lasts before it is
+    /// reported.
     pub(crate) fn waiting(mut self, wait_overrides_linger: bool, stall_timeout: Duration) -> Self {
         self.waiters = Waiters::new(wait_overrides_linger);
         self.stall = Stall::new(stall_timeout);
@@ -119,8 +131,9 @@ impl<T> Queue<T> {
 
     /// Adds one item.
     ///
-    /// Inlined into the caller, so that the item is built where its message lies: then it is copied once, into the channel, as
-    /// by a bare send. All that is rare stands in functions of its own, so that this one keeps to few registers.
+    /// Inlined into the caller, so that the item is built where its message lies: then it is copied
+    /// once, into the channel, as by a bare send. All that is rare stands in functions of its own,
+    /// so that this one keeps to few registers.
     #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
         let tag = thread_tag();
@@ -132,9 +145,9 @@ impl<T> Queue<T> {
             Ok(()) => match self.doorbell.word() {
                 0 => Ok(()),
                 word if share::use_up(word, 1) => Ok(()),
-                word => {
-                    self.answer(tag, word, 1, || false).map_err(|refused| self.count(refused.map(Message::into_item)))
-                }
+                word => self
+                    .answer(tag, word, 1, || false)
+                    .map_err(|refused| self.count(refused.map(Message::into_item))),
             },
             Err(refused) => self.add_waiting(refused, patience),
         }
@@ -148,7 +161,11 @@ impl<T> Queue<T> {
 
     #[cold]
     #[inline(never)]
-    fn add_waiting(&self, refused: TrySendError<Message<T>>, patience: Patience) -> Result<(), AddError<T>> {
+    fn add_waiting(
+        &self,
+        refused: TrySendError<Message<T>>,
+        patience: Patience,
+    ) -> Result<(), AddError<T>> {
         let result = match refused {
             TrySendError::Full(message) => self.wait_for_room(message, Extra::NONE, patience),
             TrySendError::Disconnected(message) => Err(AddError::Closed(message)),
@@ -157,7 +174,12 @@ impl<T> Queue<T> {
     }
 
     /// Adds one item that carries a weight or a ticket.
-    pub(crate) fn add_special(&self, item: T, ticket: Option<Resolver>, patience: Patience) -> Result<(), AddError<T>> {
+    pub(crate) fn add_special(
+        &self,
+        item: T,
+        ticket: Option<Resolver>,
+        patience: Patience,
+    ) -> Result<(), AddError<T>> {
         if self.doorbell.is_closed() {
             return Err(self.count(AddError::Closed(item)));
         }
@@ -168,19 +190,30 @@ impl<T> Queue<T> {
         if let Err(refused) = self.take_weight(&[weight], patience) {
             return Err(self.count(refused.map(|()| item)));
         }
-        let message = Message { tag: thread_tag(), load: Load::Special(Box::new(Special { item, weight, ticket })) };
-        self.send(message, Extra { items: 0, weight }, patience).map_err(|refused| {
-            self.give_weight_back(weight);
-            self.count(refused.map(Message::into_item))
-        })
+        let message = Message {
+            tag: thread_tag(),
+            load: Load::Special(Box::new(Special {
+                item,
+                weight,
+                ticket,
+            })),
+        };
+        self.send(message, Extra { items: 0, weight }, patience)
+            .map_err(|refused| {
+                self.give_weight_back(weight);
+                self.count(refused.map(Message::into_item))
+            })
     }
 
     /// The item's weight, or that it is too heavy and such are refused. 0 without a weigher.
     fn weigh(&self, item: &T) -> Result<usize, ()> {
-        self.weigher.as_ref().map_or(Ok(0), |weigher| weigher.weigh(item))
+        self.weigher
+            .as_ref()
+            .map_or(Ok(0), |weigher| weigher.weigh(item))
     }
 
-    /// Adds the items of an iterator in chunks, lazily; returns how many. On refusal all that was not accepted comes back.
+    /// Adds the items of an iterator in chunks, lazily; returns how many. On refusal all that was
+    /// not accepted comes back.
     pub(crate) fn add_many(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -233,14 +266,17 @@ impl<T> Queue<T> {
     /// Puts items with their weights into the chunk, up to the first that is too heavy.
     fn weigh_into(&self, chunk: &mut Chunk<T>, items: impl Iterator<Item = T>) -> Option<T> {
         for item in items {
-            let Ok(weight) = self.weigh(&item) else { return Some(item) };
+            let Ok(weight) = self.weigh(&item) else {
+                return Some(item);
+            };
             chunk.items.push(item);
             chunk.weights.push(weight);
         }
         None
     }
 
-    /// Sends as much of the chunk as there is credit for, at least one item; returns how many and what is left.
+    /// Sends as much of the chunk as there is credit for, at least one item; returns how many and
+    /// what is left.
     #[allow(clippy::type_complexity, reason = "the parts of one answer")]
     fn add_chunk(
         &self,
@@ -257,19 +293,35 @@ impl<T> Queue<T> {
         let left = (granted < chunk.items.len()).then(|| {
             let mut left = self.spare_chunks.take();
             left.items.extend(chunk.items.drain(granted..));
-            left.weights.extend(chunk.weights.drain(granted.min(chunk.weights.len())..));
+            left.weights
+                .extend(chunk.weights.drain(granted.min(chunk.weights.len())..));
             left
         });
         // Wrapping, as the sum of all is.
-        let weight = chunk.weights.iter().fold(0, |sum: usize, weight| sum.wrapping_add(*weight));
-        let extra = Extra { items: granted - 1, weight };
-        match self.send(Message { tag: thread_tag(), load: Load::Chunk(chunk) }, extra, patience) {
+        let weight = chunk
+            .weights
+            .iter()
+            .fold(0, |sum: usize, weight| sum.wrapping_add(*weight));
+        let extra = Extra {
+            items: granted - 1,
+            weight,
+        };
+        match self.send(
+            Message {
+                tag: thread_tag(),
+                load: Load::Chunk(chunk),
+            },
+            extra,
+            patience,
+        ) {
             Ok(()) => Ok((granted, left)),
             Err(refused) => {
                 self.credit.give_back(granted);
                 self.give_weight_back(room);
                 Err(refused.map(|message| {
-                    let Load::Chunk(mut chunk) = message.load else { unreachable!("a chunk was sent") };
+                    let Load::Chunk(mut chunk) = message.load else {
+                        unreachable!("a chunk was sent")
+                    };
                     if let Some(mut left) = left {
                         chunk.items.append(&mut left.items);
                         chunk.weights.append(&mut left.weights);
@@ -280,7 +332,12 @@ impl<T> Queue<T> {
         }
     }
 
-    fn send(&self, message: Message<T>, extra: Extra, patience: Patience) -> Result<(), AddError<Message<T>>> {
+    fn send(
+        &self,
+        message: Message<T>,
+        extra: Extra,
+        patience: Patience,
+    ) -> Result<(), AddError<Message<T>>> {
         let tag = message.tag;
         match self.inlet.try_send(message) {
             Ok(()) => self.sent_with(tag, extra),
@@ -289,24 +346,29 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so that nothing counts that is
-    /// not there, and before the word is loaded, so that a sleeping flusher and this producer cannot both miss it.
+    /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so
+    /// that nothing counts that is not there, and before the word is loaded, so that a sleeping
+    /// flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
         let is_heavy = || self.is_heavy() && !mutant("queue: an add that does not weigh");
-        let too_early = mutant("queue: counts after its look").then(|| self.sent(tag, extra.items + 1, is_heavy));
+        let too_early = mutant("queue: counts after its look")
+            .then(|| self.sent(tag, extra.items + 1, is_heavy));
         if extra.items > 0 {
             self.chunk_surplus.fetch_add(extra.items);
         }
         if extra.weight > 0 {
             self.weight.fetch_add(extra.weight);
         }
-        too_early.unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy)).inspect_err(|_| {
-            self.chunk_left(extra.items);
-            self.uncount_weight(extra.weight);
-        })
+        too_early
+            .unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy))
+            .inspect_err(|_| {
+                self.chunk_left(extra.items);
+                self.uncount_weight(extra.weight);
+            })
     }
 
-    /// So many items beyond one a message have left the channel: taken by the flusher, or by a settling producer.
+    /// So many items beyond one a message have left the channel: taken by the flusher, or by a
+    /// settling producer.
     pub(crate) fn chunk_left(&self, items: usize) {
         if items > 0 {
             self.chunk_surplus.fetch_sub(items);
@@ -328,7 +390,12 @@ impl<T> Queue<T> {
     }
 
     /// Step (3) of an add, behind the send. `is_heavy` is asked where weights are known.
-    fn sent(&self, tag: usize, items: usize, is_heavy: impl FnOnce() -> bool) -> Result<(), AddError<Message<T>>> {
+    fn sent(
+        &self,
+        tag: usize,
+        items: usize,
+        is_heavy: impl FnOnce() -> bool,
+    ) -> Result<(), AddError<Message<T>>> {
         match self.doorbell.word() {
             0 => Ok(()),
             _ if mutant("queue: no second look") => Ok(()),
@@ -337,7 +404,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Somebody needs something of an add. Out of line, so that the add itself keeps to few registers.
+    /// Somebody needs something of an add. Out of line, so that the add itself keeps to few
+    /// registers.
     #[inline(never)]
     fn answer(
         &self,
@@ -350,7 +418,11 @@ impl<T> Queue<T> {
             return self.settle(tag);
         }
         let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
-        let wanted = if word & FAR == 0 { Some(word) } else { self.doorbell.come_near(word, items) };
+        let wanted = if word & FAR == 0 {
+            Some(word)
+        } else {
+            self.doorbell.come_near(word, items)
+        };
         let there = || too_early.unwrap_or_else(|| self.items_in_channel());
         match wanted {
             Some(wanted) if there() >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
@@ -380,8 +452,8 @@ impl<T> Queue<T> {
         (self.inlet.len() as isize + self.chunk_surplus()).max(0) as usize
     }
 
-    /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0 for neither; or something
-    /// else has `changed`.
+    /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0
+    /// for neither; or something else has `changed`.
     pub(crate) fn sleep(
         &self,
         parker: &Parker,
@@ -390,23 +462,36 @@ impl<T> Queue<T> {
         changed: impl FnOnce() -> bool,
     ) {
         let missing = wanted.saturating_sub(self.items_in_channel());
-        let ahead = if self.weigher.is_some() { 0 } else { uncounted(missing) };
-        self.doorbell.sleep_far(parker, (wanted, ahead), deadline, || {
-            let one = usize::from(mutant("queue: a second look that lets one more come"));
-            let counted =
-                if mutant("queue: a second look that forgets those ahead") { 0 } else { ahead.saturating_sub(one) };
-            let heavy = || self.is_heavy() && !mutant("queue: a second look that does not weigh");
-            changed() || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
-        });
+        let ahead = if self.weigher.is_some() {
+            0
+        } else {
+            uncounted(missing)
+        };
+        self.doorbell
+            .sleep_far(parker, (wanted, ahead), deadline, || {
+                let one = usize::from(mutant("queue: a second look that lets one more come"));
+                let counted = if mutant("queue: a second look that forgets those ahead") {
+                    0
+                } else {
+                    ahead.saturating_sub(one)
+                };
+                let heavy =
+                    || self.is_heavy() && !mutant("queue: a second look that does not weigh");
+                changed()
+                    || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
+            });
     }
 
     /// Whether the weight that waits fills a batch, or leaves no room for the next item.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.weigher.as_ref().is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
+        self.weigher
+            .as_ref()
+            .is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
             || self.is_pressed()
     }
 
-    /// Items beyond one a message in the channel; below zero while a chunk was taken out before it was counted.
+    /// Items beyond one a message in the channel; below zero while a chunk was taken out before it
+    /// was counted.
     #[inline]
     pub(crate) fn chunk_surplus(&self) -> isize {
         self.chunk_surplus.load() as isize

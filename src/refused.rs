@@ -17,7 +17,14 @@ pub(crate) struct RefusedCounters {
 impl Default for RefusedCounters {
     fn default() -> Self {
         let none = || AtomicU64::new(0);
-        Self { full: none(), timeout: none(), closed: none(), reentrant: none(), too_heavy: none(), stalled: none() }
+        Self {
+            full: none(),
+            timeout: none(),
+            closed: none(),
+            reentrant: none(),
+            too_heavy: none(),
+            stalled: none(),
+        }
     }
 }
 

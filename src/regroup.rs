@@ -1,9 +1,11 @@
 //! A moment for the waiters of a batch to come back together, before the next batch is gathered.
 //!
-//! Threads that submit and wait by turns are all notified at once, and come back one after another. The first of them would be
-//! handed over alone, and all others together behind it: 1, 7, 1, 7, each waiting for two calls. So the flusher looks for them for
-//! a moment: until as many have come as were notified, or for an eighth of the time that their call took. Where they do not
-//! come back, as in a server that answers each request on a thread of its own, it looks ever more rarely.
+//! Threads that submit and wait by turns are all notified at once, and come back one after another.
+//! The first of them would be handed over alone, and all others together behind it: 1, 7, 1, 7,
+//! each waiting for two calls. So the flusher looks for them for a moment: until as many have come
+//! as were notified, or for an eighth of the time that their call took. Where they do not come
+//! back, as in a server that answers each request on a thread of its own, it looks ever more
+//! rarely.
 
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use crate::sync::{LOOKS_BEFORE_SLEEP, now, yield_now};
 const LONGEST: Duration = Duration::from_millis(1);
 /// No more looks than this, by a factor of those before a sleep.
 const LOOKS: u32 = 64 * LOOKS_BEFORE_SLEEP;
-/// More waiters than this are given no moment: they take their turns on the processors, and the flusher would be behind them.
+/// More waiters than this are given no moment: they take their turns on the processors, and the
+/// flusher would be behind them.
 const MOST: usize = 64;
-/// After so many moments in a row in which nobody came, the pauses between them get no longer: 2^5 batches.
+/// After so many moments in a row in which nobody came, the pauses between them get no longer: 2^5
+/// batches.
 const MISSES_MAX: u32 = 5;
 
 /// See the module's doc.
@@ -28,9 +32,16 @@ pub(crate) struct Regroup {
 }
 
 impl Regroup {
-    /// So many waiters were notified of a call that took so long; at most `room` items in line are of use.
+    /// So many waiters were notified of a call that took so long; at most `room` items in line are
+    /// of use.
     #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
-    pub(crate) fn moment(&mut self, notified: usize, call: Duration, room: usize, in_line: impl Fn() -> usize) {
+    pub(crate) fn moment(
+        &mut self,
+        notified: usize,
+        call: Duration,
+        room: usize,
+        in_line: impl Fn() -> usize,
+    ) {
         let before = in_line();
         let wanted = (before + notified).min(room);
         if !(2..=MOST).contains(&notified) || before >= wanted {
@@ -71,8 +82,8 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get()
         });
-        // The first finds 1 in line, so 9 are wanted; one more look tells that somebody came. A machine that stalls for a
-        // millisecond ends the moment earlier, behind its first look.
+        // The first finds 1 in line, so 9 are wanted; one more look tells that somebody came. A
+        // machine that stalls for a millisecond ends the moment earlier, behind its first look.
         assert!((3..=10).contains(&looks.get()), "{} looks", looks.get());
     }
 
@@ -100,7 +111,10 @@ mod tests {
             looks.get() > 1
         };
         let moments = (0..1_000).filter(|_| looks(&mut regroup, false)).count();
-        assert!((20..50).contains(&moments), "{moments} moments in 1 000 batches");
+        assert!(
+            (20..50).contains(&moments),
+            "{moments} moments in 1 000 batches"
+        );
         let before = (0..100).take_while(|_| !looks(&mut regroup, true)).count();
         assert!(before <= 32, "{before}");
         assert!(looks(&mut regroup, true));

@@ -1,8 +1,9 @@
 //! Where samples enter the ring, and who wakes the controller for one.
 //!
-//! Written by the flusher after each call and by monitor threads; read by the controller. A sample that deserves it, any batch
-//! under `Cadence::EveryBatch` or a failed one, sets `pending` and then looks whether the controller sleeps; the controller
-//! announces its sleep and then looks at `pending`: the same store-then-load on both sides as in `doorbell`, which this uses.
+//! Written by the flusher after each call and by monitor threads; read by the controller. A sample
+//! that deserves it, any batch under `Cadence::EveryBatch` or a failed one, sets `pending` and then
+//! looks whether the controller sleeps; the controller announces its sleep and then looks at
+//! `pending`: the same store-then-load on both sides as in `doorbell`, which this uses.
 
 use crate::doorbell::{CLOSED, Doorbell};
 use crate::feedback::{BatchSample, CallOutcome, LoadFeedback, Sample, Signals};
@@ -17,7 +18,8 @@ pub(crate) struct Reporter {
     pub(crate) alarm: Doorbell,
     /// 1 from a sample that deserves a decision until the controller takes it.
     pending: SeqCstUsize,
-    /// 1 if each batch deserves a decision. Written at the start and by the controller, read by the flusher.
+    /// 1 if each batch deserves a decision. Written at the start and by the controller, read by the
+    /// flusher.
     every_batch: AtomicU32,
     /// Relaxed: counts for people.
     corrected: AtomicU64,
@@ -41,7 +43,10 @@ impl Reporter {
     pub(crate) fn report(&self, feedback: &LoadFeedback) {
         let signals = self.resolve(feedback);
         if !signals.is_empty() {
-            self.ring.report(&Sample { signals, batch: None });
+            self.ring.report(&Sample {
+                signals,
+                batch: None,
+            });
         }
     }
 
@@ -52,9 +57,13 @@ impl Reporter {
         if too_early {
             self.wake();
         }
-        self.ring.report(&Sample { signals, batch: Some(batch) });
+        self.ring.report(&Sample {
+            signals,
+            batch: Some(batch),
+        });
         // Relaxed: a cadence that changes just now may be seen one batch late.
-        let deserved = batch.outcome != CallOutcome::Ok || self.every_batch.load(Ordering::Relaxed) == 1;
+        let deserved =
+            batch.outcome != CallOutcome::Ok || self.every_batch.load(Ordering::Relaxed) == 1;
         if deserved && !too_early {
             self.wake();
         }
@@ -64,7 +73,8 @@ impl Reporter {
         let (signals, corrected, unknown) = feedback.resolve(&self.custom);
         if corrected + unknown > 0 {
             // Relaxed: counts for people.
-            self.corrected.fetch_add(corrected.into(), Ordering::Relaxed);
+            self.corrected
+                .fetch_add(corrected.into(), Ordering::Relaxed);
             self.unknown.fetch_add(unknown.into(), Ordering::Relaxed);
         }
         signals

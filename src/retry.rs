@@ -1,4 +1,5 @@
-//! How long a failed batch is tried again: the settings, and the waits that they come to. Pure: time and chance are arguments.
+//! How long a failed batch is tried again: the settings, and the waits that they come to. Pure:
+//! time and chance are arguments.
 //!
 //! What is called next is decided in `search`.
 
@@ -13,15 +14,18 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// How long a failed batch is tried again, and how long to wait in between.
 ///
-/// By default a batch is tried for at least 60 seconds in which nothing answers, counted from the end of its first failed call,
-/// and at least three times: a backend that restarts fails no rows. A call *answers* if it returns `Ok` or a permanent error.
-/// An answer renews the patience. Once it is used up, the undecided rows fail, marked as an
-/// [`outage`](crate::Failed::outage), and the next batch has a patience of its own.
+/// By default a batch is tried for at least 60 seconds in which nothing answers, counted from the
+/// end of its first failed call, and at least three times: a backend that restarts fails no rows. A
+/// call *answers* if it returns `Ok` or a permanent error. An answer renews the patience. Once it
+/// is used up, the undecided rows fail, marked as an [`outage`](crate::Failed::outage), and the
+/// next batch has a patience of its own.
 ///
-/// The wait before attempt k + 1 is drawn evenly from 0 to min(longest, first · 2^(k−1)): exponential backoff with full jitter
-/// ("Exponential Backoff and Jitter", M. Brooker, AWS Architecture Blog, 2015).
+/// The wait before attempt k + 1 is drawn evenly from 0 to min(longest, first · 2^(k−1)):
+/// exponential backoff with full jitter ("Exponential Backoff and Jitter", M. Brooker, AWS
+/// Architecture Blog, 2015).
 ///
-/// While the backend answers, bad rows are found by bisection, whatever the patience: only they fail. The search does not wait.
+/// While the backend answers, bad rows are found by bisection, whatever the patience: only they
+/// fail. The search does not wait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,23 +73,30 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// This many attempts at a batch in all, at least 1, and no minimum time. With [`for_at_least`](Self::for_at_least), both
-    /// must be used up.
+    /// This many attempts at a batch in all, at least 1, and no minimum time. With
+    /// [`for_at_least`](Self::for_at_least), both must be used up.
     ///
-    /// Calls that search for bad rows do not count. Where the rows of a batch can be told apart (`bisect`), one round of calls
-    /// after the search is made even if fewer than three attempts are allowed: the whole rest, its first row, another row.
+    /// Calls that search for bad rows do not count. Where the rows of a batch can be told apart
+    /// (`bisect`), one round of calls after the search is made even if fewer than three attempts
+    /// are allowed: the whole rest, its first row, another row.
     pub fn attempts(attempts: u32) -> Self {
-        Self { attempts: Some(attempts), ..Self::default() }
+        Self {
+            attempts: Some(attempts),
+            ..Self::default()
+        }
     }
 
     /// One attempt, no bisection: what fails, fails as a whole.
     pub fn none() -> Self {
-        Self { bisect: false, ..Self::attempts(1) }
+        Self {
+            bisect: false,
+            ..Self::attempts(1)
+        }
     }
 
-    /// The least time for which a batch is tried again while nothing answers, from the end of its first failed call. The last
-    /// attempt begins at this time or later, and there are never fewer than three. Default 60 s, or none after
-    /// [`attempts`](Self::attempts).
+    /// The least time for which a batch is tried again while nothing answers, from the end of its
+    /// first failed call. The last attempt begins at this time or later, and there are never fewer
+    /// than three. Default 60 s, or none after [`attempts`](Self::attempts).
     pub fn for_at_least(mut self, patience: Duration) -> Self {
         self.at_least = Some(patience);
         self
@@ -97,15 +108,16 @@ impl Retry {
         self
     }
 
-    /// No further attempt begins later than this after the first failed call, while nothing answers. Must not be less than
-    /// [`for_at_least`](Self::for_at_least). Default: no such limit.
+    /// No further attempt begins later than this after the first failed call, while nothing
+    /// answers. Must not be less than [`for_at_least`](Self::for_at_least). Default: no such limit.
     pub fn total_limit(mut self, limit: Duration) -> Self {
         self.total = Some(limit);
         self
     }
 
-    /// The longest wait that a backend may ask for with [`BatchError::retry_after`](crate::BatchError::retry_after); a longer
-    /// one is cut and counted in [`Stats::retry_after_capped`](crate::Stats::retry_after_capped). Default 5 min.
+    /// The longest wait that a backend may ask for with
+    /// [`BatchError::retry_after`](crate::BatchError::retry_after); a longer one is cut and counted
+    /// in [`Stats::retry_after_capped`](crate::Stats::retry_after_capped). Default 5 min.
     pub fn longest_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_max = wait;
         self
@@ -113,40 +125,44 @@ impl Retry {
 
     /// Whether a batch that fails again is halved until its bad rows stand alone. Default true.
     ///
-    /// Set it to false where a table of batch ids makes a retry harmless: a part of a batch has another id than the batch.
+    /// Set it to false where a table of batch ids makes a retry harmless: a part of a batch has
+    /// another id than the batch.
     pub fn bisect(mut self, on: bool) -> Self {
         self.bisect = on;
         self
     }
 
-    /// Whether a batch of several rows whose error is [`transient`](crate::BatchError::transient) is tried again in halves, not
-    /// as it was. Default false.
+    /// Whether a batch of several rows whose error is [`transient`](crate::BatchError::transient)
+    /// is tried again in halves, not as it was. Default false.
     ///
-    /// For a backend that gives up calls that take too long, or transactions that lock too much: the same batch would fail in
-    /// the same way, and only later batches profit from the smaller size that the policy has chosen meanwhile. A half has an id
-    /// of its own, as in a bisection. The first half waits for the backoff, the second follows it. With one attempt there is
+    /// For a backend that gives up calls that take too long, or transactions that lock too much:
+    /// the same batch would fail in the same way, and only later batches profit from the smaller
+    /// size that the policy has chosen meanwhile. A half has an id of its own, as in a bisection.
+    /// The first half waits for the backoff, the second follows it. With one attempt there is
     /// nothing to halve.
     ///
-    /// Any transient error halves, a lost connection too. What is not marked as transient is tried again under its id, and so
-    /// is a batch of which any attempt ended in doubt: a table of applied batches would not know the halves. So this goes with
-    /// such a table, and with `bisect(false)`.
+    /// Any transient error halves, a lost connection too. What is not marked as transient is tried
+    /// again under its id, and so is a batch of which any attempt ended in doubt: a table of
+    /// applied batches would not know the halves. So this goes with such a table, and with
+    /// `bisect(false)`.
     pub fn in_halves(mut self, on: bool) -> Self {
         self.in_halves = on;
         self
     }
 
-    /// Whether rows never overtake one another, not even a row that fails or that the handler asked for again. Default false.
+    /// Whether rows never overtake one another, not even a row that fails or that the handler asked
+    /// for again. Default false.
     ///
-    /// For rows that replace one another, such as upserts of the same key: a row that was set aside and goes through later would
-    /// overwrite a newer one. The price: a row that fails alone with an error that is not permanent holds the line until it goes
-    /// through or patience ends.
+    /// For rows that replace one another, such as upserts of the same key: a row that was set aside
+    /// and goes through later would overwrite a newer one. The price: a row that fails alone with
+    /// an error that is not permanent holds the line until it goes through or patience ends.
     pub fn keep_order(mut self, yes: bool) -> Self {
         self.keep_order = yes;
         self
     }
 
-    /// Whether a batch that fails while the batcher is being closed is tried again, as far as the close's deadline allows.
-    /// Default true; false: what fails then has failed.
+    /// Whether a batch that fails while the batcher is being closed is tried again, as far as the
+    /// close's deadline allows. Default true; false: what fails then has failed.
     pub fn while_closing(mut self, yes: bool) -> Self {
         self.while_closing = yes;
         self
@@ -154,18 +170,30 @@ impl Retry {
 
     pub(crate) fn validate(&self) -> Result<(), BuildError> {
         if self.attempts == Some(0) {
-            return Err(BuildError::setting("retry attempts", 0, "must be at least 1"));
+            return Err(BuildError::setting(
+                "retry attempts",
+                0,
+                "must be at least 1",
+            ));
         }
         if self.first > self.longest {
             let (first, longest) = (format!("{:?}", self.first), format!("{:?}", self.longest));
             let problem = "the first must not exceed the longest";
-            return Err(BuildError::conflict(("backoff first", first), ("backoff longest", longest), problem));
+            return Err(BuildError::conflict(
+                ("backoff first", first),
+                ("backoff longest", longest),
+                problem,
+            ));
         }
         if let (Some(at_least), Some(total)) = (self.at_least, self.total) {
             if at_least > total {
                 let (at_least, total) = (format!("{at_least:?}"), format!("{total:?}"));
                 let problem = "the least time must not exceed the limit";
-                return Err(BuildError::conflict(("retry for_at_least", at_least), ("total_limit", total), problem));
+                return Err(BuildError::conflict(
+                    ("retry for_at_least", at_least),
+                    ("total_limit", total),
+                    problem,
+                ));
             }
         }
         Ok(())
@@ -177,16 +205,25 @@ impl Retry {
 
     /// How long to go on while nothing answers; `None` where attempts are counted.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        let patience = if self.attempts.is_none() { self.at_least.or(Some(PATIENCE)) } else { self.at_least };
+        let patience = if self.attempts.is_none() {
+            self.at_least.or(Some(PATIENCE))
+        } else {
+            self.at_least
+        };
         match self.total {
             Some(total) => patience.map(|patience| patience.min(total)),
             None => patience,
         }
     }
 
-    /// How long to wait for a backend that refuses calls unseen. That counts as no attempt, so there is always a time.
+    /// How long to wait for a backend that refuses calls unseen. That counts as no attempt, so
+    /// there is always a time.
     pub(crate) fn patience_unavailable(&self) -> Duration {
-        let without = if self.attempts == Some(1) { Duration::ZERO } else { PATIENCE };
+        let without = if self.attempts == Some(1) {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
         let patience = self.patience().unwrap_or(without);
         self.total.map_or(patience, |total| patience.min(total))
     }
@@ -221,7 +258,9 @@ impl Retry {
 
     /// The wait after `failures` failures, at least 1; `chance` is 64 random bits.
     pub(crate) fn wait(&self, failures: u32, chance: u64) -> Duration {
-        let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        let factor = 1u32
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(u32::MAX);
         let bound = self.first.saturating_mul(factor).min(self.longest);
         // Evenly from 0 to the bound.
         bound.mul_f64((chance >> 11) as f64 / (1u64 << 53) as f64)
@@ -241,13 +280,24 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_with_full_jitter() {
-        let retry = Retry::attempts(9).backoff(Duration::from_millis(50), Duration::from_millis(300));
-        for (failures, bound) in [(1, 50), (2, 100), (3, 200), (4, 300), (40, 300), (u32::MAX, 300)] {
+        let retry =
+            Retry::attempts(9).backoff(Duration::from_millis(50), Duration::from_millis(300));
+        for (failures, bound) in [
+            (1, 50),
+            (2, 100),
+            (3, 200),
+            (4, 300),
+            (40, 300),
+            (u32::MAX, 300),
+        ] {
             let bound = Duration::from_millis(bound);
             assert_eq!(retry.wait(failures, 0), Duration::ZERO);
             let longest = retry.wait(failures, u64::MAX);
             // Rounded to a nanosecond.
-            assert!(longest <= bound && longest > bound.mul_f64(0.999), "{failures}: {longest:?}");
+            assert!(
+                longest <= bound && longest > bound.mul_f64(0.999),
+                "{failures}: {longest:?}"
+            );
             assert_eq!(retry.wait(failures, 1 << 63), bound / 2, "{failures}");
         }
         let endless = Retry::attempts(2).backoff(Duration::MAX, Duration::MAX);
@@ -257,13 +307,18 @@ mod tests {
 
     #[test]
     fn bad_settings_are_named() {
-        assert_eq!(Retry::attempts(0).validate().unwrap_err().to_string(), "retry attempts is 0: must be at least 1");
+        assert_eq!(
+            Retry::attempts(0).validate().unwrap_err().to_string(),
+            "retry attempts is 0: must be at least 1"
+        );
         let reversed = Retry::attempts(2).backoff(Duration::from_secs(2), Duration::from_secs(1));
         assert_eq!(
             reversed.validate().unwrap_err().to_string(),
             "backoff first is 2s and backoff longest is 1s: the first must not exceed the longest"
         );
-        let contrary = Retry::default().for_at_least(Duration::from_secs(9)).total_limit(Duration::from_secs(8));
+        let contrary = Retry::default()
+            .for_at_least(Duration::from_secs(9))
+            .total_limit(Duration::from_secs(8));
         assert_eq!(
             contrary.validate().unwrap_err().to_string(),
             "retry for_at_least is 9s and total_limit is 8s: the least time must not exceed the limit"
@@ -276,15 +331,31 @@ mod tests {
         let seconds = Duration::from_secs;
         let table = [
             (Retry::default(), Some(seconds(60)), seconds(60)),
-            (Retry::default().for_at_least(seconds(5)), Some(seconds(5)), seconds(5)),
-            (Retry::default().total_limit(seconds(9)), Some(seconds(9)), seconds(9)),
+            (
+                Retry::default().for_at_least(seconds(5)),
+                Some(seconds(5)),
+                seconds(5),
+            ),
+            (
+                Retry::default().total_limit(seconds(9)),
+                Some(seconds(9)),
+                seconds(9),
+            ),
             (Retry::attempts(5), None, seconds(60)),
-            (Retry::attempts(5).for_at_least(seconds(7)), Some(seconds(7)), seconds(7)),
+            (
+                Retry::attempts(5).for_at_least(seconds(7)),
+                Some(seconds(7)),
+                seconds(7),
+            ),
             (Retry::attempts(5).total_limit(seconds(7)), None, seconds(7)),
             (Retry::none(), None, Duration::ZERO),
         ];
         for (retry, patience, unavailable) in table {
-            assert_eq!((retry.patience(), retry.patience_unavailable()), (patience, unavailable), "{retry:?}");
+            assert_eq!(
+                (retry.patience(), retry.patience_unavailable()),
+                (patience, unavailable),
+                "{retry:?}"
+            );
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The feedback ring: samples from many writers to one reader, lock-free, overwriting its oldest.
 //!
-//! Written by the flusher (one sample a call of the handler) and by any thread that reports; read by the controller alone. A
-//! writer never waits and never fails; what is lost is counted.
+//! Written by the flusher (one sample a call of the handler) and by any thread that reports; read
+//! by the controller alone. A writer never waits and never fails; what is lost is counted.
 //!
 //! # Protocol
-//! A counter `head` gives each sample a ticket `t`; its slot is `t mod capacity`. The slot's stamp tells its state:
+//! A counter `head` gives each sample a ticket `t`; its slot is `t mod capacity`. The slot's stamp
+//! tells its state:
 //!
 //! | stamp | state |
 //! | --- | --- |
@@ -12,24 +13,27 @@
 //! | 2t + 1 | sample t is being written |
 //! | 2t + 2 | sample t is complete |
 //!
-//! Writer: (1) take ticket t; (2) load the stamp: if it is odd or belongs to a later sample, give up; (3) compare-exchange it
-//! to 2t + 1, give up if that fails; (4) store the fields; (5) store 2t + 2.
-//! Reader, for each ticket t from where it stopped, but at most `capacity` behind `head`: (a) load the stamp; (b) if it is
-//! 2t + 2, load the fields; (c) load the stamp again: unchanged, the sample is whole.
+//! Writer: (1) take ticket t; (2) load the stamp: if it is odd or belongs to a later sample, give
+//! up; (3) compare-exchange it to 2t + 1, give up if that fails; (4) store the fields; (5) store 2t
+//! + 2. Reader, for each ticket t from where it stopped, but at most `capacity` behind `head`: (a)
+//! load the stamp; (b) if it is 2t + 2, load the fields; (c) load the stamp again: unchanged, the
+//! sample is whole.
 //!
-//! Why no sample is torn: two writers of one slot exclude each other by (3), since neither starts from an odd stamp. If the
-//! reader loads a field that writer t' stored, its fence before (c) meets the writer's fence after (3), so (c) sees 2t' + 1 or
-//! later and the sample is thrown away.
-//! Why none is read twice: a ticket is unique and the reader passes each one once.
-//! Why all losses are counted: the reader's position is the number of samples read and lost; a ticket that it passes without a
-//! sample counts as one lost. That covers the overwritten, and those of a writer that gave up because it, or the writer
-//! before it, was stopped for a whole lap. One place counts, so nothing counts twice.
-//! A ticket whose sample is not there yet ends the take, so that a slow writer loses nothing; if it is still not there at the
-//! next take, it is passed by: the writer gave up, or has been stopped for a whole take.
+//! Why no sample is torn: two writers of one slot exclude each other by (3), since neither starts
+//! from an odd stamp. If the reader loads a field that writer t' stored, its fence before (c) meets
+//! the writer's fence after (3), so (c) sees 2t' + 1 or later and the sample is thrown away. Why
+//! none is read twice: a ticket is unique and the reader passes each one once. Why all losses are
+//! counted: the reader's position is the number of samples read and lost; a ticket that it passes
+//! without a sample counts as one lost. That covers the overwritten, and those of a writer that
+//! gave up because it, or the writer before it, was stopped for a whole lap. One place counts, so
+//! nothing counts twice. A ticket whose sample is not there yet ends the take, so that a slow
+//! writer loses nothing; if it is still not there at the next take, it is passed by: the writer
+//! gave up, or has been stopped for a whole take.
 //!
 //! # Orderings
-//! The fields are relaxed atomics; the stamp orders them: Release in (5) with Acquire in (a), and a Release fence after (3)
-//! with an Acquire fence before (c). `head` is relaxed: it only bounds the search.
+//! The fields are relaxed atomics; the stamp orders them: Release in (5) with Acquire in (a), and a
+//! Release fence after (3) with an Acquire fence before (c). `head` is relaxed: it only bounds the
+//! search.
 
 use std::time::Duration;
 
@@ -52,7 +56,8 @@ const ATTEMPT_SHIFT: u32 = 32;
 struct Slot {
     /// See the module's table. Written by the writer that owns the slot, read by the reader.
     stamp: AtomicU64,
-    /// Which signals are present, the flags of the batch, its outcome and its attempt, by the constants above.
+    /// Which signals are present, the flags of the batch, its outcome and its attempt, by the
+    /// constants above.
     meta: AtomicU64,
     queue_depth: AtomicU64,
     processing_ns: AtomicU64,
@@ -95,9 +100,22 @@ enum Look {
 impl Ring {
     /// A ring of at least `capacity` samples, rounded up to a power of two, and its one reader.
     pub(crate) fn new(capacity: usize) -> (Arc<Self>, Reader) {
-        let slots = (0..capacity.max(1).next_power_of_two()).map(|_| Slot::new()).collect();
-        let ring = Arc::new(Self { slots, head: CachePadded::new(AtomicU64::new(0)), lost: AtomicU64::new(0) });
-        (Arc::clone(&ring), Reader { ring, next: 0, awaited: None })
+        let slots = (0..capacity.max(1).next_power_of_two())
+            .map(|_| Slot::new())
+            .collect();
+        let ring = Arc::new(Self {
+            slots,
+            head: CachePadded::new(AtomicU64::new(0)),
+            lost: AtomicU64::new(0),
+        });
+        (
+            Arc::clone(&ring),
+            Reader {
+                ring,
+                next: 0,
+                awaited: None,
+            },
+        )
     }
 
     /// Writes a sample over the oldest; gives it up, counted, if its slot is being written.
@@ -107,23 +125,33 @@ impl Ring {
         let slot = self.slot(ticket);
         // Relaxed: the compare-exchange decides.
         let before = slot.stamp.load(Ordering::Relaxed);
-        let is_written = before % 2 == 1 && !mutant("ring: a slot that is being written is entered");
+        let is_written =
+            before % 2 == 1 && !mutant("ring: a slot that is being written is entered");
         if is_written || before > 2 * ticket {
             return;
         }
         if mutant("ring: a claim without compare-exchange") {
             slot.stamp.store(2 * ticket + 1, Ordering::Relaxed);
-        } else if slot.stamp.compare_exchange(before, 2 * ticket + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            // Acquire: pairs with the Release in the last writer's step (5), so that its stores come before ours.
+        } else if slot
+            .stamp
+            .compare_exchange(before, 2 * ticket + 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            // Acquire: pairs with the Release in the last writer's step (5), so that its stores
+            // come before ours.
             return;
         }
-        // Release: pairs with the Acquire fence in `look`; who sees a field of ours sees the odd stamp.
+        // Release: pairs with the Acquire fence in `look`; who sees a field of ours sees the odd
+        // stamp.
         if !mutant("ring: no writer fence") {
             fence(Ordering::Release);
         }
         slot.store(sample);
         // Release: pairs with the Acquire in `look`; who sees the even stamp sees the fields.
-        slot.stamp.store(2 * ticket + 2, relaxed_if("ring: relaxed publish", Ordering::Release));
+        slot.stamp.store(
+            2 * ticket + 2,
+            relaxed_if("ring: relaxed publish", Ordering::Release),
+        );
     }
 
     /// Samples lost so far, as far as the reader has come.
@@ -140,7 +168,9 @@ impl Ring {
         let slot = self.slot(ticket);
         let whole = 2 * ticket + 2;
         // Acquire: pairs with the Release at the end of `report`.
-        let stamp = slot.stamp.load(relaxed_if("ring: relaxed first look", Ordering::Acquire));
+        let stamp = slot
+            .stamp
+            .load(relaxed_if("ring: relaxed first look", Ordering::Acquire));
         if stamp < whole {
             return Look::NotYet;
         }
@@ -154,12 +184,17 @@ impl Ring {
         }
         // Relaxed: the fence orders it behind the fields.
         let after = slot.stamp.load(Ordering::Relaxed);
-        if after == whole || mutant("ring: no second look") { Look::Whole(sample) } else { Look::Lost }
+        if after == whole || mutant("ring: no second look") {
+            Look::Whole(sample)
+        } else {
+            Look::Lost
+        }
     }
 }
 
 impl Reader {
-    /// Moves every complete sample, oldest first, to the end of `samples`; returns how many were lost since the last take.
+    /// Moves every complete sample, oldest first, to the end of `samples`; returns how many were
+    /// lost since the last take.
     pub(crate) fn take(&mut self, samples: &mut Vec<Sample>) -> u64 {
         // Relaxed: bounds the search only.
         let head = self.ring.head.load(Ordering::Relaxed);
@@ -213,7 +248,11 @@ impl Slot {
             }
         };
         put(QUEUE, signals.queue_depth, &self.queue_depth);
-        put(TIME, signals.processing_time.map(nanoseconds), &self.processing_ns);
+        put(
+            TIME,
+            signals.processing_time.map(nanoseconds),
+            &self.processing_ns,
+        );
         put(LOCKS, signals.db_locks, &self.db_locks);
         put(BATCH, batch.map(|batch| batch.len as u64), &self.len);
         let mut put = |flag: u64, value: Option<f64>, field: &AtomicF64| {
@@ -229,11 +268,14 @@ impl Slot {
         }
         if let Some(batch) = batch {
             meta |= if batch.full { FULL } else { 0 } | if batch.probe { PROBE } else { 0 };
-            meta |= (batch.outcome as u64) << OUTCOME_SHIFT | u64::from(batch.attempt) << ATTEMPT_SHIFT;
+            meta |=
+                (batch.outcome as u64) << OUTCOME_SHIFT | u64::from(batch.attempt) << ATTEMPT_SHIFT;
             self.cut_at.store(batch.cut_at as u64, Ordering::Relaxed);
             self.failed.store(batch.failed as u64, Ordering::Relaxed);
-            self.service_ns.store(nanoseconds(batch.service_time), Ordering::Relaxed);
-            self.queue_wait_ns.store(nanoseconds(batch.queue_wait), Ordering::Relaxed);
+            self.service_ns
+                .store(nanoseconds(batch.service_time), Ordering::Relaxed);
+            self.queue_wait_ns
+                .store(nanoseconds(batch.queue_wait), Ordering::Relaxed);
         }
         self.meta.store(meta, Ordering::Relaxed);
     }
@@ -241,15 +283,21 @@ impl Slot {
     /// Every access here is Relaxed: the stamp orders them, see the module's doc.
     fn load(&self) -> Sample {
         let meta = self.meta.load(Ordering::Relaxed);
-        let whole = |flag: u64, field: &AtomicU64| (meta & flag != 0).then(|| field.load(Ordering::Relaxed));
-        let real = |flag: u64, field: &AtomicF64| (meta & flag != 0).then(|| field.load(Ordering::Relaxed));
+        let whole = |flag: u64, field: &AtomicU64| {
+            (meta & flag != 0).then(|| field.load(Ordering::Relaxed))
+        };
+        let real = |flag: u64, field: &AtomicF64| {
+            (meta & flag != 0).then(|| field.load(Ordering::Relaxed))
+        };
         let signals = Signals {
             cpu_load: real(CPU, &self.cpu_load),
             queue_depth: whole(QUEUE, &self.queue_depth),
             processing_time: whole(TIME, &self.processing_ns).map(Duration::from_nanos),
             error_rate: real(ERRORS, &self.error_rate),
             db_locks: whole(LOCKS, &self.db_locks),
-            custom: std::array::from_fn(|place| real(1 << (CUSTOM_SHIFT + place as u32), &self.custom[place])),
+            custom: std::array::from_fn(|place| {
+                real(1 << (CUSTOM_SHIFT + place as u32), &self.custom[place])
+            }),
         };
         let batch = whole(BATCH, &self.len).map(|len| BatchSample {
             len: len as usize,
@@ -292,11 +340,20 @@ mod tests {
     use super::*;
 
     fn numbered(number: u64) -> Sample {
-        Sample { signals: Signals { queue_depth: Some(number), ..Signals::default() }, batch: None }
+        Sample {
+            signals: Signals {
+                queue_depth: Some(number),
+                ..Signals::default()
+            },
+            batch: None,
+        }
     }
 
     fn numbers(samples: &[Sample]) -> Vec<u64> {
-        samples.iter().map(|sample| sample.signals.queue_depth.unwrap()).collect()
+        samples
+            .iter()
+            .map(|sample| sample.signals.queue_depth.unwrap())
+            .collect()
     }
 
     #[test]
@@ -335,9 +392,18 @@ mod tests {
                 custom,
             };
             for sample in [
-                Sample { signals, batch: Some(batch) },
-                Sample { signals, batch: None },
-                Sample { signals: Signals::default(), batch: Some(batch) },
+                Sample {
+                    signals,
+                    batch: Some(batch),
+                },
+                Sample {
+                    signals,
+                    batch: None,
+                },
+                Sample {
+                    signals: Signals::default(),
+                    batch: Some(batch),
+                },
             ] {
                 ring.report(&sample);
                 let mut taken = Vec::new();
@@ -354,7 +420,10 @@ mod tests {
         assert_eq!(reader.take(&mut taken), 7);
         assert_eq!(numbers(&taken), [7, 8, 9, 10]);
         taken.clear();
-        assert_eq!((reader.take(&mut taken), taken.len(), ring.lost()), (0, 0, 7));
+        assert_eq!(
+            (reader.take(&mut taken), taken.len(), ring.lost()),
+            (0, 0, 7)
+        );
     }
 
     #[test]
@@ -372,7 +441,11 @@ mod tests {
         ring.report(&numbered(1));
         let mut taken = Vec::new();
         assert_eq!((reader.take(&mut taken), taken.len()), (0, 0), "awaited");
-        assert_eq!((reader.take(&mut taken), numbers(&taken)), (1, vec![1]), "passed by");
+        assert_eq!(
+            (reader.take(&mut taken), numbers(&taken)),
+            (1, vec![1]),
+            "passed by"
+        );
     }
 
     #[test]
@@ -386,7 +459,9 @@ mod tests {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
                     let ring = &ring;
-                    scope.spawn(move || (0..each).for_each(|n| ring.report(&numbered(writer * each + n))))
+                    scope.spawn(move || {
+                        (0..each).for_each(|n| ring.report(&numbered(writer * each + n)))
+                    })
                 })
                 .collect();
             while !writers.iter().all(|writer| writer.is_finished()) {

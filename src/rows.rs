@@ -45,7 +45,8 @@ pub(crate) struct Memo {
     pub(crate) suspicion: Suspicion,
     /// A group that held the row failed, and every other row of that group has been handled since.
     pub(crate) convicted: bool,
-    /// It was the next row in line, called as a witness: it is called alone only, so that no batch is larger than it may be.
+    /// It was the next row in line, called as a witness: it is called alone only, so that no batch
+    /// is larger than it may be.
     pub(crate) guest: bool,
     /// The name under which the row is called alone, once it was.
     pub(crate) alone: Option<Name>,

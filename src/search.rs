@@ -1,8 +1,10 @@
-//! What to call next after a batch has failed: the search for its bad rows, and the wait for a backend that is away.
+//! What to call next after a batch has failed: the search for its bad rows, and the wait for a
+//! backend that is away.
 //!
-//! A backend that is away and a bad row look alike until something answers. A call *answers* if it returns `Ok` or a permanent
-//! error. A run of failures only ever causes waits, never failed rows, and a row fails only on evidence that the backend was
-//! there: **while the backend answers, a good row never fails because of bad rows beside it.**
+//! A backend that is away and a bad row look alike until something answers. A call *answers* if it
+//! returns `Ok` or a permanent error. A run of failures only ever causes waits, never failed rows,
+//! and a row fails only on evidence that the backend was there: **while the backend answers, a good
+//! row never fails because of bad rows beside it.**
 //!
 //! # States
 //! | state | calls | ends |
@@ -14,37 +16,44 @@
 //!
 //! An `unavailable` error repeats the call after a wait, in every state. It counts as no attempt.
 //!
-//! **Search.** If a group fails and its first half goes through, a bad row is in the second half. That half is then halved
-//! without being called as it is. Only the second half of the batch itself is called first, where the error may have been a
-//! passing one (it is not permanent). A row that fails alone is set aside and is called again after the next answer. It fails
-//! only if it failed alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad row the
-//! next group has `rest / k` rows, or one row if two bad rows were neighbours. Each group that goes through doubles the next.
-//! For k bad rows of n this takes about `k·log2(n/k) + 4k` calls: `Σ log2(n/i)` for i = 1..k is `k·log2(n/k) + 1.44·k` (Stirling),
-//! and each bad row is called alone twice. (Halving all that is left each time takes `k·log2 n`.)
+//! **Search.** If a group fails and its first half goes through, a bad row is in the second half.
+//! That half is then halved without being called as it is. Only the second half of the batch itself
+//! is called first, where the error may have been a passing one (it is not permanent). A row that
+//! fails alone is set aside and is called again after the next answer. It fails only if it failed
+//! alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad
+//! row the next group has `rest / k` rows, or one row if two bad rows were neighbours. Each group
+//! that goes through doubles the next. For k bad rows of n this takes about `k·log2(n/k) + 4k`
+//! calls: `Σ log2(n/i)` for i = 1..k is `k·log2(n/k) + 1.44·k` (Stirling), and each bad row is
+//! called alone twice. (Halving all that is left each time takes `k·log2 n`.)
 //!
-//! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage. A witness decides which: a
-//! single row elsewhere among the undecided rows, each time at another place, or the next row in line if there is no other. If
-//! it answers, the rows that failed alone are called again at once. Two witnesses are called without a wait, further ones in the
-//! dark, and up to ten more where attempts are counted and used up. If a share f of the rows is bad, s witnesses miss the good rows with probability f^s.
+//! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage.
+//! A witness decides which: a single row elsewhere among the undecided rows, each time at another
+//! place, or the next row in line if there is no other. If it answers, the rows that failed alone
+//! are called again at once. Two witnesses are called without a wait, further ones in the dark, and
+//! up to ten more where attempts are counted and used up. If a share f of the rows is bad, s
+//! witnesses miss the good rows with probability f^s.
 //!
-//! **The last row.** A bad row at the end of a batch has no row after it that could answer. The next row in line is its
-//! witness. If there is none, the following is evidence enough: a group that held the row failed, every other row of the group
-//! has been handled since, and then the row failed alone. A lone bad row with nothing in line is an outage until patience ends.
+//! **The last row.** A bad row at the end of a batch has no row after it that could answer. The
+//! next row in line is its witness. If there is none, the following is evidence enough: a group
+//! that held the row failed, every other row of the group has been handled since, and then the row
+//! failed alone. A lone bad row with nothing in line is an outage until patience ends.
 //!
 //! # Order
-//! Groups are taken from the front. Rows stay in order, except rows that were set aside and witnesses. Under `keep_order` there
-//! are no witnesses and nothing is set aside: a row that fails alone is called again after a wait, until it goes through, or
-//! fails on the evidence for the last row, or patience ends.
+//! Groups are taken from the front. Rows stay in order, except rows that were set aside and
+//! witnesses. Under `keep_order` there are no witnesses and nothing is set aside: a row that fails
+//! alone is called again after a wait, until it goes through, or fails on the evidence for the last
+//! row, or patience ends.
 //!
 //! # Ids
-//! An id names one set of rows. The whole batch keeps its id while none of its rows is decided. A row that is called alone again
-//! keeps its id too.
+//! An id names one set of rows. The whole batch keeps its id while none of its rows is decided. A
+//! row that is called alone again keeps its id too.
 //!
 //! # Without bisection
-//! The batch is a row of pieces; at first it is one. The first piece is called until it is decided, each time under its id, and
-//! then the next one is treated as a batch of its own. A piece that fails as transient, and never was in doubt, is cut into two
-//! halves with ids of their own, under `in_halves`. So rows that a call may have applied are called under that call's id only,
-//! and a table of ids tells whether they are there.
+//! The batch is a row of pieces; at first it is one. The first piece is called until it is decided,
+//! each time under its id, and then the next one is treated as a batch of its own. A piece that
+//! fails as transient, and never was in doubt, is cut into two halves with ids of their own, under
+//! `in_halves`. So rows that a call may have applied are called under that call's id only, and a
+//! table of ids tells whether they are there.
 //!
 //! Everything here is a decision under the intake's lock: time and chance are arguments.
 
@@ -63,7 +72,8 @@ mod outage;
 use outage::Pause;
 pub(crate) use outage::{Outage, later};
 
-/// Failures in a row, beyond the depth of the search, that are still taken for bad rows side by side.
+/// Failures in a row, beyond the depth of the search, that are still taken for bad rows side by
+/// side.
 const ADJACENT_BAD_ROWS: u32 = 8;
 /// Witnesses that are called without a wait before a run of failures is taken for an outage.
 const FREE_WITNESSES: u32 = 2;
@@ -107,7 +117,11 @@ pub(crate) struct Failure<'a> {
 /// The next thing to do.
 pub(crate) enum Next<T> {
     /// Call these rows, under this name if they have one.
-    Call { rows: Vec<Row<T>>, purpose: Purpose, name: Option<Name> },
+    Call {
+        rows: Vec<Row<T>>,
+        purpose: Purpose,
+        name: Option<Name>,
+    },
     /// Call the next row in line alone.
     CallFromLine,
     /// Nothing before this time; or before a row is in line, if `or_line`.
@@ -127,11 +141,17 @@ pub(crate) struct Verdict<T> {
 
 impl<T> Verdict<T> {
     const fn none() -> Self {
-        Self { rows: Vec::new(), outage: false }
+        Self {
+            rows: Vec::new(),
+            outage: false,
+        }
     }
 
     fn fail(rows: Vec<Row<T>>) -> Self {
-        Self { rows, outage: false }
+        Self {
+            rows,
+            outage: false,
+        }
     }
 }
 
@@ -153,7 +173,8 @@ pub(crate) struct Search<T> {
     /// Rows that failed alone.
     aside: Vec<Row<T>>,
     state: State,
-    /// The name of all undecided rows together, or of the first piece; `None` once their set has changed.
+    /// The name of all undecided rows together, or of the first piece; `None` once their set has
+    /// changed.
     whole: Option<Name>,
     /// Whether a batch has parts that are called to find its bad rows.
     bisects: bool,
@@ -186,7 +207,8 @@ pub(crate) struct Search<T> {
     /// Witnesses called in all: each has another place.
     witnesses: u32,
     pub(crate) outage: Outage,
-    /// Groups that were halved to find bad rows, and batches that were tried again in halves; for the statistics.
+    /// Groups that were halved to find bad rows, and batches that were tried again in halves; for
+    /// the statistics.
     pub(crate) bisections: u64,
     pub(crate) splits: u64,
     /// A call of a part has failed or waited: then its length was not what the backend refused.
@@ -194,7 +216,8 @@ pub(crate) struct Search<T> {
 }
 
 impl<T> Search<T> {
-    /// A batch has failed for the first time. The caller goes on with [`failed`](Self::failed), for [`Purpose::Fresh`].
+    /// A batch has failed for the first time. The caller goes on with [`failed`](Self::failed), for
+    /// [`Purpose::Fresh`].
     pub(crate) fn new(name: Name, error: BatchError, retry: &Retry, now: Instant) -> Self {
         Self {
             parent: name.id,
@@ -232,13 +255,14 @@ impl<T> Search<T> {
         self.rows.into_iter().chain(self.aside).collect()
     }
 
-    /// Whether the handler is to be made anew before the next call: something is wrong for longer than a step.
+    /// Whether the handler is to be made anew before the next call: something is wrong for longer
+    /// than a step.
     pub(crate) fn needs_new_handler(&self) -> bool {
         self.outage.has_lasted() && matches!(self.state, State::Dark(Purpose::Whole))
     }
 
-    /// The length that the backend refuses: the whole batch failed twice, and then every part of it went through at once.
-    /// With the time of the last call of the whole.
+    /// The length that the backend refuses: the whole batch failed twice, and then every part of it
+    /// went through at once. With the time of the last call of the whole.
     pub(crate) fn refused_len(&self) -> Option<(usize, Duration)> {
         let is_decided = self.rows.is_empty() && self.aside.is_empty();
         let was_halved = self.whole_failed >= 2 && self.bisections > 0;
@@ -262,7 +286,9 @@ impl<T> Search<T> {
         }
         match self.state {
             State::Again => self.call_all(Purpose::Whole),
-            State::Misconfigured if self.whole_failed < MISCONFIGURED_ATTEMPTS => self.call_all(Purpose::Whole),
+            State::Misconfigured if self.whole_failed < MISCONFIGURED_ATTEMPTS => {
+                self.call_all(Purpose::Whole)
+            }
             State::Misconfigured => self.call_first(Purpose::First),
             State::Dark(Purpose::First) => self.call_first(Purpose::First),
             State::Dark(Purpose::Witness) => self.call_witness(at),
@@ -272,7 +298,11 @@ impl<T> Search<T> {
     }
 
     fn call_next(&mut self, at: &Circumstances<'_>) -> Next<T> {
-        if let Some(place) = self.aside.iter().position(|row| row.memo.suspicion == Suspicion::Due) {
+        if let Some(place) = self
+            .aside
+            .iter()
+            .position(|row| row.memo.suspicion == Suspicion::Due)
+        {
             let row = self.aside.remove(place);
             return Self::call_alone(row, Purpose::Suspect);
         }
@@ -300,8 +330,15 @@ impl<T> Search<T> {
         if len == 1 {
             return self.call_first(Purpose::Group);
         }
-        let name = self.group_name.filter(|(of, _)| *of == len).map(|(_, name)| name);
-        Next::Call { rows: self.rows.drain(..len).collect(), purpose: Purpose::Group, name }
+        let name = self
+            .group_name
+            .filter(|(of, _)| *of == len)
+            .map(|(_, name)| name);
+        Next::Call {
+            rows: self.rows.drain(..len).collect(),
+            purpose: Purpose::Group,
+            name,
+        }
     }
 
     fn call_all(&mut self, purpose: Purpose) -> Next<T> {
@@ -311,7 +348,11 @@ impl<T> Search<T> {
         }
         let behind: usize = self.behind.iter().sum();
         let len = self.rows.len() - behind;
-        Next::Call { rows: self.rows.drain(..len).collect(), purpose, name: self.whole }
+        Next::Call {
+            rows: self.rows.drain(..len).collect(),
+            purpose,
+            name: self.whole,
+        }
     }
 
     /// The first piece in two.
@@ -333,32 +374,54 @@ impl<T> Search<T> {
     }
 
     fn call_first(&mut self, purpose: Purpose) -> Next<T> {
-        let row = self.rows.pop_front().unwrap_or_else(|| self.aside.remove(0));
+        let row = self
+            .rows
+            .pop_front()
+            .unwrap_or_else(|| self.aside.remove(0));
         if self.rows.is_empty() && self.aside.is_empty() && row.memo.alone.is_none() {
             // It is all that there is.
             let name = self.whole;
-            return Next::Call { rows: vec![row], purpose, name };
+            return Next::Call {
+                rows: vec![row],
+                purpose,
+                name,
+            };
         }
         Self::call_alone(row, purpose)
     }
 
     fn call_alone(row: Row<T>, purpose: Purpose) -> Next<T> {
         let name = row.memo.alone;
-        Next::Call { rows: vec![row], purpose, name }
+        Next::Call {
+            rows: vec![row],
+            purpose,
+            name,
+        }
     }
 
-    /// A single row elsewhere than at the front, at another place each time; else the next in line; else the step ends.
+    /// A single row elsewhere than at the front, at another place each time; else the next in line;
+    /// else the step ends.
     fn call_witness(&mut self, at: &Circumstances<'_>) -> Next<T> {
         let can_choose = self.bisects && self.rows.len() > 1;
         if can_choose && !at.retry.keeps_order() {
             let (first, others) = (1, self.rows.len() - 1);
-            // The last row, which is good if the bad rows are one stretch and any good row is left; then the places 1/2, 1/4,
-            // 3/4, 1/8, 5/8 …
+            // The last row, which is good if the bad rows are one stretch and any good row is left;
+            // then the places 1/2, 1/4, 3/4, 1/8, 5/8 …
             let share = f64::from(self.witnesses.reverse_bits()) / 2f64.powi(32);
-            let place = if self.witnesses == 0 { others } else { first + (share * others as f64) as usize };
+            let place = if self.witnesses == 0 {
+                others
+            } else {
+                first + (share * others as f64) as usize
+            };
             let is_new = |place: &usize| self.rows[*place].memo.suspicion == Suspicion::None;
-            let place = (place..self.rows.len()).chain(first..place).find(is_new).unwrap_or(place);
-            let row = self.rows.remove(place).expect("the place is within the rows");
+            let place = (place..self.rows.len())
+                .chain(first..place)
+                .find(is_new)
+                .unwrap_or(place);
+            let row = self
+                .rows
+                .remove(place)
+                .expect("the place is within the rows");
             if place < self.known {
                 self.known -= 1;
             }
@@ -375,7 +438,8 @@ impl<T> Search<T> {
     }
 
     fn set_aside(&mut self, mut rows: Vec<Row<T>>) {
-        rows.iter_mut().for_each(|row| row.memo.suspicion = Suspicion::Alone);
+        rows.iter_mut()
+            .for_each(|row| row.memo.suspicion = Suspicion::Alone);
         self.group_name = None;
         self.aside.append(&mut rows);
     }
@@ -386,7 +450,9 @@ impl<T> Search<T> {
             if purpose == Purpose::Suspect || row.memo.guest {
                 self.aside.insert(0, row);
             } else {
-                let place = self.rows.partition_point(|other| other.memo.number < row.memo.number);
+                let place = self
+                    .rows
+                    .partition_point(|other| other.memo.number < row.memo.number);
                 self.rows.insert(place, row);
             }
         }
@@ -410,7 +476,10 @@ impl<T> Search<T> {
 
     /// Rows that the backend blames.
     fn decided_bad(&mut self, rows: Vec<Row<T>>) -> Verdict<T> {
-        if let Some(row) = rows.first().filter(|row| row.memo.suspicion == Suspicion::None) {
+        if let Some(row) = rows
+            .first()
+            .filter(|row| row.memo.suspicion == Suspicion::None)
+        {
             self.found_bad(row.memo.number);
         }
         self.decided(rows)
@@ -420,7 +489,13 @@ impl<T> Search<T> {
     fn give_up(&mut self, outage: bool) -> Verdict<T> {
         self.gather_aside();
         let guests = std::mem::take(&mut self.aside);
-        Verdict { rows: std::mem::take(&mut self.rows).into_iter().chain(guests).collect(), outage }
+        Verdict {
+            rows: std::mem::take(&mut self.rows)
+                .into_iter()
+                .chain(guests)
+                .collect(),
+            outage,
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! What becomes of the items of a call: settled under the intake's lock, in one step, by the flusher alone.
+//! What becomes of the items of a call: settled under the intake's lock, in one step, by the
+//! flusher alone.
 //!
-//! Each item of the call gets its outcome here, is set aside because the handler asked for it again, or stays with its batch for
-//! another call. Counters, tickets, flushes and failed rows change together, so no snapshot sees an item twice or not at all.
+//! Each item of the call gets its outcome here, is set aside because the handler asked for it
+//! again, or stays with its batch for another call. Counters, tickets, flushes and failed rows
+//! change together, so no snapshot sees an item twice or not at all.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +34,8 @@ pub(crate) type FailedCall = (BatchError, Vec<(usize, Mark)>);
 pub(crate) struct Finished<T> {
     /// Emptied if the call went through.
     pub(crate) batch: Box<Batch<T>>,
-    /// The rows that were marked, by index; or why the call failed, and the rows that it rejected for good all the same.
+    /// The rows that were marked, by index; or why the call failed, and the rows that it rejected
+    /// for good all the same.
     pub(crate) result: Result<Vec<Marked<T>>, FailedCall>,
     pub(crate) service_time: Duration,
     pub(crate) now: Instant,
@@ -57,9 +60,22 @@ impl<T> Intake<T> {
         target: &Target,
         batch_size: usize,
     ) -> Leftover<T> {
-        let Finished { mut batch, result, service_time, now } = finished;
-        let Batch { course, attempt, id, .. } = *batch;
-        let name = Name { id, attempts: attempt };
+        let Finished {
+            mut batch,
+            result,
+            service_time,
+            now,
+        } = finished;
+        let Batch {
+            course,
+            attempt,
+            id,
+            ..
+        } = *batch;
+        let name = Name {
+            id,
+            attempts: attempt,
+        };
         self.counts.service_time.record(service_time);
         if attempt == 1 && course.purpose == Purpose::Fresh {
             // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
@@ -85,14 +101,23 @@ impl<T> Intake<T> {
                 let marked = take_marked(&mut lent, &course, marked);
                 self.resolve_handled(&mut lent);
                 for (row, mark) in marked {
-                    failed.extend(self.settle_marked(row, mark, (&retry, target.rules.idempotent), now));
+                    failed.extend(self.settle_marked(
+                        row,
+                        mark,
+                        (&retry, target.rules.idempotent),
+                        now,
+                    ));
                 }
                 if let Some(search) = &mut self.search {
                     search.succeeded(course.purpose, len);
                     refused_len = search.refused_len();
                     if retry.keeps_order() && !self.again.is_empty() {
                         // The parts behind them wait, as the line does otherwise.
-                        let dues = self.again.iter().filter_map(|row| row.memo.again.as_ref()).map(|again| again.due);
+                        let dues = self
+                            .again
+                            .iter()
+                            .filter_map(|row| row.memo.again.as_ref())
+                            .map(|again| again.due);
                         let due = dues.max().unwrap_or(now);
                         search.hold(std::mem::take(&mut self.again), due);
                     }
@@ -107,9 +132,15 @@ impl<T> Intake<T> {
                 let mut rows = unsettled(&mut batch, lent);
                 for (index, mark) in rejected.into_iter().rev() {
                     let row = rows.remove(index);
-                    failed.extend(self.settle_marked(row, mark, (&retry, target.rules.idempotent), now));
+                    failed.extend(self.settle_marked(
+                        row,
+                        mark,
+                        (&retry, target.rules.idempotent),
+                        now,
+                    ));
                 }
-                rows.iter_mut().for_each(|row| row.memo.in_doubt |= error.is_in_doubt());
+                rows.iter_mut()
+                    .for_each(|row| row.memo.in_doubt |= error.is_in_doubt());
                 let mut outage = false;
                 // After an abandoned close nobody is left to try again.
                 if !late && !rows.is_empty() {
@@ -122,12 +153,15 @@ impl<T> Intake<T> {
                         is_cut: rows.len() < len,
                     };
                     let at = self.circumstances(queue, target, &retry, now);
-                    let mut search =
-                        self.search.take().unwrap_or_else(|| Box::new(Search::new(name, error.clone(), &retry, now)));
+                    let mut search = self
+                        .search
+                        .take()
+                        .unwrap_or_else(|| Box::new(Search::new(name, error.clone(), &retry, now)));
                     if cut {
                         search.outage.flush(now);
                     }
-                    Verdict { rows, outage } = search.failed(rows, (course.purpose, name), &failure, &at);
+                    Verdict { rows, outage } =
+                        search.failed(rows, (course.purpose, name), &failure, &at);
                     self.spent.append(&mut search.outage.spent);
                     self.search = Some(search);
                     if error.is_misconfigured() && !rows.is_empty() {
@@ -140,7 +174,11 @@ impl<T> Intake<T> {
         }
         self.keep_spare(batch, batch_size);
         let failed = self.hand_on(failed, late);
-        Leftover { failed, errors: std::mem::take(&mut self.spent), refused_len }
+        Leftover {
+            failed,
+            errors: std::mem::take(&mut self.spent),
+            refused_len,
+        }
     }
 
     /// The rows that are neither marked nor failed.
@@ -149,7 +187,8 @@ impl<T> Intake<T> {
             ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
         }
         for mut memo in lent.memos.drain(..) {
-            self.spent.extend(memo.again.take().map(|again| again.error));
+            self.spent
+                .extend(memo.again.take().map(|again| again.error));
             if let Some(ticket) = memo.ticket.take() {
                 ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
             }
@@ -166,7 +205,10 @@ impl<T> Intake<T> {
     ) -> Vec<Failed<T>> {
         row.memo.in_doubt |= error.is_in_doubt();
         let again = again && (idempotent || !error.is_in_doubt()) && self.phase != Phase::Abandoned;
-        let Some(due) = again.then(|| self.due_again(&row.memo, &error, retry, now)).flatten() else {
+        let Some(due) = again
+            .then(|| self.due_again(&row.memo, &error, retry, now))
+            .flatten()
+        else {
             self.counts.rejected += u64::from(!again);
             let failed = self.fail_rows(vec![row], &error, again, self.keeps_failed());
             self.spent.push(error);
@@ -174,17 +216,35 @@ impl<T> Intake<T> {
         };
         self.counts.retried_rows += 1;
         let before = row.memo.again.take();
-        let (since, times) = before.as_ref().map_or((now, 1), |again| (again.since, again.times.saturating_add(1)));
+        let (since, times) = before.as_ref().map_or((now, 1), |again| {
+            (again.since, again.times.saturating_add(1))
+        });
         self.spent.extend(before.map(|again| again.error));
-        row.memo.again = Some(Again { since, times, due, error });
-        let place = self.again.partition_point(|other| other.memo.number < row.memo.number);
+        row.memo.again = Some(Again {
+            since,
+            times,
+            due,
+            error,
+        });
+        let place = self
+            .again
+            .partition_point(|other| other.memo.number < row.memo.number);
         self.again.insert(place, row);
         Vec::new()
     }
 
     /// When a row that the handler asked for again is due; `None` if its patience has ended.
-    fn due_again(&mut self, memo: &Memo, error: &BatchError, retry: &Retry, now: Instant) -> Option<Instant> {
-        let (since, times) = memo.again.as_ref().map_or((now, 0), |again| (again.since, again.times));
+    fn due_again(
+        &mut self,
+        memo: &Memo,
+        error: &BatchError,
+        retry: &Retry,
+        now: Instant,
+    ) -> Option<Instant> {
+        let (since, times) = memo
+            .again
+            .as_ref()
+            .map_or((now, 0), |again| (again.since, again.times));
         let elapsed = now.saturating_duration_since(since);
         let patience = retry.patience();
         let is_over = match (patience, retry.attempts_at_most()) {
@@ -201,7 +261,10 @@ impl<T> Intake<T> {
         // The row's number spreads the waits of rows that were refused together.
         let chance = memo.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut wait = retry.wait(times + 1, chance);
-        if let Some(left) = patience.map(|patience| patience.saturating_sub(elapsed)).filter(|left| !left.is_zero()) {
+        if let Some(left) = patience
+            .map(|patience| patience.saturating_sub(elapsed))
+            .filter(|left| !left.is_zero())
+        {
             // The last attempt begins when patience ends.
             wait = wait.min(left);
         }
@@ -217,7 +280,8 @@ impl<T> Intake<T> {
         self.spent.push(search.outage.error);
     }
 
-    /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody takes them.
+    /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody
+    /// takes them.
     fn hand_on(&mut self, failed: Vec<Failed<T>>, late: bool) -> Vec<Failed<T>> {
         if self.has_hook {
             self.for_hook.extend(failed);
@@ -231,7 +295,8 @@ impl<T> Intake<T> {
     }
 }
 
-/// The rows of a call that the handler marked, with their memos. The memos and tickets of the others keep their order.
+/// The rows of a call that the handler marked, with their memos. The memos and tickets of the
+/// others keep their order.
 fn take_marked<T>(lent: &mut Lent, course: &Course, marked: Vec<Marked<T>>) -> Vec<(Row<T>, Mark)> {
     if marked.is_empty() {
         return Vec::new();
@@ -239,12 +304,23 @@ fn take_marked<T>(lent: &mut Lent, course: &Course, marked: Vec<Marked<T>>) -> V
     let first = course.first.wrapping_sub(lent.memos.len() as u64);
     let mut memos: Vec<Option<Memo>> = lent.memos.drain(..).map(Some).collect();
     let mut rows = Vec::with_capacity(marked.len());
-    for Marked { index, item, mark, weight } in marked {
-        let mut memo = memos.get_mut(index).and_then(Option::take).unwrap_or_else(|| {
-            let place = lent.tickets.binary_search_by_key(&index, |(index, _)| *index);
-            let ticket = place.ok().map(|place| lent.tickets.remove(place).1);
-            Memo::new(first.wrapping_add(index as u64), ticket)
-        });
+    for Marked {
+        index,
+        item,
+        mark,
+        weight,
+    } in marked
+    {
+        let mut memo = memos
+            .get_mut(index)
+            .and_then(Option::take)
+            .unwrap_or_else(|| {
+                let place = lent
+                    .tickets
+                    .binary_search_by_key(&index, |(index, _)| *index);
+                let ticket = place.ok().map(|place| lent.tickets.remove(place).1);
+                Memo::new(first.wrapping_add(index as u64), ticket)
+            });
         memo.calls += 1;
         memo.weight = weight;
         rows.push((Row { item, memo }, mark));
@@ -261,7 +337,9 @@ fn unsettled<T>(batch: &mut Batch<T>, lent: Lent) -> Vec<Row<T>> {
     let mut memos = lent.memos.into_iter();
     let row = |(index, item)| {
         let mut memo = memos.next().unwrap_or_else(|| {
-            let ticket = tickets.next_if(|(at, _)| *at == index).map(|(_, ticket)| ticket);
+            let ticket = tickets
+                .next_if(|(at, _)| *at == index)
+                .map(|(_, ticket)| ticket);
             Memo::new(first.wrapping_add(index as u64), ticket)
         });
         memo.calls += 1;

@@ -1,8 +1,10 @@
-//! A deterministic simulator in virtual time, to judge a policy with before it meets a real backend.
+//! A deterministic simulator in virtual time, to judge a policy with before it meets a real
+//! backend.
 //!
-//! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is, who else uses it, when it
-//! fails. The policy under judgement is the very type that a real batcher would run, asked in the same way; a minute of
-//! traffic takes milliseconds; the same seed gives the same run to the last bit.
+//! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is,
+//! who else uses it, when it fails. The policy under judgement is the very type that a real batcher
+//! would run, asked in the same way; a minute of traffic takes milliseconds; the same seed gives
+//! the same run to the last bit.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,18 +33,22 @@
 //!
 //! # What is simulated
 //!
-//! A call of `n` items first waits its `latency`, which no load stretches, and then needs `call + item·n` of work, times
-//! lognormal noise; where rows share pages, the first items of a call need more. Calls at work share the cores fairly, and all
-//! of them get only what the background load leaves. A [`LockHolder`] makes a call wait before all that, for as long as it
-//! pleases or until a lock timeout fails it. A call over the timeout fails as a whole and its items are lost: nothing is tried
-//! again, so what a policy loses is counted, not hidden. A single flusher per batcher, as in the real one; the controller decides
-//! a moment after a sample, so that the next batch of a busy batcher is already cut, as with threads.
+//! A call of `n` items first waits its `latency`, which no load stretches, and then needs `call +
+//! item·n` of work, times lognormal noise; where rows share pages, the first items of a call need
+//! more. Calls at work share the cores fairly, and all of them get only what the background load
+//! leaves. A [`LockHolder`] makes a call wait before all that, for as long as it pleases or until a
+//! lock timeout fails it. A call over the timeout fails as a whole and its items are lost: nothing
+//! is tried again, so what a policy loses is counted, not hidden. A single flusher per batcher, as
+//! in the real one; the controller decides a moment after a sample, so that the next batch of a
+//! busy batcher is already cut, as with threads.
 //!
-//! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment, which no policy is told.
+//! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment,
+//! which no policy is told.
 //!
-//! Only a call that is *refused* is tried again, as the batcher does where an error comes at once: the same whole once more, then
-//! halves depth first, without a wait. When every part of a batch that was refused twice has gone through, the policy gets the
-//! event [`TooLarge`](crate::CallOutcome::TooLarge).
+//! Only a call that is *refused* is tried again, as the batcher does where an error comes at once:
+//! the same whole once more, then halves depth first, without a wait. When every part of a batch
+//! that was refused twice has gone through, the policy gets the event
+//! [`TooLarge`](crate::CallOutcome::TooLarge).
 //!
 //! What is not: the queue's bound, weights, other retries.
 

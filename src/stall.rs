@@ -1,18 +1,21 @@
-//! How long the flusher has waited for somebody to take the kept failed rows, for callers to check without a lock.
+//! How long the flusher has waited for somebody to take the kept failed rows, for callers to check
+//! without a lock.
 //!
-//! As many failed rows are kept as `keep_failed` allows, so nothing is handed over until some are taken. Once that has lasted
-//! for `stall_timeout`, whoever waits for the flusher is answered `Stalled`: adds on a full queue, tickets and flushes.
+//! As many failed rows are kept as `keep_failed` allows, so nothing is handed over until some are
+//! taken. Once that has lasted for `stall_timeout`, whoever waits for the flusher is answered
+//! `Stalled`: adds on a full queue, tickets and flushes.
 //!
 //! # Protocol
-//! One word. Written under the backlog's lock: the flusher begins a stall when it finds the kept rows full; the flusher, whoever
-//! takes kept rows, and close end it. Read by waiting callers without a lock: before each wait, and after each, which lasts at
-//! most `stall_timeout`. So a caller that waited before the stall began is answered when the stall has lasted, at the latest
-//! one `stall_timeout` after that. None of them is woken by a stall: a producer waits inside the channel, which has no such
-//! signal.
+//! One word. Written under the backlog's lock: the flusher begins a stall when it finds the kept
+//! rows full; the flusher, whoever takes kept rows, and close end it. Read by waiting callers
+//! without a lock: before each wait, and after each, which lasts at most `stall_timeout`. So a
+//! caller that waited before the stall began is answered when the stall has lasted, at the latest
+//! one `stall_timeout` after that. None of them is woken by a stall: a producer waits inside the
+//! channel, which has no such signal.
 //!
 //! # Orderings
-//! Relaxed: the word orders nothing. A caller that reads an old value reads again at its next wait, and whoever knows by other
-//! means that rows were taken reads the value written then.
+//! Relaxed: the word orders nothing. A caller that reads an old value reads again at its next wait,
+//! and whoever knows by other means that rows were taken reads the value written then.
 
 use std::time::{Duration, Instant};
 
@@ -27,18 +30,25 @@ pub(crate) struct Stall {
     start: Instant,
     /// How long a stall lasts before it is reported.
     timeout: Duration,
-    /// From when on the stall is reported, in nanoseconds since `start`, at least 1; 0 without a stall.
+    /// From when on the stall is reported, in nanoseconds since `start`, at least 1; 0 without a
+    /// stall.
     reported_from: AtomicU64,
 }
 
 impl Stall {
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { start: now(), timeout, reported_from: AtomicU64::new(0) }
+        Self {
+            start: now(),
+            timeout,
+            reported_from: AtomicU64::new(0),
+        }
     }
 
     /// The flusher waits from now on. Under the backlog's lock.
     pub(crate) fn begin(&self, now: Instant) {
-        let from = now.saturating_duration_since(self.start).saturating_add(self.timeout);
+        let from = now
+            .saturating_duration_since(self.start)
+            .saturating_add(self.timeout);
         let from_ns = u64::try_from(from.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.reported_from.store(from_ns, Ordering::Relaxed);
     }

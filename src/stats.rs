@@ -11,7 +11,8 @@ use crate::setpoint::Setpoint;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchesByTrigger {
-    /// Reached the batch size or the weight limit, or the queue had no room by weight for the next item.
+    /// Reached the batch size or the weight limit, or the queue had no room by weight for the next
+    /// item.
     pub size: u64,
     /// The oldest item had waited for one linger.
     pub linger: u64,
@@ -68,7 +69,8 @@ pub struct Retrying {
     pub attempts: u32,
     /// The end of the first of those calls.
     pub since: Instant,
-    /// When the next call begins at the latest, unless the batcher is closed; `None` while a call is in flight.
+    /// When the next call begins at the latest, unless the batcher is closed; `None` while a call
+    /// is in flight.
     pub next_at: Option<Instant>,
 }
 
@@ -107,8 +109,9 @@ impl FailedCalls {
     }
 }
 
-/// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending` in every snapshot, and no
-/// counter runs backwards but `pending` and, when a lost handler comes back, `abandoned`.
+/// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending`
+/// in every snapshot, and no counter runs backwards but `pending` and, when a lost handler comes
+/// back, `abandoned`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -116,11 +119,12 @@ pub struct Stats {
     pub batch_size: usize,
     /// The whole setpoint in force, with the reason for it.
     pub setpoint: Setpoint,
-    /// The load score of the last decision that had one, 0..=1. It stays until another decision has a score, so read it with
-    /// `load_age`: a backend that reports nothing any more is not as loaded as it was.
+    /// The load score of the last decision that had one, 0..=1. It stays until another decision has
+    /// a score, so read it with `load_age`: a backend that reports nothing any more is not as
+    /// loaded as it was.
     pub average_load: Option<f64>,
-    /// How long ago that decision was made. It counts from the decision, at most one `load_check_interval` after the signals
-    /// were reported. `None` where no decision had a score.
+    /// How long ago that decision was made. It counts from the decision, at most one
+    /// `load_check_interval` after the signals were reported. `None` where no decision had a score.
     pub load_age: Option<Duration>,
     /// Items accepted.
     pub added: u64,
@@ -132,14 +136,15 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Of the failed, those that the handler rejected one by one.
     pub rejected: u64,
-    /// Of the failed, those that were dropped because a ticket had returned their failure: they are in no list.
+    /// Of the failed, those that were dropped because a ticket had returned their failure: they are
+    /// in no list.
     pub told: u64,
     /// Items that came back in the close report without having been handed to the handler.
     pub unsent: u64,
     /// Items lent to a handler that had not come back when the close ran out of time.
     pub abandoned: u64,
-    /// Items that failed in the hands of an abandoned handler that did come back, when nobody was left to give them to.
-    /// A subset of `failed`.
+    /// Items that failed in the hands of an abandoned handler that did come back, when nobody was
+    /// left to give them to. A subset of `failed`.
     pub dropped_late: u64,
     /// Items accepted that have no outcome yet.
     pub pending: u64,
@@ -151,7 +156,8 @@ pub struct Stats {
     pub calls: u64,
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
-    /// Batches and parts that were tried again in halves, as [`Retry::in_halves`](crate::Retry::in_halves) says.
+    /// Batches and parts that were tried again in halves, as
+    /// [`Retry::in_halves`](crate::Retry::in_halves) says.
     pub retries_in_halves: u64,
     /// Batches and parts that were split to find their bad rows.
     pub bisections: u64,
@@ -159,7 +165,8 @@ pub struct Stats {
     pub failed_calls: FailedCalls,
     /// Rows that the handler asked for again, each time counted.
     pub retried_rows: u64,
-    /// Waits that a backend asked for and that were cut to [`Retry::longest_retry_after`](crate::Retry::longest_retry_after).
+    /// Waits that a backend asked for and that were cut to
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after).
     pub retry_after_capped: u64,
     /// The batch that is being tried again, if one is: a backend that is away shows here.
     pub retrying: Option<Retrying>,
@@ -175,12 +182,14 @@ pub struct Stats {
     pub bad_rejects: u64,
     /// Failed items kept for `take_failed`.
     pub kept_failed: usize,
-    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows. Once that has lasted for
-    /// `stall_timeout`, callers that wait for the flusher are answered `Stalled`.
+    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows.
+    /// Once that has lasted for `stall_timeout`, callers that wait for the flusher are answered
+    /// `Stalled`.
     pub stalled: bool,
     /// Time of a call of the handler.
     pub service_time: Quantiles,
-    /// How long the oldest item of a batch had waited when the batch was lent first, estimated upwards.
+    /// How long the oldest item of a batch had waited when the batch was lent first, estimated
+    /// upwards.
     pub queue_wait: Quantiles,
     /// Feedback samples overwritten before the controller read them.
     pub samples_lost: u64,
@@ -253,7 +262,8 @@ impl Counts {
 const BUCKETS_AN_OCTAVE: usize = 16;
 const OCTAVES: usize = 41;
 
-/// Times in nanoseconds, in buckets of a sixteenth of an octave, from 16 ns to 9 hours, all beyond in the last: fixed size.
+/// Times in nanoseconds, in buckets of a sixteenth of an octave, from 16 ns to 9 hours, all beyond
+/// in the last: fixed size.
 pub(crate) struct Histogram {
     buckets: Box<[u64]>,
     total: u64,
@@ -262,7 +272,11 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS_AN_OCTAVE * OCTAVES].into(), total: 0, max: Duration::ZERO }
+        Self {
+            buckets: vec![0; BUCKETS_AN_OCTAVE * OCTAVES].into(),
+            total: 0,
+            max: Duration::ZERO,
+        }
     }
 }
 
@@ -274,7 +288,9 @@ impl Histogram {
     }
 
     fn bucket(time: Duration) -> usize {
-        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(BUCKETS_AN_OCTAVE as u64);
+        let time_ns = u64::try_from(time.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(BUCKETS_AN_OCTAVE as u64);
         let octave = time_ns.ilog2() as usize;
         // The four bits behind the leading one.
         let fraction = (time_ns >> (octave - 4)) as usize & (BUCKETS_AN_OCTAVE - 1);
@@ -297,7 +313,12 @@ impl Histogram {
             });
             bucket.map_or(self.max, |bucket| Self::edge(bucket).min(self.max))
         };
-        Quantiles { p50: quantile(0.5), p90: quantile(0.9), p99: quantile(0.99), max: self.max }
+        Quantiles {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            max: self.max,
+        }
     }
 }
 
@@ -322,7 +343,12 @@ mod tests {
     #[test]
     fn any_time_has_a_bucket() {
         let mut histogram = Histogram::default();
-        for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(5_000), Duration::MAX] {
+        for time in [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_secs(5_000),
+            Duration::MAX,
+        ] {
             histogram.record(time);
         }
         assert_eq!(histogram.quantiles().max, Duration::MAX);

@@ -1,27 +1,35 @@
 //! One item's outcome: [`Ticket`] waits for it, [`Resolver`] travels with the item and tells it.
 //!
 //! # Protocol
-//! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one, unlock, notify if somebody is
-//! waiting. Ticket: lock, look, count itself in as waiting, wait, count itself out. Most tickets are not waited for when the
-//! outcome comes, and a notification is a system call: 2.8 M submits a second with it, 5.3 M without.
+//! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one,
+//! unlock, notify if somebody is waiting. Ticket: lock, look, count itself in as waiting, wait,
+//! count itself out. Most tickets are not waited for when the outcome comes, and a notification is
+//! a system call: 2.8 M submits a second with it, 5.3 M without.
 //!
-//! The flusher does not notify the waiters of a batch itself, but the first few ([`Wakes`]): each waiter that leaves its wait
-//! notifies two more. Notifying 500 threads one after another took 7 ms, as long as the next call could have run. The flusher
-//! attaches a cell to another one under the other's mutex, and only while somebody is waiting there; otherwise it notifies by
-//! itself. Who is counted in when a cell is attached leaves its wait later, under the same mutex, and so finds it.
+//! The flusher does not notify the waiters of a batch itself, but the first few ([`Wakes`]): each
+//! waiter that leaves its wait notifies two more. Notifying 500 threads one after another took 7
+//! ms, as long as the next call could have run. The flusher attaches a cell to another one under
+//! the other's mutex, and only while somebody is waiting there; otherwise it notifies by itself.
+//! Who is counted in when a cell is attached leaves its wait later, under the same mutex, and so
+//! finds it.
 //!
-//! Before its first wait a ticket asks the [`Line`] to hand its item over (see `waiters`), without the cell's lock: the line has
-//! a lock of its own, and the resolver is called under that one. A ticket that returns a failure lets go of the row that is
-//! kept for it, also without the cell's lock; it takes the row's number out of the cell, so it does so once.
+//! Before its first wait a ticket asks the [`Line`] to hand its item over (see `waiters`), without
+//! the cell's lock: the line has a lock of its own, and the resolver is called under that one. A
+//! ticket that returns a failure lets go of the row that is kept for it, also without the cell's
+//! lock; it takes the row's number out of the cell, so it does so once.
 //!
-//! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes back. A resolver that is
-//! dropped before it was told anything says "in doubt", so that no ticket ever hangs.
+//! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes
+//! back. A resolver that is dropped before it was told anything says "in doubt", so that no ticket
+//! ever hangs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
-use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, mutant, now};
+use crate::sync::{
+    Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, mutant,
+    now,
+};
 
 /// How an item ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,17 +37,19 @@ use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, 
 pub enum Outcome {
     /// The handler took it.
     Handled,
-    /// It was not applied: the handler rejected it, it was found to be a bad row, its batch failed as a whole (an outage that
-    /// outlasted the patience, a wrong statement), or a close ran out of time before its next attempt.
+    /// It was not applied: the handler rejected it, it was found to be a bad row, its batch failed
+    /// as a whole (an outage that outlasted the patience, a wrong statement), or a close ran out of
+    /// time before its next attempt.
     Failed(BatchError),
     /// The backend may or may not have applied it.
     InDoubt,
     /// It was never handed to the handler: the close report has it.
     Unsent,
-    /// The wait came from one of the batcher's own threads, which would wait for itself. The item goes its way.
+    /// The wait came from one of the batcher's own threads, which would wait for itself. The item
+    /// goes its way.
     Reentrant,
-    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody takes them. The item goes its
-    /// way once somebody does.
+    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody
+    /// takes them. The item goes its way once somebody does.
     Stalled,
 }
 
@@ -56,11 +66,12 @@ pub(crate) trait Line: Send + Sync {
     /// Another handle to the same batcher.
     fn another(&self) -> Shared<dyn Line>;
 
-    /// Somebody waits for the item with this place: unless it has left the line, it is to be handed over when the handler is
-    /// free.
+    /// Somebody waits for the item with this place: unless it has left the line, it is to be handed
+    /// over when the handler is free.
     fn wait_for(&self, place: &Place);
 
-    /// Whether nothing is handed over, and has not been for some time, because nobody takes the kept failed rows.
+    /// Whether nothing is handed over, and has not been for some time, because nobody takes the
+    /// kept failed rows.
     fn is_stalled(&self) -> bool;
 
     /// Until when to wait, with this deadline, before `is_stalled` is asked again.
@@ -70,8 +81,8 @@ pub(crate) trait Line: Send + Sync {
     fn told(&self, row: u64);
 }
 
-/// Whether an item has left the line. Written under the backlog's lock, by the flusher. Whoever reads it under that lock has the
-/// present value; without the lock, only that it has left is sure.
+/// Whether an item has left the line. Written under the backlog's lock, by the flusher. Whoever
+/// reads it under that lock has the present value; without the lock, only that it has left is sure.
 pub(crate) struct Place(AtomicU32);
 
 impl Place {
@@ -99,21 +110,25 @@ struct State {
     relay: [Option<Arc<Cell>>; 2],
 }
 
-/// A handle to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it changes nothing for the item.
+/// A handle to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it
+/// changes nothing for the item.
 ///
-/// Where threads share a batcher, such as the workers of a web server, the ticket reports the outcome of one's own row.
-/// [`Batcher::flush`](crate::Batcher::flush) reports failures of all of them.
+/// Where threads share a batcher, such as the workers of a web server, the ticket reports the
+/// outcome of one's own row. [`Batcher::flush`](crate::Batcher::flush) reports failures of all of
+/// them.
 ///
-/// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed over, with everything that is
-/// in line before it, as soon as the handler is free (group commit). Items that threads begin to wait for while a call is under
-/// way go together with the next call. A wait overrides the builder's [`linger`](crate::Builder::linger). It does not override
-/// a linger that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a backoff.
-/// [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.
+/// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed
+/// over, with everything that is in line before it, as soon as the handler is free (group commit).
+/// Items that threads begin to wait for while a call is under way go together with the next call. A
+/// wait overrides the builder's [`linger`](crate::Builder::linger). It does not override a linger
+/// that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a
+/// backoff. [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.
 ///
-/// With a call of 2 ms and 5 µs an item, and a linger of a second (`cargo bench --bench tickets`, two cores shared with other work):
-/// one or eight threads that submit and wait by turns are answered within 1.0 to 1.3 calls (median), which was the linger before; a
-/// thousand threads within 2.1 to 5 calls, by how busy the cores are, since notifying one thread takes them 15 µs. Threads that
-/// only add keep 0.99 of their throughput beside a waiter.
+/// With a call of 2 ms and 5 µs an item, and a linger of a second (`cargo bench --bench tickets`,
+/// two cores shared with other work): one or eight threads that submit and wait by turns are
+/// answered within 1.0 to 1.3 calls (median), which was the linger before; a thousand threads
+/// within 2.1 to 5 calls, by how busy the cores are, since notifying one thread takes them 15 µs.
+/// Threads that only add keep 0.99 of their throughput beside a waiter.
 pub struct Ticket {
     cell: Arc<Cell>,
     line: Shared<dyn Line>,
@@ -126,28 +141,41 @@ impl std::panic::RefUnwindSafe for Ticket {}
 pub(crate) struct Resolver(Arc<Cell>);
 
 pub(crate) fn pair(serial: u64, line: Shared<dyn Line>) -> (Resolver, Ticket) {
-    let state = Mutex::new(State { outcome: None, kept_row: None, waiting: 0, relay: [None, None] });
+    let state = Mutex::new(State {
+        outcome: None,
+        kept_row: None,
+        waiting: 0,
+        relay: [None, None],
+    });
     let place = Place(AtomicU32::new(0));
-    let cell = Arc::new(Cell { state, told: Condvar::new(), place, serial });
+    let cell = Arc::new(Cell {
+        state,
+        told: Condvar::new(),
+        place,
+        serial,
+    });
     (Resolver(Arc::clone(&cell)), Ticket { cell, line })
 }
 
 impl Ticket {
-    /// Waits until the item has its outcome: after retries and the search for bad rows, at the latest when the batcher is
-    /// closed. The item does not linger meanwhile, see [`Ticket`].
+    /// Waits until the item has its outcome: after retries and the search for bad rows, at the
+    /// latest when the batcher is closed. The item does not linger meanwhile, see [`Ticket`].
     ///
-    /// Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads. Returns [`Outcome::Stalled`] if nothing has
-    /// been handed over for the builder's [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows.
-    /// In both cases the item goes its way.
+    /// Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads. Returns
+    /// [`Outcome::Stalled`] if nothing has been handed over for the builder's
+    /// [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows. In
+    /// both cases the item goes its way.
     ///
-    /// A failed item whose row is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed)) is dropped once this or one of
-    /// the other two methods has returned `Failed` or `InDoubt` for it.
+    /// A failed item whose row is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed))
+    /// is dropped once this or one of the other two methods has returned `Failed` or `InDoubt` for
+    /// it.
     pub fn wait(self) -> Outcome {
         self.wait_until(None).unwrap_or(Outcome::Reentrant)
     }
 
-    /// Waits for at most `timeout`; `None` if there is no outcome yet. With a `timeout` of zero it asks for nothing; otherwise
-    /// the item is handed over as by [`wait`](Self::wait), also if the time is over before.
+    /// Waits for at most `timeout`; `None` if there is no outcome yet. With a `timeout` of zero it
+    /// asks for nothing; otherwise the item is handed over as by [`wait`](Self::wait), also if the
+    /// time is over before.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Outcome> {
         let deadline = now().checked_add(timeout);
         self.wait_until(deadline)
@@ -185,7 +213,10 @@ impl Ticket {
                 continue;
             }
             state.waiting += u32::from(!mutant("ticket: a waiter does not say so"));
-            state = self.cell.told.wait_until(state, self.line.next_check(deadline));
+            state = self
+                .cell
+                .told
+                .wait_until(state, self.line.next_check(deadline));
             state.waiting = state.waiting.saturating_sub(1);
         }
     }
@@ -195,14 +226,18 @@ impl Ticket {
         self.line.wait_for(&self.cell.place);
     }
 
-    /// The outcome. With it goes the row that was kept for it, and whoever is to be notified by the way.
+    /// The outcome. With it goes the row that was kept for it, and whoever is to be notified by the
+    /// way.
     fn hand_out(&self, mut state: MutexGuard<'_, State>) -> Option<Outcome> {
         let outcome = state.outcome.clone();
         let row = state.kept_row.take();
         let relay = std::mem::take(&mut state.relay);
         drop(state);
         if !mutant("ticket: a relay is not passed on") {
-            relay.into_iter().flatten().for_each(|cell| cell.told.notify_all());
+            relay
+                .into_iter()
+                .flatten()
+                .for_each(|cell| cell.told.notify_all());
         }
         if let Some(row) = row {
             self.line.told(row);
@@ -226,8 +261,8 @@ impl Resolver {
         }
     }
 
-    /// The same; whoever waits is notified with those of the whole batch. `kept_row` is the number of a row that failed and is
-    /// kept until a ticket has returned this.
+    /// The same; whoever waits is notified with those of the whole batch. `kept_row` is the number
+    /// of a row that failed and is kept until a ticket has returned this.
     pub(crate) fn tell_with(&self, wakes: &mut Wakes, outcome: Outcome, kept_row: Option<u64>) {
         if self.store(outcome, kept_row) {
             wakes.0.push(Arc::clone(&self.0));
@@ -252,7 +287,11 @@ impl Resolver {
 }
 
 /// How many waiters the flusher notifies itself.
-const ROOTS: usize = if cfg!(all(test, any(loom, shuttle))) { 1 } else { 4 };
+const ROOTS: usize = if cfg!(all(test, any(loom, shuttle))) {
+    1
+} else {
+    4
+};
 
 /// Who waits for the outcomes of a batch that were told. To be notified behind the backlog's lock.
 #[derive(Default)]
@@ -263,7 +302,8 @@ impl Wakes {
         self.0.is_empty()
     }
 
-    /// Notifies all of them: the first few here, each other one by an earlier one that leaves its wait.
+    /// Notifies all of them: the first few here, each other one by an earlier one that leaves its
+    /// wait.
     ///
     /// Returns how many.
     pub(crate) fn notify(&mut self) -> usize {
@@ -330,17 +370,34 @@ mod tests {
     /// The first `ROOTS` waiters have left, by their deadlines say, when the others are attached.
     #[test]
     fn nobody_is_left_to_be_notified_by_a_waiter_that_has_gone() {
-        let (resolvers, tickets): (Vec<_>, Vec<_>) =
-            (0..=ROOTS).map(|_| pair(crate::sync::next_serial(), Shared::new(NoLine))).unzip();
-        let waiting = |waiting| tickets.iter().for_each(|ticket| ticket.cell.state.lock().waiting = waiting);
-        let relayed = || tickets.iter().filter(|ticket| ticket.cell.state.lock().relay[0].is_some()).count();
+        let (resolvers, tickets): (Vec<_>, Vec<_>) = (0..=ROOTS)
+            .map(|_| pair(crate::sync::next_serial(), Shared::new(NoLine)))
+            .unzip();
+        let waiting = |waiting| {
+            tickets
+                .iter()
+                .for_each(|ticket| ticket.cell.state.lock().waiting = waiting)
+        };
+        let relayed = || {
+            tickets
+                .iter()
+                .filter(|ticket| ticket.cell.state.lock().relay[0].is_some())
+                .count()
+        };
         for (stays, expected) in [(1, 1), (0, 0)] {
-            let mut wakes = Wakes(resolvers.iter().map(|resolver| Arc::clone(&resolver.0)).collect());
+            let mut wakes = Wakes(
+                resolvers
+                    .iter()
+                    .map(|resolver| Arc::clone(&resolver.0))
+                    .collect(),
+            );
             waiting(stays);
             assert_eq!(wakes.notify(), ROOTS + 1);
             assert_eq!(relayed(), expected);
             waiting(0);
-            tickets.iter().for_each(|ticket| ticket.cell.state.lock().relay = [None, None]);
+            tickets
+                .iter()
+                .for_each(|ticket| ticket.cell.state.lock().relay = [None, None]);
         }
     }
 }

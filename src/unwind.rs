@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Drops values one by one, in order, and returns how many panicked: two that panic in one drop of the whole vector would
-/// abort the process.
+/// Drops values one by one, in order, and returns how many panicked: two that panic in one drop of
+/// the whole vector would abort the process.
 pub(crate) fn drop_each<D>(values: &mut Vec<D>) -> u64 {
     let mut panics = 0;
     let mut rest = values.drain(..);

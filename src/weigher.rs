@@ -15,8 +15,8 @@ pub(crate) struct Weigher<T> {
 }
 
 impl<T> Weigher<T> {
-    /// The item's weight, or that it is heavier than a batch may be and such are refused. At most the larger limit: such an item
-    /// fills the queue, or the batch, by itself.
+    /// The item's weight, or that it is heavier than a batch may be and such are refused. At most
+    /// the larger limit: such an item fills the queue, or the batch, by itself.
     pub(crate) fn weigh(&self, item: &T) -> Result<usize, ()> {
         let weight = (self.weight)(item);
         if self.refuse_too_heavy && weight > self.limit {
@@ -25,9 +25,11 @@ impl<T> Weigher<T> {
         Ok(weight.min(self.queue_limit.unwrap_or(self.limit)))
     }
 
-    /// The weight, in a batch, of an item that was accepted before: on the flusher's thread. A weigher that panics now counts as
-    /// the limit.
+    /// The weight, in a batch, of an item that was accepted before: on the flusher's thread. A
+    /// weigher that panics now counts as the limit.
     pub(crate) fn weigh_again(&self, item: &T) -> usize {
-        catch_unwind(AssertUnwindSafe(|| (self.weight)(item))).unwrap_or(self.limit).min(self.limit)
+        catch_unwind(AssertUnwindSafe(|| (self.weight)(item)))
+            .unwrap_or(self.limit)
+            .min(self.limit)
     }
 }

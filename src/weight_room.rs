@@ -1,33 +1,38 @@
 //! Room by weight: what waits in the queue weighs at most `max_queue_weight`.
 //!
-//! Written by producers, which take room before they send and wait where there is none, and by the flusher, which gives room
-//! back as it gathers. Read by the flusher: whether somebody found no room. A batcher without `max_queue_weight` has none.
+//! Written by producers, which take room before they send and wait where there is none, and by the
+//! flusher, which gives room back as it gathers. Read by the flusher: whether somebody found no
+//! room. A batcher without `max_queue_weight` has none.
 //!
 //! # Protocol
-//! Producer: (1) if nobody waits, take room by a compare-exchange; done if there was enough. (2) Otherwise lock the line and
-//! count itself in, behind all who wait. (3) If it is the first in line, try to take room. (4) If there is not enough, press:
-//! set `pressed` and, if it was not set, ring the flusher. (5) Wait for its own turn, which unlocks; then (3). At the end it
-//! leaves the line and wakes the next, for whom there may be room as well.
-//! Flusher: (a) clear `pressed`; (b) give room back; (c) load the number of those who wait; (d) if there are any, lock the line
-//! and wake the first.
+//! Producer: (1) if nobody waits, take room by a compare-exchange; done if there was enough. (2)
+//! Otherwise lock the line and count itself in, behind all who wait. (3) If it is the first in
+//! line, try to take room. (4) If there is not enough, press: set `pressed` and, if it was not set,
+//! ring the flusher. (5) Wait for its own turn, which unlocks; then (3). At the end it leaves the
+//! line and wakes the next, for whom there may be room as well. Flusher: (a) clear `pressed`; (b)
+//! give room back; (c) load the number of those who wait; (d) if there are any, lock the line and
+//! wake the first.
 //!
-//! The race: room comes back between (3) and (5). (2) and (b) are read-modify-writes and (3) and (c) loads, all SeqCst: either
-//! (3) sees the room or (c) sees the waiter, whose lock (d) then waits for, so that the wake-up finds it waiting.
+//! The race: room comes back between (3) and (5). (2) and (b) are read-modify-writes and (3) and
+//! (c) loads, all SeqCst: either (3) sees the room or (c) sees the waiter, whose lock (d) then
+//! waits for, so that the wake-up finds it waiting.
 //!
 //! # Fairness
-//! The line is first come, first served, and (1) takes nothing while somebody waits. Otherwise light items would take every bit of room
-//! that comes back, and a heavy one would wait for ever. So an item that would fit waits behind one that does not; a `try_add`
-//! is refused. Only an item without weight passes: it takes no room from anybody. A producer that read in (1) that nobody
+//! The line is first come, first served, and (1) takes nothing while somebody waits. Otherwise
+//! light items would take every bit of room that comes back, and a heavy one would wait for ever.
+//! So an item that would fit waits behind one that does not; a `try_add` is refused. Only an item
+//! without weight passes: it takes no room from anybody. A producer that read in (1) that nobody
 //! waits may overtake one that comes meanwhile, once.
 //!
 //! # Pressing
-//! The room may be too small for the next item while too little waits to fill a batch, by number or by weight. Nothing would
-//! move for up to one linger. So whoever finds no room presses, and the flusher then hands over what there is (see
-//! `Queue::is_heavy`). (a) comes before (b): a producer that finds no room behind (b) presses again, and it is seen. One that presses between the two
+//! The room may be too small for the next item while too little waits to fill a batch, by number or
+//! by weight. Nothing would move for up to one linger. So whoever finds no room presses, and the
+//! flusher then hands over what there is (see `Queue::is_heavy`). (a) comes before (b): a producer
+//! that finds no room behind (b) presses again, and it is seen. One that presses between the two
 //! costs an early batch.
 //!
-//! A waiter does not check a few times before it sleeps, as one for credit does: items that need this limit are large, and a
-//! wake-up is small beside them.
+//! A waiter does not check a few times before it sleeps, as one for credit does: items that need
+//! this limit are large, and a wake-up is small beside them.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -75,7 +80,8 @@ impl WeightRoom {
         }
     }
 
-    /// Step (1): takes room for as many of the items with these weights as there is, from the first on, unless somebody waits.
+    /// Step (1): takes room for as many of the items with these weights as there is, from the first
+    /// on, unless somebody waits.
     pub(crate) fn take(&self, weights: &[usize]) -> Option<Granted> {
         let may_take = self.waiting.load() == 0 || mutant("weight room: a newcomer overtakes");
         self.try_take(weights, if may_take { self.limit } else { 0 })
@@ -96,8 +102,8 @@ impl WeightRoom {
         }
     }
 
-    /// Steps (2) to (5): waits in line until there is room for the first of the items, or until `stop` has an answer; it is
-    /// asked at the latest at `next_check`.
+    /// Steps (2) to (5): waits in line until there is room for the first of the items, or until
+    /// `stop` has an answer; it is asked at the latest at `next_check`.
     pub(crate) fn wait<R>(
         &self,
         weights: &[usize],
@@ -109,7 +115,10 @@ impl WeightRoom {
         let number = line.next_number;
         line.next_number += 1;
         let turn = Shared::new(Condvar::new());
-        line.waiters.push_back(Waiter { number, turn: Shared::clone(&turn) });
+        line.waiters.push_back(Waiter {
+            number,
+            turn: Shared::clone(&turn),
+        });
         if !mutant("weight room: a waiter is not counted in") {
             self.waiting.fetch_add(1);
         }
@@ -117,7 +126,11 @@ impl WeightRoom {
             if let Some(answer) = stop() {
                 break Err(answer);
             }
-            if line.waiters.front().is_some_and(|first| first.number == number) {
+            if line
+                .waiters
+                .front()
+                .is_some_and(|first| first.number == number)
+            {
                 if let Some(granted) = self.try_take(weights, self.limit) {
                     break Ok(granted);
                 }
@@ -166,7 +179,11 @@ impl WeightRoom {
 
     /// Wakes all who wait, to ask `stop` again.
     pub(crate) fn wake_all(&self) {
-        self.line.lock().waiters.iter().for_each(|waiter| waiter.turn.notify_all());
+        self.line
+            .lock()
+            .waiters
+            .iter()
+            .for_each(|waiter| waiter.turn.notify_all());
     }
 }
 
@@ -180,10 +197,22 @@ impl Line {
 
 /// How many of the items fit into the room, from the first on; `None` if the first does not.
 fn fitting(weights: &[usize], room: usize) -> Option<Granted> {
-    let mut granted = Granted { items: 0, weight: 0 };
+    let mut granted = Granted {
+        items: 0,
+        weight: 0,
+    };
     for weight in weights {
-        match granted.weight.checked_add(*weight).filter(|sum| *sum <= room) {
-            Some(sum) => granted = Granted { items: granted.items + 1, weight: sum },
+        match granted
+            .weight
+            .checked_add(*weight)
+            .filter(|sum| *sum <= room)
+        {
+            Some(sum) => {
+                granted = Granted {
+                    items: granted.items + 1,
+                    weight: sum,
+                }
+            }
             None => break,
         }
     }
@@ -203,7 +232,11 @@ mod tests {
         let room = WeightRoom::new(10);
         assert_eq!(room.take(&[4, 0, 6, 1]), granted(3, 10));
         assert_eq!(room.take(&[1]), None);
-        assert_eq!(room.take(&[0, 0, 1]), granted(2, 0), "what weighs nothing always fits");
+        assert_eq!(
+            room.take(&[0, 0, 1]),
+            granted(2, 0),
+            "what weighs nothing always fits"
+        );
         room.give_back(6);
         assert_eq!(room.take(&[7, 1]), None, "the first does not fit");
         assert_eq!(room.take(&[3, usize::MAX]), granted(1, 3));
@@ -219,11 +252,18 @@ mod tests {
             if !tried.replace(true) {
                 return None;
             }
-            assert_eq!(room.take(&[1]), None, "there is room, and somebody before it in line");
+            assert_eq!(
+                room.take(&[1]),
+                None,
+                "there is room, and somebody before it in line"
+            );
             assert_eq!(room.take(&[0]), granted(1, 0));
             Some(())
         };
-        assert_eq!(room.wait(&[3], stop, || Some(crate::sync::now()), || ()), Err(()));
+        assert_eq!(
+            room.wait(&[3], stop, || Some(crate::sync::now()), || ()),
+            Err(())
+        );
         assert_eq!(room.take(&[1]), granted(1, 1), "it has left the line");
         assert!(room.is_pressed());
         room.gathered(9);

@@ -8,7 +8,8 @@ use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::unwind::{drop_each, message};
 
-/// Which handler a factory is asked for, by [`Builder::spawn_workers`](crate::Builder::spawn_workers).
+/// Which handler a factory is asked for, by
+/// [`Builder::spawn_workers`](crate::Builder::spawn_workers).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
     index: usize,
@@ -31,7 +32,10 @@ impl Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("index", &self.index).field("times", &self.times).finish()
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .field("times", &self.times)
+            .finish()
     }
 }
 
@@ -51,7 +55,12 @@ pub(crate) struct HandlerSlot<H> {
 impl<H> HandlerSlot<H> {
     /// One handler for ever.
     pub(crate) fn fixed(handler: H) -> Self {
-        Self { handler: Some(handler), make: None, times: 1, broken: false }
+        Self {
+            handler: Some(handler),
+            make: None,
+            times: 1,
+            broken: false,
+        }
     }
 
     /// A handler from a factory. Not caught: the thread that starts it catches panics.
@@ -61,15 +70,26 @@ impl<H> HandlerSlot<H> {
     {
         let handler = make(Worker { index: 0, times: 0 })?;
         let make = move |worker| make(worker).map_err(|error| BatchError::of_factory(error.into()));
-        Ok(Self { handler: Some(handler), make: Some(Box::new(make)), times: 1, broken: false })
+        Ok(Self {
+            handler: Some(handler),
+            make: Some(Box::new(make)),
+            times: 1,
+            broken: false,
+        })
     }
 
-    /// Drops the handler, if another can be made, and makes it. A factory that fails or panics is a backend that is unavailable.
+    /// Drops the handler, if another can be made, and makes it. A factory that fails or panics is a
+    /// backend that is unavailable.
     fn renew(&mut self, drop_panics: &mut u64) -> Result<(), BatchError> {
-        let Some(make) = &mut self.make else { return Ok(()) };
+        let Some(make) = &mut self.make else {
+            return Ok(());
+        };
         // The old connection is closed first: it may hold a lock.
         *drop_panics += drop_each(&mut self.handler.take().into_iter().collect());
-        let worker = Worker { index: 0, times: self.times };
+        let worker = Worker {
+            index: 0,
+            times: self.times,
+        };
         self.times += 1;
         match catch_unwind(AssertUnwindSafe(|| make(worker))) {
             Ok(made) => self.handler = Some(made?),
@@ -92,10 +112,15 @@ impl<H> HandlerSlot<H> {
         if anew || self.broken || self.handler.is_none() {
             self.renew(drop_panics)?;
         }
-        let handler = self.handler.as_mut().expect("a handler that was not made is an error above");
+        let handler = self
+            .handler
+            .as_mut()
+            .expect("a handler that was not made is an error above");
         let result = catch_unwind(AssertUnwindSafe(|| handler.handle(batch)))
             .unwrap_or_else(|panic| Err(BatchError::panicked(message(panic))));
-        self.broken = result.as_ref().is_err_and(|error| error.is_panic() || error.is_handler_broken());
+        self.broken = result
+            .as_ref()
+            .is_err_and(|error| error.is_panic() || error.is_handler_broken());
         result
     }
 }

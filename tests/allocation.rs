@@ -1,4 +1,5 @@
-//! In a steady state nothing is allocated: not for an item, not for a batch. Counted by the allocator, exactly.
+//! In a steady state nothing is allocated: not for an item, not for a batch. Counted by the
+//! allocator, exactly.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -6,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, Batcher, Decision, Limits, LoadFeedback, Policy, Setpoint, Window};
+use load_aware_batcher::{
+    Batch, Batcher, Decision, Limits, LoadFeedback, Policy, Setpoint, Window,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -32,7 +35,10 @@ fn gated(max_batch_size: usize) -> Gated {
     let (call, called) = mpsc::channel();
     let mut first = true;
     let batcher = Batcher::builder()
-        .policy(Numbered { size: BATCH, decisions: 0 })
+        .policy(Numbered {
+            size: BATCH,
+            decisions: 0,
+        })
         .max_batch_size(max_batch_size)
         .linger(NEVER)
         .load_check_interval(NEVER)
@@ -50,18 +56,28 @@ fn gated(max_batch_size: usize) -> Gated {
         .unwrap();
     // Both threads run.
     resize(&batcher, max_batch_size);
-    Gated { batcher, called, gate }
+    Gated {
+        batcher,
+        called,
+        gate,
+    }
 }
 
 impl Gated {
-    /// Fills the queue by a way of adding that does not wait, while the handler holds a first batch; then opens the gate and
-    /// lets all of it pass. Everything that a full queue needs is in place afterwards.
+    /// Fills the queue by a way of adding that does not wait, while the handler holds a first
+    /// batch; then opens the gate and lets all of it pass. Everything that a full queue needs is in
+    /// place afterwards.
     fn warmed_up(self, mut add: impl FnMut(&Batcher<u64>) -> bool) -> Batcher<u64> {
-        let Self { batcher, called, gate } = self;
+        let Self {
+            batcher,
+            called,
+            gate,
+        } = self;
         while add(&batcher) {}
         called.recv().unwrap();
         while add(&batcher) {}
-        // A wait in vain, for what waiting needs: it allocates that, unless the time is over before it has begun.
+        // A wait in vain, for what waiting needs: it allocates that, unless the time is over before
+        // it has begun.
         let mut patience = Duration::from_millis(1);
         while allocations(|| assert!(batcher.add_timeout(0, patience).is_err())) == 0 {
             patience *= 2;
@@ -99,13 +115,22 @@ struct Numbered {
 impl Policy for Numbered {
     fn decide(&mut self, _: &Window<'_>, _: &Setpoint) -> Decision {
         self.decisions += 1;
-        Decision::resize(self.size, format!("decision {} for {}", self.decisions, self.size))
+        Decision::resize(
+            self.size,
+            format!("decision {} for {}", self.decisions, self.size),
+        )
     }
 }
 
 /// Changes the limits and waits until the controller has decided once more.
 fn reconfigure(batcher: &Batcher<u64>, change: impl FnOnce(&mut Limits)) {
-    let decided = || batcher.decisions().iter().filter(|record| record.reason.to_string().contains("decision")).count();
+    let decided = || {
+        batcher
+            .decisions()
+            .iter()
+            .filter(|record| record.reason.to_string().contains("decision"))
+            .count()
+    };
     let before = decided();
     batcher.reconfigure(change).unwrap();
     while decided() == before {
@@ -120,10 +145,22 @@ fn resize(batcher: &Batcher<u64>, max_batch_size: usize) {
 /// Without the usual harness: its own threads allocate too.
 fn main() {
     let tests: [(&str, fn()); 4] = [
-        ("a_million_adds_allocate_nothing", a_million_adds_allocate_nothing),
-        ("a_million_items_in_chunks_allocate_nothing", a_million_items_in_chunks_allocate_nothing),
-        ("buffers_are_reused_when_the_size_changes", buffers_are_reused_when_the_size_changes),
-        ("the_memory_of_a_spike_goes_back", the_memory_of_a_spike_goes_back),
+        (
+            "a_million_adds_allocate_nothing",
+            a_million_adds_allocate_nothing,
+        ),
+        (
+            "a_million_items_in_chunks_allocate_nothing",
+            a_million_items_in_chunks_allocate_nothing,
+        ),
+        (
+            "buffers_are_reused_when_the_size_changes",
+            buffers_are_reused_when_the_size_changes,
+        ),
+        (
+            "the_memory_of_a_spike_goes_back",
+            the_memory_of_a_spike_goes_back,
+        ),
     ];
     for (name, test) in tests {
         test();
@@ -158,7 +195,11 @@ fn buffers_are_reused_when_the_size_changes() {
     let batcher = gated(BATCH).warmed_up(|batcher| batcher.try_add(0).is_ok());
     for size in [700, 300, 900, BATCH] {
         resize(&batcher, size);
-        assert_eq!(allocations(|| add(&batcher, 100 * BATCH as u64)), 0, "at size {size}");
+        assert_eq!(
+            allocations(|| add(&batcher, 100 * BATCH as u64)),
+            0,
+            "at size {size}"
+        );
         batcher.flush(LONG).unwrap();
     }
 }
@@ -166,21 +207,38 @@ fn buffers_are_reused_when_the_size_changes() {
 fn the_memory_of_a_spike_goes_back() {
     const SPIKE: usize = 200 * BATCH;
     let batcher = gated(SPIKE).warmed_up(|batcher| batcher.try_add(0).is_ok());
-    // More samples than the feedback ring holds, and a decision on them: the controller's room for them stays.
+    // More samples than the feedback ring holds, and a decision on them: the controller's room for
+    // them stays.
     add(&batcher, 1_100 * BATCH as u64);
     batcher.flush(LONG).unwrap();
     resize(&batcher, SPIKE);
     let before = held();
-    reconfigure(&batcher, |limits| limits.policy(Numbered { size: SPIKE, decisions: 0 }));
+    reconfigure(&batcher, |limits| {
+        limits.policy(Numbered {
+            size: SPIKE,
+            decisions: 0,
+        })
+    });
     assert_eq!(batcher.stats().batch_size, SPIKE);
     add(&batcher, 2 * SPIKE as u64);
     batcher.flush(LONG).unwrap();
-    assert!(held() >= before + SPIKE * size_of::<u64>(), "a spike was made");
-    reconfigure(&batcher, |limits| limits.policy(Numbered { size: BATCH, decisions: 0 }));
+    assert!(
+        held() >= before + SPIKE * size_of::<u64>(),
+        "a spike was made"
+    );
+    reconfigure(&batcher, |limits| {
+        limits.policy(Numbered {
+            size: BATCH,
+            decisions: 0,
+        })
+    });
     assert_eq!(batcher.stats().batch_size, BATCH);
     add(&batcher, 10 * BATCH as u64);
     batcher.flush(LONG).unwrap();
     let after = held();
     // Four times the size in force may be kept.
-    assert!(after <= before + 4 * BATCH * size_of::<u64>(), "{before} bytes before, {after} after");
+    assert!(
+        after <= before + 4 * BATCH * size_of::<u64>(),
+        "{before} bytes before, {after} after"
+    );
 }

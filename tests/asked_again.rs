@@ -1,4 +1,5 @@
-//! Rows that the handler asks for again, rejections of calls that fail, and handlers that are made anew.
+//! Rows that the handler asks for again, rejections of calls that fail, and handlers that are made
+//! anew.
 
 mod support;
 
@@ -19,7 +20,10 @@ fn at_once(attempts: u32) -> Retry {
 
 #[test]
 fn of_a_failed_call_only_permanent_rejections_count() {
-    for (error, handled) in [(BatchError::permanent("no"), 2), (BatchError::transient("lost"), 3)] {
+    for (error, handled) in [
+        (BatchError::permanent("no"), 2),
+        (BatchError::transient("lost"), 3),
+    ] {
         let is_permanent = error.is_permanent();
         let mut calls = 0;
         let batcher = fixed(3)
@@ -36,8 +40,15 @@ fn of_a_failed_call_only_permanent_rejections_count() {
         batcher.add_many([1, 2, 3]).unwrap();
         assert_eq!(batcher.flush(LONG).is_err(), is_permanent);
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.rejected), (handled, u64::from(is_permanent)));
-        let failed: Vec<_> = batcher.take_failed().iter().map(|failed| (failed.item, failed.attempts)).collect();
+        assert_eq!(
+            (stats.handled, stats.rejected),
+            (handled, u64::from(is_permanent))
+        );
+        let failed: Vec<_> = batcher
+            .take_failed()
+            .iter()
+            .map(|failed| (failed.item, failed.attempts))
+            .collect();
         assert_eq!(failed, if is_permanent { vec![(2, 1)] } else { vec![] });
     }
 }
@@ -60,8 +71,20 @@ fn a_row_asked_for_again_has_its_own_attempts_and_a_flush_waits_for_it() {
     let tickets: Vec<_> = (1..=3).map(|row| batcher.submit(row).unwrap()).collect();
     assert_eq!(batcher.flush(LONG), Ok(()));
     let stats = batcher.stats();
-    assert_eq!((stats.handled, stats.failed, stats.retried_rows, stats.pending), (3, 0, 3, 0));
-    assert!(tickets.into_iter().all(|ticket| ticket.wait() == Outcome::Handled));
+    assert_eq!(
+        (
+            stats.handled,
+            stats.failed,
+            stats.retried_rows,
+            stats.pending
+        ),
+        (3, 0, 3, 0)
+    );
+    assert!(
+        tickets
+            .into_iter()
+            .all(|ticket| ticket.wait() == Outcome::Handled)
+    );
 }
 
 #[test]
@@ -76,9 +99,15 @@ fn a_row_asked_for_too_often_fails_alone_with_its_last_error() {
         })
         .unwrap();
     batcher.add_many([1, 2, 3]).unwrap();
-    assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+    assert!(matches!(
+        batcher.flush(LONG),
+        Err(FlushError::Failed { items: 1, .. })
+    ));
     let failed = batcher.take_failed();
-    assert_eq!((failed.len(), failed[0].item, failed[0].attempts), (1, 2, 4));
+    assert_eq!(
+        (failed.len(), failed[0].item, failed[0].attempts),
+        (1, 2, 4)
+    );
     assert_eq!(batcher.stats().handled, 2);
 }
 
@@ -120,9 +149,19 @@ fn a_row_in_doubt_is_asked_for_again_only_if_that_is_harmless() {
             })
             .unwrap();
         let outcome = batcher.submit(1).unwrap().wait();
-        assert_eq!(outcome, if idempotent { Outcome::Handled } else { Outcome::InDoubt });
+        assert_eq!(
+            outcome,
+            if idempotent {
+                Outcome::Handled
+            } else {
+                Outcome::InDoubt
+            }
+        );
         let stats = until(&batcher, |stats| stats.pending == 0);
-        assert_eq!((stats.calls, stats.in_doubt), if idempotent { (2, 0) } else { (1, 1) });
+        assert_eq!(
+            (stats.calls, stats.in_doubt),
+            if idempotent { (2, 0) } else { (1, 1) }
+        );
     }
 }
 
@@ -161,7 +200,10 @@ fn a_close_out_of_time_reports_rows_asked_for_again_as_failed() {
         batcher.add(1).unwrap();
         until(&batcher, |stats| stats.retried_rows == 1);
         let report = batcher.close(SOON);
-        assert_eq!((report.failed.len(), report.unsent.len(), report.abandoned), (1, 0, 0));
+        assert_eq!(
+            (report.failed.len(), report.unsent.len(), report.abandoned),
+            (1, 0, 0)
+        );
     });
 }
 
@@ -193,7 +235,10 @@ fn each_row_is_stored_once_by_a_backend_that_asks_for_rows_and_for_calls_again()
     assert_eq!((stats.handled, stats.failed), (300, 0));
     assert!(stats.retried_rows > 0);
     let rows = rows.lock().unwrap();
-    assert!(rows.len() == 300 && rows.values().all(|stored| *stored == 1), "{rows:?}");
+    assert!(
+        rows.len() == 300 && rows.values().all(|stored| *stored == 1),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -214,6 +259,10 @@ fn a_handler_that_panicked_or_is_broken_is_made_anew_before_the_next_call() {
             .unwrap();
         batcher.add_many([1, 2]).unwrap();
         assert_eq!(batcher.flush(LONG), Ok(()));
-        assert_eq!((made.load(SeqCst), batcher.stats().handled), (2, 2), "panics: {panics}");
+        assert_eq!(
+            (made.load(SeqCst), batcher.stats().handled),
+            (2, 2),
+            "panics: {panics}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Documents for a bulk endpoint, as people write it: the example's binary, and what its endpoint stored.
+//! Documents for a bulk endpoint, as people write it: the example's binary, and what its endpoint
+//! stored.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 #[path = "support/example.rs"]
@@ -11,7 +12,11 @@ use std::fs;
 fn each_document_is_stored_once_however_the_endpoint_refuses_and_a_bad_one_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stored.txt");
-    let output = example::command("bulk_http").arg(&path).arg("20000").output().unwrap();
+    let output = example::command("bulk_http")
+        .arg(&path)
+        .arg("20000")
+        .output()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{stdout}");
     let stored = fs::read_to_string(&path).unwrap();
@@ -19,6 +24,9 @@ fn each_document_is_stored_once_however_the_endpoint_refuses_and_a_bad_one_fails
     stored.sort_unstable();
     let good: Vec<u64> = (1..=20_000).filter(|id| id % 1_000 != 0).collect();
     assert_eq!(stored, good);
-    assert!(stdout.starts_with("19980 stored, 20 refused, 0 unsent\n1000 documents and "), "{stdout}");
+    assert!(
+        stdout.starts_with("19980 stored, 20 refused, 0 unsent\n1000 documents and "),
+        "{stdout}"
+    );
     assert!(!stdout.contains(" and 0 requests"), "{stdout}");
 }

@@ -1,6 +1,8 @@
-//! Nothing is lost, nothing is doubled, nothing is out of order: random programs, every item accounted for by identity.
+//! Nothing is lost, nothing is doubled, nothing is out of order: random programs, every item
+//! accounted for by identity.
 //!
-//! The programs and the accounting are in `support/program.rs`. Reproduce a seed with `SEED=… cargo test --test conservation`.
+//! The programs and the accounting are in `support/program.rs`. Reproduce a seed with `SEED=… cargo
+//! test --test conservation`.
 
 #[path = "support/program.rs"]
 mod program;
@@ -36,19 +38,32 @@ fn every_item_ends_exactly_once_from_seeds_at_every_scale() {
     } else {
         [(200, Scale::TINY), (500, Scale::SMALL), (20, Scale::LARGE)]
     };
-    let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let first = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let mut all = Account::default();
     for (programs, scale) in sizes {
         for seed in first.map_or(0..programs, |seed: u64| seed..seed + 1) {
             let program = Program::from_seed(seed, scale);
             let account = program.run();
-            assert!(account.violations.is_empty(), "seed {seed} {program:#?}\n{account:#?}");
+            assert!(
+                account.violations.is_empty(),
+                "seed {seed} {program:#?}\n{account:#?}"
+            );
             all.add(account);
         }
     }
     // The accounting means something: each way to end was taken.
     if !cfg!(miri) && first.is_none() {
-        let ends = [all.handled, all.failed, all.in_doubt, all.unsent, all.abandoned, all.refused, all.retries];
+        let ends = [
+            all.handled,
+            all.failed,
+            all.in_doubt,
+            all.unsent,
+            all.abandoned,
+            all.refused,
+            all.retries,
+        ];
         assert!(ends.iter().all(|count| *count > 0), "{all:#?}");
     }
 }

@@ -1,13 +1,14 @@
 //! The loop underneath: from a handler's feedback to the size of the batches, with real threads.
 //!
-//! No test here waits for a time: the check interval is short and each waits until it has seen what it is about.
+//! No test here waits for a time: the check interval is short and each waits until it has seen what
+//! it is about.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{
-    Batch, BatchError, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy, Retry, Setpoint, Stats,
-    Window, Zone,
+    Batch, BatchError, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy,
+    Retry, Setpoint, Stats, Window, Zone,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -39,10 +40,15 @@ fn an_idle_backend_makes_batches_grow_to_the_maximum_and_a_stressed_one_to_the_m
             .unwrap();
         let stats = feed_until(&batcher, |stats| stats.batch_size == goal);
         let average = stats.average_load.unwrap();
-        assert!((average - load).abs() < 1e-9, "the mean of equal loads: {average}");
+        assert!(
+            (average - load).abs() < 1e-9,
+            "the mean of equal loads: {average}"
+        );
         let decisions = batcher.decisions();
         assert!(
-            decisions.iter().any(|decision| decision.zone == zone && decision.from != decision.to),
+            decisions
+                .iter()
+                .any(|decision| decision.zone == zone && decision.from != decision.to),
             "{decisions:?}"
         );
         assert!(decisions.windows(2).all(|pair| pair[0].at <= pair[1].at));
@@ -78,7 +84,12 @@ fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
         .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("the backend is down")))
         .unwrap();
     feed_until(&batcher, |stats| stats.batch_size == 1);
-    assert!(batcher.decisions().iter().any(|d| d.reason.to_string() == "a batch failed: halved"));
+    assert!(
+        batcher
+            .decisions()
+            .iter()
+            .any(|d| d.reason.to_string() == "a batch failed: halved")
+    );
 }
 
 /// A user's own law: one more at each decision, and a probe of three until it has seen one.
@@ -94,7 +105,10 @@ impl Policy for OneMore {
             let _ = self.seen.send((batch.len, batch.probe, batch.cut_at));
             self.probe = self.probe.filter(|_| !batch.probe);
         }
-        Decision { probe: self.probe, ..Decision::resize(current.batch_size + 1, "one more") }
+        Decision {
+            probe: self.probe,
+            ..Decision::resize(current.batch_size + 1, "one more")
+        }
     }
 
     fn cadence(&self) -> Cadence {
@@ -109,12 +123,21 @@ fn a_policy_of_ones_own_decides_at_every_check_and_is_clamped() {
         .initial_batch_size(5)
         .max_batch_size(9)
         .load_check_interval(SOON)
-        .policy(OneMore { cadence: Cadence::EveryCheck, seen, probe: None })
+        .policy(OneMore {
+            cadence: Cadence::EveryCheck,
+            seen,
+            probe: None,
+        })
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
     let stats = feed_until(&batcher, |stats| stats.batch_size == 9);
     assert_eq!(stats.reason().to_string(), "one more");
-    let sizes: Vec<_> = batcher.decisions().iter().map(|decision| (decision.from, decision.to)).take(4).collect();
+    let sizes: Vec<_> = batcher
+        .decisions()
+        .iter()
+        .map(|decision| (decision.from, decision.to))
+        .take(4)
+        .collect();
     assert_eq!(sizes, [(5, 6), (6, 7), (7, 8), (8, 9)]);
 }
 
@@ -125,10 +148,15 @@ fn a_policy_that_asks_for_every_batch_is_asked_and_its_probe_is_one_batch() {
         .initial_batch_size(10)
         .max_batch_size(1_000)
         .load_check_interval(Duration::from_secs(3_600))
-        .policy(OneMore { cadence: Cadence::EveryBatch, seen, probe: Some(3) })
+        .policy(OneMore {
+            cadence: Cadence::EveryBatch,
+            seen,
+            probe: Some(3),
+        })
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    // So few at a time that no sample is overwritten. Each is shown to the policy, the first ones too.
+    // So few at a time that no sample is overwritten. Each is shown to the policy, the first ones
+    // too.
     let mut shown = Vec::new();
     while batcher.stats().batch_size < 20 || !shown.iter().any(|(_, probe, _)| *probe) {
         batcher.add_many(0..64).unwrap();
@@ -140,7 +168,11 @@ fn a_policy_that_asks_for_every_batch_is_asked_and_its_probe_is_one_batch() {
     drop(batcher);
     shown.extend(samples.iter());
     shown.retain(|(_, probe, _)| *probe);
-    assert_eq!(shown, [(3, true, 3)], "asked for again and again until it was seen, used for one batch");
+    assert_eq!(
+        shown,
+        [(3, true, 3)],
+        "asked for again and again until it was seen, used for one batch"
+    );
 }
 
 #[test]
@@ -148,7 +180,10 @@ fn a_pause_is_cut_by_a_flush_and_by_close() {
     struct Pausing;
     impl Policy for Pausing {
         fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
-            Decision { pause_ratio: 1e12, ..Decision::hold(current, "rest for ages") }
+            Decision {
+                pause_ratio: 1e12,
+                ..Decision::hold(current, "rest for ages")
+            }
         }
     }
     let (begun, calls) = mpsc::channel();
@@ -169,7 +204,11 @@ fn a_pause_is_cut_by_a_flush_and_by_close() {
     batcher.add(1).unwrap();
     assert_eq!(calls.recv_timeout(LONG), Ok(1));
     batcher.add(2).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()), "the pause behind item 1 is cut");
+    assert_eq!(
+        batcher.flush(LONG),
+        Ok(()),
+        "the pause behind item 1 is cut"
+    );
     assert_eq!(calls.recv_timeout(LONG), Ok(2));
     batcher.add(3).unwrap();
     assert!(batcher.close(LONG).is_clean(), "and the one behind item 2");
@@ -183,7 +222,9 @@ fn limits_change_while_it_runs() {
         .queue_capacity(100)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    batcher.reconfigure(|limits| limits.max_batch_size = 10).unwrap();
+    batcher
+        .reconfigure(|limits| limits.max_batch_size = 10)
+        .unwrap();
     assert_eq!(batcher.stats().batch_size, 10);
     batcher
         .reconfigure(|limits| {
@@ -193,7 +234,10 @@ fn limits_change_while_it_runs() {
         .unwrap();
     assert_eq!(batcher.stats().batch_size, 60);
     let refused = [
-        (batcher.reconfigure(|limits| limits.min_batch_size = 0), "min_batch_size is 0: must be at least 1"),
+        (
+            batcher.reconfigure(|limits| limits.min_batch_size = 0),
+            "min_batch_size is 0: must be at least 1",
+        ),
         (
             batcher.reconfigure(|limits| limits.max_batch_size = 20),
             "min_batch_size is 60 and max_batch_size is 20: the smallest must not exceed the largest",
@@ -240,7 +284,13 @@ fn a_shorter_linger_and_a_smaller_size_reach_a_sleeping_flusher() {
             .unwrap();
         batcher.add_many(0..3).unwrap();
         batcher
-            .reconfigure(|limits| if shrink { limits.max_batch_size = 3 } else { limits.linger = Duration::ZERO })
+            .reconfigure(|limits| {
+                if shrink {
+                    limits.max_batch_size = 3
+                } else {
+                    limits.linger = Duration::ZERO
+                }
+            })
             .unwrap();
         assert_eq!(calls.recv_timeout(LONG), Ok(3));
     }
@@ -252,7 +302,11 @@ fn custom_signals_and_bad_values_are_counted() {
         .custom_signal("replica_lag", 1.0)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    batcher.report(LoadFeedback::new().custom("replica_lag", 0.5).custom("typo", 0.5));
+    batcher.report(
+        LoadFeedback::new()
+            .custom("replica_lag", 0.5)
+            .custom("typo", 0.5),
+    );
     batcher.report(LoadFeedback::new().cpu_load(7.0).error_rate(f64::NAN));
     let stats = batcher.stats();
     assert_eq!((stats.unknown_signals, stats.values_corrected), (1, 2));
@@ -289,7 +343,8 @@ fn the_average_load_says_how_old_it_is() {
         assert!(reported.elapsed() < LONG, "not seen: {stats:#?}");
     };
     until(true, &|stats| stats.average_load.is_some());
-    // Nothing is reported any more: the load stays, and shows its age, at most that of the first report.
+    // Nothing is reported any more: the load stays, and shows its age, at most that of the first
+    // report.
     let old = until(false, &|stats| stats.load_age > Some(SOON * 50));
     assert!(old.average_load.is_some());
     assert!(old.load_age <= Some(reported.elapsed()));

@@ -1,8 +1,9 @@
 //! The law that learns, on real threads, with a backend whose costs are known.
 //!
-//! They are told to the law in place of the times that the calls took. A handler that sleeps for its costs is no such backend:
-//! on a busy machine it oversleeps by what that pleases, and the law rightly follows; `sleeping_backend` has one all the same.
-//! That the times are measured rightly is looked at beside it.
+//! They are told to the law in place of the times that the calls took. A handler that sleeps for
+//! its costs is no such backend: on a busy machine it oversleeps by what that pleases, and the law
+//! rightly follows; `sleeping_backend` has one all the same. That the times are measured rightly is
+//! looked at beside it.
 #![cfg(not(loom))]
 
 #[path = "support/settling.rs"]
@@ -51,17 +52,31 @@ impl Policy for Told {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let mut samples = window.samples.to_vec();
         let mut calls = Vec::new();
-        for batch in samples.iter_mut().filter_map(|sample| sample.batch.as_mut()) {
-            let call = self.calls.recv().expect("the handler told of it before it was reported");
+        for batch in samples
+            .iter_mut()
+            .filter_map(|sample| sample.batch.as_mut())
+        {
+            let call = self
+                .calls
+                .recv()
+                .expect("the handler told of it before it was reported");
             let time = std::mem::replace(&mut batch.service_time, call.cost);
             calls.push((call, batch.len, time));
         }
-        let decision = self.law.decide(&Window { samples: &samples, ..*window }, current);
+        let decision = self.law.decide(
+            &Window {
+                samples: &samples,
+                ..*window
+            },
+            current,
+        );
         let first = usize::from(!std::mem::replace(&mut self.asked, true));
         for _ in 0..first + calls.len() {
             let _ = self.next.send(());
         }
-        calls.into_iter().for_each(|call| drop(self.shown.send(call)));
+        calls
+            .into_iter()
+            .for_each(|call| drop(self.shown.send(call)));
         decision
     }
 
@@ -74,15 +89,22 @@ impl Policy for Told {
 fn settle(shown: &Receiver<(Call, usize, Duration)>) -> Vec<usize> {
     let (mut calls, mut full) = (Vec::new(), 0);
     while full < BATCHES {
-        let (call, len, time) = shown.recv_timeout(LONG).expect("the law is asked for every batch");
+        let (call, len, time) = shown
+            .recv_timeout(LONG)
+            .expect("the law is asked for every batch");
         assert_eq!(len, call.len);
         full += usize::from(call.is_full);
         calls.push((call, time));
     }
     for around in calls.windows(3) {
-        let [(before, _), (call, time), (next, _)] = around else { unreachable!("three") };
+        let [(before, _), (call, time), (next, _)] = around else {
+            unreachable!("three")
+        };
         let (least, most) = (call.left - call.entered, next.entered - before.left);
-        assert!((least..=most).contains(time), "measured as {time:?} instead of {least:?} to {most:?}");
+        assert!(
+            (least..=most).contains(time),
+            "measured as {time:?} instead of {least:?} to {most:?}"
+        );
     }
     calls.into_iter().map(|(call, _)| call.len).collect()
 }
@@ -97,15 +119,28 @@ fn real_threads_find_the_knee_and_find_it_again() {
         .linger(NEVER)
         // Nothing but the batches wakes the law.
         .load_check_interval(NEVER)
-        .policy(Told { law: CostModel::new(), calls, shown: show, next, asked: false })
+        .policy(Told {
+            law: CostModel::new(),
+            calls,
+            shown: show,
+            next,
+            asked: false,
+        })
         .spawn(move |batch: &mut Batch<u64>| {
             let entered = Instant::now();
-            // The call before was shown: whatever thread is held up, the law is a batch or two behind, as with a slow backend.
+            // The call before was shown: whatever thread is held up, the law is a batch or two
+            // behind, as with a slow backend.
             let _ = go.recv();
             let (len, is_full) = (batch.len(), batch.trigger() == Trigger::Size);
             full += usize::from(is_full);
             let cost = CALL * if full <= DEARER_AFTER { 1 } else { 5 } + ITEM * len as u32;
-            let _ = tell.send(Call { len, is_full, cost, entered, left: Instant::now() });
+            let _ = tell.send(Call {
+                len,
+                is_full,
+                cost,
+                entered,
+                left: Instant::now(),
+            });
             Ok(LoadFeedback::new())
         })
         .unwrap();

@@ -19,13 +19,19 @@ fn whole_room(batcher: &Batcher<u64>) {
     // The last chunk went in as far as it fitted.
     let stats = batcher.stats();
     let messages = CAPACITY.div_ceil(7);
-    assert!(chunked <= CAPACITY && stats.pending as usize == CAPACITY + 1, "{chunked} {stats:?}");
+    assert!(
+        chunked <= CAPACITY && stats.pending as usize == CAPACITY + 1,
+        "{chunked} {stats:?}"
+    );
     let mut single = 0;
     while batcher.try_add(0).is_ok() {
         single += 1;
     }
     assert_eq!(single, CAPACITY - messages, "a chunk takes one place");
-    assert_eq!(batcher.stats().pending as usize, 2 * CAPACITY - messages + 1);
+    assert_eq!(
+        batcher.stats().pending as usize,
+        2 * CAPACITY - messages + 1
+    );
 }
 
 #[test]
@@ -67,19 +73,30 @@ fn the_queue_has_its_whole_room_back_after_a_million_operations() {
                 std::thread::spawn(move || {
                     let (mut state, mut accepted) = (thread, 0);
                     for _ in 0..operations {
-                        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                        state = state
+                            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                            .wrapping_add(0x1405_7b7e_f767_814f);
                         let count = (state >> 40) % 9;
                         let back = |refused: AddError<Vec<u64>>| refused.into_inner().len() as u64;
                         accepted += match state >> 60 {
                             0..=5 => u64::from(batcher.try_add(count).is_ok()),
                             6..=8 => u64::from(batcher.add(count).is_ok()),
-                            9 => u64::from(batcher.add_timeout(count, Duration::from_micros(count)).is_ok()),
+                            9 => u64::from(
+                                batcher
+                                    .add_timeout(count, Duration::from_micros(count))
+                                    .is_ok(),
+                            ),
                             10 => u64::from(batcher.submit(count).is_ok()),
-                            11 | 12 => count - batcher.try_add_many(0..count).map_or_else(back, |_| 0),
+                            11 | 12 => {
+                                count - batcher.try_add_many(0..count).map_or_else(back, |_| 0)
+                            }
                             13 => count - batcher.add_many(0..count).map_or_else(back, |_| 0),
                             14 => {
                                 let wait = Duration::from_micros(count);
-                                count - batcher.add_many_timeout(0..count, wait).map_or_else(back, |_| 0)
+                                count
+                                    - batcher
+                                        .add_many_timeout(0..count, wait)
+                                        .map_or_else(back, |_| 0)
                             }
                             _ => {
                                 batcher.request_flush();
@@ -91,12 +108,17 @@ fn the_queue_has_its_whole_room_back_after_a_million_operations() {
                 })
             })
             .collect();
-        let accepted: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        let accepted: u64 = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum();
         let _ = batcher.flush(LONG);
         let stats = batcher.stats();
         assert_eq!((stats.added, stats.pending), (accepted, 0));
         assert_eq!(stats.handled + stats.failed, accepted);
-        assert!(cfg!(miri) || stats.refused.full > 0 && stats.handler_panics > 0 && stats.in_doubt > 0);
+        assert!(
+            cfg!(miri) || stats.refused.full > 0 && stats.handler_panics > 0 && stats.in_doubt > 0
+        );
         batcher.add(u64::MAX).unwrap();
         held.recv().unwrap();
         whole_room(&batcher);
@@ -116,7 +138,10 @@ fn a_chunk_refused_for_want_of_a_place_gives_its_credit_back() {
         // All places taken, all credit there.
         while batcher.try_add(1).is_ok() {}
         for _ in 0..10 {
-            assert_eq!(batcher.try_add_many([1, 2, 3]), Err(AddError::Full(vec![1, 2, 3])));
+            assert_eq!(
+                batcher.try_add_many([1, 2, 3]),
+                Err(AddError::Full(vec![1, 2, 3]))
+            );
             let refused = batcher.add_many_timeout([1, 2, 3], Duration::from_micros(50));
             assert_eq!(refused, Err(AddError::Timeout(vec![1, 2, 3])));
         }
@@ -125,7 +150,11 @@ fn a_chunk_refused_for_want_of_a_place_gives_its_credit_back() {
             director.call();
         }
         // One place used, then all credit goes into it; the fifth item finds none.
-        assert_eq!(batcher.try_add_many(1..=5), Err(AddError::Full(vec![5])), "round {round}");
+        assert_eq!(
+            batcher.try_add_many(1..=5),
+            Err(AddError::Full(vec![5])),
+            "round {round}"
+        );
         for _ in 0..4 {
             director.reply(Reply::Ok);
             director.call();
@@ -156,7 +185,10 @@ fn a_chunk_larger_than_the_queue_goes_in_piece_by_piece_and_in_order() {
 
 #[test]
 fn an_iterator_that_panics_leaves_the_batcher_whole() {
-    let batcher = fixed(10).queue_capacity(100).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(10)
+        .queue_capacity(100)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
     for _ in 0..5 {
         let items = (0..80).inspect(|n| {
             if *n == 70 {
@@ -208,11 +240,23 @@ fn refusals_are_counted_by_reason_and_their_items_come_back() {
     director.call();
     batcher.add(2).unwrap();
     assert_eq!(batcher.try_add(3), Err(AddError::Full(3)));
-    assert_eq!(batcher.add_timeout(4, Duration::ZERO), Err(AddError::Timeout(4)));
+    assert_eq!(
+        batcher.add_timeout(4, Duration::ZERO),
+        Err(AddError::Timeout(4))
+    );
     assert_eq!(batcher.add(10), Err(AddError::TooHeavy(10)));
     drop(director);
     assert!(batcher.shutdown(LONG).is_clean());
     assert_eq!(batcher.add(5), Err(AddError::Closed(5)));
     let refused = batcher.stats().refused;
-    assert_eq!((refused.full, refused.timeout, refused.closed, refused.reentrant, refused.too_heavy), (1, 1, 1, 0, 1));
+    assert_eq!(
+        (
+            refused.full,
+            refused.timeout,
+            refused.closed,
+            refused.reentrant,
+            refused.too_heavy
+        ),
+        (1, 1, 1, 0, 1)
+    );
 }

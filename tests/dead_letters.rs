@@ -17,7 +17,11 @@ fn items<T: Copy>(failed: &[load_aware_batcher::Failed<T>]) -> Vec<T> {
 #[test]
 fn kept_rows_stall_the_flusher_at_their_bound_until_they_are_taken() {
     let (handler, director) = directed();
-    let batcher = fixed(2).keep_failed(3).retry(Retry::none()).spawn(handler).unwrap();
+    let batcher = fixed(2)
+        .keep_failed(3)
+        .retry(Retry::none())
+        .spawn(handler)
+        .unwrap();
     batcher.add_many(0..8).unwrap();
     for _ in 0..2 {
         director.answer(Reply::Err(BatchError::permanent("no")));
@@ -25,7 +29,10 @@ fn kept_rows_stall_the_flusher_at_their_bound_until_they_are_taken() {
     // The batch that brings them there may go beyond.
     let stats = until(&batcher, |stats| stats.stalled);
     assert_eq!((stats.kept_failed, stats.pending), (4, 4));
-    assert_eq!(batcher.flush(Duration::from_millis(5)), Err(FlushError::Timeout));
+    assert_eq!(
+        batcher.flush(Duration::from_millis(5)),
+        Err(FlushError::Timeout)
+    );
     assert!(director.no_call(), "nothing is handed over meanwhile");
     assert_eq!(items(&batcher.take_failed()), [0, 1, 2, 3]);
     assert_eq!(director.answer(Reply::Ok), [4, 5]);
@@ -82,17 +89,32 @@ fn every_bad_row_reaches_the_hook_exactly_once_and_in_order_of_batches() {
         })
         .unwrap();
     batcher.add_many(0..640).unwrap();
-    assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 72, .. })));
+    assert!(matches!(
+        batcher.flush(LONG),
+        Err(FlushError::Failed { items: 72, .. })
+    ));
     let report = batcher.close(LONG);
-    assert_eq!((report.handled, report.failed_total, report.failed.len()), (640 - 72, 72, 0));
+    assert_eq!(
+        (report.handled, report.failed_total, report.failed.len()),
+        (640 - 72, 72, 0)
+    );
     let letters: Vec<_> = letters.iter().collect();
     let mut rows: Vec<u64> = letters.iter().map(|(item, _)| *item).collect();
     // A witness is decided before the rows in front of it: in order from batch to batch.
-    assert!(rows.windows(2).all(|pair| pair[0] / 64 <= pair[1] / 64), "{rows:?}");
+    assert!(
+        rows.windows(2).all(|pair| pair[0] / 64 <= pair[1] / 64),
+        "{rows:?}"
+    );
     rows.sort_unstable();
     assert!(rows.into_iter().eq((0..640).filter(|item| item % 9 == 0)));
-    // Twice as a whole, at most once at each depth of the search, and alone until an answer came between.
-    assert!(letters.iter().all(|(_, attempts)| (4..=2 + 6 + 6).contains(attempts)), "{letters:?}");
+    // Twice as a whole, at most once at each depth of the search, and alone until an answer came
+    // between.
+    assert!(
+        letters
+            .iter()
+            .all(|(_, attempts)| (4..=2 + 6 + 6).contains(attempts)),
+        "{letters:?}"
+    );
 }
 
 /// Scenario 58.
@@ -109,8 +131,17 @@ fn a_row_whose_hook_fails_or_panics_is_kept() {
     batcher.add_many(0..8).unwrap();
     assert!(batcher.flush(LONG).is_err());
     let stats = batcher.stats();
-    assert_eq!((stats.failed, stats.kept_failed, stats.hook_panics), (8, 5, 2));
-    assert!(batcher.take_failed().into_iter().map(|failed| failed.item).eq(3..8));
+    assert_eq!(
+        (stats.failed, stats.kept_failed, stats.hook_panics),
+        (8, 5, 2)
+    );
+    assert!(
+        batcher
+            .take_failed()
+            .into_iter()
+            .map(|failed| failed.item)
+            .eq(3..8)
+    );
     batcher.add_many(0..8).unwrap();
     let report = batcher.close(LONG);
     assert!(report.failed.into_iter().map(|failed| failed.item).eq(3..8));

@@ -1,4 +1,5 @@
-//! A close that runs out of time: what comes back, what is counted, and what a handler that was left behind may still settle.
+//! A close that runs out of time: what comes back, what is counted, and what a handler that was
+//! left behind may still settle.
 
 mod support;
 
@@ -6,12 +7,22 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, BatchError, Batcher, CloseReport, LoadFeedback, Outcome, Retry};
-use support::{Call, Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until};
+use support::{
+    Call, Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until,
+};
 
 const SOON: Duration = Duration::from_millis(20);
 
-/// A batcher of which two items are in the handler's hands and three wait, with a ticket for the first of each.
-fn stuck(hook: Option<mpsc::Sender<u64>>) -> (Batcher<u64>, Director<u64>, Call<u64>, [load_aware_batcher::Ticket; 2]) {
+/// A batcher of which two items are in the handler's hands and three wait, with a ticket for the
+/// first of each.
+fn stuck(
+    hook: Option<mpsc::Sender<u64>>,
+) -> (
+    Batcher<u64>,
+    Director<u64>,
+    Call<u64>,
+    [load_aware_batcher::Ticket; 2],
+) {
     let (handler, director) = directed();
     let mut builder = fixed(2);
     if let Some(hook) = hook {
@@ -29,7 +40,15 @@ fn stuck(hook: Option<mpsc::Sender<u64>>) -> (Batcher<u64>, Director<u64>, Call<
 fn check_left_behind(report: &CloseReport<u64>) {
     assert!(report.timed_out);
     assert_eq!(report.unsent, [2, 3, 4]);
-    assert_eq!((report.handled, report.failed_total, report.unsent_total, report.abandoned), (0, 0, 3, 2));
+    assert_eq!(
+        (
+            report.handled,
+            report.failed_total,
+            report.unsent_total,
+            report.abandoned
+        ),
+        (0, 0, 3, 2)
+    );
 }
 
 #[test]
@@ -42,10 +61,16 @@ fn a_handler_that_hangs_is_left_behind_and_what_it_holds_is_counted() {
         assert_eq!(lent.wait(), Outcome::InDoubt);
         assert_eq!(waiting.wait(), Outcome::Unsent);
         let stats = batcher.stats();
-        assert_eq!((stats.added, stats.abandoned, stats.unsent, stats.pending), (5, 2, 3, 0));
+        assert_eq!(
+            (stats.added, stats.abandoned, stats.unsent, stats.pending),
+            (5, 2, 3, 0)
+        );
         // Neither a second close nor the drop waits for it.
         let again = batcher.shutdown(SOON);
-        assert_eq!((again.unsent.len(), again.unsent_total, again.abandoned), (0, 3, 2));
+        assert_eq!(
+            (again.unsent.len(), again.unsent_total, again.abandoned),
+            (0, 3, 2)
+        );
         drop(batcher);
         drop(director);
     });
@@ -56,8 +81,18 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
     let failing = || Reply::Err(BatchError::transient("late"));
     let cases: [(&str, Reply, bool, [u64; 3]); 6] = [
         ("handled", Reply::Ok, false, [2, 0, 0]),
-        ("one rejected, a hook", Reply::Reject(vec![1]), true, [1, 1, 0]),
-        ("one rejected, no hook", Reply::Reject(vec![0]), false, [1, 1, 1]),
+        (
+            "one rejected, a hook",
+            Reply::Reject(vec![1]),
+            true,
+            [1, 1, 0],
+        ),
+        (
+            "one rejected, no hook",
+            Reply::Reject(vec![0]),
+            false,
+            [1, 1, 1],
+        ),
         ("failed, a hook", failing(), true, [0, 2, 0]),
         ("failed, no hook", failing(), false, [0, 2, 2]),
         ("panicked, no hook", Reply::Panic, false, [0, 2, 2]),
@@ -70,8 +105,16 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
         director.reply(reply);
         assert!(director.gone(), "{name}: no further batch is given to it");
         let stats = batcher.stats();
-        assert_eq!([stats.handled, stats.failed, stats.dropped_late], counts, "{name}");
-        assert_eq!((stats.abandoned, stats.unsent, stats.pending), (0, 3, 0), "{name}");
+        assert_eq!(
+            [stats.handled, stats.failed, stats.dropped_late],
+            counts,
+            "{name}"
+        );
+        assert_eq!(
+            (stats.abandoned, stats.unsent, stats.pending),
+            (0, 3, 0),
+            "{name}"
+        );
         assert_eq!(stats.kept_failed, 0, "{name}: nobody could take it");
         // What was said stays said.
         assert_eq!(report.abandoned, 2);
@@ -80,7 +123,11 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
         assert_eq!((again.handled, again.failed.len()), (counts[0], 0));
         drop(batcher);
         let hooked: Vec<u64> = hooked.iter().collect();
-        assert_eq!(hooked.len() as u64, if with_hook { counts[1] } else { 0 }, "{name}");
+        assert_eq!(
+            hooked.len() as u64,
+            if with_hook { counts[1] } else { 0 },
+            "{name}"
+        );
     }
 }
 
@@ -88,14 +135,20 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
 #[test]
 fn close_interrupts_a_backoff_and_goes_on_trying() {
     let (handler, director) = directed();
-    let batcher = fixed(2).retry(Retry::default().backoff(NEVER, NEVER)).spawn(handler).unwrap();
+    let batcher = fixed(2)
+        .retry(Retry::default().backoff(NEVER, NEVER))
+        .spawn(handler)
+        .unwrap();
     batcher.add_many([1, 2, 3, 4]).unwrap();
     let first = director.call();
     director.reply(Reply::Err(BatchError::transient("first")));
     first_call_settled(&batcher);
     let closer = std::thread::spawn(move || batcher.close(Duration::from_secs(4)));
     let again = director.call();
-    assert_eq!((again.id, again.attempt, &again.items), (first.id, 2, &first.items));
+    assert_eq!(
+        (again.id, again.attempt, &again.items),
+        (first.id, 2, &first.items)
+    );
     director.reply(Reply::Err(BatchError::transient("second")));
     // The wait is at most half of the time that is left, however long the backoff.
     assert_eq!(director.answer(Reply::Ok), [1], "the search goes on");
@@ -115,15 +168,36 @@ fn a_close_that_allows_one_attempt_makes_one_at_each_batch() {
     first_call_settled(&batcher);
     let closer = std::thread::spawn(move || batcher.close(LONG));
     let last = director.call();
-    assert_eq!((last.id, last.attempt, &last.items), (first.id, 2, &first.items));
+    assert_eq!(
+        (last.id, last.attempt, &last.items),
+        (first.id, 2, &first.items)
+    );
     director.reply(Reply::Err(BatchError::transient("last")));
     // Each later batch too: one attempt.
-    assert_eq!(director.answer(Reply::Err(BatchError::transient("only"))), [3, 4]);
+    assert_eq!(
+        director.answer(Reply::Err(BatchError::transient("only"))),
+        [3, 4]
+    );
     let report = closer.join().unwrap();
     assert!(director.gone());
-    let failed: Vec<_> = report.failed.iter().map(|f| (f.item, f.error.to_string(), f.attempts)).collect();
-    let expected = [(1, "last", 2), (2, "last", 2), (3, "only", 1), (4, "only", 1)];
-    assert!(failed.iter().map(|(item, error, attempts)| (*item, &**error, *attempts)).eq(expected), "{failed:?}");
+    let failed: Vec<_> = report
+        .failed
+        .iter()
+        .map(|f| (f.item, f.error.to_string(), f.attempts))
+        .collect();
+    let expected = [
+        (1, "last", 2),
+        (2, "last", 2),
+        (3, "only", 1),
+        (4, "only", 1),
+    ];
+    assert!(
+        failed
+            .iter()
+            .map(|(item, error, attempts)| (*item, &**error, *attempts))
+            .eq(expected),
+        "{failed:?}"
+    );
     assert!(!report.timed_out);
 }
 
@@ -137,16 +211,37 @@ fn a_close_out_of_time_returns_parts_in_backoff_as_failed_and_abandons_only_what
         // The first half is held; the second waits for its turn.
         assert_eq!(director.call().items, [0, 1]);
         let report = batcher.shutdown(SOON);
-        assert_eq!((report.abandoned, report.unsent.len(), report.failed_total), (2, 0, 2));
-        let failed: Vec<_> = report.failed.iter().map(|f| (f.item, f.attempts, f.in_doubt)).collect();
+        assert_eq!(
+            (report.abandoned, report.unsent.len(), report.failed_total),
+            (2, 0, 2)
+        );
+        let failed: Vec<_> = report
+            .failed
+            .iter()
+            .map(|f| (f.item, f.attempts, f.in_doubt))
+            .collect();
         assert_eq!(failed, [(2, 1, false), (3, 1, false)]);
-        let outcomes: Vec<_> = tickets.into_iter().map(load_aware_batcher::Ticket::wait).collect();
+        let outcomes: Vec<_> = tickets
+            .into_iter()
+            .map(load_aware_batcher::Ticket::wait)
+            .collect();
         let whole = || Outcome::Failed(BatchError::permanent("whole"));
-        assert_eq!(outcomes, [Outcome::InDoubt, Outcome::InDoubt, whole(), whole()]);
+        assert_eq!(
+            outcomes,
+            [Outcome::InDoubt, Outcome::InDoubt, whole(), whole()]
+        );
         director.reply(Reply::Err(BatchError::permanent("half")));
         assert!(director.gone(), "an abandoned half is not halved");
         let stats = batcher.stats();
-        assert_eq!((stats.added, stats.failed, stats.dropped_late, stats.abandoned), (4, 4, 2, 0));
+        assert_eq!(
+            (
+                stats.added,
+                stats.failed,
+                stats.dropped_late,
+                stats.abandoned
+            ),
+            (4, 4, 2, 0)
+        );
     });
 }
 
@@ -169,8 +264,18 @@ fn a_close_out_of_time_in_the_hook_returns_the_rows_that_still_waited_for_it() {
         batcher.add_many([1, 2, 3, 4, 5]).unwrap();
         assert_eq!(heard.recv().unwrap(), 1);
         let report = batcher.shutdown(SOON);
-        assert_eq!(report.failed.iter().map(|failed| failed.item).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!((report.unsent, report.failed_total, report.abandoned), (vec![4, 5], 3, 0));
+        assert_eq!(
+            report
+                .failed
+                .iter()
+                .map(|failed| failed.item)
+                .collect::<Vec<_>>(),
+            [2, 3]
+        );
+        assert_eq!(
+            (report.unsent, report.failed_total, report.abandoned),
+            (vec![4, 5], 3, 0)
+        );
         assert!(report.timed_out);
         gate.open();
         // The hook keeps the row that it has, and is given no other.
@@ -181,12 +286,18 @@ fn a_close_out_of_time_in_the_hook_returns_the_rows_that_still_waited_for_it() {
 
 #[test]
 fn a_close_without_time_returns_everything_that_was_not_lent() {
-    let batcher = fixed(100).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(100)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
     batcher.add_many(0..70).unwrap();
     batcher.add(70).unwrap();
     let report = batcher.close(Duration::ZERO);
     assert_eq!(report.handled + report.abandoned + report.unsent_total, 71);
-    assert!(report.unsent.is_empty() || report.unsent.iter().copied().eq(0..71), "{:?}", report.unsent);
+    assert!(
+        report.unsent.is_empty() || report.unsent.iter().copied().eq(0..71),
+        "{:?}",
+        report.unsent
+    );
 }
 
 #[test]
@@ -207,9 +318,17 @@ fn the_drop_waits_for_its_own_timeout_and_gives_the_report_to_the_hook() {
                 director.reply(Reply::Ok);
             }
             drop(batcher);
-            let report = told.try_recv().expect("the drop gives it before it returns");
-            assert_eq!((report.handled, report.abandoned), if in_time { (3, 0) } else { (0, 2) });
-            assert_eq!((report.unsent.is_empty(), report.timed_out), (in_time, !in_time));
+            let report = told
+                .try_recv()
+                .expect("the drop gives it before it returns");
+            assert_eq!(
+                (report.handled, report.abandoned),
+                if in_time { (3, 0) } else { (0, 2) }
+            );
+            assert_eq!(
+                (report.unsent.is_empty(), report.timed_out),
+                (in_time, !in_time)
+            );
         }
     });
 }
@@ -247,7 +366,9 @@ fn the_last_owner_dropped_on_the_handlers_own_thread_does_not_wait_for_itself() 
         batcher.add_many([1, 2, 3]).unwrap();
         *place = Some(batcher);
         drop(place);
-        let report = told.recv_timeout(LONG).expect("the report comes at the thread's end");
+        let report = told
+            .recv_timeout(LONG)
+            .expect("the report comes at the thread's end");
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(report.handled, 3, "the rest was handled too");
         assert!(producer.is_closed());
@@ -297,7 +418,11 @@ fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() 
         // Or else a slow machine closes it before the handler was called.
         until(&batcher, |stats| stats.handled == 1);
         let report = batcher.shutdown(SOON);
-        assert_eq!((report.handled, report.timed_out), (1, true), "the user's code still runs");
+        assert_eq!(
+            (report.handled, report.timed_out),
+            (1, true),
+            "the user's code still runs"
+        );
         gate.open();
         assert!(!batcher.shutdown(LONG).timed_out);
     });
@@ -305,7 +430,9 @@ fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() 
 
 #[test]
 fn a_close_in_time_may_wait_for_ever() {
-    let batcher = fixed(2).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(2)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
     batcher.add(1).unwrap();
     assert!(batcher.shutdown(Duration::MAX).is_clean());
     until(&batcher, |stats| stats.pending == 0);

@@ -1,4 +1,5 @@
-//! Drops of the user's values are the user's code: their panics are caught and counted, and cost nobody an item.
+//! Drops of the user's values are the user's code: their panics are caught and counted, and cost
+//! nobody an item.
 
 mod support;
 
@@ -7,7 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
-    Batch, BatchError, Batcher, BuildError, Decision, Handler, LoadFeedback, Policy, Producer, Retry, Setpoint, Window,
+    Batch, BatchError, Batcher, BuildError, Decision, Handler, LoadFeedback, Policy, Producer,
+    Retry, Setpoint, Window,
 };
 use support::{Gate, LONG, NEVER, ends, fixed, until};
 
@@ -27,11 +29,17 @@ impl Drop for Item {
 fn items_that_panic_when_dropped_are_counted_and_their_neighbours_are_dropped() {
     for bad in [vec![1], vec![0, 3], vec![0, 1, 2, 3]] {
         let drops = Arc::new(AtomicUsize::new(0));
-        let batcher = fixed(4).spawn(|_: &mut Batch<Item>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = fixed(4)
+            .spawn(|_: &mut Batch<Item>| Ok(LoadFeedback::new()))
+            .unwrap();
         for _ in 0..3 {
-            batcher.add_many((0..4).map(|n| Item(bad.contains(&n), Arc::clone(&drops)))).unwrap();
+            batcher
+                .add_many((0..4).map(|n| Item(bad.contains(&n), Arc::clone(&drops))))
+                .unwrap();
         }
-        let stats = until(&batcher, |stats| stats.handled == 12 && stats.drop_panics == 3 * bad.len() as u64);
+        let stats = until(&batcher, |stats| {
+            stats.handled == 12 && stats.drop_panics == 3 * bad.len() as u64
+        });
         assert_eq!((stats.failed, stats.handler_panics), (0, 0));
         assert!(batcher.close(LONG).is_clean());
         assert_eq!(drops.load(SeqCst), 12);
@@ -51,14 +59,19 @@ fn rows_dropped_late_may_panic_too() {
                 Err(BatchError::transient("late"))
             })
             .unwrap();
-        batcher.add_many((0..4).map(|_| Item(true, Arc::clone(&drops)))).unwrap();
+        batcher
+            .add_many((0..4).map(|_| Item(true, Arc::clone(&drops))))
+            .unwrap();
         entered.recv().unwrap();
         assert_eq!(batcher.shutdown(Duration::ZERO).abandoned, 4);
         gate.open();
         // The handler's channel goes with the thread.
         assert!(entered.recv().is_err());
         let stats = batcher.stats();
-        assert_eq!((stats.dropped_late, stats.drop_panics, drops.load(SeqCst)), (4, 4, 4));
+        assert_eq!(
+            (stats.dropped_late, stats.drop_panics, drops.load(SeqCst)),
+            (4, 4, 4)
+        );
     });
 }
 
@@ -74,8 +87,11 @@ fn a_report_that_nobody_wants_may_panic_when_it_is_dropped() {
                 Ok(LoadFeedback::new())
             })
             .unwrap();
-        batcher.add_many((0..6).map(|n| Item(n > 3, Arc::clone(&drops)))).unwrap();
-        // Unsent items without a hook for the report: dropped with it, on this thread, which does not panic.
+        batcher
+            .add_many((0..6).map(|n| Item(n > 3, Arc::clone(&drops))))
+            .unwrap();
+        // Unsent items without a hook for the report: dropped with it, on this thread, which does
+        // not panic.
         drop(batcher);
         assert!(drops.load(SeqCst) >= 4);
         gate.open();
@@ -108,7 +124,8 @@ fn a_handler_that_panics_when_dropped_is_counted_and_gone_when_close_returns() {
     assert_eq!(batcher.stats().drop_panics, 1);
 }
 
-/// An error that calls the batcher when it is dropped: one that logs, where the log goes through the same batcher.
+/// An error that calls the batcher when it is dropped: one that logs, where the log goes through
+/// the same batcher.
 #[derive(Debug)]
 struct Loud(Arc<std::sync::OnceLock<Producer<u64>>>, bool);
 
@@ -154,18 +171,30 @@ fn an_error_may_call_the_batcher_and_panic_when_it_is_dropped() {
             batcher.add_many(0..20).unwrap();
             let _ = batcher.flush(LONG);
             let stats = batcher.stats();
-            assert_eq!((stats.handled + stats.failed, stats.pending), (20, 0), "{stats:?}");
+            assert_eq!(
+                (stats.handled + stats.failed, stats.pending),
+                (20, 0),
+                "{stats:?}"
+            );
             assert!(!batcher.close(LONG).timed_out);
         });
     }
 }
 
 /// Looks at its batcher when it is dropped; decides nothing until the gate is open.
-struct Looking(Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>, Option<(mpsc::Sender<()>, Gate)>, bool);
+struct Looking(
+    Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>,
+    Option<(mpsc::Sender<()>, Gate)>,
+    bool,
+);
 
 impl Policy for Looking {
     fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
-        if let Some((entered, gate)) = self.1.as_ref().filter(|_| !std::mem::replace(&mut self.2, true)) {
+        if let Some((entered, gate)) = self
+            .1
+            .as_ref()
+            .filter(|_| !std::mem::replace(&mut self.2, true))
+        {
             entered.send(()).unwrap();
             gate.wait();
         }
@@ -203,7 +232,10 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
         }
         gate.open();
         // Now it takes the second one's, and drops its own.
-        assert_eq!(entered.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected));
+        assert_eq!(
+            entered.recv_timeout(LONG),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        );
         assert!(batcher.shutdown(LONG).is_clean());
     });
 }
@@ -245,7 +277,9 @@ fn a_handler_that_is_not_send_is_made_and_dropped_on_the_flushers_thread() {
         }
     }
     let (tell, told) = mpsc::channel();
-    let batcher = fixed(1).spawn_with(move || Local(std::rc::Rc::new(std::thread::current().id()), tell)).unwrap();
+    let batcher = fixed(1)
+        .spawn_with(move || Local(std::rc::Rc::new(std::thread::current().id()), tell))
+        .unwrap();
     batcher.add(1).unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(told.iter().collect::<Vec<_>>(), [true, true]);

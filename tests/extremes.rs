@@ -22,7 +22,11 @@ fn a_weight_limit_that_nothing_reaches_cuts_no_batch() {
         })
         .unwrap();
     batcher.add(1).unwrap();
-    assert_eq!(called.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout), "neither full nor due");
+    assert_eq!(
+        called.recv_timeout(QUIET),
+        Err(RecvTimeoutError::Timeout),
+        "neither full nor due"
+    );
     assert!(batcher.close(LONG).is_clean());
 }
 
@@ -45,10 +49,18 @@ fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
         let calls = calls.clone();
         Batcher::builder()
             .linger(Duration::ZERO)
-            .retry(Retry::attempts(5).backoff(Duration::MAX, Duration::MAX).total_limit(Duration::MAX))
+            .retry(
+                Retry::attempts(5)
+                    .backoff(Duration::MAX, Duration::MAX)
+                    .total_limit(Duration::MAX),
+            )
             .spawn(move |batch: &mut Batch<u64>| {
                 let _ = calls.send(batch.attempt());
-                if batch.attempt() == 1 { Err(BatchError::transient("down")) } else { Ok(LoadFeedback::new()) }
+                if batch.attempt() == 1 {
+                    Err(BatchError::transient("down"))
+                } else {
+                    Ok(LoadFeedback::new())
+                }
             })
             .unwrap()
     });
@@ -56,7 +68,11 @@ fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
         batcher.add(1).unwrap();
         assert_eq!(called.recv_timeout(LONG), Ok(1));
     }
-    assert_eq!(called.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout), "each waits");
+    assert_eq!(
+        called.recv_timeout(QUIET),
+        Err(RecvTimeoutError::Timeout),
+        "each waits"
+    );
     for batcher in batchers {
         batcher.flush(LONG).unwrap();
         assert_eq!(called.recv_timeout(LONG), Ok(2));

@@ -1,5 +1,6 @@
-//! A fault at every n: the n-th call of the handler fails, once and for ever, in each way that a call can fail. Every item is
-//! accounted for by identity (`support/ledger.rs`), and the counters are looked at all the while.
+//! A fault at every n: the n-th call of the handler fails, once and for ever, in each way that a
+//! call can fail. Every item is accounted for by identity (`support/ledger.rs`), and the counters
+//! are looked at all the while.
 
 #[path = "support/program.rs"]
 mod program;
@@ -10,7 +11,8 @@ use program::{Account, Deed, Ending, LONG, Op, Program};
 const CALLS: u64 = if cfg!(miri) { 2 } else { 10 };
 const ITEMS: u64 = 30;
 
-/// Adds, looks and flushes of two threads; batches of four. Nothing is left for the close, which gives one attempt only.
+/// Adds, looks and flushes of two threads; batches of four. Nothing is left for the close, which
+/// gives one attempt only.
 fn program() -> Program {
     let script = vec![
         Op::AddMany(4),
@@ -56,22 +58,45 @@ fn run(program: &Program) -> Account {
 /// All is well but for the calls from `first` on: the fault once, or for ever.
 fn deeds(fault: Deed, first: u64, for_ever: bool) -> Vec<Deed> {
     let faulty = |call| call == first || for_ever && call > first;
-    (0..400).map(|call| if faulty(call) { fault } else { Deed::Ok }).collect()
+    (0..400)
+        .map(|call| if faulty(call) { fault } else { Deed::Ok })
+        .collect()
 }
 
 #[test]
 fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for() {
-    let faults =
-        [Deed::Unclassified, Deed::Transient, Deed::Permanent, Deed::InDoubt, Deed::Panic, Deed::RejectEvery(2)];
+    let faults = [
+        Deed::Unclassified,
+        Deed::Transient,
+        Deed::Permanent,
+        Deed::InDoubt,
+        Deed::Panic,
+        Deed::RejectEvery(2),
+    ];
     for fault in faults {
-        for (idempotent, for_ever, hook, in_halves) in [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(a, b)| [(a, b, None, false), (a, b, Some((2, 0)), false), (a, b, None, true)])
-            .concat()
+        for (idempotent, for_ever, hook, in_halves) in
+            [(false, false), (false, true), (true, false), (true, true)]
+                .map(|(a, b)| {
+                    [
+                        (a, b, None, false),
+                        (a, b, Some((2, 0)), false),
+                        (a, b, None, true),
+                    ]
+                })
+                .concat()
         {
             for call in 0..CALLS {
                 let deeds = deeds(fault, call, for_ever);
-                let account = run(&Program { deeds, idempotent, hook, in_halves, ..program() });
-                let how = format!("for ever: {for_ever}, idempotent: {idempotent}, in halves: {in_halves}");
+                let account = run(&Program {
+                    deeds,
+                    idempotent,
+                    hook,
+                    in_halves,
+                    ..program()
+                });
+                let how = format!(
+                    "for ever: {for_ever}, idempotent: {idempotent}, in halves: {in_halves}"
+                );
                 let name = format!("{fault:?} at call {call}, {how}: {account:?}");
                 assert_eq!(account.accepted, ITEMS, "{name}");
                 assert_eq!(account.handled + account.failed, ITEMS, "{name}");
@@ -84,11 +109,15 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                 match (hit, for_ever) {
                     (false, _) => assert_eq!(account.failed, 0, "{name}"),
                     // A row that was alone in its batch is taken for the bad one.
-                    (true, false) if fault == Deed::Permanent => assert!(account.failed <= 1, "{name}"),
+                    (true, false) if fault == Deed::Permanent => {
+                        assert!(account.failed <= 1, "{name}")
+                    }
                     // A second attempt is all that one fault costs.
                     (true, false) if retried => assert_eq!(account.failed, 0, "{name}"),
                     // Of two threads' rows in one batch, none to all may have even numbers.
-                    (true, false) if fault == Deed::RejectEvery(2) => assert!(account.failed <= 4, "{name}"),
+                    (true, false) if fault == Deed::RejectEvery(2) => {
+                        assert!(account.failed <= 4, "{name}")
+                    }
                     (true, false) => assert!((1..=4).contains(&account.failed), "{name}"),
                     // The last batch may have been one row that is not rejected.
                     (true, true) if fault == Deed::RejectEvery(2) => {}
@@ -120,13 +149,27 @@ fn any_call_may_hang_past_the_close_and_end_in_any_way_and_every_item_is_account
         for hook in [None, Some((2, 0))] {
             for call in 0..CALLS {
                 let deeds = deeds(fault, call, true);
-                let program = Program { deeds, hook, hang_at: Some(call), close_timeout: 500, ..program() };
+                let program = Program {
+                    deeds,
+                    hook,
+                    hang_at: Some(call),
+                    close_timeout: 500,
+                    ..program()
+                };
                 let account = run(&program);
                 let name = format!("{fault:?} after hanging in call {call}: {account:?}");
                 let ends = account.handled + account.failed + account.unsent + account.dropped_late;
-                assert_eq!((account.accepted + account.refused, ends), (ITEMS, account.accepted), "{name}");
+                assert_eq!(
+                    (account.accepted + account.refused, ends),
+                    (ITEMS, account.accepted),
+                    "{name}"
+                );
                 if account.calls > call {
-                    assert_eq!(account.calls, call + 1, "nothing is lent behind the close: {name}");
+                    assert_eq!(
+                        account.calls,
+                        call + 1,
+                        "nothing is lent behind the close: {name}"
+                    );
                     assert!((1..=4).contains(&account.abandoned), "{name}");
                 } else {
                     assert_eq!((account.abandoned, account.handled), (0, ITEMS), "{name}");
@@ -144,8 +187,16 @@ fn any_row_may_be_the_bad_one_and_it_fails_alone() {
     for deed in [Deed::BadRow(1_000), Deed::SulkyRow(1_000)] {
         for attempts in [1, 2] {
             // Number 0 of each thread leaves no rest; wherever it lies, it alone fails.
-            let account = run(&Program { deeds: vec![deed], attempts, ..program() });
-            assert_eq!((account.handled, account.failed), (ITEMS - 2, 2), "{account:?}");
+            let account = run(&Program {
+                deeds: vec![deed],
+                attempts,
+                ..program()
+            });
+            assert_eq!(
+                (account.handled, account.failed),
+                (ITEMS - 2, 2),
+                "{account:?}"
+            );
         }
     }
 }

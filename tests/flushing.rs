@@ -1,4 +1,5 @@
-//! Flush: everything that was added before it has its outcome when it returns, and it says if any failed.
+//! Flush: everything that was added before it has its outcome when it returns, and it says if any
+//! failed.
 
 mod support;
 
@@ -6,10 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
-    Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Policy, Producer, Retry, Setpoint,
-    Trigger, Window,
+    Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Policy, Producer,
+    Retry, Setpoint, Trigger, Window,
 };
-use support::{Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until};
+use support::{
+    Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until,
+};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -18,14 +21,19 @@ fn flush(producer: Producer<u64>) -> std::thread::JoinHandle<Result<(), FlushErr
     std::thread::spawn(move || producer.flush(LONG))
 }
 
-/// A batch of the items, attempted once and in a backoff that ends only by a flush or a close: the second attempt shows that the
-/// flush is registered.
+/// A batch of the items, attempted once and in a backoff that ends only by a flush or a close: the
+/// second attempt shows that the flush is registered.
 fn in_backoff(size: usize, items: &[u64]) -> (Batcher<u64>, Director<u64>) {
     let (handler, director) = directed();
-    let retry = Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+    let retry = Retry::attempts(9)
+        .backoff(NEVER, NEVER)
+        .total_limit(NEVER * 9);
     let batcher = fixed(size).retry(retry).spawn(handler).unwrap();
     batcher.add_many(items.iter().copied()).unwrap();
-    assert_eq!(director.answer(Reply::Err(BatchError::transient("down"))), items);
+    assert_eq!(
+        director.answer(Reply::Err(BatchError::transient("down"))),
+        items
+    );
     first_call_settled(&batcher);
     (batcher, director)
 }
@@ -34,16 +42,28 @@ fn in_backoff(size: usize, items: &[u64]) -> (Batcher<u64>, Director<u64>) {
 fn a_flush_and_a_close_cut_the_wait_before_the_first_half() {
     for close in [false, true] {
         let (handler, director) = directed();
-        let retry = Retry::attempts(9).in_halves(true).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+        let retry = Retry::attempts(9)
+            .in_halves(true)
+            .backoff(NEVER, NEVER)
+            .total_limit(NEVER * 9);
         let batcher = fixed(4).retry(retry).spawn(handler).unwrap();
         batcher.add_many(1..=4).unwrap();
-        assert_eq!(director.answer(Reply::Err(BatchError::transient("too long"))), [1, 2, 3, 4]);
+        assert_eq!(
+            director.answer(Reply::Err(BatchError::transient("too long"))),
+            [1, 2, 3, 4]
+        );
         first_call_settled(&batcher);
         assert_eq!(batcher.stats().calls, 1, "the first half waits");
         let batcher = Arc::new(batcher);
         let ending = std::thread::spawn({
             let batcher = Arc::clone(&batcher);
-            move || if close { batcher.shutdown(LONG).is_clean() } else { batcher.flush(LONG).is_ok() }
+            move || {
+                if close {
+                    batcher.shutdown(LONG).is_clean()
+                } else {
+                    batcher.flush(LONG).is_ok()
+                }
+            }
         });
         assert_eq!(director.answer(Reply::Ok), [1, 2]);
         assert_eq!(director.answer(Reply::Ok), [3, 4]);
@@ -72,7 +92,8 @@ fn an_add_that_has_returned_is_handled_when_the_flush_returns() {
                 .unwrap(),
         );
         let rounds = if cfg!(miri) { 5 } else { 2_000 };
-        // Completion may land anywhere between a flush's look and its wait: no wake-up is lost, or this hangs.
+        // Completion may land anywhere between a flush's look and its wait: no wake-up is lost, or
+        // this hangs.
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let batcher = Arc::clone(&batcher);
@@ -88,7 +109,9 @@ fn an_add_that_has_returned_is_handled_when_the_flush_returns() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(batcher.flush(LONG), Ok(()));
         assert_eq!(handled.try_iter().flatten().count() as u64, 4 * rounds);
     });
@@ -143,7 +166,11 @@ fn a_flush_counts_the_failures_of_its_own_items_only() {
         batcher.add_many([7, 8]).unwrap();
         director.reply(Reply::Ok);
         assert_eq!(director.call().items, [5, 6, 7, 8]);
-        director.reply(Reply::Reject(if single { vec![1, 2, 3] } else { vec![2, 3] }));
+        director.reply(Reply::Reject(if single {
+            vec![1, 2, 3]
+        } else {
+            vec![2, 3]
+        }));
         let result = flushing.join().unwrap();
         if single {
             assert_eq!(failed(result), 1, "a rejected row is a failure");
@@ -172,7 +199,9 @@ fn a_flush_does_not_wait_for_what_is_added_behind_it() {
 #[test]
 fn a_flush_waits_for_every_part_of_a_batch_that_is_searched_for_its_bad_rows() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+    let retry = Retry::attempts(9)
+        .backoff(NEVER, NEVER)
+        .total_limit(NEVER * 9);
     let batcher = fixed(4).retry(retry).spawn(handler).unwrap();
     batcher.add_many([1, 2, 3, 4]).unwrap();
     director.answer(Reply::Err(BatchError::permanent("some row")));
@@ -182,10 +211,20 @@ fn a_flush_waits_for_every_part_of_a_batch_that_is_searched_for_its_bad_rows() {
     let flushing = flush(batcher.producer());
     director.reply(Reply::Ok);
     assert_eq!(director.answer(Reply::Ok), [2]);
-    assert_eq!(director.answer(Reply::Err(BatchError::permanent("some row"))), [3, 4]);
-    assert_eq!(director.answer(Reply::Err(BatchError::permanent("this row"))), [3]);
+    assert_eq!(
+        director.answer(Reply::Err(BatchError::permanent("some row"))),
+        [3, 4]
+    );
+    assert_eq!(
+        director.answer(Reply::Err(BatchError::permanent("this row"))),
+        [3]
+    );
     assert_eq!(director.call().items, [4]);
-    assert_eq!(batcher.flush(SOON), Err(FlushError::Timeout), "the last row has no outcome yet");
+    assert_eq!(
+        batcher.flush(SOON),
+        Err(FlushError::Timeout),
+        "the last row has no outcome yet"
+    );
     director.reply(Reply::Ok);
     assert_eq!(failed(flushing.join().unwrap()), 1);
 }
@@ -244,7 +283,10 @@ struct Rest;
 
 impl Policy for Rest {
     fn decide(&mut self, _: &Window<'_>, current: &Setpoint) -> Decision {
-        Decision { pause_ratio: 1e12, ..Decision::hold(current, "rest") }
+        Decision {
+            pause_ratio: 1e12,
+            ..Decision::hold(current, "rest")
+        }
     }
 
     fn cadence(&self) -> Cadence {
@@ -268,10 +310,13 @@ fn a_flush_and_a_close_override_a_pause() {
         until(&batcher, |stats| stats.handled == 1);
         batcher.add(2).unwrap();
         let producer = batcher.producer();
-        let ending =
-            std::thread::spawn(
-                move || if close { batcher.close(LONG).is_clean() } else { batcher.flush(LONG).is_ok() },
-            );
+        let ending = std::thread::spawn(move || {
+            if close {
+                batcher.close(LONG).is_clean()
+            } else {
+                batcher.flush(LONG).is_ok()
+            }
+        });
         assert_eq!(director.answer(Reply::Ok), [2]);
         assert!(ending.join().unwrap());
         drop(producer);
@@ -333,7 +378,8 @@ fn a_flush_tells_each_handle_once_of_what_failed_before_it_was_called() {
     director.answer(Reply::Ok);
     director.answer(Reply::Reject(vec![1]));
     until(&batcher, |stats| stats.pending == 0);
-    // Or else whoever adds and then flushes hears of a failure only if the batch was slower than the call.
+    // Or else whoever adds and then flushes hears of a failure only if the batch was slower than
+    // the call.
     assert_eq!(failed(batcher.flush(LONG)), 3);
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(failed(producer.flush(LONG)), 3);

@@ -1,4 +1,5 @@
-//! A forked child has a copy of the batcher and none of its threads: it is answered at once, and the rows stay the parent's.
+//! A forked child has a copy of the batcher and none of its threads: it is answered at once, and
+//! the rows stay the parent's.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 mod support;
@@ -9,11 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use fork::{Fork, fork, waitpid_nohang};
-use load_aware_batcher::{AddError, Batch, BatchError, Batcher, Builder, FlushError, LoadFeedback, Outcome};
+use load_aware_batcher::{
+    AddError, Batch, BatchError, Batcher, Builder, FlushError, LoadFeedback, Outcome,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Gate, LONG, fixed};
 
-/// What the child found: it cannot print, since threads that it does not have may hold the locks for that.
+/// What the child found: it cannot print, since threads that it does not have may hold the locks
+/// for that.
 #[derive(Default)]
 struct Checks {
     made: u8,
@@ -31,21 +35,26 @@ impl Checks {
 
 const PANICKED: u8 = 101;
 
-/// Runs the body in a forked child; returns the number of its first check that failed, 0 if all held. A child that hangs is
-/// killed.
+/// Runs the body in a forked child; returns the number of its first check that failed, 0 if all
+/// held. A child that hangs is killed.
 fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
     let child = match fork().unwrap() {
         Fork::Parent(child) => child,
         Fork::Child => {
             let mut checks = Checks::default();
             let result = catch_unwind(AssertUnwindSafe(|| body(&mut checks)));
-            exit(i32::from(if result.is_err() { PANICKED } else { checks.first_failed }))
+            exit(i32::from(if result.is_err() {
+                PANICKED
+            } else {
+                checks.first_failed
+            }))
         }
     };
     let begun = Instant::now();
     loop {
         if let Some(status) = waitpid_nohang(child).unwrap() {
-            // The exit code lies in the second byte of the status; the first says whether a signal ended it.
+            // The exit code lies in the second byte of the status; the first says whether a signal
+            // ended it.
             assert_eq!(status & 0x7f, 0, "ended by a signal");
             return (status >> 8) as u8;
         }
@@ -111,7 +120,11 @@ fn a_close_in_the_child_is_over_at_once_and_has_none_of_the_parents_rows() {
     assert_eq!(failed_check, 0);
     gate.open();
     let report = batcher.close(LONG);
-    assert_eq!((report.handled, report.is_clean(), report.forked), (7, true, false), "the parent has them all");
+    assert_eq!(
+        (report.handled, report.is_clean(), report.forked),
+        (7, true, false),
+        "the parent has them all"
+    );
 }
 
 #[test]
@@ -127,7 +140,10 @@ fn what_would_wait_in_the_child_is_closed() {
         |b| b.producer().flush(LONG) == Err(FlushError::Closed),
     ];
     let builder = || fixed(4).queue_capacity(4).max_batch_weight(9, |_| 1);
-    for (by_weight, builder) in [(false, builder()), (true, builder().max_queue_weight(9).queue_capacity(64))] {
+    for (by_weight, builder) in [
+        (false, builder()),
+        (true, builder().max_queue_weight(9).queue_capacity(64)),
+    ] {
         let (batcher, gate) = held(0, builder);
         let mut waiting = 0;
         while batcher.try_add(1).is_ok() {
@@ -162,17 +178,23 @@ fn a_ticket_in_the_child_is_in_doubt_unless_it_had_its_outcome() {
     assert_eq!(failed_check, 0);
     gate.open();
     batcher.flush(LONG).unwrap();
-    let failed_check = in_child(|checks| checks.check(ticket.wait_timeout(LONG) == Some(Outcome::Handled)));
+    let failed_check =
+        in_child(|checks| checks.check(ticket.wait_timeout(LONG) == Some(Outcome::Handled)));
     assert_eq!(failed_check, 0);
     assert_eq!(ticket.wait(), Outcome::Handled);
 }
 
 #[test]
 fn failed_rows_stay_the_parents() {
-    let batcher = fixed(1).spawn(|_: &mut Batch<u32>| Err(BatchError::permanent("no"))).unwrap();
+    let batcher = fixed(1)
+        .spawn(|_: &mut Batch<u32>| Err(BatchError::permanent("no")))
+        .unwrap();
     batcher.add(1).unwrap();
     assert!(batcher.flush(LONG).is_err());
-    assert_eq!(in_child(|checks| checks.check(batcher.take_failed().is_empty())), 0);
+    assert_eq!(
+        in_child(|checks| checks.check(batcher.take_failed().is_empty())),
+        0
+    );
     assert_eq!(batcher.take_failed().len(), 1);
 }
 
@@ -193,14 +215,20 @@ fn a_drop_in_the_child_is_over_at_once_and_drops_no_row() {
     assert_eq!(failed_check, 0);
     gate.open();
     assert_eq!(batcher.unwrap().close(LONG).handled, 7);
-    assert_eq!(DROPPED.load(SeqCst), 7, "in the parent each is dropped once");
+    assert_eq!(
+        DROPPED.load(SeqCst),
+        7,
+        "in the parent each is dropped once"
+    );
 }
 
 #[test]
 fn a_batcher_that_the_child_starts_itself_works() {
     let (batcher, gate) = held(0, fixed(4));
     let failed_check = in_child(|checks| {
-        let own = fixed(4).spawn(|_: &mut Batch<u32>| Ok(LoadFeedback::new())).unwrap();
+        let own = fixed(4)
+            .spawn(|_: &mut Batch<u32>| Ok(LoadFeedback::new()))
+            .unwrap();
         checks.check(own.add_many(0..10) == Ok(10));
         checks.check(own.flush(LONG) == Ok(()));
         let report = own.close(LONG);

@@ -1,4 +1,5 @@
-//! A handler that a factory makes: when another one is made, and what becomes of the rows meanwhile.
+//! A handler that a factory makes: when another one is made, and what becomes of the rows
+//! meanwhile.
 
 mod support;
 
@@ -30,7 +31,10 @@ fn a_panic_of_the_handler_makes_another_one() {
                 Ok::<_, io::Error>(move |batch: &mut Batch<u64>| {
                     seen.lock().unwrap().push((worker.times(), batch.to_vec()));
                     // A transaction that a panic leaves open.
-                    assert!(!std::mem::replace(&mut open, true), "BEGIN inside a transaction");
+                    assert!(
+                        !std::mem::replace(&mut open, true),
+                        "BEGIN inside a transaction"
+                    );
                     if batch[0] == 2 && worker.times() == 0 {
                         std::panic::resume_unwind(Box::new("between BEGIN and COMMIT"));
                     }
@@ -43,8 +47,14 @@ fn a_panic_of_the_handler_makes_another_one() {
             assert_eq!(batcher.submit(row).unwrap().wait(), Outcome::Handled);
         }
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.failed, stats.handler_panics), (3, 0, 1));
-        assert_eq!(*calls.lock().unwrap(), [(0, vec![1]), (0, vec![2]), (1, vec![2]), (1, vec![3])]);
+        assert_eq!(
+            (stats.handled, stats.failed, stats.handler_panics),
+            (3, 0, 1)
+        );
+        assert_eq!(
+            *calls.lock().unwrap(),
+            [(0, vec![1]), (0, vec![2]), (1, vec![2]), (1, vec![3])]
+        );
     });
 }
 
@@ -59,7 +69,10 @@ fn an_error_marked_handler_broken_makes_another_one_before_the_next_call() {
                 let seen = Arc::clone(&seen);
                 Ok::<_, io::Error>(move |batch: &mut Batch<u64>| {
                     let mut seen = seen.lock().unwrap();
-                    let attempts = seen.iter().filter(|(_, rows)| *rows == batch.to_vec()).count();
+                    let attempts = seen
+                        .iter()
+                        .filter(|(_, rows)| *rows == batch.to_vec())
+                        .count();
                     seen.push((worker.times(), batch.to_vec()));
                     match (batch[0], attempts) {
                         (1, 0) => Err(BatchError::transient("a deadlock")),
@@ -72,9 +85,13 @@ fn an_error_marked_handler_broken_makes_another_one_before_the_next_call() {
             .unwrap();
         assert_eq!(batcher.submit(1).unwrap().wait(), Outcome::Handled);
         assert_eq!(batcher.submit(2).unwrap().wait(), Outcome::Handled);
-        assert!(matches!(batcher.submit(3).unwrap().wait(), Outcome::Failed(_)));
+        assert!(matches!(
+            batcher.submit(3).unwrap().wait(),
+            Outcome::Failed(_)
+        ));
         assert_eq!(batcher.submit(4).unwrap().wait(), Outcome::Handled);
-        let expected = [(0, 1), (0, 1), (0, 2), (1, 2), (1, 3), (2, 4)].map(|(times, row)| (times, vec![row]));
+        let expected =
+            [(0, 1), (0, 1), (0, 2), (1, 2), (1, 3), (2, 4)].map(|(times, row)| (times, vec![row]));
         assert_eq!(*calls.lock().unwrap(), expected);
     });
 }
@@ -105,9 +122,16 @@ fn the_old_handler_is_dropped_before_the_next_one_is_made() {
             })
             .unwrap();
         assert_eq!(batcher.submit(1).unwrap().wait(), Outcome::Handled);
-        assert_eq!((held.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (1, 1));
+        assert_eq!(
+            (held.load(Ordering::SeqCst), most.load(Ordering::SeqCst)),
+            (1, 1)
+        );
         assert!(batcher.close(LONG).is_clean());
-        assert_eq!(held.load(Ordering::SeqCst), 0, "the last one is dropped by the close");
+        assert_eq!(
+            held.load(Ordering::SeqCst),
+            0,
+            "the last one is dropped by the close"
+        );
     });
 }
 
@@ -129,11 +153,16 @@ impl Connection {
         if server.down.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { server: Arc::clone(server), age: server.age.load(Ordering::SeqCst) })
+        Ok(Self {
+            server: Arc::clone(server),
+            age: server.age.load(Ordering::SeqCst),
+        })
     }
 
     fn insert(&mut self, _: &[u64]) -> io::Result<()> {
-        if self.server.down.load(Ordering::SeqCst) || self.age != self.server.age.load(Ordering::SeqCst) {
+        if self.server.down.load(Ordering::SeqCst)
+            || self.age != self.server.age.load(Ordering::SeqCst)
+        {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(())
@@ -197,7 +226,10 @@ fn a_connection_that_died_in_a_restart_nobody_noticed_is_replaced() {
 #[test]
 fn a_factory_that_fails_or_panics_for_a_while_is_waited_for() {
     ends(|| {
-        let (up, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let (up, asked) = (
+            Arc::new(AtomicBool::new(true)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (is_up, times) = (Arc::clone(&up), Arc::clone(&asked));
         // Refused connections count as no attempt.
         let batcher = fixed(2)
@@ -221,8 +253,13 @@ fn a_factory_that_fails_or_panics_for_a_while_is_waited_for() {
         up.store(false, Ordering::SeqCst);
         batcher.add_many([1, 2]).unwrap();
         let stats = until(&batcher, |_| asked.load(Ordering::SeqCst) > 10);
-        assert_eq!((stats.failed, stats.pending, stats.handler_panics), (0, 2, 0));
-        let retrying = until(&batcher, |stats| stats.retrying.is_some()).retrying.unwrap();
+        assert_eq!(
+            (stats.failed, stats.pending, stats.handler_panics),
+            (0, 2, 0)
+        );
+        let retrying = until(&batcher, |stats| stats.retrying.is_some())
+            .retrying
+            .unwrap();
         assert_eq!(retrying.error.to_string(), "no route to host");
         up.store(true, Ordering::SeqCst);
         assert_eq!(batcher.flush(LONG), Ok(()));
@@ -238,7 +275,10 @@ fn the_first_handler_that_cannot_be_made_is_an_error_of_the_builder() {
             refused.map(|()| |_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         });
         match refused.err() {
-            Some(BuildError::Handler { source: Some(source), .. }) => {
+            Some(BuildError::Handler {
+                source: Some(source),
+                ..
+            }) => {
                 let source = source.downcast_ref::<io::Error>().map(io::Error::kind);
                 assert_eq!(source, Some(io::ErrorKind::ConnectionRefused));
             }

@@ -1,4 +1,5 @@
-//! Bad rows, outages and the end: how many calls a failure may cost, and which rows it takes with it.
+//! Bad rows, outages and the end: how many calls a failure may cost, and which rows it takes with
+//! it.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -43,9 +44,17 @@ fn good_rows_behind_a_stretch_of_bad_ones_are_handled() {
         .unwrap();
     assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
     assert!(batcher.flush(LONG).is_err());
-    let failed: Vec<u64> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
-    assert!((300..340).all(|row| failed.contains(&row)), "all bad rows fail: {failed:?}");
-    // The part at which the stretch was taken for an outage fails as a whole; it may hold a few neighbours.
+    let failed: Vec<u64> = batcher
+        .take_failed()
+        .into_iter()
+        .map(|failed| failed.item)
+        .collect();
+    assert!(
+        (300..340).all(|row| failed.contains(&row)),
+        "all bad rows fail: {failed:?}"
+    );
+    // The part at which the stretch was taken for an outage fails as a whole; it may hold a few
+    // neighbours.
     assert!(failed.len() <= 40 + 64, "{} failed", failed.len());
     assert_eq!(batcher.stats().handled as usize + failed.len(), 1_000);
 }
@@ -53,7 +62,11 @@ fn good_rows_behind_a_stretch_of_bad_ones_are_handled() {
 #[test]
 fn rows_that_are_tried_often_are_no_outage() {
     // A row that fails alone is tried again, too: that is one row that fails and not many.
-    for (rows, attempts, bad) in [(1_000, 30, vec![499, 900]), (8, 5, vec![0, 1, 2, 3, 4]), (64, 16, vec![31, 32])] {
+    for (rows, attempts, bad) in [
+        (1_000, 30, vec![499, 900]),
+        (8, 5, vec![0, 1, 2, 3, 4]),
+        (64, 16, vec![31, 32]),
+    ] {
         let refused = bad.clone();
         let batcher = Batcher::builder()
             .initial_batch_size(rows)
@@ -61,14 +74,20 @@ fn rows_that_are_tried_often_are_no_outage() {
             .retry(at_once(attempts).in_halves(true))
             .spawn(move |batch: &mut Batch<usize>| {
                 if batch.iter().any(|row| refused.contains(row)) {
-                    return Err(BatchError::transient("a value that this table does not take"));
+                    return Err(BatchError::transient(
+                        "a value that this table does not take",
+                    ));
                 }
                 Ok(LoadFeedback::new())
             })
             .unwrap();
         assert_eq!(batcher.add_many(0..rows).unwrap(), rows);
         assert!(batcher.flush(LONG).is_err());
-        let failed: Vec<usize> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
+        let failed: Vec<usize> = batcher
+            .take_failed()
+            .into_iter()
+            .map(|failed| failed.item)
+            .collect();
         assert_eq!(failed, bad, "of {rows}, {attempts} attempts");
     }
 }
@@ -86,7 +105,8 @@ fn halves_of_a_dead_backend_have_no_more_attempts_than_the_batch() {
         assert!(batcher.flush(LONG).is_err());
         let (failed, stats) = (batcher.take_failed(), batcher.stats());
         assert_eq!((failed.len(), stats.pending), (1_000, 0));
-        // 5 attempts in halves, as with bisection off; else halves until it is taken for an outage, 5 waits, 10 parts behind.
+        // 5 attempts in halves, as with bisection off; else halves until it is taken for an outage,
+        // 5 waits, 10 parts behind.
         let calls = if bisect { 19 + 5 + 10 } else { 2 * 16 };
         assert!(stats.calls <= calls, "{} calls", stats.calls);
         let most = failed.iter().map(|failed| failed.attempts).max();
@@ -109,8 +129,16 @@ fn many_bad_rows_apart_from_one_another_are_no_outage() {
         .unwrap();
     assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);
     assert!(batcher.flush(LONG).is_err());
-    let failed: Vec<u64> = batcher.take_failed().into_iter().map(|failed| failed.item).collect();
-    assert_eq!(failed, (0..1_000).step_by(50).collect::<Vec<_>>(), "each alone, in order");
+    let failed: Vec<u64> = batcher
+        .take_failed()
+        .into_iter()
+        .map(|failed| failed.item)
+        .collect();
+    assert_eq!(
+        failed,
+        (0..1_000).step_by(50).collect::<Vec<_>>(),
+        "each alone, in order"
+    );
 }
 
 #[test]
@@ -155,10 +183,21 @@ fn a_close_out_of_time_reports_what_was_tried_as_failed_and_the_rest_as_unsent()
     batcher.add_many(0..25).unwrap();
     let report = batcher.close(Duration::from_millis(400));
     let failed: Vec<u64> = report.failed.iter().map(|failed| failed.item).collect();
-    assert!(failed.iter().copied().eq(0..failed.len() as u64) && failed.len() >= 10, "{report:?}");
-    assert!(report.unsent.iter().copied().eq(failed.len() as u64..25), "{report:?}");
+    assert!(
+        failed.iter().copied().eq(0..failed.len() as u64) && failed.len() >= 10,
+        "{report:?}"
+    );
+    assert!(
+        report.unsent.iter().copied().eq(failed.len() as u64..25),
+        "{report:?}"
+    );
     assert_eq!((report.abandoned, report.timed_out), (0, true));
-    assert!(report.failed.iter().all(|failed| failed.error.to_string() == "still down" && !failed.in_doubt));
+    assert!(
+        report
+            .failed
+            .iter()
+            .all(|failed| failed.error.to_string() == "still down" && !failed.in_doubt)
+    );
 }
 
 #[test]
@@ -168,17 +207,28 @@ fn a_flush_tells_each_handle_once_of_what_failed_before_it() {
         .initial_batch_size(1)
         .retry(Retry::none())
         .on_failed(move |failed| seen.send(failed.item).unwrap())
-        .spawn(
-            |batch: &mut Batch<u64>| if batch[0] > 0 { Ok(LoadFeedback::new()) } else { Err(std::fmt::Error.into()) },
-        )
+        .spawn(|batch: &mut Batch<u64>| {
+            if batch[0] > 0 {
+                Ok(LoadFeedback::new())
+            } else {
+                Err(std::fmt::Error.into())
+            }
+        })
         .unwrap();
     let (one, other) = (batcher.producer(), batcher.producer());
     one.add(0).unwrap();
-    assert_eq!(failures.recv_timeout(LONG), Ok(0), "it has failed before anybody flushes");
+    assert_eq!(
+        failures.recv_timeout(LONG),
+        Ok(0),
+        "it has failed before anybody flushes"
+    );
     let late = batcher.producer();
     other.add(1).unwrap();
     for handle in [&one, &other] {
-        assert!(matches!(handle.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+        assert!(matches!(
+            handle.flush(LONG),
+            Err(FlushError::Failed { items: 1, .. })
+        ));
         assert_eq!(handle.flush(LONG), Ok(()), "told once");
     }
     assert_eq!(late.flush(LONG), Ok(()), "made behind the failure");

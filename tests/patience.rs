@@ -1,4 +1,5 @@
-//! A backend that is away: how long it is waited for, and what flush, close and drop change about that.
+//! A backend that is away: how long it is waited for, and what flush, close and drop change about
+//! that.
 
 mod support;
 
@@ -6,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batch, BatchError, Batcher, CloseReport, FlushError, LoadFeedback, Retry, Trigger};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, CloseReport, FlushError, LoadFeedback, Retry, Trigger,
+};
 use support::{LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until};
 
 /// Longer than any test, and less than the longest wait that a backend may ask for.
@@ -17,7 +20,9 @@ fn briskly() -> Retry {
 }
 
 /// A handler that fails for so long from its first call on.
-fn away_for(outage: Duration) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send {
+fn away_for(
+    outage: Duration,
+) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send {
     let mut begun = None;
     move |_: &mut Batch<u64>| {
         if begun.get_or_insert_with(Instant::now).elapsed() < outage {
@@ -31,7 +36,9 @@ fn away_for(outage: Duration) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedb
 #[test]
 fn nothing_set_an_outage_fails_no_row() {
     ends(|| {
-        let batcher = Batcher::builder().spawn(away_for(Duration::from_secs(1))).unwrap();
+        let batcher = Batcher::builder()
+            .spawn(away_for(Duration::from_secs(1)))
+            .unwrap();
         batcher.add_many(0..2_000).unwrap();
         assert_eq!(batcher.flush(LONG), Ok(()));
         let stats = batcher.stats();
@@ -75,17 +82,31 @@ fn an_outage_beyond_patience_fails_each_batch_after_that_time_and_as_an_outage()
 fn an_outage_is_shown_while_it_lasts_and_not_afterwards() {
     ends(|| {
         let (handler, director) = directed();
-        let batcher = fixed(1).retry(Retry::default().backoff(NEVER, NEVER)).spawn(handler).unwrap();
+        let batcher = fixed(1)
+            .retry(Retry::default().backoff(NEVER, NEVER))
+            .spawn(handler)
+            .unwrap();
         assert!(batcher.stats().retrying.is_none());
         let begun = Instant::now();
         batcher.add(1).unwrap();
         director.answer(Reply::Err(BatchError::transient("connection reset")));
-        let retrying = until(&batcher, |stats| stats.retrying.is_some()).retrying.unwrap();
-        assert_eq!((retrying.error.to_string(), retrying.attempts), ("connection reset".into(), 1));
-        assert!(retrying.since >= begun && retrying.next_at >= Some(retrying.since), "{retrying:?}");
+        let retrying = until(&batcher, |stats| stats.retrying.is_some())
+            .retrying
+            .unwrap();
+        assert_eq!(
+            (retrying.error.to_string(), retrying.attempts),
+            ("connection reset".into(), 1)
+        );
+        assert!(
+            retrying.since >= begun && retrying.next_at >= Some(retrying.since),
+            "{retrying:?}"
+        );
         batcher.request_flush();
         director.call();
-        let in_flight = batcher.stats().retrying.expect("the second attempt is in flight");
+        let in_flight = batcher
+            .stats()
+            .retrying
+            .expect("the second attempt is in flight");
         assert_eq!((in_flight.attempts, in_flight.next_at), (1, None));
         director.reply(Reply::Ok);
         assert_eq!(batcher.flush(LONG), Ok(()));
@@ -102,8 +123,13 @@ fn a_flush_does_not_cut_a_wait_that_the_backend_asked_for() {
         batcher.add(1).unwrap();
         director.call();
         let asked = Instant::now();
-        director.reply(Reply::Err(BatchError::unavailable("503 Service Unavailable").retry_after(wait)));
-        assert_eq!(batcher.flush(Duration::from_millis(1)), Err(FlushError::Timeout));
+        director.reply(Reply::Err(
+            BatchError::unavailable("503 Service Unavailable").retry_after(wait),
+        ));
+        assert_eq!(
+            batcher.flush(Duration::from_millis(1)),
+            Err(FlushError::Timeout)
+        );
         let call = director.call();
         assert!(call.at - asked >= wait, "after {:?}", call.at - asked);
         director.reply(Reply::Ok);
@@ -120,9 +146,17 @@ fn a_wait_beyond_the_longest_is_cut_and_counted() {
             .spawn(move |batch: &mut Batch<u64>| {
                 calls += 1;
                 match calls {
-                    1 => return Err(BatchError::unavailable("503 Service Unavailable").retry_after(LONGER)),
+                    1 => {
+                        return Err(
+                            BatchError::unavailable("503 Service Unavailable").retry_after(LONGER)
+                        );
+                    }
                     2 => batch.retry_after(0, LONGER, BatchError::new("429 Too Many Requests")),
-                    3 => batch.retry_after(0, Duration::from_millis(1), BatchError::new("429 Too Many Requests")),
+                    3 => batch.retry_after(
+                        0,
+                        Duration::from_millis(1),
+                        BatchError::new("429 Too Many Requests"),
+                    ),
                     _ => {}
                 }
                 Ok(LoadFeedback::new())
@@ -140,7 +174,10 @@ fn a_wait_beyond_the_longest_is_cut_and_counted() {
 fn a_thread_that_flushes_all_the_time_fails_no_row_and_asks_no_more_than_once_a_first_step() {
     ends(|| {
         let outage = Duration::from_secs(1);
-        let batcher = Batcher::builder().initial_batch_size(100).spawn(away_for(outage)).unwrap();
+        let batcher = Batcher::builder()
+            .initial_batch_size(100)
+            .spawn(away_for(outage))
+            .unwrap();
         let begun = Instant::now();
         batcher.add_many(0..1_000).unwrap();
         loop {
@@ -152,10 +189,14 @@ fn a_thread_that_flushes_all_the_time_fails_no_row_and_asks_no_more_than_once_a_
         }
         let stats = batcher.stats();
         assert_eq!((stats.handled, stats.failed), (1_000, 0));
-        // One attempt by a flush each 50 ms; the descent of the search; and the steps of the backoff, of three calls each.
+        // One attempt by a flush each 50 ms; the descent of the search; and the steps of the
+        // backoff, of three calls each.
         let early = begun.elapsed().as_millis() / 50 + 1;
         let failed = stats.failed_calls.unclassified;
-        assert!(u128::from(failed) <= early + 20 + 3 * 20, "{failed} failed calls, {early} of them by flushes");
+        assert!(
+            u128::from(failed) <= early + 20 + 3 * 20,
+            "{failed} failed calls, {early} of them by flushes"
+        );
     });
 }
 
@@ -173,14 +214,26 @@ fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
                 match answers.recv().unwrap_or(Answer::Ok) {
                     Answer::Ok => {}
                     Answer::Later => {
-                        batch.iter().enumerate().filter(|(_, row)| **row == 1).for_each(|(index, _)| {
-                            batch.retry_after(index, Duration::from_millis(5), BatchError::new("429"));
-                        });
+                        batch
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, row)| **row == 1)
+                            .for_each(|(index, _)| {
+                                batch.retry_after(
+                                    index,
+                                    Duration::from_millis(5),
+                                    BatchError::new("429"),
+                                );
+                            });
                     }
                     Answer::Reject => {
-                        batch.iter().enumerate().filter(|(_, row)| **row == 1).for_each(|(index, _)| {
-                            batch.reject(index, BatchError::permanent("400"));
-                        });
+                        batch
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, row)| **row == 1)
+                            .for_each(|(index, _)| {
+                                batch.reject(index, BatchError::permanent("400"));
+                            });
                     }
                 }
                 Ok(LoadFeedback::new())
@@ -197,11 +250,18 @@ fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
                 answer.send(Answer::Later).unwrap();
                 batcher.add(2).unwrap();
                 let other = scope.spawn(flush);
-                // Row 2 shows that the second one does, unless row 1 was due sooner and took it along.
+                // Row 2 shows that the second one does, unless row 1 was due sooner and took it
+                // along.
                 let both_wait = loop {
                     let (rows, trigger) = called.recv().unwrap();
                     if rows.contains(&2) {
-                        answer.send(if rows.contains(&1) { Answer::Reject } else { Answer::Ok }).unwrap();
+                        answer
+                            .send(if rows.contains(&1) {
+                                Answer::Reject
+                            } else {
+                                Answer::Ok
+                            })
+                            .unwrap();
                         if !rows.contains(&1) {
                             assert_eq!(called.recv().unwrap().0, [1]);
                             answer.send(Answer::Reject).unwrap();
@@ -211,8 +271,9 @@ fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
                     answer.send(Answer::Later).unwrap();
                 };
                 let results = [one.join().unwrap(), other.join().unwrap()];
-                let failed =
-                    |result: &Result<(), FlushError>| matches!(result, Err(FlushError::Failed { items: 1, .. }));
+                let failed = |result: &Result<(), FlushError>| {
+                    matches!(result, Err(FlushError::Failed { items: 1, .. }))
+                };
                 if both_wait {
                     rounds += 1;
                     assert!(results.iter().all(failed), "round {rounds}: {results:?}");
@@ -239,7 +300,9 @@ enum Answer {
 #[test]
 fn a_close_with_time_left_waits_for_a_backend_that_comes_back() {
     ends(|| {
-        let batcher = fixed(4).spawn(away_for(Duration::from_millis(300))).unwrap();
+        let batcher = fixed(4)
+            .spawn(away_for(Duration::from_millis(300)))
+            .unwrap();
         batcher.add_many(0..10).unwrap();
         first_call_settled(&batcher);
         let report = batcher.close(LONG);
@@ -270,14 +333,25 @@ fn a_close_over_a_backend_that_stays_away_is_on_time_and_abandons_nothing() {
         first_call_settled(&batcher);
         let begun = Instant::now();
         let report = batcher.close(Duration::from_millis(600));
-        assert!(begun.elapsed() < Duration::from_secs(10), "after {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "after {:?}",
+            begun.elapsed()
+        );
         let tried = tried.lock().unwrap().clone();
         let failed: Vec<u64> = report.failed.iter().map(|failed| failed.item).collect();
-        assert_eq!(failed, tried.iter().copied().collect::<Vec<_>>(), "what was tried");
+        assert_eq!(
+            failed,
+            tried.iter().copied().collect::<Vec<_>>(),
+            "what was tried"
+        );
         let never_lent: Vec<u64> = (0..10).filter(|row| !tried.contains(row)).collect();
         assert_eq!(report.unsent, never_lent);
         assert!(failed.len() >= 4 && !report.unsent.is_empty());
-        assert_eq!((report.abandoned, report.handled, report.is_clean()), (0, 0, false));
+        assert_eq!(
+            (report.abandoned, report.handled, report.is_clean()),
+            (0, 0, false)
+        );
     });
 }
 
@@ -287,13 +361,18 @@ fn a_close_that_ends_before_the_time_the_backend_asked_for_gives_back_at_once() 
         let (handler, director) = directed();
         let batcher = fixed(2).spawn(handler).unwrap();
         batcher.add_many(0..5).unwrap();
-        director.answer(Reply::Err(BatchError::unavailable("503 Service Unavailable").retry_after(LONGER)));
+        director.answer(Reply::Err(
+            BatchError::unavailable("503 Service Unavailable").retry_after(LONGER),
+        ));
         first_call_settled(&batcher);
         let begun = Instant::now();
         let report = batcher.close(LONG);
         assert!(begun.elapsed() < LONG / 2, "after {:?}", begun.elapsed());
         let failed: Vec<u64> = report.failed.iter().map(|failed| failed.item).collect();
-        assert_eq!((failed, &*report.unsent, report.abandoned), (vec![0, 1], &[2, 3, 4][..], 0));
+        assert_eq!(
+            (failed, &*report.unsent, report.abandoned),
+            (vec![0, 1], &[2, 3, 4][..], 0)
+        );
         assert!(director.gone());
     });
 }
@@ -303,7 +382,11 @@ fn a_wrong_statement_is_tried_five_times_and_once_a_later_batch() {
     ends(|| {
         let (handler, director) = directed();
         let batcher = fixed(2).retry(briskly()).spawn(handler).unwrap();
-        let wrong = || Reply::Err(BatchError::misconfigured("42P01: relation \"ordesr\" does not exist"));
+        let wrong = || {
+            Reply::Err(BatchError::misconfigured(
+                "42P01: relation \"ordesr\" does not exist",
+            ))
+        };
         let five_times = |rows: [u64; 2]| {
             let tickets = rows.map(|row| batcher.submit(row).unwrap());
             for attempt in 1..=5 {
@@ -312,7 +395,10 @@ fn a_wrong_statement_is_tried_five_times_and_once_a_later_batch() {
                 director.reply(wrong());
             }
             assert_eq!(director.answer(wrong()), rows[..1], "one row alone");
-            assert_eq!(tickets.map(|ticket| ticket.wait().is_handled()), [false, false]);
+            assert_eq!(
+                tickets.map(|ticket| ticket.wait().is_handled()),
+                [false, false]
+            );
         };
         let once = |rows: [u64; 2], reply: Reply| {
             let tickets = rows.map(|row| batcher.submit(row).unwrap());
@@ -325,7 +411,10 @@ fn a_wrong_statement_is_tried_five_times_and_once_a_later_batch() {
         assert_eq!(once([7, 8], Reply::Ok), [true, true], "the table is made");
         five_times([9, 10]);
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.failed, stats.calls), (2, 8, 6 + 1 + 1 + 1 + 6));
+        assert_eq!(
+            (stats.handled, stats.failed, stats.calls),
+            (2, 8, 6 + 1 + 1 + 1 + 6)
+        );
     });
 }
 
@@ -397,6 +486,9 @@ fn a_drop_in_a_panic_makes_one_attempt() {
         assert!(panicked.join().is_err());
         assert_eq!(called.iter().collect::<Vec<_>>(), [[0, 1, 2]]);
         let report = report_of(&reports);
-        assert_eq!((report.failed.len(), report.unsent.len(), report.abandoned), (3, 0, 0));
+        assert_eq!(
+            (report.failed.len(), report.unsent.len(), report.abandoned),
+            (3, 0, 0)
+        );
     });
 }

@@ -1,12 +1,14 @@
-//! A policy is exchanged while the batcher runs: whatever the old and the new one do, nobody hangs, and the old one has no say
-//! any more.
+//! A policy is exchanged while the batcher runs: whatever the old and the new one do, nobody hangs,
+//! and the old one has no say any more.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window};
+use load_aware_batcher::{
+    Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window,
+};
 
 /// Far longer than anything here takes: only a hang reaches it.
 const HANGS: Duration = Duration::from_secs(20);
@@ -49,13 +51,20 @@ impl Drop for LooksBack {
 fn an_exchanged_policy_may_look_at_its_batcher_when_it_is_dropped() {
     let home = Home::default();
     let (dropped, told) = channel();
-    let batcher = start(&home, LooksBack { home: Arc::clone(&home), dropped });
+    let batcher = start(
+        &home,
+        LooksBack {
+            home: Arc::clone(&home),
+            dropped,
+        },
+    );
     batcher
         .reconfigure(|limits| {
             limits.policy(Fixed(7));
         })
         .unwrap();
-    told.recv_timeout(HANGS).expect("dropped, outside every lock");
+    told.recv_timeout(HANGS)
+        .expect("dropped, outside every lock");
     assert!(!batcher.shutdown(HANGS).timed_out);
 }
 
@@ -82,7 +91,8 @@ fn a_new_policy_that_panics_when_asked_for_its_cadence_is_counted_and_hangs_nobo
             limits.policy(NoCadence(decides));
         })
         .unwrap();
-    told.recv_timeout(HANGS).expect("it is asked to decide all the same");
+    told.recv_timeout(HANGS)
+        .expect("it is asked to decide all the same");
     assert_eq!(batcher.stats().policy_panics, 1);
     assert!(!batcher.shutdown(HANGS).timed_out);
 }
@@ -107,7 +117,10 @@ fn a_policy_that_was_exchanged_while_it_decided_has_no_say() {
     let batcher = start(&Home::default(), Slow { decides, go: wait });
     told.recv_timeout(HANGS).expect("decides");
     let (installed, told) = channel();
-    let successor = LooksBack { home: Home::default(), dropped: installed };
+    let successor = LooksBack {
+        home: Home::default(),
+        dropped: installed,
+    };
     batcher
         .reconfigure(|limits| {
             limits.policy(successor);
@@ -123,7 +136,10 @@ fn a_policy_that_was_exchanged_while_it_decided_has_no_say() {
     told.recv_timeout(HANGS).expect("exchanged");
     assert!(!batcher.shutdown(HANGS).timed_out);
     let decisions = batcher.decisions();
-    assert!(decisions.iter().all(|decision| decision.to != 99), "{decisions:?}");
+    assert!(
+        decisions.iter().all(|decision| decision.to != 99),
+        "{decisions:?}"
+    );
 }
 
 #[test]
@@ -133,7 +149,10 @@ fn a_policy_that_never_came_into_force_is_dropped_outside_every_lock() {
     let batcher = start(&home, Slow { decides, go: wait });
     told.recv_timeout(HANGS).expect("decides");
     let (dropped, told) = channel();
-    let never = LooksBack { home: Arc::clone(&home), dropped };
+    let never = LooksBack {
+        home: Arc::clone(&home),
+        dropped,
+    };
     batcher
         .reconfigure(|limits| {
             limits.policy(never);
@@ -145,7 +164,8 @@ fn a_policy_that_never_came_into_force_is_dropped_outside_every_lock() {
             limits.policy(Fixed(7));
         })
     });
-    told.recv_timeout(HANGS).expect("dropped, outside every lock");
+    told.recv_timeout(HANGS)
+        .expect("dropped, outside every lock");
     drop(go);
     assert!(!batcher.shutdown(HANGS).timed_out);
 }

@@ -1,4 +1,5 @@
-//! The limit on the weight of what waits: it is kept, what finds no room comes back or waits, and nobody waits for ever.
+//! The limit on the weight of what waits: it is kept, what finds no room comes back or waits, and
+//! nobody waits for ever.
 
 mod support;
 
@@ -13,25 +14,30 @@ use support::{Director, LONG, Reply, directed, ends, fixed, until};
 
 const MIB: usize = 1 << 20;
 
-/// Each item weighs what it is: batches of at most `batch`, at most `queue` waits. Nothing lingers out, and no waiting add checks
-/// for a stall, so a wake-up that is lost shows.
+/// Each item weighs what it is: batches of at most `batch`, at most `queue` waits. Nothing lingers
+/// out, and no waiting add checks for a stall, so a wake-up that is lost shows.
 fn weighed(batch: usize, queue: usize) -> Builder<usize> {
     let builder = fixed(1_000).stall_timeout(Duration::MAX);
-    builder.max_batch_weight(batch, |item: &usize| *item).max_queue_weight(queue)
+    builder
+        .max_batch_weight(batch, |item: &usize| *item)
+        .max_queue_weight(queue)
 }
 
 /// The same with a handler that is directed and holds an item of its own.
 fn busy(batch: usize, queue: usize, refuse: bool) -> (Batcher<usize>, Director<usize>) {
     let (handler, director) = directed();
-    let batcher = weighed(batch, queue).refuse_too_heavy(refuse).spawn(handler).unwrap();
+    let batcher = weighed(batch, queue)
+        .refuse_too_heavy(refuse)
+        .spawn(handler)
+        .unwrap();
     batcher.add(0).unwrap();
     batcher.request_flush();
     assert_eq!(director.call().items, [0]);
     (batcher, director)
 }
 
-/// What was accepted and not yet handed over, at least, by weight; checked at every call of the handler, when nothing is on its
-/// way between the two.
+/// What was accepted and not yet handed over, at least, by weight; checked at every call of the
+/// handler, when nothing is on its way between the two.
 struct Oracle {
     limit: usize,
     accepted: AtomicUsize,
@@ -42,7 +48,12 @@ struct Oracle {
 impl Oracle {
     fn new(limit: usize) -> Arc<Self> {
         let [accepted, handed_over] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-        Arc::new(Self { limit, accepted, handed_over, exceeded: AtomicBool::new(false) })
+        Arc::new(Self {
+            limit,
+            accepted,
+            handed_over,
+            exceeded: AtomicBool::new(false),
+        })
     }
 
     fn hand_over(&self, weight: usize) {
@@ -75,7 +86,10 @@ fn rows_of_a_mebibyte_under_a_queue_limit_of_eight_never_wait_nine_at_a_time() {
                     for _ in 0..40 {
                         let rows = if chunked { 3 } else { 1 };
                         if chunked {
-                            assert_eq!(batcher.add_many((0..rows).map(|_| vec![1; MIB])).unwrap(), rows);
+                            assert_eq!(
+                                batcher.add_many((0..rows).map(|_| vec![1; MIB])).unwrap(),
+                                rows
+                            );
                         } else {
                             batcher.add(vec![1; MIB]).unwrap();
                         }
@@ -97,16 +111,35 @@ fn with_the_handler_busy_exactly_the_limit_is_accepted() {
             if chunked {
                 let refused = batcher.try_add_many([1; 400]).unwrap_err();
                 assert!(refused.is_full());
-                assert_eq!(refused.into_inner().len(), 392, "a chunk is cut to what fits");
+                assert_eq!(
+                    refused.into_inner().len(),
+                    392,
+                    "a chunk is cut to what fits"
+                );
             } else {
                 (0..8).for_each(|_| batcher.try_add(1).unwrap());
             }
             assert_eq!(batcher.try_add(1), Err(AddError::Full(1)));
-            assert_eq!(batcher.add_timeout(1, Duration::ZERO), Err(AddError::Timeout(1)));
-            assert_eq!(batcher.add_timeout(1, Duration::from_millis(2)), Err(AddError::Timeout(1)));
-            let refused = batcher.add_many_timeout([1, 1], Duration::ZERO).unwrap_err();
-            assert_eq!((refused.is_timeout(), refused.into_inner()), (true, vec![1, 1]));
-            assert_eq!(batcher.try_add(0), Ok(()), "what weighs nothing takes no room");
+            assert_eq!(
+                batcher.add_timeout(1, Duration::ZERO),
+                Err(AddError::Timeout(1))
+            );
+            assert_eq!(
+                batcher.add_timeout(1, Duration::from_millis(2)),
+                Err(AddError::Timeout(1))
+            );
+            let refused = batcher
+                .add_many_timeout([1, 1], Duration::ZERO)
+                .unwrap_err();
+            assert_eq!(
+                (refused.is_timeout(), refused.into_inner()),
+                (true, vec![1, 1])
+            );
+            assert_eq!(
+                batcher.try_add(0),
+                Ok(()),
+                "what weighs nothing takes no room"
+            );
             let stats = batcher.stats();
             assert_eq!((stats.added, stats.pending), (10, 10));
             drop(director);
@@ -127,7 +160,11 @@ fn room_comes_back_with_every_batch_and_with_every_refusal() {
         drop(director);
         batcher.flush(LONG).unwrap();
         let (handler, director) = directed();
-        let narrow = weighed(4, 8).min_batch_size(1).initial_batch_size(1).max_batch_size(1).queue_capacity(1);
+        let narrow = weighed(4, 8)
+            .min_batch_size(1)
+            .initial_batch_size(1)
+            .max_batch_size(1)
+            .queue_capacity(1);
         let batcher = narrow.spawn(handler).unwrap();
         batcher.add(0).unwrap();
         assert_eq!(director.call().items, [0]);
@@ -153,7 +190,12 @@ fn close_hands_every_item_back_that_waits_for_room_by_weight() {
             let ticket = scope.spawn(|| batcher.submit(4).map(drop));
             let timed = scope.spawn(|| batcher.add_timeout(5, LONG));
             let chunk = scope.spawn(|| batcher.add_many([6, 7]));
-            assert!(!single.is_finished() && !ticket.is_finished() && !timed.is_finished() && !chunk.is_finished());
+            assert!(
+                !single.is_finished()
+                    && !ticket.is_finished()
+                    && !timed.is_finished()
+                    && !chunk.is_finished()
+            );
             let report = batcher.shutdown(Duration::ZERO);
             assert_eq!(report.unsent, [8]);
             assert_eq!(single.join().unwrap(), Err(AddError::Closed(3)));
@@ -175,7 +217,9 @@ fn the_batchers_own_threads_do_not_wait_for_room_by_weight() {
                 if batch[0] == 0 {
                     let producer = support::wait_for(&producer);
                     producer.add(8).unwrap();
-                    answers.0.send((producer.add(1), producer.add_many([1, 2])))?;
+                    answers
+                        .0
+                        .send((producer.add(1), producer.add_many([1, 2])))?;
                 }
                 Ok(LoadFeedback::new())
             })
@@ -184,7 +228,13 @@ fn the_batchers_own_threads_do_not_wait_for_room_by_weight() {
         batcher.add(0).unwrap();
         batcher.request_flush();
         let (single, chunk) = answers.1.recv_timeout(LONG).unwrap();
-        assert_eq!((single, chunk), (Err(AddError::Reentrant(1)), Err(AddError::Reentrant(vec![1, 2]))));
+        assert_eq!(
+            (single, chunk),
+            (
+                Err(AddError::Reentrant(1)),
+                Err(AddError::Reentrant(vec![1, 2]))
+            )
+        );
         assert_eq!(batcher.close(LONG).handled, 2);
     });
 }
@@ -198,14 +248,22 @@ fn an_item_over_the_limit_is_accepted_when_nothing_else_waits() {
         director.reply(Reply::Ok);
         assert_eq!(director.call().items, [1]);
         batcher.try_add(usize::MAX).unwrap();
-        assert_eq!(batcher.try_add(1), Err(AddError::Full(1)), "it fills the queue");
+        assert_eq!(
+            batcher.try_add(1),
+            Err(AddError::Full(1)),
+            "it fills the queue"
+        );
         director.reply(Reply::Ok);
         assert_eq!(director.call().items, [usize::MAX]);
         batcher.try_add(8).unwrap();
         drop(director);
         assert_eq!(batcher.close(LONG).handled, 4);
         let (batcher, director) = busy(4, 8, true);
-        assert_eq!(batcher.try_add(5), Err(AddError::TooHeavy(5)), "over a batch's limit already");
+        assert_eq!(
+            batcher.try_add(5),
+            Err(AddError::TooHeavy(5)),
+            "over a batch's limit already"
+        );
         drop(director);
     });
 }
@@ -220,7 +278,10 @@ fn an_item_that_does_not_fit_waits_for_no_linger() {
             thread::scope(|scope| {
                 let added = scope.spawn(|| match how {
                     0 => batcher.add(7),
-                    1 => batcher.add_many([7]).map(drop).map_err(|refused| refused.map(|mut items| items.remove(0))),
+                    1 => batcher
+                        .add_many([7])
+                        .map(drop)
+                        .map_err(|refused| refused.map(|mut items| items.remove(0))),
                     2 => batcher.submit(7).map(drop),
                     _ => {
                         // Refused, and yet it makes room for the next try.
@@ -246,7 +307,9 @@ fn an_item_that_does_not_fit_waits_for_no_linger() {
 #[test]
 fn light_items_do_not_keep_a_heavy_one_out() {
     ends(|| {
-        let batcher = weighed(4, 8).spawn(|_: &mut Batch<usize>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = weighed(4, 8)
+            .spawn(|_: &mut Batch<usize>| Ok(LoadFeedback::new()))
+            .unwrap();
         let is_in = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..3 {
@@ -285,7 +348,11 @@ fn while_an_item_waits_for_room_no_lighter_one_is_accepted() {
                 director.reply(Reply::Ok);
                 held = director.call().items.len() as u64;
             }
-            assert_eq!(batcher.try_add(1), Err(AddError::Full(1)), "there is room, and somebody before it in line");
+            assert_eq!(
+                batcher.try_add(1),
+                Err(AddError::Full(1)),
+                "there is room, and somebody before it in line"
+            );
             drop(director);
             heavy.join().unwrap().unwrap();
         });

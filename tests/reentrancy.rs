@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Outcome, Policy, Producer,
-    Retry, Setpoint, Ticket, Window,
+    AddError, Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Outcome,
+    Policy, Producer, Retry, Setpoint, Ticket, Window,
 };
 use support::{LONG, ends, fixed, until, wait_for};
 
@@ -25,9 +25,18 @@ fn call_everything(own: &Own) {
     assert_eq!(producer.add_timeout(3, LONG), Err(AddError::Reentrant(3)));
     assert_eq!(producer.submit(4).err(), Some(AddError::Reentrant(4)));
     // No place for a chunk, although there is credit.
-    assert_eq!(producer.add_many([5, 6]), Err(AddError::Reentrant(vec![5, 6])));
-    assert_eq!(producer.add_many_timeout([5, 6], LONG), Err(AddError::Reentrant(vec![5, 6])));
-    assert_eq!(producer.try_add_many([5, 6]), Err(AddError::Full(vec![5, 6])));
+    assert_eq!(
+        producer.add_many([5, 6]),
+        Err(AddError::Reentrant(vec![5, 6]))
+    );
+    assert_eq!(
+        producer.add_many_timeout([5, 6], LONG),
+        Err(AddError::Reentrant(vec![5, 6]))
+    );
+    assert_eq!(
+        producer.try_add_many([5, 6]),
+        Err(AddError::Full(vec![5, 6]))
+    );
     assert_eq!(producer.flush(LONG), Err(FlushError::Reentrant));
     assert_eq!(batcher.flush(Duration::ZERO), Err(FlushError::Reentrant));
     producer.request_flush();
@@ -35,8 +44,16 @@ fn call_everything(own: &Own) {
     assert_eq!(stats.added, stats.handled + stats.failed + stats.pending);
     batcher.report(LoadFeedback::new().cpu_load(0.5));
     batcher.reconfigure(|limits| limits.linger = LONG).unwrap();
-    assert!(batcher.reconfigure(|limits| limits.max_batch_size = 0).is_err());
-    let _ = (batcher.decisions(), batcher.take_failed(), format!("{batcher:?} {producer:?}"));
+    assert!(
+        batcher
+            .reconfigure(|limits| limits.max_batch_size = 0)
+            .is_err()
+    );
+    let _ = (
+        batcher.decisions(),
+        batcher.take_failed(),
+        format!("{batcher:?} {producer:?}"),
+    );
 }
 
 /// The same once more, and what ends it.
@@ -44,7 +61,12 @@ fn close_and_call_everything(own: &Own) {
     call_everything(own);
     let batcher = wait_for(own);
     let report = batcher.shutdown(LONG);
-    assert!(report.reentrant && !report.is_clean() && report.unsent.is_empty() && report.failed.is_empty());
+    assert!(
+        report.reentrant
+            && !report.is_clean()
+            && report.unsent.is_empty()
+            && report.failed.is_empty()
+    );
     let producer = batcher.producer();
     assert!(producer.is_closed());
     assert_eq!(producer.add(7), Err(AddError::Closed(7)));
@@ -105,7 +127,14 @@ fn every_call_from_the_hook_works_or_is_reentrant() {
         let _ = batcher.add(9);
         until(&batcher, |_| batcher.producer().is_closed());
         let report = batcher.shutdown(LONG);
-        assert_eq!((batcher.stats().hook_panics, report.failed.len(), report.timed_out), (0, 0, false));
+        assert_eq!(
+            (
+                batcher.stats().hook_panics,
+                report.failed.len(),
+                report.timed_out
+            ),
+            (0, 0, false)
+        );
         assert!(report.failed_total > 4);
     });
 }
@@ -160,7 +189,12 @@ fn a_ticket_that_its_own_thread_waits_for_is_reentrant_until_it_has_its_outcome(
         let batcher = fixed(1)
             .spawn(move |batch: &mut Batch<u64>| {
                 for ticket in inside.lock().unwrap().drain(..) {
-                    tell.send((batch[0], ticket.try_wait(), ticket.wait_timeout(LONG), ticket.wait()))?;
+                    tell.send((
+                        batch[0],
+                        ticket.try_wait(),
+                        ticket.wait_timeout(LONG),
+                        ticket.wait(),
+                    ))?;
                 }
                 Ok(LoadFeedback::new())
             })
@@ -177,7 +211,10 @@ fn a_ticket_that_its_own_thread_waits_for_is_reentrant_until_it_has_its_outcome(
         tickets.lock().unwrap().push(second);
         batcher.add(3).unwrap();
         let done = Outcome::Handled;
-        assert_eq!(told.recv_timeout(LONG).unwrap(), (3, Some(done.clone()), Some(done.clone()), done));
+        assert_eq!(
+            told.recv_timeout(LONG).unwrap(),
+            (3, Some(done.clone()), Some(done.clone()), done)
+        );
     });
 }
 
@@ -187,7 +224,8 @@ fn every_call_from_the_hook_for_the_report_comes_back() {
         for on_own_thread in [false, true] {
             let owner: Arc<Mutex<Option<Batcher<u64>>>> = Arc::default();
             let producer: Arc<OnceLock<Producer<u64>>> = Arc::default();
-            let (inside, own, (tell, told)) = (Arc::clone(&owner), Arc::clone(&producer), mpsc::channel());
+            let (inside, own, (tell, told)) =
+                (Arc::clone(&owner), Arc::clone(&producer), mpsc::channel());
             let batcher = fixed(1)
                 .close_timeout(LONG)
                 .on_close(move |report| {
@@ -213,22 +251,36 @@ fn every_call_from_the_hook_for_the_report_comes_back() {
                 drop(place);
                 drop(batcher);
             }
-            let flush = if on_own_thread { FlushError::Reentrant } else { FlushError::Closed };
+            let flush = if on_own_thread {
+                FlushError::Reentrant
+            } else {
+                FlushError::Closed
+            };
             assert_eq!(told.recv_timeout(LONG).unwrap(), (1, Err(flush)));
         }
     });
 }
 
 /// Adds and flushes from its own drop, on whatever thread that happens.
-struct Chain(u32, Arc<OnceLock<Producer<Chain>>>, mpsc::Sender<(u32, bool)>);
+struct Chain(
+    u32,
+    Arc<OnceLock<Producer<Chain>>>,
+    mpsc::Sender<(u32, bool)>,
+);
 
 impl Drop for Chain {
     fn drop(&mut self) {
         if self.0 > 0 {
             let producer = wait_for(&self.1);
             let next = Chain(self.0 - 1, Arc::clone(&self.1), self.2.clone());
-            let accepted = producer.try_add(next).map_err(|refused| std::mem::forget(refused.into_inner())).is_ok();
-            let _ = self.2.send((self.0, accepted && producer.flush(LONG) == Err(FlushError::Reentrant)));
+            let accepted = producer
+                .try_add(next)
+                .map_err(|refused| std::mem::forget(refused.into_inner()))
+                .is_ok();
+            let _ = self.2.send((
+                self.0,
+                accepted && producer.flush(LONG) == Err(FlushError::Reentrant),
+            ));
         }
     }
 }
@@ -238,10 +290,15 @@ fn an_item_may_add_another_when_it_is_dropped() {
     ends(|| {
         let own: Arc<OnceLock<Producer<Chain>>> = Arc::default();
         let (tell, told) = mpsc::channel();
-        let batcher = fixed(1).spawn(|_: &mut Batch<Chain>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = fixed(1)
+            .spawn(|_: &mut Batch<Chain>| Ok(LoadFeedback::new()))
+            .unwrap();
         let _ = own.set(batcher.producer());
         batcher.add(Chain(5, own, tell)).unwrap();
         assert_eq!(until(&batcher, |stats| stats.handled == 6).drop_panics, 0);
-        assert!(told.try_iter().eq([(5, true), (4, true), (3, true), (2, true), (1, true)]));
+        assert!(
+            told.try_iter()
+                .eq([(5, true), (4, true), (3, true), (2, true), (1, true)])
+        );
     });
 }

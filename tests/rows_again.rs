@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, FlushError, LoadFeedback, Outcome, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, BatchId, Batcher, FlushError, LoadFeedback, Outcome, Retry,
+};
 use support::{LONG, ends, fixed, until};
 
 /// Longer than any test, and less than the longest wait that a backend may ask for.
@@ -21,11 +23,17 @@ struct Answer {
 }
 
 fn again(rows: &[usize]) -> Answer {
-    Answer { again: rows.iter().map(|row| (*row, busy())).collect(), ..Answer::default() }
+    Answer {
+        again: rows.iter().map(|row| (*row, busy())).collect(),
+        ..Answer::default()
+    }
 }
 
 fn again_with(row: usize, error: BatchError) -> Answer {
-    Answer { again: vec![(row, error)], ..Answer::default() }
+    Answer {
+        again: vec![(row, error)],
+        ..Answer::default()
+    }
 }
 
 fn busy() -> BatchError {
@@ -48,7 +56,9 @@ struct Backend {
 impl Backend {
     /// The next call. It waits for [`answer`](Self::answer).
     fn call(&self) -> Call {
-        self.calls.recv_timeout(LONG).expect("the handler is called")
+        self.calls
+            .recv_timeout(LONG)
+            .expect("the handler is called")
     }
 
     fn answer(&self, answer: Answer) {
@@ -67,18 +77,40 @@ impl Backend {
     }
 }
 
-fn answered() -> (impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send, Backend) {
+fn answered() -> (
+    impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send,
+    Backend,
+) {
     let (calls, called) = mpsc::channel();
     let (answer, answers) = mpsc::channel::<Answer>();
     let handler = move |batch: &mut Batch<u64>| {
-        let call = Call { rows: batch.to_vec(), id: batch.id(), attempt: batch.attempt(), at: Instant::now() };
+        let call = Call {
+            rows: batch.to_vec(),
+            id: batch.id(),
+            attempt: batch.attempt(),
+            at: Instant::now(),
+        };
         let _ = calls.send(call);
-        let Answer { again, rejected, error } = answers.recv().unwrap_or_default();
-        again.into_iter().for_each(|(row, error)| batch.retry(row, error));
-        rejected.into_iter().for_each(|(row, error)| batch.reject(row, error));
+        let Answer {
+            again,
+            rejected,
+            error,
+        } = answers.recv().unwrap_or_default();
+        again
+            .into_iter()
+            .for_each(|(row, error)| batch.retry(row, error));
+        rejected
+            .into_iter()
+            .for_each(|(row, error)| batch.reject(row, error));
         error.map_or_else(|| Ok(LoadFeedback::new()), Err)
     };
-    (handler, Backend { calls: called, answers: answer })
+    (
+        handler,
+        Backend {
+            calls: called,
+            answers: answer,
+        },
+    )
 }
 
 /// The default patience, without waits.
@@ -124,11 +156,21 @@ fn each_document_of_a_bulk_request_is_stored_once_though_rows_and_calls_are_refu
     });
     let stored = stored.lock().unwrap();
     assert_eq!(stored.len() as u64, DOCUMENTS);
-    let wrong: Vec<_> = stored.iter().filter(|(_, (_, times))| *times != 1).collect();
+    let wrong: Vec<_> = stored
+        .iter()
+        .filter(|(_, (_, times))| *times != 1)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
-    assert_eq!((stats.handled, stats.failed, stats.pending), (DOCUMENTS, 0, 0));
+    assert_eq!(
+        (stats.handled, stats.failed, stats.pending),
+        (DOCUMENTS, 0, 0)
+    );
     assert_eq!(stats.retried_rows, DOCUMENTS / 20);
-    assert!(stats.failed_calls.unavailable >= 4, "{:?}", stats.failed_calls);
+    assert!(
+        stats.failed_calls.unavailable >= 4,
+        "{:?}",
+        stats.failed_calls
+    );
 }
 
 #[test]
@@ -138,7 +180,11 @@ fn the_ticket_of_a_retried_row_is_open_until_the_row_is_decided() {
         let batcher = fixed(2).retry(at_once()).spawn(handler).unwrap();
         let (refused, stored) = (batcher.submit(1).unwrap(), batcher.submit(2).unwrap());
         assert_eq!(backend.next(again(&[0])), [1, 2]);
-        assert_eq!(stored.wait(), Outcome::Handled, "its neighbour went through");
+        assert_eq!(
+            stored.wait(),
+            Outcome::Handled,
+            "its neighbour went through"
+        );
         assert_eq!(backend.call().rows, [1], "that row and no other");
         assert_eq!(refused.try_wait(), None);
         assert_eq!(batcher.stats().pending, 1);
@@ -159,17 +205,34 @@ fn retried_rows_keep_attempts_of_their_own() {
         assert_eq!((first.rows, first.attempt), (vec![1, 2], 1));
         backend.answer(again(&[0]));
         let second = backend.call();
-        assert_eq!((second.rows, second.attempt), (vec![1, 3], 1), "it is the first of the next batch");
+        assert_eq!(
+            (second.rows, second.attempt),
+            (vec![1, 3], 1),
+            "it is the first of the next batch"
+        );
         assert_ne!(first.id, second.id, "an id names one set of rows");
         backend.answer(again(&[0, 1]));
-        assert_eq!(backend.next(again(&[0, 1])), [1, 3], "row 1 is used up by this");
+        assert_eq!(
+            backend.next(again(&[0, 1])),
+            [1, 3],
+            "row 1 is used up by this"
+        );
         assert_eq!(backend.next(again(&[0])), [3], "and row 3 by this");
         until(&batcher, |stats| stats.failed == 2);
         let failed = batcher.take_failed();
-        let failed: Vec<_> = failed.iter().map(|row| (row.item, row.attempts, row.error.to_string())).collect();
-        assert_eq!(failed, [(1, 3, busy().to_string()), (3, 3, busy().to_string())]);
+        let failed: Vec<_> = failed
+            .iter()
+            .map(|row| (row.item, row.attempts, row.error.to_string()))
+            .collect();
+        assert_eq!(
+            failed,
+            [(1, 3, busy().to_string()), (3, 3, busy().to_string())]
+        );
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.retried_rows, stats.rejected), (1, 4, 0));
+        assert_eq!(
+            (stats.handled, stats.retried_rows, stats.rejected),
+            (1, 4, 0)
+        );
     });
 }
 
@@ -180,12 +243,26 @@ fn a_flush_waits_for_a_retried_row() {
         let batcher = fixed(2).retry(at_once()).spawn(handler).unwrap();
         batcher.add_many([1, 2]).unwrap();
         let wait = Duration::from_millis(100);
-        assert_eq!(backend.next(again_with(1, busy().retry_after(wait))), [1, 2]);
-        assert_eq!(batcher.flush(wait / 2), Err(FlushError::Timeout), "row 2 is set aside");
+        assert_eq!(
+            backend.next(again_with(1, busy().retry_after(wait))),
+            [1, 2]
+        );
+        assert_eq!(
+            batcher.flush(wait / 2),
+            Err(FlushError::Timeout),
+            "row 2 is set aside"
+        );
         assert_eq!(backend.call().rows, [2]);
-        assert_eq!(batcher.flush(wait / 2), Err(FlushError::Timeout), "row 2 is with the handler");
+        assert_eq!(
+            batcher.flush(wait / 2),
+            Err(FlushError::Timeout),
+            "row 2 is with the handler"
+        );
         backend.answer(again_with(0, BatchError::permanent("400 Bad Request")));
-        assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+        assert!(matches!(
+            batcher.flush(LONG),
+            Err(FlushError::Failed { items: 1, .. })
+        ));
     });
 }
 
@@ -202,7 +279,10 @@ fn a_row_is_not_called_before_the_time_that_the_backend_asked_for() {
         // Neither rows behind it nor a flush bring it forward.
         batcher.add_many([3, 4]).unwrap();
         assert_eq!(backend.next(Answer::default()), [3, 4]);
-        assert_eq!(batcher.flush(Duration::from_millis(1)), Err(FlushError::Timeout));
+        assert_eq!(
+            batcher.flush(Duration::from_millis(1)),
+            Err(FlushError::Timeout)
+        );
         let call = backend.call();
         assert_eq!(call.rows, [1]);
         assert!(call.at - asked >= wait, "after {:?}", call.at - asked);
@@ -218,9 +298,20 @@ fn retry_with_a_permanent_error_rejects() {
         let batcher = fixed(2).retry(at_once()).spawn(handler).unwrap();
         batcher.add_many([1, 2]).unwrap();
         backend.next(again_with(1, BatchError::permanent("400 Bad Request")));
-        assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+        assert!(matches!(
+            batcher.flush(LONG),
+            Err(FlushError::Failed { items: 1, .. })
+        ));
         let failed = batcher.take_failed();
-        assert_eq!((failed.len(), failed[0].item, failed[0].attempts, failed[0].outage), (1, 2, 1, false));
+        assert_eq!(
+            (
+                failed.len(),
+                failed[0].item,
+                failed[0].attempts,
+                failed[0].outage
+            ),
+            (1, 2, 1, false)
+        );
         let stats = batcher.stats();
         assert_eq!((stats.calls, stats.rejected, stats.retried_rows), (1, 1, 0));
     });
@@ -231,7 +322,11 @@ fn a_retried_row_in_doubt_is_sent_twice_only_where_that_does_no_harm() {
     ends(|| {
         for idempotent in [false, true] {
             let (handler, backend) = answered();
-            let batcher = fixed(2).retry(at_once()).idempotent(idempotent).spawn(handler).unwrap();
+            let batcher = fixed(2)
+                .retry(at_once())
+                .idempotent(idempotent)
+                .spawn(handler)
+                .unwrap();
             let (doubtful, stored) = (batcher.submit(1).unwrap(), batcher.submit(2).unwrap());
             backend.next(again_with(0, BatchError::in_doubt("504 Gateway Timeout")));
             if idempotent {
@@ -242,7 +337,10 @@ fn a_retried_row_in_doubt_is_sent_twice_only_where_that_does_no_harm() {
             }
             assert_eq!(stored.wait(), Outcome::Handled);
             let stats = batcher.stats();
-            assert_eq!((stats.in_doubt, stats.calls), if idempotent { (0, 2) } else { (1, 1) });
+            assert_eq!(
+                (stats.in_doubt, stats.calls),
+                if idempotent { (0, 2) } else { (1, 1) }
+            );
         }
     });
 }
@@ -254,7 +352,11 @@ fn under_keep_order_no_row_overtakes_one_that_is_asked_for_again() {
             let calls = Arc::new(Mutex::new(Vec::<Vec<u64>>::new()));
             let (seen, mut times) = (Arc::clone(&calls), HashMap::<u64, u32>::new());
             let batcher = fixed(size)
-                .retry(Retry::default().keep_order(true).backoff(Duration::from_micros(10), Duration::from_micros(100)))
+                .retry(
+                    Retry::default()
+                        .keep_order(true)
+                        .backoff(Duration::from_micros(10), Duration::from_micros(100)),
+                )
                 .spawn(move |batch: &mut Batch<u64>| {
                     seen.lock().unwrap().push(batch.to_vec());
                     for (index, row) in batch.iter().enumerate() {
@@ -274,13 +376,27 @@ fn under_keep_order_no_row_overtakes_one_that_is_asked_for_again() {
             let mut open = Vec::new();
             let mut tried = HashMap::<u64, u32>::new();
             for call in &*calls {
-                assert!(open.is_empty() || *call == open, "of {size}: {call:?} while {open:?} is open");
-                call.iter().for_each(|row| *tried.entry(*row).or_default() += 1);
-                open = call.iter().copied().filter(|row| row % 3 == 0 && tried[row] <= 2).collect();
+                assert!(
+                    open.is_empty() || *call == open,
+                    "of {size}: {call:?} while {open:?} is open"
+                );
+                call.iter()
+                    .for_each(|row| *tried.entry(*row).or_default() += 1);
+                open = call
+                    .iter()
+                    .copied()
+                    .filter(|row| row % 3 == 0 && tried[row] <= 2)
+                    .collect();
             }
-            let mut order: Vec<u64> = calls.iter().filter_map(|call| call.last().copied()).collect();
+            let mut order: Vec<u64> = calls
+                .iter()
+                .filter_map(|call| call.last().copied())
+                .collect();
             order.dedup();
-            assert!(order.is_sorted() || size > 1, "strictly in order: {order:?}");
+            assert!(
+                order.is_sorted() || size > 1,
+                "strictly in order: {order:?}"
+            );
             assert_eq!(batcher.stats().retried_rows, 40);
         }
     });
@@ -294,9 +410,16 @@ fn the_line_goes_on_until_a_batch_of_rows_is_set_aside() {
         let later = || busy().retry_after(LONGER);
         batcher.add_many(1..=6).unwrap();
         assert_eq!(backend.next(again_with(0, later())), [1, 2]);
-        assert_eq!(backend.next(again_with(0, later())), [3, 4], "one row aside does not hold the line");
+        assert_eq!(
+            backend.next(again_with(0, later())),
+            [3, 4],
+            "one row aside does not hold the line"
+        );
         until(&batcher, |stats| stats.retried_rows == 2);
-        assert_eq!(batcher.flush(Duration::from_millis(50)), Err(FlushError::Timeout));
+        assert_eq!(
+            batcher.flush(Duration::from_millis(50)),
+            Err(FlushError::Timeout)
+        );
         assert!(backend.no_call(), "two rows aside do");
         assert_eq!(batcher.stats().pending, 4);
     });
@@ -313,10 +436,24 @@ fn a_row_set_aside_at_a_close_out_of_time_has_failed() {
         until(&batcher, |stats| stats.retried_rows == 1);
         drop(backend);
         let report = batcher.close(LONG);
-        let failed: Vec<_> = report.failed.iter().map(|row| (row.item, row.attempts)).collect();
-        assert_eq!((failed, report.unsent.len(), report.abandoned), (vec![(1, 1)], 0, 0));
-        assert_eq!((report.handled, report.failed_total, report.unsent_total), (2, 1, 0));
-        assert_eq!(refused.wait(), Outcome::Handled, "what waits in line is handed over");
+        let failed: Vec<_> = report
+            .failed
+            .iter()
+            .map(|row| (row.item, row.attempts))
+            .collect();
+        assert_eq!(
+            (failed, report.unsent.len(), report.abandoned),
+            (vec![(1, 1)], 0, 0)
+        );
+        assert_eq!(
+            (report.handled, report.failed_total, report.unsent_total),
+            (2, 1, 0)
+        );
+        assert_eq!(
+            refused.wait(),
+            Outcome::Handled,
+            "what waits in line is handed over"
+        );
     });
 }
 
@@ -337,18 +474,30 @@ fn a_row_rejected_for_good_in_a_call_that_fails_is_rejected() {
         assert_eq!(rest.rows, [1, 3], "the rest is tried again");
         assert_ne!(whole.id, rest.id, "an id names one set of rows");
         backend.answer(Answer::default());
-        assert!(matches!(batcher.flush(LONG), Err(FlushError::Failed { items: 1, .. })));
+        assert!(matches!(
+            batcher.flush(LONG),
+            Err(FlushError::Failed { items: 1, .. })
+        ));
         let failed = batcher.take_failed();
-        assert_eq!((failed.len(), failed[0].item, failed[0].error.to_string()), (1, 2, "too old".into()));
+        assert_eq!(
+            (failed.len(), failed[0].item, failed[0].error.to_string()),
+            (1, 2, "too old".into())
+        );
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.rejected, stats.retried_rows), (2, 1, 0));
+        assert_eq!(
+            (stats.handled, stats.rejected, stats.retried_rows),
+            (2, 1, 0)
+        );
     });
 }
 
 #[test]
 fn a_lost_connection_that_rejects_row_by_row_rejects_none() {
     ends(|| {
-        for error in [BatchError::transient("connection reset"), BatchError::new("connection reset")] {
+        for error in [
+            BatchError::transient("connection reset"),
+            BatchError::new("connection reset"),
+        ] {
             let (handler, backend) = answered();
             let batcher = fixed(3).retry(at_once()).spawn(handler).unwrap();
             batcher.add_many([1, 2, 3]).unwrap();
@@ -359,7 +508,10 @@ fn a_lost_connection_that_rejects_row_by_row_rejects_none() {
                 ..Answer::default()
             });
             let second = backend.call();
-            assert_eq!((second.rows, second.id, second.attempt), (vec![1, 2, 3], whole.id, 2));
+            assert_eq!(
+                (second.rows, second.id, second.attempt),
+                (vec![1, 2, 3], whole.id, 2)
+            );
             backend.answer(Answer::default());
             assert_eq!(batcher.flush(LONG), Ok(()));
             let stats = batcher.stats();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use load_aware_batcher::sim::{Backend, Costs, Load, Report, Simulation};
 use load_aware_batcher::{
-    Aimd, BatchSample, CallOutcome, CostModel, Fixed, HillClimb, LoadThreshold, Policy, Reason, Sample, Setpoint,
-    Signals, Window, Zone,
+    Aimd, BatchSample, CallOutcome, CostModel, Fixed, HillClimb, LoadThreshold, Policy, Reason,
+    Sample, Setpoint, Signals, Window, Zone,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -44,7 +44,16 @@ fn setpoint(batch_size: usize) -> Setpoint {
 }
 
 fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a> {
-    Window { samples, lost: 0, now, is_check, min_batch_size: 5, max_batch_size: 500, linger: secs(1), custom: &[] }
+    Window {
+        samples,
+        lost: 0,
+        now,
+        is_check,
+        min_batch_size: 5,
+        max_batch_size: 500,
+        linger: secs(1),
+        custom: &[],
+    }
 }
 
 #[test]
@@ -54,7 +63,11 @@ fn thirty_no_traffic_for_a_thousand_checks_moves_nothing() {
         for check in 1..=1_000 {
             let decision = policy.decide(&window(&[], secs(check), true), &at);
             at.batch_size = decision.batch_size;
-            assert_eq!((at.batch_size, decision.probe), (20, None), "{name} at check {check}");
+            assert_eq!(
+                (at.batch_size, decision.probe),
+                (20, None),
+                "{name} at check {check}"
+            );
         }
     }
 }
@@ -73,7 +86,10 @@ fn thirty_one_failures_alone_never_make_it_grow() {
 fn thirty_two_calls_stuck_at_the_timeout_are_not_taken_for_stable() {
     // A third of the oracle's size fits after the change; before it, all of them.
     let backend = Backend::new().load(Load::Steps(0.2, vec![(secs(30), 0.85)]));
-    for (name, policy) in [("LoadThreshold", laws().remove(0).1), ("CostModel", laws().remove(3).1)] {
+    for (name, policy) in [
+        ("LoadThreshold", laws().remove(0).1),
+        ("CostModel", laws().remove(3).1),
+    ] {
         let report = reference(backend.clone()).run(policy);
         let late = report.failed_between(secs(45), secs(60)) as f64;
         let all = late + report.handled_between(secs(45), secs(60)) as f64;
@@ -84,21 +100,43 @@ fn thirty_two_calls_stuck_at_the_timeout_are_not_taken_for_stable() {
 #[test]
 fn thirty_three_a_steady_overload_does_not_grow_it_without_end() {
     // 1.2 times what the backend can do.
-    let run = reference(Backend::new()).max_batch_size(100_000).duration(secs(300)).arrivals_per_second(880.0);
+    let run = reference(Backend::new())
+        .max_batch_size(100_000)
+        .duration(secs(300))
+        .arrivals_per_second(880.0);
     let report = run.run(CostModel::new());
-    let largest = report.calls().iter().map(|call| call.batch_size).max().unwrap();
+    let largest = report
+        .calls()
+        .iter()
+        .map(|call| call.batch_size)
+        .max()
+        .unwrap();
     assert!(largest <= 640, "{largest}");
-    assert!(report.share_of_oracle() > 0.9, "{}", report.share_of_oracle());
+    assert!(
+        report.share_of_oracle() > 0.9,
+        "{}",
+        report.share_of_oracle()
+    );
 }
 
 #[test]
 fn thirty_four_somebody_elses_load_does_not_pin_it_to_the_floor() {
     let backend = Backend::new().load(Load::spike(0.2, 0.9, secs(20), secs(20)));
     let report = reference(backend.clone()).run(CostModel::new());
-    let recovered = report.calls().iter().filter(|call| call.at > secs(40)).take(20).last().unwrap();
+    let recovered = report
+        .calls()
+        .iter()
+        .filter(|call| call.at > secs(40))
+        .take(20)
+        .last()
+        .unwrap();
     let best = backend.best(secs(41), 1, 500, None).throughput;
     let share = backend.expected(secs(41), 1, recovered.batch_size, None) / best;
-    assert!(share > 0.9, "after 20 batches at {share} of the oracle with {}", recovered.batch_size);
+    assert!(
+        share > 0.9,
+        "after 20 batches at {share} of the oracle with {}",
+        recovered.batch_size
+    );
 }
 
 #[test]
@@ -118,19 +156,30 @@ fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
         }),
     };
     let old = [sample(100, CallOutcome::Transient); 2];
-    for (name, mut policy) in laws().into_iter().filter(|(name, _)| ["Aimd", "CostModel"].contains(name)) {
-        let first = policy.decide(&window(&old[..1], secs(1), false), &setpoint(100)).batch_size;
+    for (name, mut policy) in laws()
+        .into_iter()
+        .filter(|(name, _)| ["Aimd", "CostModel"].contains(name))
+    {
+        let first = policy
+            .decide(&window(&old[..1], secs(1), false), &setpoint(100))
+            .batch_size;
         assert!(first < 100, "{name}");
-        let second = policy.decide(&window(&old[1..], secs(1), false), &setpoint(first)).batch_size;
+        let second = policy
+            .decide(&window(&old[1..], secs(1), false), &setpoint(first))
+            .batch_size;
         assert_eq!(second, first, "{name} answers the same failure twice");
     }
 }
 
 #[test]
 fn thirty_six_a_dear_call_does_not_shrink_it_into_a_higher_load() {
-    // 450 a second: at half the knee the backend has no time left. A spike, and all that piled up is gone again.
+    // 450 a second: at half the knee the backend has no time left. A spike, and all that piled up
+    // is gone again.
     let backend = Backend::new().load(Load::spike(0.2, 0.85, secs(30), secs(15)));
-    let run = reference(backend).duration(secs(120)).arrivals_per_second(450.0).linger(Duration::from_millis(20));
+    let run = reference(backend)
+        .duration(secs(120))
+        .arrivals_per_second(450.0)
+        .linger(Duration::from_millis(20));
     let report = run.run(CostModel::new());
     assert!(report.backlog() < 450, "{} wait", report.backlog());
     assert!(last_size(&report) > 50, "{}", last_size(&report));
@@ -138,8 +187,10 @@ fn thirty_six_a_dear_call_does_not_shrink_it_into_a_higher_load() {
 
 #[test]
 fn a_host_that_is_busy_for_good_does_not_keep_it_small_or_slow() {
-    // Seven tenths of every core belong to somebody else: the threshold law sees a high load and shrinks to the smallest size.
-    let busy = reference(Backend::new().load(Load::Constant(0.7)).timeout(None)).duration(secs(120));
+    // Seven tenths of every core belong to somebody else: the threshold law sees a high load and
+    // shrinks to the smallest size.
+    let busy =
+        reference(Backend::new().load(Load::Constant(0.7)).timeout(None)).duration(secs(120));
     let share = |report: Report| report.share_of_oracle_between(secs(60), secs(120));
     let learnt = share(busy.run(CostModel::new()));
     assert!(learnt > 0.9, "{learnt}");
@@ -152,23 +203,37 @@ fn its_own_bound_is_exceeded_by_few_calls_and_used() {
     let bound = Duration::from_millis(200);
     let (mut calls, mut over, mut handled, mut best) = (0, 0, 0, 0.0);
     for seed in 1..=20 {
-        let report = reference(Backend::new()).seed(seed).run(CostModel::new().max_batch_time(bound));
+        let report = reference(Backend::new())
+            .seed(seed)
+            .run(CostModel::new().max_batch_time(bound));
         calls += report.calls().len();
-        over += report.calls().iter().filter(|call| call.service_time > bound).count();
+        over += report
+            .calls()
+            .iter()
+            .filter(|call| call.service_time > bound)
+            .count();
         handled += report.handled();
         best += report.oracle_between(Duration::ZERO, secs(60), Some(bound));
     }
     let (over, share) = (over as f64 / calls as f64, handled as f64 / best);
-    assert!(over < 0.05 && share > 0.95, "{over} of the calls are longer, {share} of the best is handled");
+    assert!(
+        over < 0.05 && share > 0.95,
+        "{over} of the calls are longer, {share} of the best is handled"
+    );
 }
 
 #[test]
 fn costs_that_grow_faster_than_the_batch_put_a_ceiling_on_it() {
-    let backend = Backend::new().super_linear(80, Duration::from_micros(30)).timeout(None);
+    let backend = Backend::new()
+        .super_linear(80, Duration::from_micros(30))
+        .timeout(None);
     let mut shares = Vec::new();
     for seed in 1..=4 {
         let run = reference(backend.clone()).seed(seed).duration(secs(240));
-        shares.push(run.run(CostModel::new()).share_of_oracle_between(secs(60), secs(240)));
+        shares.push(
+            run.run(CostModel::new())
+                .share_of_oracle_between(secs(60), secs(240)),
+        );
     }
     let mean = shares.iter().sum::<f64>() / 4.0;
     assert!(mean > 0.8, "{shares:?}");
@@ -176,7 +241,8 @@ fn costs_that_grow_faster_than_the_batch_put_a_ceiling_on_it() {
 
 #[test]
 fn probes_take_little_of_the_time_even_where_a_call_is_all_that_costs() {
-    let run = reference(Backend::new().costs(Costs::of_secs(0.0, 0.1, 0.000_01))).duration(secs(120));
+    let run =
+        reference(Backend::new().costs(Costs::of_secs(0.0, 0.1, 0.000_01))).duration(secs(120));
     let report = run.run(CostModel::new());
     let time = |probe: bool| -> f64 {
         let calls = report.calls().iter().filter(|call| !probe || call.probe);
@@ -189,5 +255,10 @@ fn probes_take_little_of_the_time_even_where_a_call_is_all_that_costs() {
 #[test]
 fn a_run_without_pauses_or_probes_is_what_the_fixed_size_does() {
     let report = reference(Backend::new()).run(Fixed(50));
-    assert!(report.calls().iter().all(|call| call.len == 50 && !call.probe && call.pause_ratio == 0.0));
+    assert!(
+        report
+            .calls()
+            .iter()
+            .all(|call| call.len == 50 && !call.probe && call.pause_ratio == 0.0)
+    );
 }

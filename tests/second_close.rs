@@ -25,11 +25,16 @@ fn a_later_close_with_time_waits_for_the_handler_that_an_earlier_one_left_behind
     assert_eq!((first.abandoned, first.timed_out), (1, true));
     std::thread::scope(|scope| {
         let second = scope.spawn(|| batcher.shutdown(LONG));
-        // It is there, and waits: not the end of the handler, which is let go only behind this look.
+        // It is there, and waits: not the end of the handler, which is let go only behind this
+        // look.
         let at_once = batcher.shutdown(Duration::from_millis(1));
         assert_eq!((at_once.abandoned, at_once.timed_out), (1, true));
         drop(release);
         let second = second.join().unwrap();
-        assert_eq!((second.handled, second.abandoned, second.timed_out), (1, 0, false), "{second:?}");
+        assert_eq!(
+            (second.handled, second.abandoned, second.timed_out),
+            (1, 0, false),
+            "{second:?}"
+        );
     });
 }

@@ -1,7 +1,8 @@
-//! The law that learns, with real threads and a handler that sleeps for its costs, which the law has to measure.
+//! The law that learns, with real threads and a handler that sleeps for its costs, which the law
+//! has to measure.
 //!
-//! A sleep takes longer than asked for by what the machine pleases, so what this can promise is bounded; `cost_model` tells the
-//! law exact costs on the same threads.
+//! A sleep takes longer than asked for by what the machine pleases, so what this can promise is
+//! bounded; `cost_model` tells the law exact costs on the same threads.
 #![cfg(not(loom))]
 
 #[path = "support/settling.rs"]
@@ -34,8 +35,9 @@ struct Told {
 
 /// Waits for so many batches in a row that are evidence; the sizes of all.
 ///
-/// Counted in batches, since a busy machine makes them late but not more. One whose sleep took far longer than it should tells the
-/// law of another backend, which it may follow for as many batches again.
+/// Counted in batches, since a busy machine makes them late but not more. One whose sleep took far
+/// longer than it should tells the law of another backend, which it may follow for as many batches
+/// again.
 fn undisturbed(batches: &Receiver<Told>) -> Vec<usize> {
     let (mut sizes, mut in_a_row) = (Vec::new(), 0);
     for _ in 0..PATIENCE {
@@ -63,15 +65,19 @@ fn the_knee_of_a_handler_that_sleeps_is_found_and_found_again() {
             let meant = CALL * cost.load(Ordering::Relaxed) + ITEM * batch.len() as u32;
             let begun = Instant::now();
             std::thread::sleep(meant);
-            let is_evidence = batch.trigger() == Trigger::Size && begun.elapsed() < meant + meant / 4;
-            let _ = tell.send(Told { len: batch.len(), is_evidence });
+            let is_evidence =
+                batch.trigger() == Trigger::Size && begun.elapsed() < meant + meant / 4;
+            let _ = tell.send(Told {
+                len: batch.len(),
+                is_evidence,
+            });
             Ok(LoadFeedback::new())
         })
         .unwrap();
     std::thread::scope(|scope| {
         let stop = feed(scope, &batcher, 50_000);
-        // At least so large, and not exactly: a sleep oversleeps by what the machine pleases, which the law rightly takes for a
-        // part of the call.
+        // At least so large, and not exactly: a sleep oversleeps by what the machine pleases, which
+        // the law rightly takes for a part of the call.
         let settled = |times: u32| {
             let sizes = undisturbed(&batches);
             assert_settled(&batcher, CALL * times, ITEM, &sizes);

@@ -19,7 +19,8 @@ fn everything_added_is_handled_in_order() {
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let producer = batcher.producer();
-            scope.spawn(move || (0..2_500).for_each(|n| producer.add(thread * 10_000 + n).unwrap()));
+            scope
+                .spawn(move || (0..2_500).for_each(|n| producer.add(thread * 10_000 + n).unwrap()));
         }
     });
     assert_eq!(batcher.flush(LONG), Ok(()));
@@ -29,7 +30,10 @@ fn everything_added_is_handled_in_order() {
     assert!(batcher.flush(LONG).is_ok());
     assert!(ticket.wait().is_handled());
     let stats = batcher.stats();
-    assert_eq!((stats.added, stats.handled, stats.pending), (10_501, 10_501, 0));
+    assert_eq!(
+        (stats.added, stats.handled, stats.pending),
+        (10_501, 10_501, 0)
+    );
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
     let all: Vec<u64> = handled.iter().flatten().collect();

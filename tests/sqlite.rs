@@ -21,7 +21,9 @@ use ingest::rows::Row;
 use ingest::sqlite_load::SqliteLoad;
 use ingest::sqlite_writer::{BUSY_RETRIES, SqliteWriter, failed};
 use load_aware_batcher::classify::{Stage, sqlite};
-use load_aware_batcher::{Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback, Retry,
+};
 use rusqlite::Connection;
 use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
 use servers::process::small_disk;
@@ -48,8 +50,10 @@ impl File {
 }
 
 fn builder(once: Once, size: usize) -> Builder<Row> {
-    let builder =
-        Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
+    let builder = Batcher::builder()
+        .policy(Fixed(size))
+        .max_batch_size(size.max(1_000))
+        .linger(Duration::from_millis(20));
     once.settle(builder).retry(patient(once))
 }
 
@@ -60,18 +64,26 @@ fn writer(path: &Path, once: Once) -> SqliteWriter {
 /// Rows and different ids.
 fn counts(connection: &Connection) -> (i64, i64) {
     let query = "SELECT count(*), count(DISTINCT id) FROM readings";
-    connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    connection
+        .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
 }
 
 #[test]
 fn a_hundred_thousand_rows_arrive_once_each() {
     for once in [Once::Key, Once::BatchTable, Once::Never] {
         let file = File::new(once);
-        let batcher = builder(once, 5_000).spawn(writer(&file.path(), once)).unwrap();
+        let batcher = builder(once, 5_000)
+            .spawn(writer(&file.path(), once))
+            .unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let producer = batcher.producer();
-                scope.spawn(move || producer.add_many((thread * 25_000..(thread + 1) * 25_000).map(row)).unwrap());
+                scope.spawn(move || {
+                    producer
+                        .add_many((thread * 25_000..(thread + 1) * 25_000).map(row))
+                        .unwrap()
+                });
             }
         });
         assert!(batcher.close(LONG).is_clean());
@@ -89,11 +101,28 @@ fn a_poisoned_row_is_rejected_in_the_same_call_that_stores_the_rest() {
         )
         .unwrap();
     // One batch, however slowly the rows come.
-    let batcher = builder(Once::Key, 1_000).linger(LONG).spawn(writer(&file.path(), Once::Key)).unwrap();
-    batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
-    assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
+    let batcher = builder(Once::Key, 1_000)
+        .linger(LONG)
+        .spawn(writer(&file.path(), Once::Key))
+        .unwrap();
+    batcher
+        .add_many((0..1_000).map(|id| Row {
+            value: if id == 617 { -1.0 } else { 1.0 },
+            ..row(id)
+        }))
+        .unwrap();
+    assert_eq!(
+        batcher.flush(LONG).unwrap_err().to_string(),
+        "1 flushed items failed"
+    );
     let failed = batcher.take_failed();
-    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [617]);
+    assert_eq!(
+        failed
+            .iter()
+            .map(|failed| failed.item.id)
+            .collect::<Vec<_>>(),
+        [617]
+    );
     assert!(failed[0].error.is_permanent());
     assert_eq!((batcher.stats().calls, batcher.stats().rejected), (1, 1));
     assert_eq!(counts(&file.open()), (999, 999));
@@ -104,37 +133,71 @@ fn sqlites_errors_have_the_class_of_the_table() {
     let file = File::new(Once::Key);
     let connection = file.open();
     connection.busy_handler(None).unwrap();
-    connection.execute_batch("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    connection
+        .execute_batch("INSERT INTO readings VALUES (1, 1, '')")
+        .unwrap();
     let class_on = |statements: &str| {
         let error = connection.execute_batch(statements).unwrap_err();
         let code = error.sqlite_error().map(|error| error.extended_code);
         (code.unwrap_or(-1), sqlite(code, Stage::Statement))
     };
     use ErrorClass::{Permanent, Transient, Unavailable, Unclassified};
-    assert_eq!(class_on("INSERT INTO readings VALUES (1, 1, '')"), (1_555, Permanent));
-    assert_eq!(class_on("INSERT INTO readings VALUES (2, NULL, '')"), (1_299, Permanent));
-    assert_eq!(class_on("INSERT INTO readings VALUES ('x', 1, '')"), (20, Permanent));
-    assert_eq!(class_on("INSERT INTO no_such_table VALUES (1)"), (1, Unclassified));
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (1, 1, '')"),
+        (1_555, Permanent)
+    );
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (2, NULL, '')"),
+        (1_299, Permanent)
+    );
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES ('x', 1, '')"),
+        (20, Permanent)
+    );
+    assert_eq!(
+        class_on("INSERT INTO no_such_table VALUES (1)"),
+        (1, Unclassified)
+    );
     // The same code from a row.
-    assert_eq!(class_on("INSERT INTO readings VALUES (9, 1, json_extract('{', '$'))"), (1, Unclassified));
-    let trigger =
-        "CREATE TRIGGER refuse BEFORE INSERT ON readings WHEN NEW.id = 8 BEGIN SELECT RAISE(ABORT, 'no'); END";
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (9, 1, json_extract('{', '$'))"),
+        (1, Unclassified)
+    );
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON readings WHEN NEW.id = 8 BEGIN SELECT RAISE(ABORT, 'no'); END";
     connection.execute_batch(trigger).unwrap();
-    assert_eq!(class_on("INSERT INTO readings VALUES (8, 1, '')"), (1_811, Permanent));
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (8, 1, '')"),
+        (1_811, Permanent)
+    );
     connection.execute_batch("PRAGMA query_only = 1").unwrap();
-    assert_eq!(class_on("INSERT INTO readings VALUES (9, 1, '')"), (8, Unavailable));
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (9, 1, '')"),
+        (8, Unavailable)
+    );
     connection.execute_batch("PRAGMA query_only = 0").unwrap();
     let other = file.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(class_on("BEGIN IMMEDIATE"), (5, Transient));
     other.execute_batch("ROLLBACK").unwrap();
     // A transaction that has read and finds the file changed when it wants to write.
-    connection.execute_batch("BEGIN; SELECT count(*) FROM readings").unwrap();
-    other.execute_batch("INSERT INTO readings VALUES (2, 1, '')").unwrap();
-    assert_eq!(class_on("INSERT INTO readings VALUES (3, 1, '')"), (517, Transient));
+    connection
+        .execute_batch("BEGIN; SELECT count(*) FROM readings")
+        .unwrap();
+    other
+        .execute_batch("INSERT INTO readings VALUES (2, 1, '')")
+        .unwrap();
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (3, 1, '')"),
+        (517, Transient)
+    );
     connection.execute_batch("ROLLBACK").unwrap();
-    connection.execute_batch("PRAGMA max_page_count = 1").unwrap();
-    assert_eq!(class_on("INSERT INTO readings VALUES (3, 1, hex(zeroblob(1000000)))"), (13, Transient));
+    connection
+        .execute_batch("PRAGMA max_page_count = 1")
+        .unwrap();
+    assert_eq!(
+        class_on("INSERT INTO readings VALUES (3, 1, hex(zeroblob(1000000)))"),
+        (13, Transient)
+    );
 }
 
 #[test]
@@ -153,7 +216,12 @@ fn a_locked_file_is_waited_for_and_tried_again_and_the_sensor_sees_it() {
     // Other writers of this process count too, and meanwhile it may have run out more often.
     let busy = BUSY_RETRIES.load(Ordering::Relaxed) - busy_before;
     let sees = |timeouts| {
-        (1..=busy).any(|waits| sampled == LoadFeedback::new().db_locks(waits).custom("timeouts", share(timeouts)))
+        (1..=busy).any(|waits| {
+            sampled
+                == LoadFeedback::new()
+                    .db_locks(waits)
+                    .custom("timeouts", share(timeouts))
+        })
     };
     let seen = (1..=10).any(sees);
     assert!(seen, "{sampled:?}");
@@ -165,15 +233,24 @@ fn a_locked_file_is_waited_for_and_tried_again_and_the_sensor_sees_it() {
 #[test]
 fn two_writers_of_one_file_lose_nothing() {
     let file = File::new(Once::Key);
-    let writers = [0, 1].map(|_| builder(Once::Key, 50).spawn(writer(&file.path(), Once::Key)).unwrap());
+    let writers = [0, 1].map(|_| {
+        builder(Once::Key, 50)
+            .spawn(writer(&file.path(), Once::Key))
+            .unwrap()
+    });
     std::thread::scope(|scope| {
         for (number, writer) in writers.iter().enumerate() {
             // Half of the rows come from both.
-            scope
-                .spawn(move || writer.add_many((number as i64 * 2_500..(number as i64 + 2) * 2_500).map(row)).unwrap());
+            scope.spawn(move || {
+                writer
+                    .add_many((number as i64 * 2_500..(number as i64 + 2) * 2_500).map(row))
+                    .unwrap()
+            });
         }
     });
-    writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
+    writers
+        .iter()
+        .for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
     assert_eq!(counts(&file.open()), (7_500, 7_500));
 }
 
@@ -197,7 +274,10 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
     std::thread::scope(|scope| {
         let _close = CloseOnPanic(&batcher);
         scope.spawn(|| batcher.add_many((0..60_000).map(row)).is_ok());
-        assert_eq!(classes.recv_timeout(LONG).unwrap(), (Some(13), ErrorClass::Transient));
+        assert_eq!(
+            classes.recv_timeout(LONG).unwrap(),
+            (Some(13), ErrorClass::Transient)
+        );
         wait_for(&batcher, |stats| tried_again(stats) >= 2);
         std::fs::remove_file(&filler).unwrap();
     });
@@ -214,21 +294,39 @@ fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
     let batcher = builder(Once::Never, 500)
         .linger(LONG)
         .spawn(move |batch: &mut Batch<Row>| {
-            let transaction = connection.transaction().map_err(|error| failed(error, Stage::Statement))?;
+            let transaction = connection
+                .transaction()
+                .map_err(|error| failed(error, Stage::Statement))?;
             for row in batch.iter() {
                 // Over `i64::MAX` the driver has no value for it: -1 becomes 2^64 - 1.
                 let insert = "INSERT INTO readings VALUES (?1, 0, '')";
-                transaction.execute(insert, [row.id as u64]).map_err(|error| failed(error, Stage::Statement))?;
+                transaction
+                    .execute(insert, [row.id as u64])
+                    .map_err(|error| failed(error, Stage::Statement))?;
             }
-            transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+            transaction
+                .commit()
+                .map_err(|error| failed(error, Stage::Commit))?;
             Ok(LoadFeedback::new())
         })
         .unwrap();
-    batcher.add_many((0..500).map(|id| row(if id == 137 { -1 } else { id }))).unwrap();
+    batcher
+        .add_many((0..500).map(|id| row(if id == 137 { -1 } else { id })))
+        .unwrap();
     assert!(batcher.flush(LONG).is_err());
     let failed = batcher.take_failed();
-    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [-1]);
-    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!(
+        failed
+            .iter()
+            .map(|failed| failed.item.id)
+            .collect::<Vec<_>>(),
+        [-1]
+    );
+    assert!(
+        failed[0].error.is_permanent() && !failed[0].in_doubt,
+        "{:?}",
+        failed[0]
+    );
     assert_eq!((batcher.stats().retries, batcher.stats().in_doubt), (0, 0));
     assert_eq!(counts(&file.open()), (499, 499));
 }
@@ -245,12 +343,30 @@ fn a_deferred_foreign_key_at_the_commit_fails_the_bad_row_alone_and_leaves_nothi
         )
         .unwrap();
     let writer = writer(&file.path(), Once::Never).session("PRAGMA foreign_keys = 1");
-    let batcher = builder(Once::Never, 200).linger(LONG).spawn(writer).unwrap();
-    batcher.add_many((0..200).map(|id| Row { value: f64::from(u8::from(id == 77)), ..row(id) })).unwrap();
+    let batcher = builder(Once::Never, 200)
+        .linger(LONG)
+        .spawn(writer)
+        .unwrap();
+    batcher
+        .add_many((0..200).map(|id| Row {
+            value: f64::from(u8::from(id == 77)),
+            ..row(id)
+        }))
+        .unwrap();
     assert!(batcher.flush(LONG).is_err());
     let failed = batcher.take_failed();
-    assert_eq!(failed.iter().map(|failed| failed.item.id).collect::<Vec<_>>(), [77]);
-    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert_eq!(
+        failed
+            .iter()
+            .map(|failed| failed.item.id)
+            .collect::<Vec<_>>(),
+        [77]
+    );
+    assert!(
+        failed[0].error.is_permanent() && !failed[0].in_doubt,
+        "{:?}",
+        failed[0]
+    );
     assert_eq!((batcher.stats().retries, batcher.stats().in_doubt), (0, 0));
     assert_eq!(counts(&file.open()), (199, 199));
 }
@@ -265,22 +381,32 @@ fn a_table_that_is_missing_is_misconfigured_though_sqlite_has_no_code_of_its_own
     let batcher = builder(Once::Key, 10)
         .retry(Retry::attempts(3).backoff(Duration::ZERO, Duration::ZERO))
         .spawn(move |batch: &mut Batch<Row>| {
-            writer.handle(batch).inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
+            writer
+                .handle(batch)
+                .inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
         })
         .unwrap();
     batcher.add(row(0)).unwrap();
     assert!(batcher.flush(LONG).is_err());
     drop(batcher);
-    // A connection finds out that its schema is old when it runs the first statement, and prepares by the new one from then on.
+    // A connection finds out that its schema is old when it runs the first statement, and prepares
+    // by the new one from then on.
     let classes: Vec<_> = classes.iter().collect();
-    assert!(classes.iter().all(|(code, _)| *code == Some(1)), "{classes:?}");
     assert!(
-        classes.len() > 1 && classes[1..].iter().all(|(_, class)| *class == ErrorClass::Misconfigured),
+        classes.iter().all(|(code, _)| *code == Some(1)),
+        "{classes:?}"
+    );
+    assert!(
+        classes.len() > 1
+            && classes[1..]
+                .iter()
+                .all(|(_, class)| *class == ErrorClass::Misconfigured),
         "{classes:?}"
     );
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes on.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes
+/// on.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
     let file = File::new(Once::Never);
@@ -290,13 +416,19 @@ fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() 
         .linger(LONG)
         .spawn(move |batch: &mut Batch<Row>| {
             calls += 1;
-            let transaction = connection.transaction().map_err(|error| failed(error, Stage::Statement))?;
+            let transaction = connection
+                .transaction()
+                .map_err(|error| failed(error, Stage::Statement))?;
             for (index, row) in batch.iter().enumerate() {
                 assert!(calls != 1 || index != 5, "in the middle of the batch");
                 let insert = "INSERT INTO readings VALUES (?1, 0, '')";
-                transaction.execute(insert, [row.id]).map_err(|error| failed(error, Stage::Statement))?;
+                transaction
+                    .execute(insert, [row.id])
+                    .map_err(|error| failed(error, Stage::Statement))?;
             }
-            transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+            transaction
+                .commit()
+                .map_err(|error| failed(error, Stage::Commit))?;
             Ok(LoadFeedback::new())
         })
         .unwrap();
@@ -311,21 +443,28 @@ fn code_of(error: &BatchError) -> Option<i32> {
     error.sqlite_error().map(|error| error.extended_code)
 }
 
-/// Not a test of its own: the process that the next one kills. Writes the rows from the first that was not acknowledged on, to
-/// the end that it is told, and prints each row's id when its ticket says handled.
+/// Not a test of its own: the process that the next one kills. Writes the rows from the first that
+/// was not acknowledged on, to the end that it is told, and prints each row's id when its ticket
+/// says handled.
 #[test]
 fn child_of_the_kill_test() {
-    let Some(path) = std::env::var_os("KILLED_WRITERS_FILE") else { return };
-    let [first, end] =
-        ["KILLED_WRITERS_FIRST", "KILLED_WRITERS_END"].map(|name| std::env::var(name).unwrap().parse::<i64>().unwrap());
-    let batcher = builder(Once::Key, 200).spawn(writer(Path::new(&path), Once::Key)).unwrap();
+    let Some(path) = std::env::var_os("KILLED_WRITERS_FILE") else {
+        return;
+    };
+    let [first, end] = ["KILLED_WRITERS_FIRST", "KILLED_WRITERS_END"]
+        .map(|name| std::env::var(name).unwrap().parse::<i64>().unwrap());
+    let batcher = builder(Once::Key, 200)
+        .spawn(writer(Path::new(&path), Once::Key))
+        .unwrap();
     std::thread::scope(|scope| {
         let _close = CloseOnPanic(&batcher);
         let (tickets, submitted) = mpsc::sync_channel(2_000);
         let producer = batcher.producer();
         scope.spawn(move || {
             for id in first..end {
-                let Ok(ticket) = producer.submit(row(id)) else { return };
+                let Ok(ticket) = producer.submit(row(id)) else {
+                    return;
+                };
                 if tickets.send((id, ticket)).is_err() {
                     return;
                 }
@@ -362,12 +501,19 @@ fn a_writer_killed_fifty_times_has_stored_every_row_it_acknowledged_and_none_twi
         let ended = child.wait().unwrap();
         assert!(heard >= after, "the child failed: {ended}");
         let query = "SELECT count(*) FROM readings WHERE id <= ?1";
-        let there: i64 = file.open().query_row(query, [acknowledged], |row| row.get(0)).unwrap();
+        let there: i64 = file
+            .open()
+            .query_row(query, [acknowledged], |row| row.get(0))
+            .unwrap();
         assert_eq!(there, acknowledged + 1, "after kill {kill}");
     }
     // The last one is left alone, and goes beyond all that any other has stored.
-    let stored: i64 =
-        file.open().query_row("SELECT coalesce(max(id), -1) FROM readings", [], |row| row.get(0)).unwrap();
+    let stored: i64 = file
+        .open()
+        .query_row("SELECT coalesce(max(id), -1) FROM readings", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     let end = stored + 1_000;
     let mut child = start_child(&file.path(), acknowledged + 1..end);
     assert_eq!(handled_by(&mut child).last(), Some(end - 1));
@@ -377,13 +523,20 @@ fn a_writer_killed_fifty_times_has_stored_every_row_it_acknowledged_and_none_twi
 
 /// The ids that a child says are handled, until it ends.
 fn handled_by(child: &mut Child) -> impl Iterator<Item = i64> + use<> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
     lines.filter_map(|line| line.strip_prefix("handled ")?.parse().ok())
 }
 
 fn start_child(path: &Path, rows: Range<i64>) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["child_of_the_kill_test", "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            "child_of_the_kill_test",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env("KILLED_WRITERS_FILE", path)
         .env("KILLED_WRITERS_FIRST", rows.start.to_string())
         .env("KILLED_WRITERS_END", rows.end.to_string())
@@ -407,7 +560,10 @@ fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
             Ok::<_, rusqlite::Error>(move |batch: &mut Batch<Row>| {
                 connection.execute_batch("BEGIN")?;
                 for (index, row) in batch.iter().enumerate() {
-                    assert!(index < 5 || !panics.swap(false, Ordering::SeqCst), "row 5 of the first call");
+                    assert!(
+                        index < 5 || !panics.swap(false, Ordering::SeqCst),
+                        "row 5 of the first call"
+                    );
                     let row = (row.id, row.value, &row.text);
                     connection.execute("INSERT INTO readings VALUES (?, ?, ?)", row)?;
                 }

@@ -1,19 +1,26 @@
-//! When as many failed rows are kept as may be and nobody takes them, whoever waits for the flusher is answered.
+//! When as many failed rows are kept as may be and nobody takes them, whoever waits for the flusher
+//! is answered.
 
 mod support;
 
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{AddError, Batch, BatchError, Batcher, Builder, FlushError, Outcome, Retry};
+use load_aware_batcher::{
+    AddError, Batch, BatchError, Batcher, Builder, FlushError, Outcome, Retry,
+};
 use support::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 const SOON: Duration = Duration::from_millis(30);
 
 fn all_fail(builder: Builder<u64>) -> Batcher<u64> {
-    builder.retry(Retry::none()).spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no"))).unwrap()
+    builder
+        .retry(Retry::none())
+        .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no")))
+        .unwrap()
 }
 
-/// Batches of two, and two kept failures stall it: 0 and 1 fail, then the queue is filled with what nobody waits for.
+/// Batches of two, and two kept failures stall it: 0 and 1 fail, then the queue is filled with what
+/// nobody waits for.
 fn stalled(builder: Builder<u64>) -> (Batcher<u64>, u64) {
     let batcher = all_fail(builder.keep_failed(2));
     batcher.add_many([0, 1]).unwrap();
@@ -53,7 +60,10 @@ fn when_every_row_fails_and_nobody_takes_them_add_answers_and_nothing_hangs() {
         assert_eq!(refused, AddError::Stalled(added));
         assert!(batcher.stats().stalled);
         let report = batcher.close(LONG);
-        assert!(report.failed.iter().map(|failed| failed.item).eq(0..added), "nothing is dropped");
+        assert!(
+            report.failed.iter().map(|failed| failed.item).eq(0..added),
+            "nothing is dropped"
+        );
     });
 }
 
@@ -65,15 +75,30 @@ fn every_way_to_wait_for_a_stalled_batcher_is_answered() {
         let before = batcher.stats();
         assert_eq!(batcher.add(next), Err(AddError::Stalled(next)));
         assert_eq!(batcher.try_add(next), Err(AddError::Stalled(next)));
-        assert_eq!(batcher.add_timeout(next, LONG), Err(AddError::Stalled(next)));
+        assert_eq!(
+            batcher.add_timeout(next, LONG),
+            Err(AddError::Stalled(next))
+        );
         assert_eq!(batcher.submit(next).err(), Some(AddError::Stalled(next)));
         let rest: Vec<_> = (next..next + 200).collect();
-        assert_eq!(batcher.add_many(rest.clone()), Err(AddError::Stalled(rest.clone())));
-        assert_eq!(batcher.try_add_many(rest.clone()), Err(AddError::Stalled(rest.clone())));
-        assert_eq!(batcher.add_many_timeout(rest.clone(), LONG), Err(AddError::Stalled(rest)));
+        assert_eq!(
+            batcher.add_many(rest.clone()),
+            Err(AddError::Stalled(rest.clone()))
+        );
+        assert_eq!(
+            batcher.try_add_many(rest.clone()),
+            Err(AddError::Stalled(rest.clone()))
+        );
+        assert_eq!(
+            batcher.add_many_timeout(rest.clone(), LONG),
+            Err(AddError::Stalled(rest))
+        );
         assert_eq!(batcher.flush(LONG), Err(FlushError::Stalled));
         let stats = batcher.stats();
-        assert_eq!((stats.refused.stalled - before.refused.stalled, stats.added), (7, before.added));
+        assert_eq!(
+            (stats.refused.stalled - before.refused.stalled, stats.added),
+            (7, before.added)
+        );
         assert!(stats.stalled);
     });
 }
@@ -82,7 +107,12 @@ fn every_way_to_wait_for_a_stalled_batcher_is_answered() {
 fn a_ticket_of_a_stalled_batcher_is_answered_and_its_item_goes_its_way() {
     ends(|| {
         let (handler, director) = directed();
-        let batcher = fixed(2).keep_failed(2).retry(Retry::none()).stall_timeout(SOON).spawn(handler).unwrap();
+        let batcher = fixed(2)
+            .keep_failed(2)
+            .retry(Retry::none())
+            .stall_timeout(SOON)
+            .spawn(handler)
+            .unwrap();
         batcher.add_many([0, 1]).unwrap();
         director.answer(Reply::Err(BatchError::permanent("no")));
         until(&batcher, |stats| stats.stalled);
@@ -102,7 +132,12 @@ fn a_ticket_of_a_stalled_batcher_is_answered_and_its_item_goes_its_way() {
 fn producers_that_were_blocked_before_the_stall_are_answered() {
     ends(|| {
         let (handler, director) = directed();
-        let batcher = queue_of_four().keep_failed(2).retry(Retry::none()).stall_timeout(SOON).spawn(handler).unwrap();
+        let batcher = queue_of_four()
+            .keep_failed(2)
+            .retry(Retry::none())
+            .stall_timeout(SOON)
+            .spawn(handler)
+            .unwrap();
         batcher.add_many([0, 1]).unwrap();
         let call = director.call();
         assert_eq!(call.items, [0, 1]);
@@ -121,7 +156,9 @@ fn producers_that_were_blocked_before_the_stall_are_answered() {
         // Some of the time that they wait in passes before the stall.
         std::thread::sleep(SOON);
         director.reply(Reply::Err(BatchError::permanent("no")));
-        blocked.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), AddError::Stalled(())));
+        blocked
+            .into_iter()
+            .for_each(|thread| assert_eq!(thread.join().unwrap(), AddError::Stalled(())));
         assert_eq!(batcher.stats().refused.stalled, 6);
         drop(director);
     });
@@ -131,8 +168,14 @@ fn producers_that_were_blocked_before_the_stall_are_answered() {
 fn a_stall_that_has_not_lasted_is_a_full_queue() {
     let (batcher, next) = stalled(queue_of_four().stall_timeout(NEVER));
     assert_eq!(batcher.try_add(next), Err(AddError::Full(next)));
-    assert_eq!(batcher.add_timeout(next, SOON), Err(AddError::Timeout(next)));
-    assert_eq!(batcher.add_many_timeout([next], SOON), Err(AddError::Timeout(vec![next])));
+    assert_eq!(
+        batcher.add_timeout(next, SOON),
+        Err(AddError::Timeout(next))
+    );
+    assert_eq!(
+        batcher.add_many_timeout([next], SOON),
+        Err(AddError::Timeout(vec![next]))
+    );
     assert_eq!(batcher.flush(SOON), Err(FlushError::Timeout));
 }
 
@@ -175,6 +218,9 @@ fn a_close_lifts_a_stall_that_has_lasted() {
         assert_eq!(producer.add(next), Err(AddError::Closed(next)));
         assert_eq!(producer.try_add(next), Err(AddError::Closed(next)));
         assert_eq!(producer.flush(LONG), Err(FlushError::Closed));
-        assert_eq!((report.timed_out, report.failed.len() as u64), (false, report.failed_total));
+        assert_eq!(
+            (report.timed_out, report.failed.len() as u64),
+            (false, report.failed_total)
+        );
     });
 }

@@ -5,7 +5,9 @@ mod support;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome, Retry, Ticket, Trigger};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, LoadFeedback, Outcome, Retry, Ticket, Trigger,
+};
 use support::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 fn wait_all(tickets: Vec<Ticket>) -> Vec<Outcome> {
@@ -24,17 +26,22 @@ fn a_ticket_tells_its_own_rows_outcome_among_plain_ones() {
     assert!(first.try_wait().is_none() && first.wait_timeout(Duration::from_millis(1)).is_none());
     director.reply(Reply::Reject(vec![4, 0]));
     let rejected = Outcome::Failed(BatchError::permanent("rejected"));
-    assert_eq!(wait_all(vec![first, second, third]), [Outcome::Handled, rejected, Outcome::Handled]);
+    assert_eq!(
+        wait_all(vec![first, second, third]),
+        [Outcome::Handled, rejected, Outcome::Handled]
+    );
 }
 
 #[test]
 fn a_ticket_tells_the_outcome_after_retries_and_the_search_for_bad_rows() {
     let batcher = fixed(9)
         .retry(Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO))
-        .spawn(|batch: &mut Batch<u64>| match batch.iter().find(|item| *item % 4 == 0) {
-            Some(bad) => Err(BatchError::transient(format!("row {bad}"))),
-            None => Ok(LoadFeedback::new()),
-        })
+        .spawn(
+            |batch: &mut Batch<u64>| match batch.iter().find(|item| *item % 4 == 0) {
+                Some(bad) => Err(BatchError::transient(format!("row {bad}"))),
+                None => Ok(LoadFeedback::new()),
+            },
+        )
         .unwrap();
     let tickets: Vec<_> = (0..9).map(|item| batcher.submit(item).unwrap()).collect();
     for (item, outcome) in wait_all(tickets).into_iter().enumerate() {
@@ -61,29 +68,55 @@ fn no_ticket_hangs_whatever_way_the_batcher_ends() {
             let batcher = fixed(2).spawn(handler).unwrap();
             let tickets: Vec<_> = (0..4).map(|item| batcher.submit(item).unwrap()).collect();
             director.call();
-            let threads: Vec<_> = tickets.into_iter().map(|ticket| std::thread::spawn(move || ticket.wait())).collect();
+            let threads: Vec<_> = tickets
+                .into_iter()
+                .map(|ticket| std::thread::spawn(move || ticket.wait()))
+                .collect();
             end(batcher);
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
         };
-        let abandoned = [Outcome::InDoubt, Outcome::InDoubt, Outcome::Unsent, Outcome::Unsent];
-        assert_eq!(waiting(|batcher| drop(batcher.close(Duration::ZERO))), abandoned);
+        let abandoned = [
+            Outcome::InDoubt,
+            Outcome::InDoubt,
+            Outcome::Unsent,
+            Outcome::Unsent,
+        ];
+        assert_eq!(
+            waiting(|batcher| drop(batcher.close(Duration::ZERO))),
+            abandoned
+        );
         assert_eq!(waiting(drop), abandoned, "the drop has no time here");
     });
 }
 
 #[test]
 fn tickets_are_told_by_a_close_in_time() {
-    let batcher = fixed(100).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(100)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
     let tickets: Vec<_> = (0..5).map(|item| batcher.submit(item).unwrap()).collect();
     assert!(batcher.close(LONG).is_clean());
-    assert!(tickets.iter().all(|ticket| ticket.try_wait() == Some(Outcome::Handled)));
+    assert!(
+        tickets
+            .iter()
+            .all(|ticket| ticket.try_wait() == Some(Outcome::Handled))
+    );
 }
 
 #[test]
 fn a_ticket_in_backoff_is_told_by_the_close() {
     let (handler, director) = directed();
-    let batcher =
-        fixed(1).retry(Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9)).spawn(handler).unwrap();
+    let batcher = fixed(1)
+        .retry(
+            Retry::attempts(9)
+                .backoff(NEVER, NEVER)
+                .total_limit(NEVER * 9),
+        )
+        .spawn(handler)
+        .unwrap();
     let ticket = batcher.submit(1).unwrap();
     director.answer(Reply::Err(BatchError::transient("down")));
     support::first_call_settled(&batcher);
@@ -117,7 +150,10 @@ fn dropping_a_ticket_changes_nothing_for_its_item() {
 
 #[test]
 fn a_ticket_outlives_its_batcher_and_keeps_its_outcome() {
-    let batcher = fixed(1).close_timeout(LONG).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(1)
+        .close_timeout(LONG)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+        .unwrap();
     let ticket = batcher.submit(1).unwrap();
     drop(batcher);
     assert_eq!(ticket.wait_timeout(Duration::ZERO), Some(Outcome::Handled));
@@ -128,13 +164,19 @@ fn a_ticket_outlives_its_batcher_and_keeps_its_outcome() {
 #[test]
 fn a_handler_may_wait_for_a_ticket_of_another_batcher() {
     ends(|| {
-        let second = Arc::new(fixed(1).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap());
+        let second = Arc::new(
+            fixed(1)
+                .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+                .unwrap(),
+        );
         let inside = Arc::clone(&second);
         let first = fixed(1)
-            .spawn(move |batch: &mut Batch<u64>| match inside.submit(batch[0]).map(Ticket::wait) {
-                Ok(Outcome::Handled) => Ok(LoadFeedback::new()),
-                other => panic!("{other:?}"),
-            })
+            .spawn(
+                move |batch: &mut Batch<u64>| match inside.submit(batch[0]).map(Ticket::wait) {
+                    Ok(Outcome::Handled) => Ok(LoadFeedback::new()),
+                    other => panic!("{other:?}"),
+                },
+            )
             .unwrap();
         assert_eq!(first.submit(7).unwrap().wait(), Outcome::Handled);
         assert_eq!(until(&second, |stats| stats.pending == 0).handled, 1);
@@ -160,17 +202,24 @@ fn an_item_that_was_refused_has_no_ticket() {
 #[test]
 fn eight_threads_that_wait_for_their_tickets_never_linger() {
     ends(|| {
-        let batcher = fixed(1_000).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = fixed(1_000)
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 let producer = batcher.producer();
                 scope.spawn(move || {
-                    (0..200).for_each(|item| assert!(producer.submit(item).unwrap().wait().is_handled()));
+                    (0..200).for_each(|item| {
+                        assert!(producer.submit(item).unwrap().wait().is_handled())
+                    });
                 });
             }
         });
         let stats = batcher.stats();
-        assert_eq!((stats.handled, stats.batches.wait), (1_600, stats.batches.total()));
+        assert_eq!(
+            (stats.handled, stats.batches.wait),
+            (1_600, stats.batches.total())
+        );
     });
 }
 
@@ -184,15 +233,26 @@ fn a_waited_for_item_goes_as_soon_as_the_handler_is_free_with_all_before_it() {
     let call = director.call();
     assert_eq!((call.items, call.trigger), (vec![1, 2, 3], Trigger::Wait));
     // While that call is under way, two more begin to wait: they go together with the next.
-    let others: Vec<_> = [4, 5].map(|item| batcher.submit(item).unwrap()).into_iter().collect();
+    let others: Vec<_> = [4, 5]
+        .map(|item| batcher.submit(item).unwrap())
+        .into_iter()
+        .collect();
     batcher.add(6).unwrap();
-    let others: Vec<_> = others.into_iter().map(|ticket| std::thread::spawn(move || ticket.wait())).collect();
+    let others: Vec<_> = others
+        .into_iter()
+        .map(|ticket| std::thread::spawn(move || ticket.wait()))
+        .collect();
     director.reply(Reply::Ok);
     assert_eq!(waiter.join().unwrap(), Outcome::Handled);
     let call = director.call();
-    assert_eq!((&call.items[..2], call.trigger), (&[4, 5][..], Trigger::Wait));
+    assert_eq!(
+        (&call.items[..2], call.trigger),
+        (&[4, 5][..], Trigger::Wait)
+    );
     director.reply(Reply::Ok);
-    others.into_iter().for_each(|waiter| assert_eq!(waiter.join().unwrap(), Outcome::Handled));
+    others
+        .into_iter()
+        .for_each(|waiter| assert_eq!(waiter.join().unwrap(), Outcome::Handled));
 }
 
 #[test]
@@ -208,7 +268,10 @@ fn a_wait_with_a_timeout_hands_its_item_over_too() {
 #[test]
 fn a_wait_overrides_no_linger_where_the_builder_says_so() {
     let (handler, director) = directed();
-    let batcher = fixed(2).wait_overrides_linger(false).spawn(handler).unwrap();
+    let batcher = fixed(2)
+        .wait_overrides_linger(false)
+        .spawn(handler)
+        .unwrap();
     let ticket = batcher.submit(1).unwrap();
     assert_eq!(ticket.wait_timeout(Duration::from_millis(20)), None);
     assert!(director.no_call());
@@ -220,7 +283,9 @@ fn a_wait_overrides_no_linger_where_the_builder_says_so() {
 #[test]
 fn a_wait_cuts_no_backoff() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(9).backoff(NEVER, NEVER).total_limit(NEVER * 9);
+    let retry = Retry::attempts(9)
+        .backoff(NEVER, NEVER)
+        .total_limit(NEVER * 9);
     let batcher = fixed(1).retry(retry).spawn(handler).unwrap();
     batcher.add(1).unwrap();
     director.answer(Reply::Err(BatchError::transient("down")));

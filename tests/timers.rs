@@ -15,7 +15,8 @@ fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
     let (handler, director) = directed();
     let batcher = fixed(3).linger(LINGER).spawn(handler).unwrap();
     for round in 0..10 {
-        // A first item starts its linger, then the batch goes by size; in two, if this thread was held up in between.
+        // A first item starts its linger, then the batch goes by size; in two, if this thread was
+        // held up in between.
         batcher.add(0).unwrap();
         batcher.add_many([1, 2]).unwrap();
         let mut left = 3;
@@ -28,7 +29,11 @@ fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
         let call = director.call();
         director.reply(Reply::Ok);
         assert_eq!((call.items, call.trigger), (vec![round], Trigger::Linger));
-        assert!(call.at.duration_since(added) >= LINGER, "round {round}: {:?}", call.at.duration_since(added));
+        assert!(
+            call.at.duration_since(added) >= LINGER,
+            "round {round}: {:?}",
+            call.at.duration_since(added)
+        );
         until(&batcher, |stats| stats.handled == handled + 1);
     }
 }
@@ -37,8 +42,13 @@ fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
 fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
     ends(|| {
         let (handler, director) = directed();
-        let batcher =
-            Arc::new(fixed(1 << 20).queue_capacity(1 << 20).linger(Duration::from_millis(100)).spawn(handler).unwrap());
+        let batcher = Arc::new(
+            fixed(1 << 20)
+                .queue_capacity(1 << 20)
+                .linger(Duration::from_millis(100))
+                .spawn(handler)
+                .unwrap(),
+        );
         let stop = Arc::new(AtomicBool::new(false));
         let trickle = {
             let (batcher, stop) = (Arc::clone(&batcher), Arc::clone(&stop));
@@ -63,7 +73,8 @@ fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
     });
 }
 
-/// That its age does not begin anew after the call is in src/gather/tests.rs: a clock cannot tell it from a machine that stalls.
+/// That its age does not begin anew after the call is in src/gather/tests.rs: a clock cannot tell
+/// it from a machine that stalls.
 #[test]
 fn what_was_queued_behind_a_slow_call_goes_next_by_its_age() {
     const LINGER: Duration = Duration::from_millis(20);
@@ -109,7 +120,9 @@ fn a_shorter_linger_holds_for_what_waits_already() {
         batcher.reconfigure(|limits| limits.linger = LONG).unwrap();
         batcher.add(n).unwrap();
         let_it_sleep();
-        batcher.reconfigure(|limits| limits.linger = Duration::ZERO).unwrap();
+        batcher
+            .reconfigure(|limits| limits.linger = Duration::ZERO)
+            .unwrap();
         assert_eq!(director.answer(Reply::Ok), [n]);
     }
 }
@@ -139,7 +152,10 @@ fn a_smaller_size_holds_for_what_waits_already() {
 #[test]
 fn full_batches_do_not_wait_for_the_linger_however_they_were_added() {
     ends(|| {
-        let batcher = fixed(10).queue_capacity(10).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = fixed(10)
+            .queue_capacity(10)
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
         for n in 0..100 {
             // 10 items a round, in a mix of ways.
             batcher.add(n).unwrap();

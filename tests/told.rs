@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use load_aware_batcher::{Batch, BatchError, Batcher, Builder, Failed, LoadFeedback, Outcome, Retry};
+use load_aware_batcher::{
+    Batch, BatchError, Batcher, Builder, Failed, LoadFeedback, Outcome, Retry,
+};
 use support::{LONG, Reply, directed, ends, fixed, until};
 
 /// Rejects every row.
@@ -41,10 +43,16 @@ fn fifteen_thousand_failures_read_from_tickets_stop_nothing() {
             }
         });
         let stats = batcher.stats();
-        assert_eq!((stats.failed, stats.told, stats.kept_failed, stats.stalled), (15_000, 15_000, 0, false));
+        assert_eq!(
+            (stats.failed, stats.told, stats.kept_failed, stats.stalled),
+            (15_000, 15_000, 0, false)
+        );
         batcher.add(1).unwrap();
         let report = batcher.close(LONG);
-        assert_eq!((items(&report.failed), report.failed_total), (vec![1], 15_001));
+        assert_eq!(
+            (items(&report.failed), report.failed_total),
+            (vec![1], 15_001)
+        );
     });
 }
 
@@ -55,11 +63,18 @@ fn a_failure_that_no_ticket_has_returned_is_kept() {
     until(&batcher, |stats| stats.failed == 5);
     let shown = format!("{:?}", tickets[3]);
     assert!(shown.contains("Failed"), "{shown}");
-    assert_eq!(batcher.stats().told, 0, "who prints a ticket has not read it");
+    assert_eq!(
+        batcher.stats().told,
+        0,
+        "who prints a ticket has not read it"
+    );
     // Read by each of the three ways; each again, where that can be.
     assert!(matches!(tickets[1].try_wait(), Some(Outcome::Failed(_))));
     assert!(matches!(tickets[1].try_wait(), Some(Outcome::Failed(_))));
-    assert!(matches!(tickets[4].wait_timeout(LONG), Some(Outcome::Failed(_))));
+    assert!(matches!(
+        tickets[4].wait_timeout(LONG),
+        Some(Outcome::Failed(_))
+    ));
     assert!(matches!(tickets.remove(0).wait(), Outcome::Failed(_)));
     drop(tickets);
     let stats = batcher.stats();
@@ -73,7 +88,9 @@ fn a_row_that_was_taken_is_not_told_any_more() {
     let tickets = [1, 2].map(|item| batcher.submit(item).unwrap());
     until(&batcher, |stats| stats.failed == 2);
     assert_eq!(items(&batcher.take_failed()), [1, 2]);
-    tickets.into_iter().for_each(|ticket| assert!(matches!(ticket.wait(), Outcome::Failed(_))));
+    tickets
+        .into_iter()
+        .for_each(|ticket| assert!(matches!(ticket.wait(), Outcome::Failed(_))));
     assert_eq!(batcher.stats().told, 0);
 }
 
@@ -81,7 +98,10 @@ fn a_row_that_was_taken_is_not_told_any_more() {
 fn rows_in_doubt_and_rows_of_a_failed_batch_are_told_too() {
     let (handler, director) = directed();
     let batcher = fixed(2).retry(Retry::none()).spawn(handler).unwrap();
-    for (error, in_doubt) in [(BatchError::in_doubt("lost"), true), (BatchError::permanent("no"), false)] {
+    for (error, in_doubt) in [
+        (BatchError::in_doubt("lost"), true),
+        (BatchError::permanent("no"), false),
+    ] {
         let told = batcher.stats().told;
         let tickets = [1, 2].map(|item| batcher.submit(item).unwrap());
         director.answer(Reply::Err(error));
@@ -106,7 +126,8 @@ fn a_told_row_is_dropped_and_a_panic_of_its_drop_stays_out_of_the_wait() {
     }
     let batcher = rejecting(fixed(2));
     let dropped = Arc::new(AtomicU64::new(0));
-    let tickets = [false, true].map(|panics| batcher.submit(Row(Arc::clone(&dropped), panics)).unwrap());
+    let tickets =
+        [false, true].map(|panics| batcher.submit(Row(Arc::clone(&dropped), panics)).unwrap());
     for (ticket, count) in tickets.into_iter().zip(1..) {
         assert!(matches!(ticket.wait(), Outcome::Failed(_)));
         assert_eq!(dropped.load(Ordering::SeqCst), count);
@@ -121,7 +142,9 @@ fn tickets_that_are_read_end_a_stall() {
         let tickets: Vec<_> = (0..4).map(|item| batcher.submit(item).unwrap()).collect();
         until(&batcher, |stats| stats.stalled);
         // The first two are kept; each that is read makes room for the next batch.
-        tickets.into_iter().for_each(|ticket| assert!(matches!(ticket.wait(), Outcome::Failed(_))));
+        tickets
+            .into_iter()
+            .for_each(|ticket| assert!(matches!(ticket.wait(), Outcome::Failed(_))));
         let stats = until(&batcher, |stats| !stats.stalled);
         assert_eq!((stats.told, stats.kept_failed), (4, 0));
     });
@@ -135,7 +158,10 @@ fn a_hook_has_the_row_whatever_its_ticket_returned() {
         count.fetch_add(1, Ordering::SeqCst);
     };
     let batcher = rejecting(fixed(1).on_failed(hook));
-    assert!(matches!(batcher.submit(1).unwrap().wait(), Outcome::Failed(_)));
+    assert!(matches!(
+        batcher.submit(1).unwrap().wait(),
+        Outcome::Failed(_)
+    ));
     assert_eq!(batcher.stats().told, 0);
     assert_eq!(batcher.close(LONG).failed_total, 1);
     assert_eq!(given.load(Ordering::SeqCst), 1);
@@ -154,7 +180,9 @@ fn every_failed_row_is_told_or_in_a_list_and_never_both() {
                     let producer = batcher.producer();
                     scope.spawn(move || {
                         for item in 0..400 {
-                            let Ok(ticket) = producer.submit(thread * 1_000 + item) else { return };
+                            let Ok(ticket) = producer.submit(thread * 1_000 + item) else {
+                                return;
+                            };
                             if (item + thread + round) % 3 > 0 {
                                 let _ = ticket.wait();
                             }

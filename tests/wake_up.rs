@@ -1,4 +1,5 @@
-//! A full batch is handed over at once, however its items came: nothing else ends the flusher's sleep here.
+//! A full batch is handed over at once, however its items came: nothing else ends the flusher's
+//! sleep here.
 
 mod support;
 
@@ -21,7 +22,10 @@ fn told_of_batches() -> (Batcher<u64>, Receiver<usize>) {
         Ok(LoadFeedback::new())
     };
     // The smallest queue for such batches: it is full when they are.
-    (fixed(SIZE).queue_capacity(SIZE).spawn(handler).unwrap(), told)
+    (
+        fixed(SIZE).queue_capacity(SIZE).spawn(handler).unwrap(),
+        told,
+    )
 }
 
 /// Pseudo-random numbers: xorshift (Marsaglia: "Xorshift RNGs", 2003).
@@ -80,7 +84,14 @@ fn the_add_that_completes_a_batch_hands_it_over_whoever_added_the_others() {
     for round in 1..=ROUNDS {
         rounds.wait();
         let batches = [&told_one, &told_two].map(|told| told.recv_timeout(LONG));
-        assert_eq!(batches, [Ok(SIZE), Ok(SIZE)], "round {round}: {:#?}", [one.stats(), two.stats()]);
+        assert_eq!(
+            batches,
+            [Ok(SIZE), Ok(SIZE)],
+            "round {round}: {:#?}",
+            [one.stats(), two.stats()]
+        );
     }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 }

@@ -1,4 +1,5 @@
-//! A web server that answers from tickets, as people write it: the example's binary, its table read by another connection.
+//! A web server that answers from tickets, as people write it: the example's binary, its table read
+//! by another connection.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 #[path = "support/example.rs"]
@@ -28,12 +29,28 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let db = folder.path().join("notes.db");
         let mut command = example::command("web_tickets");
-        let mut child = command.arg(&db).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .arg(&db)
+            .arg("127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
-        Self { child, stdout, address, db, _folder: folder }
+        let address = line
+            .trim_end()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            stdout,
+            address,
+            db,
+            _folder: folder,
+        }
     }
 
     /// What it says from now on, and whether it ended well.
@@ -54,18 +71,29 @@ impl Drop for Server {
 /// The status of the answer.
 fn post(address: SocketAddr, note: &str) -> io::Result<u16> {
     let mut connection = TcpStream::connect(address)?;
-    write!(connection, "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{note}", note.len())?;
+    write!(
+        connection,
+        "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{note}",
+        note.len()
+    )?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     status.ok_or_else(|| io::Error::other("no answer"))
 }
 
 /// How often each note is in the table.
 fn stored(db: &Path) -> HashMap<String, i64> {
     let connection = Connection::open(db).unwrap();
-    let mut select = connection.prepare("SELECT text, count(*) FROM notes GROUP BY text").unwrap();
-    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut select = connection
+        .prepare("SELECT text, count(*) FROM notes GROUP BY text")
+        .unwrap();
+    let rows = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
     rows.map(Result::unwrap).collect()
 }
 
@@ -75,8 +103,10 @@ fn a_note_that_is_answered_200_is_stored_once() {
     let address = server.address;
     std::thread::scope(|scope| {
         for thread in 0..8 {
-            scope
-                .spawn(move || (0..25).for_each(|n| assert_eq!(post(address, &format!("{thread}/{n}")).unwrap(), 200)));
+            scope.spawn(move || {
+                (0..25)
+                    .for_each(|n| assert_eq!(post(address, &format!("{thread}/{n}")).unwrap(), 200))
+            });
         }
     });
     // Seen while the server runs: 200 means stored.
@@ -84,7 +114,10 @@ fn a_note_that_is_answered_200_is_stored_once() {
     assert_eq!(notes.len(), 200);
     assert!(notes.values().all(|times| *times == 1), "{notes:?}");
     kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
-    assert_eq!(server.ended(), ("200 notes stored, 0 failed, 0 unsent\n".to_owned(), true));
+    assert_eq!(
+        server.ended(),
+        ("200 notes stored, 0 failed, 0 unsent\n".to_owned(), true)
+    );
 }
 
 #[test]
@@ -100,7 +133,9 @@ fn a_signal_loses_no_note_that_was_answered_200() {
                 // Until the server refuses or is gone.
                 scope.spawn(move || {
                     let notes = (0..).map(|n| format!("{thread}/{n}"));
-                    for note in notes.take_while(|note| post(address, note).is_ok_and(|status| status == 200)) {
+                    for note in notes
+                        .take_while(|note| post(address, note).is_ok_and(|status| status == 200))
+                    {
                         answered.send(note).unwrap();
                     }
                 });
@@ -114,6 +149,10 @@ fn a_signal_loses_no_note_that_was_answered_200() {
         assert!(well && said.ends_with(" 0 failed, 0 unsent\n"), "{said}");
         let stored = stored(&server.db);
         assert!(notes.len() >= 100);
-        assert!(notes.iter().all(|note| stored.get(note) == Some(&1)), "{} answered, {stored:?}", notes.len());
+        assert!(
+            notes.iter().all(|note| stored.get(note) == Some(&1)),
+            "{} answered, {stored:?}",
+            notes.len()
+        );
     }
 }

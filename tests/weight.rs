@@ -13,7 +13,9 @@ const LIMIT: usize = 10;
 /// Batches of at most ten, each item weighs what it is.
 fn weighed(refuse: bool) -> (Batcher<usize>, Director<usize>) {
     let (handler, director) = directed();
-    let builder = fixed(1_000).max_batch_weight(LIMIT, |item: &usize| *item).refuse_too_heavy(refuse);
+    let builder = fixed(1_000)
+        .max_batch_weight(LIMIT, |item: &usize| *item)
+        .refuse_too_heavy(refuse);
     (builder.spawn(handler).unwrap(), director)
 }
 
@@ -41,7 +43,9 @@ fn an_item_over_the_limit_goes_alone_and_its_neighbours_are_unharmed() {
         let batches = batches(&batcher, &director);
         assert!(batches.iter().flatten().eq(&given), "in order: {batches:?}");
         for batch in &batches {
-            let weight = batch.iter().fold(0usize, |sum, item| sum.saturating_add(*item));
+            let weight = batch
+                .iter()
+                .fold(0usize, |sum, item| sum.saturating_add(*item));
             assert!(weight <= LIMIT || batch.len() == 1, "{batch:?}");
         }
         drop(director);
@@ -82,7 +86,11 @@ fn a_batch_that_is_heavy_enough_does_not_wait_for_its_size() {
         for _ in 0..3 {
             let call = director.call();
             director.reply(Reply::Ok);
-            assert_eq!((call.items, call.trigger), (vec![5, 5], Trigger::Size), "in a chunk: {chunk}");
+            assert_eq!(
+                (call.items, call.trigger),
+                (vec![5, 5], Trigger::Size),
+                "in a chunk: {chunk}"
+            );
         }
     }
 }
@@ -111,14 +119,20 @@ fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over()
     assert_eq!(batcher.add_many([4, 1]).unwrap(), 2);
     assert_eq!(batches.recv_timeout(LONG), Ok((vec![6, 4], Trigger::Size)));
     assert!(batcher.close(LONG).is_clean());
-    assert_eq!(batches.recv_timeout(LONG), Ok((vec![1], Trigger::Close)), "nothing made it go before");
+    assert_eq!(
+        batches.recv_timeout(LONG),
+        Ok((vec![1], Trigger::Close)),
+        "nothing made it go before"
+    );
 }
 
 #[test]
 fn weight_keeps_no_batch_from_its_size() {
     ends(|| {
-        let batcher =
-            fixed(3).max_batch_weight(1_000, |_: &u64| 1).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new())).unwrap();
+        let batcher = fixed(3)
+            .max_batch_weight(1_000, |_: &u64| 1)
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
         batcher.add_many(0..300).unwrap();
         let stats = until(&batcher, |stats| stats.handled == 300);
         assert_eq!(stats.batches.size, 100);
@@ -128,10 +142,17 @@ fn weight_keeps_no_batch_from_its_size() {
 #[test]
 fn a_weigher_that_panics_panics_on_the_producers_thread_and_nowhere_else() {
     let batcher = fixed(2)
-        .max_batch_weight(LIMIT, |item: &usize| if *item == 7 { std::panic::resume_unwind(Box::new("7")) } else { 1 })
+        .max_batch_weight(LIMIT, |item: &usize| {
+            if *item == 7 {
+                std::panic::resume_unwind(Box::new("7"))
+            } else {
+                1
+            }
+        })
         .spawn(|_: &mut Batch<usize>| Ok(LoadFeedback::new()))
         .unwrap();
-    let panics = |add: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(add)).is_err();
+    let panics =
+        |add: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(add)).is_err();
     assert!(panics(&|| { batcher.add(7).unwrap() }));
     assert!(panics(&|| drop(batcher.add_many([1, 7, 1]))));
     batcher.add_many([1, 2]).unwrap();

@@ -13,15 +13,39 @@ pub(crate) fn growth(scale: Scale) {
         let items = 10_u64.pow(exponent);
         // Short runs many times, long ones a few times.
         let runs = (30_000_000 / items).clamp(3, 51) as usize;
-        line(&format!("items=10^{exponent}"), Load { producers: 1, items, capacity: CAPACITY }, runs);
+        line(
+            &format!("items=10^{exponent}"),
+            Load {
+                producers: 1,
+                items,
+                capacity: CAPACITY,
+            },
+            runs,
+        );
     }
     let (items, runs) = (scale.pick(ITEMS / 10, ITEMS), scale.pick(5, 21));
     for exponent in (6..=20).step_by(2) {
-        line(&format!("capacity=2^{exponent}"), Load { producers: 1, items, capacity: 1 << exponent }, runs);
+        line(
+            &format!("capacity=2^{exponent}"),
+            Load {
+                producers: 1,
+                items,
+                capacity: 1 << exponent,
+            },
+            runs,
+        );
     }
     for exponent in 0..=8 {
         let producers = 1 << exponent;
-        line(&format!("producers={producers}"), Load { producers, items, capacity: CAPACITY }, runs);
+        line(
+            &format!("producers={producers}"),
+            Load {
+                producers,
+                items,
+                capacity: CAPACITY,
+            },
+            runs,
+        );
     }
 }
 

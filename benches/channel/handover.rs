@@ -13,10 +13,12 @@ use crate::pairs::{Pairs, Report, Target};
 /// Long enough for the other side to have fallen asleep.
 const REST: Duration = Duration::from_micros(500);
 
-/// Pairs with the same threads: where the system puts a thread, it tends to stay, and that can cost more than all else.
+/// Pairs with the same threads: where the system puts a thread, it tends to stay, and that can cost
+/// more than all else.
 const PAIRS: usize = 25;
 
-/// One add into an idle batcher with linger 0 until the handler starts, against a send until a blocked receiver has it.
+/// One add into an idle batcher with linger 0 until the handler starts, against a send until a
+/// blocked receiver has it.
 pub(crate) fn idle(scale: Scale, report: &mut Report) {
     let mut pairs = Pairs::default();
     for round in 0..scale.pick(80, 200) {

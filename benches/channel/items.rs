@@ -1,4 +1,5 @@
-//! What is added, by whom, and the two lines it goes through: the batcher and the bare channel with a loop that drains it.
+//! What is added, by whom, and the two lines it goes through: the batcher and the bare channel with
+//! a loop that drains it.
 
 use std::hint::black_box;
 use std::sync::{Barrier, mpsc};
@@ -36,7 +37,10 @@ pub(crate) fn capacity(batch: usize) -> usize {
 
 /// A builder of a batcher with one size for ever.
 pub(crate) fn fixed<T: Item>(batch: usize, capacity: usize) -> Builder<T> {
-    Batcher::builder().policy(Fixed(batch)).max_batch_size(batch).queue_capacity(capacity)
+    Batcher::builder()
+        .policy(Fixed(batch))
+        .max_batch_size(batch)
+        .queue_capacity(capacity)
 }
 
 /// Runs one closure on each of so many threads at once and returns when the first began.
@@ -54,7 +58,11 @@ pub(crate) fn race<F: FnOnce() + Send>(threads: usize, body: impl Fn(usize) -> F
                 })
             })
             .collect();
-        started.into_iter().map(|thread| thread.join().unwrap()).min().unwrap()
+        started
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .min()
+            .unwrap()
     })
 }
 
@@ -71,9 +79,14 @@ impl Load {
         self.items / self.producers as u64
     }
 
-    /// Items in millions a second that pass through a batcher with a handler that does nothing, from the first producer's
-    /// start to the last item's outcome. `produce` gives one producer's items, so many of them.
-    pub(crate) fn through_batcher<T: Item>(self, batch: usize, produce: impl Fn(&Producer<T>, u64) + Sync) -> f64 {
+    /// Items in millions a second that pass through a batcher with a handler that does nothing,
+    /// from the first producer's start to the last item's outcome. `produce` gives one producer's
+    /// items, so many of them.
+    pub(crate) fn through_batcher<T: Item>(
+        self,
+        batch: usize,
+        produce: impl Fn(&Producer<T>, u64) + Sync,
+    ) -> f64 {
         let total = self.share() * self.producers as u64;
         let (done, all_seen) = mpsc::channel();
         let mut seen = 0;

@@ -1,7 +1,9 @@
-//! Items at an even pace, far below what the line can carry: how long an add takes, and what an item costs the processor.
+//! Items at an even pace, far below what the line can carry: how long an add takes, and what an
+//! item costs the processor.
 //!
-//! Against the loop that most people write: block in the channel's own receive until the batch is full or its first item's
-//! deadline has passed. The producer spins between two items; the processor time of the process is given without the spinning.
+//! Against the loop that most people write: block in the channel's own receive until the batch is
+//! full or its first item's deadline has passed. The producer spins between two items; the
+//! processor time of the process is given without the spinning.
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
@@ -31,7 +33,8 @@ struct Paced {
     process_ns: f64,
 }
 
-/// Processor time of the flusher's thread and items seen, at the first batch and at the last so far.
+/// Processor time of the flusher's thread and items seen, at the first batch and at the last so
+/// far.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     first: Option<(f64, usize)>,
@@ -54,18 +57,41 @@ impl Progress {
 
 pub(crate) fn paced(scale: Scale, report: &mut Report) {
     for rate in [10_000, 100_000, 1_000_000] {
-        let time = if rate < 100_000 { scale.pick(350, 1_000) } else { scale.pick(150, 500) };
+        let time = if rate < 100_000 {
+            scale.pick(350, 1_000)
+        } else {
+            scale.pick(150, 500)
+        };
         let items = rate / 1_000 * time;
-        let all: Vec<_> = (0..scale.pick(15, 21)).map(|_| (batcher(rate, items), receive_loop(rate, items))).collect();
+        let all: Vec<_> = (0..scale.pick(15, 21))
+            .map(|_| (batcher(rate, items), receive_loop(rate, items)))
+            .collect();
         let mut line = |name: &str, figure: fn(&Paced) -> f64, target| {
             let mut pairs = Pairs::default();
-            all.iter().for_each(|(ours, theirs)| pairs.push(figure(ours), figure(theirs)));
+            all.iter()
+                .for_each(|(ours, theirs)| pairs.push(figure(ours), figure(theirs)));
             report.line(&format!("paced rate={rate} {name}"), &pairs, "ns", target);
         };
         let (slow, fast) = (rate == 10_000, rate == 1_000_000);
         line("add p50", |run| run.add_p50_ns, Target::None);
-        line("add p99", |run| run.add_p99_ns, if slow { Target::AtMost(0.5) } else { Target::None });
-        line("flusher CPU", |run| run.flusher_ns, if fast { Target::AtMost(1.0 / 3.0) } else { Target::None });
+        line(
+            "add p99",
+            |run| run.add_p99_ns,
+            if slow {
+                Target::AtMost(0.5)
+            } else {
+                Target::None
+            },
+        );
+        line(
+            "flusher CPU",
+            |run| run.flusher_ns,
+            if fast {
+                Target::AtMost(1.0 / 3.0)
+            } else {
+                Target::None
+            },
+        );
         line("process CPU", |run| run.process_ns, Target::None);
     }
 }
@@ -82,7 +108,13 @@ fn batcher(rate: u64, items: u64) -> Paced {
         })
         .unwrap();
     let producer = batcher.producer();
-    let paced = produce(rate, items, &progress, |number| producer.add(number).is_ok(), || batcher.flush(LONG).unwrap());
+    let paced = produce(
+        rate,
+        items,
+        &progress,
+        |number| producer.add(number).is_ok(),
+        || batcher.flush(LONG).unwrap(),
+    );
     assert!(batcher.close(LONG).is_clean());
     paced
 }
@@ -98,7 +130,8 @@ fn receive_loop(rate: u64, items: u64) -> Paced {
         });
     });
     let add = |number| sender.send(number).is_ok();
-    // The last item is the end of a batch: nothing is left behind but on a machine that stood still for a whole linger.
+    // The last item is the end of a batch: nothing is left behind but on a machine that stood still
+    // for a whole linger.
     let settle = || thread::sleep(Duration::from_millis(1));
     let paced = produce(rate, items, &progress, add, settle);
     drop(sender);
@@ -133,7 +166,10 @@ fn produce(
 ) -> Paced {
     let gap = Duration::from_nanos(1_000_000_000 / rate);
     let mut times_ns = Vec::with_capacity(items as usize);
-    let (process, own) = (cpu_ns(ClockId::ProcessCPUTime), cpu_ns(ClockId::ThreadCPUTime));
+    let (process, own) = (
+        cpu_ns(ClockId::ProcessCPUTime),
+        cpu_ns(ClockId::ThreadCPUTime),
+    );
     let mut due = Instant::now();
     for number in 0..items {
         let mut begun = Instant::now();

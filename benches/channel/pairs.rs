@@ -17,10 +17,17 @@ impl Quartiles {
         // Between two figures, their mean by distance.
         let mark = |share: f64| {
             let place = share * (figures.len() - 1) as f64;
-            let (below, above) = (figures[place.floor() as usize], figures[place.ceil() as usize]);
+            let (below, above) = (
+                figures[place.floor() as usize],
+                figures[place.ceil() as usize],
+            );
             below + (above - below) * place.fract()
         };
-        Self { low: mark(0.25), median: mark(0.5), high: mark(0.75) }
+        Self {
+            low: mark(0.25),
+            median: mark(0.5),
+            high: mark(0.75),
+        }
     }
 }
 
@@ -68,7 +75,11 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     /// Runs both, first ours, then the other, so many times over; what a run returns is its figure.
-    pub(crate) fn run(pairs: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Self {
+    pub(crate) fn run(
+        pairs: usize,
+        mut ours: impl FnMut() -> f64,
+        mut theirs: impl FnMut() -> f64,
+    ) -> Self {
         let mut all = Self::default();
         for _ in 0..pairs {
             all.push(ours(), theirs());
@@ -82,7 +93,13 @@ impl Pairs {
     }
 
     pub(crate) fn ratio(&self) -> Quartiles {
-        Quartiles::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours / theirs).collect())
+        Quartiles::of(
+            self.ours
+                .iter()
+                .zip(&self.theirs)
+                .map(|(ours, theirs)| ours / theirs)
+                .collect(),
+        )
     }
 
     pub(crate) fn ours(&self) -> Quartiles {
@@ -105,7 +122,12 @@ impl Report {
     /// `add P=4 batch=1000 item=8 ratio 0.96 [0.91 1.02] (18.2 of 19.0 M items/s, target ≥ 0.85)`.
     pub(crate) fn line(&mut self, name: &str, pairs: &Pairs, unit: &str, target: Target) {
         let (ours, theirs) = (pairs.ours().median, pairs.theirs().median);
-        self.ratio(name, pairs.ratio(), &format!("{ours:.2} of {theirs:.2} {unit}"), target);
+        self.ratio(
+            name,
+            pairs.ratio(),
+            &format!("{ours:.2} of {theirs:.2} {unit}"),
+            target,
+        );
     }
 
     /// A line whose ratio is not one of pairs.

@@ -1,7 +1,9 @@
-//! One thread, a queue with room, the drain untimed: the bare price of an add, the steadiest figure there is.
+//! One thread, a queue with room, the drain untimed: the bare price of an add, the steadiest figure
+//! there is.
 //!
-//! In two states of the flusher: asleep while a batch fills, so that adds have to see to it that it is woken; and away in
-//! the handler. What it costs to wake it for the first item is the section `idle`.
+//! In two states of the flusher: asleep while a batch fills, so that adds have to see to it that it
+//! is woken; and away in the handler. What it costs to wake it for the first item is the section
+//! `idle`.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -30,10 +32,24 @@ pub(crate) fn add(scale: Scale, report: &mut Report) {
 fn sized<T: Item>(bytes: usize, scale: Scale, report: &mut Report) {
     let rounds = scale.pick(501, 4_001);
     let asleep = Pairs::run(rounds, asleep::<T>, send::<T>);
-    let target = if bytes == 8 { Target::AtMost(1.15) } else { Target::None };
-    report.line(&format!("uncontended flusher=asleep item={bytes}"), &asleep, "ns", target);
+    let target = if bytes == 8 {
+        Target::AtMost(1.15)
+    } else {
+        Target::None
+    };
+    report.line(
+        &format!("uncontended flusher=asleep item={bytes}"),
+        &asleep,
+        "ns",
+        target,
+    );
     let busy = Pairs::run(rounds, busy::<T>, send::<T>);
-    report.line(&format!("uncontended flusher=busy item={bytes}"), &busy, "ns", target);
+    report.line(
+        &format!("uncontended flusher=busy item={bytes}"),
+        &busy,
+        "ns",
+        target,
+    );
 }
 
 /// Nanoseconds a send.
@@ -48,7 +64,9 @@ fn send<T: Item>() -> f64 {
 
 /// Nanoseconds an add while the flusher sleeps.
 fn asleep<T: Item>() -> f64 {
-    let batcher = fixed(CAPACITY, CAPACITY).spawn(|_: &mut Batch<T>| Ok(LoadFeedback::new())).unwrap();
+    let batcher = fixed(CAPACITY, CAPACITY)
+        .spawn(|_: &mut Batch<T>| Ok(LoadFeedback::new()))
+        .unwrap();
     assert!(batcher.add(T::numbered(0)).is_ok());
     thread::sleep(REST);
     let time = add_all(&batcher);

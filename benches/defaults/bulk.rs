@@ -24,7 +24,10 @@ struct Endpoint {
 impl Endpoint {
     /// One in twenty.
     fn is_refused(&mut self) -> bool {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % 20 == 0
     }
 
@@ -47,26 +50,49 @@ impl Endpoint {
 
 /// Documents a millisecond, from the start of the batcher to the end of its close.
 pub(crate) fn documents_per_ms(fixed: Option<usize>) -> f64 {
-    let endpoint = Endpoint { stored: vec![0; DOCUMENTS as usize], ..Endpoint::default() };
+    let endpoint = Endpoint {
+        stored: vec![0; DOCUMENTS as usize],
+        ..Endpoint::default()
+    };
     let endpoint = Arc::new(Mutex::new(endpoint));
     let served = Arc::clone(&endpoint);
     let begun = Instant::now();
     let batcher = batcher(fixed)
         .spawn(move |batch: &mut Batch<u64>| {
             let Some(statuses) = served.lock().expect("no panic").bulk(batch) else {
-                return Err(BatchError::unavailable("503 Service Unavailable").retry_after(RETRY_AFTER));
+                return Err(
+                    BatchError::unavailable("503 Service Unavailable").retry_after(RETRY_AFTER)
+                );
             };
             sleep(REQUEST + DOCUMENT * batch.len() as u32);
-            for (index, _) in statuses.iter().enumerate().filter(|(_, status)| **status == 429) {
+            for (index, _) in statuses
+                .iter()
+                .enumerate()
+                .filter(|(_, status)| **status == 429)
+            {
                 batch.retry(index, BatchError::transient("429 Too Many Requests"));
             }
             Ok(LoadFeedback::new())
         })
         .expect("two threads start");
-    batcher.add_many(0..DOCUMENTS).expect("open until its close");
+    batcher
+        .add_many(0..DOCUMENTS)
+        .expect("open until its close");
     let report = batcher.close(LONG);
     let taken = begun.elapsed();
-    assert!(report.is_clean() && report.handled == DOCUMENTS, "{} failed", report.failed_total);
-    assert!(endpoint.lock().expect("no panic").stored.iter().all(|times| *times == 1), "each document is stored once");
+    assert!(
+        report.is_clean() && report.handled == DOCUMENTS,
+        "{} failed",
+        report.failed_total
+    );
+    assert!(
+        endpoint
+            .lock()
+            .expect("no panic")
+            .stored
+            .iter()
+            .all(|times| *times == 1),
+        "each document is stored once"
+    );
     DOCUMENTS as f64 / taken.as_secs_f64() / 1e3
 }

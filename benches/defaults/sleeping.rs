@@ -40,7 +40,11 @@ impl Backend {
             sleep(REFUSAL);
             return Err("refused");
         }
-        let times = if matches!(self, Self::Cliff) && items > 1_500 { 6 } else { 1 };
+        let times = if matches!(self, Self::Cliff) && items > 1_500 {
+            6
+        } else {
+            1
+        };
         sleep((CALL + ITEM * items as u32) * times);
         Ok(())
     }
@@ -84,7 +88,10 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn new(backend: Backend) -> Self {
-        Self { backend, batchers: HashMap::new() }
+        Self {
+            backend,
+            batchers: HashMap::new(),
+        }
     }
 
     /// The next stretch of one of them; before its first one, that of nothing set is warmed up.

@@ -13,7 +13,9 @@ const ROWS: u64 = 400_000;
 pub(crate) fn rows_per_ms(fixed: Option<usize>) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
     let connection = Connection::open(folder.path().join("db")).expect("a database");
-    connection.execute_batch("CREATE TABLE readings (id INTEGER PRIMARY KEY, value REAL, text TEXT)").expect("a table");
+    connection
+        .execute_batch("CREATE TABLE readings (id INTEGER PRIMARY KEY, value REAL, text TEXT)")
+        .expect("a table");
     let begun = Instant::now();
     let mut connection = connection;
     let batcher = batcher(fixed)

@@ -22,7 +22,9 @@ pub(crate) fn median_and_call() -> (f64, f64) {
             let begun = Instant::now();
             std::thread::sleep(CALL);
             tally.0.fetch_add(1, Ordering::Relaxed);
-            tally.1.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            tally
+                .1
+                .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
             Ok(LoadFeedback::new())
         })
         .expect("two threads start");
@@ -41,7 +43,10 @@ pub(crate) fn median_and_call() -> (f64, f64) {
                 })
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("its rows are stored")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("its rows are stored"))
+            .collect()
     });
     assert!(batcher.close(LONG).is_clean());
     waits.sort();

@@ -4,15 +4,16 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{
-    BatchSample, CallOutcome, CostModel, Decision, Fixed, Policy, Reason, Sample, Setpoint, Signals, Window, Zone,
+    BatchSample, CallOutcome, CostModel, Decision, Fixed, Policy, Reason, Sample, Setpoint,
+    Signals, Window, Zone,
 };
 
 use crate::targets::Target;
 
 /// Sizes of the first 26 batches against `S = 24 + 1.25 n` ms without noise.
 const GOLDEN: [usize; 26] = [
-    20, 40, 80, 160, 320, 364, 364, 364, 22, 364, 364, 364, 364, 364, 364, 364, 182, 364, 364, 364, 364, 364, 364, 364,
-    22, 364,
+    20, 40, 80, 160, 320, 364, 364, 364, 22, 364, 364, 364, 364, 364, 364, 364, 182, 364, 364, 364,
+    364, 364, 364, 364, 22, 364,
 ];
 
 /// A policy with a backend that answers at once: what the next batch is cut at, after each sample.
@@ -34,7 +35,12 @@ impl<P: Policy> Loop<P> {
             score: None,
             reason: Reason::from("the initial size"),
         };
-        Self { policy, setpoint, probe: None, now: Duration::ZERO }
+        Self {
+            policy,
+            setpoint,
+            probe: None,
+            now: Duration::ZERO,
+        }
     }
 
     fn next_size(&self) -> usize {
@@ -56,9 +62,16 @@ impl<P: Policy> Loop<P> {
             failed: 0,
             outcome: CallOutcome::Ok,
         };
-        let signals =
-            Signals { cpu_load: Some(0.4), queue_depth: Some(0), error_rate: Some(0.0), ..Signals::default() };
-        let samples = [Sample { signals, batch: Some(batch) }];
+        let signals = Signals {
+            cpu_load: Some(0.4),
+            queue_depth: Some(0),
+            error_rate: Some(0.0),
+            ..Signals::default()
+        };
+        let samples = [Sample {
+            signals,
+            batch: Some(batch),
+        }];
         let window = Window {
             samples: &samples,
             lost: 0,
@@ -69,7 +82,9 @@ impl<P: Policy> Loop<P> {
             linger: Duration::from_secs(1),
             custom: &[],
         };
-        let Decision { batch_size, probe, .. } = black_box(self.policy.decide(black_box(&window), &self.setpoint));
+        let Decision {
+            batch_size, probe, ..
+        } = black_box(self.policy.decide(black_box(&window), &self.setpoint));
         self.setpoint.batch_size = batch_size.clamp(1, 500);
         self.probe = probe;
     }
@@ -83,11 +98,17 @@ fn golden() -> Target {
         size != **expected
     });
     let value = wrong.count() as f64;
-    Target { stretch: false, value, at_least: false, limit: 0.0, what: "batches of the golden run of another size" }
+    Target {
+        stretch: false,
+        value,
+        at_least: false,
+        limit: 0.0,
+        what: "batches of the golden run of another size",
+    }
 }
 
-/// Nanoseconds a turn of the loop: the best of many rounds, each shorter than a turn of the scheduler, since others use this
-/// machine too.
+/// Nanoseconds a turn of the loop: the best of many rounds, each shorter than a turn of the
+/// scheduler, since others use this machine too.
 fn turn(policy: impl Policy + Clone) -> f64 {
     const SAMPLES: u32 = 2_000;
     (0..500)
@@ -103,7 +124,13 @@ fn turn(policy: impl Policy + Clone) -> f64 {
 /// A decision, less the loop around it; `benches/decide.rs` measures it with its spread.
 fn cost() -> Target {
     let value = turn(CostModel::new()) - turn(Fixed(364));
-    Target { stretch: false, value, at_least: false, limit: 100.0, what: "ns a decision" }
+    Target {
+        stretch: false,
+        value,
+        at_least: false,
+        limit: 100.0,
+        what: "ns a decision",
+    }
 }
 
 pub fn targets() -> Vec<(&'static str, Vec<Target>)> {

@@ -18,8 +18,14 @@ pub enum Law {
 }
 
 impl Law {
-    pub const ALL: [Self; 6] =
-        [Self::Fixed50, Self::Threshold, Self::Strict, Self::Aimd, Self::HillClimb, Self::CostModel];
+    pub const ALL: [Self; 6] = [
+        Self::Fixed50,
+        Self::Threshold,
+        Self::Strict,
+        Self::Aimd,
+        Self::HillClimb,
+        Self::CostModel,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! The scenarios that the laws are judged by, in virtual time: `cargo bench --bench scenarios`.
 //!
-//! Prints a table a scenario and a line a target, and ends with 1 if `CostModel` misses one that it has to meet (a stretch
-//! target is only told of). `--seeds N` (20), `--only T5,T6`, `--csv FILE` for every single figure.
+//! Prints a table a scenario and a line a target, and ends with 1 if `CostModel` misses one that it
+//! has to meet (a stretch target is only told of). `--seeds N` (20), `--only T5,T6`, `--csv FILE`
+//! for every single figure.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -28,14 +29,25 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seeds: 20, first_seed: 1, only: None, csv: None };
+    let mut arguments = Arguments {
+        seeds: 20,
+        first_seed: 1,
+        only: None,
+        csv: None,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
-            "--seeds" => arguments.seeds = value()?.parse().map_err(|error| format!("--seeds: {error}"))?,
+            "--seeds" => {
+                arguments.seeds = value()?
+                    .parse()
+                    .map_err(|error| format!("--seeds: {error}"))?
+            }
             "--first-seed" => {
-                arguments.first_seed = value()?.parse().map_err(|error| format!("--first-seed: {error}"))?
+                arguments.first_seed = value()?
+                    .parse()
+                    .map_err(|error| format!("--first-seed: {error}"))?
             }
             "--only" => arguments.only = Some(value()?.split(',').map(str::to_uppercase).collect()),
             "--csv" => arguments.csv = Some(value()?),
@@ -60,9 +72,16 @@ fn main() {
         std::process::exit(2);
     });
     let begun = Instant::now();
-    let wanted =
-        |id: &str| arguments.only.as_ref().is_none_or(|only| only.iter().any(|name| *name == id.to_uppercase()));
-    let scenarios: Vec<_> = targets::scenarios().into_iter().filter(|scenario| wanted(scenario.id)).collect();
+    let wanted = |id: &str| {
+        arguments
+            .only
+            .as_ref()
+            .is_none_or(|only| only.iter().any(|name| *name == id.to_uppercase()))
+    };
+    let scenarios: Vec<_> = targets::scenarios()
+        .into_iter()
+        .filter(|scenario| wanted(scenario.id))
+        .collect();
     let tables = run(&scenarios, &arguments);
     let mut missed = 0;
     for (scenario, table) in scenarios.iter().zip(&tables) {
@@ -98,7 +117,9 @@ fn run(scenarios: &[Scenario], arguments: &Arguments) -> Vec<Table> {
     for (place, scenario) in scenarios.iter().enumerate() {
         for law in Law::ALL {
             let first = (arguments.first_seed - 1) * scenario.per_seed + 1;
-            jobs.extend((first..first + arguments.seeds * scenario.per_seed).map(|seed| (place, law, seed)));
+            jobs.extend(
+                (first..first + arguments.seeds * scenario.per_seed).map(|seed| (place, law, seed)),
+            );
         }
     }
     let next = AtomicUsize::new(0);
@@ -107,7 +128,8 @@ fn run(scenarios: &[Scenario], arguments: &Arguments) -> Vec<Table> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(&(place, law, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(&(place, law, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let job = (place, law, seed);
                     let figures = (scenarios[place].run)(law, seed);
                     let index = jobs.iter().position(|other| *other == job);
@@ -119,8 +141,12 @@ fn run(scenarios: &[Scenario], arguments: &Arguments) -> Vec<Table> {
         }
     });
     let results = results.into_inner().unwrap_or_default();
-    let mut tables: Vec<Table> =
-        scenarios.iter().map(|_| Table { rows: Law::ALL.iter().map(|law| (*law, Vec::new())).collect() }).collect();
+    let mut tables: Vec<Table> = scenarios
+        .iter()
+        .map(|_| Table {
+            rows: Law::ALL.iter().map(|law| (*law, Vec::new())).collect(),
+        })
+        .collect();
     for ((place, law, _), figures) in jobs.into_iter().zip(results) {
         let row = tables[place].rows.iter_mut().find(|(of, _)| *of == law);
         if let (Some((_, seeds)), Some(figures)) = (row, figures) {
@@ -166,11 +192,21 @@ fn print_target(id: &str, target: &Target) -> bool {
         (true, false) => "stretch missed",
     };
     let relation = if target.at_least { ">=" } else { "<=" };
-    println!("{id} {verdict} {} {relation} {} {}", short(target.value), target.limit, target.what);
+    println!(
+        "{id} {verdict} {} {relation} {} {}",
+        short(target.value),
+        target.limit,
+        target.what
+    );
     !met && !target.stretch
 }
 
-fn write_csv(path: &str, scenarios: &[Scenario], tables: &[Table], first_seed: u64) -> std::io::Result<()> {
+fn write_csv(
+    path: &str,
+    scenarios: &[Scenario],
+    tables: &[Table],
+    first_seed: u64,
+) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(file, "scenario,law,seed,figure,value")?;
     for (scenario, table) in scenarios.iter().zip(tables) {
@@ -178,7 +214,13 @@ fn write_csv(path: &str, scenarios: &[Scenario], tables: &[Table], first_seed: u
             let first = (first_seed - 1) * scenario.per_seed + 1;
             for (seed, figures) in (first..).zip(seeds) {
                 for (place, value) in figures.iter().enumerate() {
-                    writeln!(file, "{},{},{},{place},{value}", scenario.id, law.name(), seed)?;
+                    writeln!(
+                        file,
+                        "{},{},{},{place},{value}",
+                        scenario.id,
+                        law.name(),
+                        seed
+                    )?;
                 }
             }
         }

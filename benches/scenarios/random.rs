@@ -39,8 +39,9 @@ impl Draw {
     }
 }
 
-/// Call cost 1 to 500 items, 20 µs to 2 ms an item, up to half of a call's cost latency, noise 5 to 30 %, background load up to
-/// a half, half of them with a timeout of 0.3 to 3 s, the largest size 100 to 10 000.
+/// Call cost 1 to 500 items, 20 µs to 2 ms an item, up to half of a call's cost latency, noise 5 to
+/// 30 %, background load up to a half, half of them with a timeout of 0.3 to 3 s, the largest size
+/// 100 to 10 000.
 fn draw(seed: u64) -> (Backend, usize) {
     let mut draw = Draw::new(seed);
     let r = draw.scale(1.0, 500.0);
@@ -52,7 +53,10 @@ fn draw(seed: u64) -> (Backend, usize) {
     let timeout = draw.scale(0.3, 3.0);
     let with_timeout = draw.uniform(0.0, 1.0) < 0.5;
     let max = draw.scale(100.0, 10_000.0) as usize;
-    let backend = Backend::new().costs(costs(call, item)).noise(noise).load(Load::Constant(load));
+    let backend = Backend::new()
+        .costs(costs(call, item))
+        .noise(noise)
+        .load(Load::Constant(load));
     let times = draw.scale(0.25, 4.0);
     let backend = match draw.uniform(0.0, 4.0) as u32 {
         0 => backend.costs_from(DISTURBED, costs(call * times, item)),
@@ -62,16 +66,27 @@ fn draw(seed: u64) -> (Backend, usize) {
     };
     // A timeout that a single item meets at the worst of times, or nothing could be judged.
     let worst = 4.0 * (call + item) / 0.2;
-    (backend.timeout(with_timeout.then(|| Duration::from_secs_f64(timeout.max(worst)))), max)
+    (
+        backend.timeout(with_timeout.then(|| Duration::from_secs_f64(timeout.max(worst)))),
+        max,
+    )
 }
 
 /// What is handled from half a minute after the disturbance on, as a share of the oracle.
 pub fn t8(law: Law, seed: u64) -> Figures {
     let (backend, max) = draw(seed);
-    let report = Simulation::new(backend).max_batch_size(max).duration(END).seed(seed).run(law.policy(None));
+    let report = Simulation::new(backend)
+        .max_batch_size(max)
+        .duration(END)
+        .seed(seed)
+        .run(law.policy(None));
     let handled = report.handled_between(RECOVERED, END) as f64;
     let bounded = report.oracle_between(RECOVERED, END, Some(DEFAULT_BOUND));
     // Where not even a single item keeps the bound, nobody is held to it.
-    let oracle = if bounded > 0.0 { bounded } else { report.oracle_between(RECOVERED, END, None) };
+    let oracle = if bounded > 0.0 {
+        bounded
+    } else {
+        report.oracle_between(RECOVERED, END, None)
+    };
     vec![handled / oracle]
 }

@@ -1,4 +1,5 @@
-//! T23 to T27: backends with an edge (a cliff in the cost, a length that is refused at once), calls refused by chance, a trickle.
+//! T23 to T27: backends with an edge (a cliff in the cost, a length that is refused at once), calls
+//! refused by chance, a trickle.
 
 use std::time::Duration;
 
@@ -17,7 +18,13 @@ const MAX: usize = 10_000;
 /// 2 ms a call and 5 µs an item, without a signal.
 fn plain(call: f64, item: f64) -> Backend {
     let costs = Costs::of_secs(call / 4.0, call * 0.75, item);
-    Backend::new().costs(costs).cores(1).load(Load::Constant(0.0)).noise(0.05).timeout(None).signals(false)
+    Backend::new()
+        .costs(costs)
+        .cores(1)
+        .load(Load::Constant(0.0))
+        .noise(0.05)
+        .timeout(None)
+        .signals(false)
 }
 
 fn database() -> Backend {
@@ -26,8 +33,15 @@ fn database() -> Backend {
 
 /// Shares of the oracle until the edge has to be found, and from then on.
 fn shares(backend: Backend, max: usize, law: Law, seed: u64) -> Figures {
-    let report = Simulation::new(backend).max_batch_size(max).duration(END).seed(seed).run(law.policy(None));
-    vec![report.share_of_oracle_between(Duration::ZERO, FOUND), report.share_of_oracle_between(FOUND, END)]
+    let report = Simulation::new(backend)
+        .max_batch_size(max)
+        .duration(END)
+        .seed(seed)
+        .run(law.policy(None));
+    vec![
+        report.share_of_oracle_between(Duration::ZERO, FOUND),
+        report.share_of_oracle_between(FOUND, END),
+    ]
 }
 
 /// Six times as long over 1 500 items.
@@ -45,8 +59,8 @@ pub fn refused(law: Law, seed: u64) -> Figures {
     shares(database().refusals(0.1), MAX, law, seed)
 }
 
-/// A cliff of 3 to 10 times, or a limit, between a tenth of the knee and all of it, at 0.5 to 10 ms a call and 40 to 800 items'
-/// worth of it.
+/// A cliff of 3 to 10 times, or a limit, between a tenth of the knee and all of it, at 0.5 to 10 ms
+/// a call and 40 to 800 items' worth of it.
 pub fn edges(law: Law, seed: u64) -> Figures {
     let mut draw = Draw::new(seed ^ 0x5eed);
     let call = draw.scale(0.5e-3, 10e-3);
@@ -54,15 +68,28 @@ pub fn edges(law: Law, seed: u64) -> Figures {
     let edge = (19.0 * worth * draw.scale(0.1, 1.0)) as usize;
     let times = draw.scale(3.0, 10.0);
     let backend = plain(call, call / worth).noise(draw.uniform(0.02, 0.15));
-    let backend = if seed % 2 == 0 { backend.cliff(edge, times) } else { backend.length_limit(edge) };
+    let backend = if seed % 2 == 0 {
+        backend.cliff(edge, times)
+    } else {
+        backend.length_limit(edge)
+    };
     shares(backend, MAX, law, seed)
 }
 
-/// 400 items a second, a linger of a second: the mean wait, by that of batching without a linger, and in calls.
+/// 400 items a second, a linger of a second: the mean wait, by that of batching without a linger,
+/// and in calls.
 pub fn trickle(law: Law, seed: u64) -> Figures {
-    let run = Simulation::new(database()).max_batch_size(MAX).duration(secs(60)).arrivals_per_second(400.0).seed(seed);
+    let run = Simulation::new(database())
+        .max_batch_size(MAX)
+        .duration(secs(60))
+        .arrivals_per_second(400.0)
+        .seed(seed);
     let natural = run.clone().linger(Duration::ZERO).run(Fixed(MAX));
-    let p50 = |report: &Report| report.latency(0.5).map_or(f64::NAN, |wait| wait.as_secs_f64());
+    let p50 = |report: &Report| {
+        report
+            .latency(0.5)
+            .map_or(f64::NAN, |wait| wait.as_secs_f64())
+    };
     let policy: Box<dyn Policy> = law.policy(None);
     let report = run.run(policy);
     vec![p50(&report) / p50(&natural), p50(&report) * 1e3]

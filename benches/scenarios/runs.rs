@@ -21,11 +21,20 @@ fn minute(backend: Backend, seed: u64) -> Simulation {
     Simulation::new(backend).max_batch_size(500).seed(seed)
 }
 
-/// Share of the oracle, share of items lost, spread of the ordinary sizes; past the first ten seconds.
+/// Share of the oracle, share of items lost, spread of the ordinary sizes; past the first ten
+/// seconds.
 fn steady(report: &Report, from: Duration, to: Duration) -> Figures {
-    let mut sizes: Vec<_> = ordinary(report).filter(|call| call.at > from).map(|call| call.len as f64).collect();
-    let spread = (quantile(&mut sizes, 0.95) - quantile(&mut sizes, 0.05)) / quantile(&mut sizes, 0.5);
-    vec![report.share_of_oracle_between(from, to), lost_share(report, from, to), spread]
+    let mut sizes: Vec<_> = ordinary(report)
+        .filter(|call| call.at > from)
+        .map(|call| call.len as f64)
+        .collect();
+    let spread =
+        (quantile(&mut sizes, 0.95) - quantile(&mut sizes, 0.05)) / quantile(&mut sizes, 0.5);
+    vec![
+        report.share_of_oracle_between(from, to),
+        lost_share(report, from, to),
+        spread,
+    ]
 }
 
 fn ordinary(report: &Report) -> impl Iterator<Item = &Call> {
@@ -33,40 +42,72 @@ fn ordinary(report: &Report) -> impl Iterator<Item = &Call> {
 }
 
 fn lost_share(report: &Report, from: Duration, to: Duration) -> f64 {
-    let (handled, failed) = (report.handled_between(from, to), report.failed_between(from, to));
+    let (handled, failed) = (
+        report.handled_between(from, to),
+        report.failed_between(from, to),
+    );
     failed as f64 / (handled + failed).max(1) as f64
 }
 
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
-    values.get((share * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
+    values
+        .get((share * last as f64).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 pub fn t1(law: Law, seed: u64) -> Figures {
-    steady(&minute(Backend::new(), seed).duration(secs(120)).run(law.policy(None)), secs(10), secs(120))
+    steady(
+        &minute(Backend::new(), seed)
+            .duration(secs(120))
+            .run(law.policy(None)),
+        secs(10),
+        secs(120),
+    )
 }
 
 pub fn t2(law: Law, seed: u64) -> Figures {
     let (from, to) = (secs(10), secs(120));
-    let report = minute(Backend::new(), seed).duration(to).run(law.policy(Some(BOUND)));
+    let report = minute(Backend::new(), seed)
+        .duration(to)
+        .run(law.policy(Some(BOUND)));
     bounded(&report, from, to)
 }
 
 /// Share of the oracle that keeps the bound, share of calls over it.
 fn bounded(report: &Report, from: Duration, to: Duration) -> Figures {
-    let share = report.handled_between(from, to) as f64 / report.oracle_between(from, to, Some(BOUND));
-    let calls: Vec<_> = report.calls().iter().filter(|call| call.at > from).collect();
-    let over = calls.iter().filter(|call| call.service_time > BOUND).count();
-    vec![share, over as f64 / calls.len() as f64, lost_share(report, from, to)]
+    let share =
+        report.handled_between(from, to) as f64 / report.oracle_between(from, to, Some(BOUND));
+    let calls: Vec<_> = report
+        .calls()
+        .iter()
+        .filter(|call| call.at > from)
+        .collect();
+    let over = calls
+        .iter()
+        .filter(|call| call.service_time > BOUND)
+        .count();
+    vec![
+        share,
+        over as f64 / calls.len() as f64,
+        lost_share(report, from, to),
+    ]
 }
 
-/// How many calls from this time on until the size in force is worth 90 % of the oracle and stays so for the next five.
+/// How many calls from this time on until the size in force is worth 90 % of the oracle and stays
+/// so for the next five.
 fn calls_until_good(report: &Report, backend: &Backend, from: Duration, max: usize) -> f64 {
     let best = backend.best(from, 1, max, None).throughput;
     let good = |call: &Call| backend.expected(from, 1, call.batch_size, None) >= 0.9 * best;
-    let calls: Vec<_> = report.calls().iter().filter(|call| call.at > from).collect();
-    let settled = (0..calls.len()).find(|place| calls[*place..].iter().take(5).all(|call| good(call)));
+    let calls: Vec<_> = report
+        .calls()
+        .iter()
+        .filter(|call| call.at > from)
+        .collect();
+    let settled =
+        (0..calls.len()).find(|place| calls[*place..].iter().take(5).all(|call| good(call)));
     settled.map_or(999.0, |place| (place + 1) as f64)
 }
 
@@ -86,19 +127,29 @@ pub fn t3(law: Law, seed: u64) -> Figures {
 pub fn t4(law: Law, seed: u64) -> Figures {
     let change = |costs: Costs, noise: f64| {
         let backend = Backend::new().noise(noise).costs_from(secs(60), costs);
-        let report = minute(backend.clone(), seed).duration(secs(120)).run(law.policy(None));
+        let report = minute(backend.clone(), seed)
+            .duration(secs(120))
+            .run(law.policy(None));
         calls_until_good(&report, &backend, secs(60), 500)
     };
-    let (dear, fast) = (Costs::of_secs(0.020, 0.080, 0.001), Costs::of_secs(0.004, 0.016, 0.00025));
-    vec![change(dear, 0.15), change(fast, 0.15), change(dear, 0.02), change(fast, 0.02)]
+    let (dear, fast) = (
+        Costs::of_secs(0.020, 0.080, 0.001),
+        Costs::of_secs(0.004, 0.016, 0.00025),
+    );
+    vec![
+        change(dear, 0.15),
+        change(fast, 0.15),
+        change(dear, 0.02),
+        change(fast, 0.02),
+    ]
 }
 
 fn spike() -> Backend {
     Backend::new().load(Load::spike(0.2, 0.85, SPIKE.0, SPIKE.1))
 }
 
-/// Items lost from the spike on, seconds until the setpoint is back to 90 % of the oracle that keeps the bound, share of the
-/// oracle without one over all.
+/// Items lost from the spike on, seconds until the setpoint is back to 90 % of the oracle that
+/// keeps the bound, share of the oracle without one over all.
 fn after_spike(report: &Report, backend: &Backend, bound: Option<Duration>) -> Figures {
     let end = SPIKE.0 + SPIKE.1;
     let best = backend.best(end, 1, 500, bound).throughput;
@@ -106,13 +157,22 @@ fn after_spike(report: &Report, backend: &Backend, bound: Option<Duration>) -> F
         let duty = 1.0 / (1.0 + call.pause_ratio);
         backend.expected(end, 1, call.batch_size, None) * duty >= 0.9 * best
     };
-    let back = report.calls().iter().filter(|call| call.at > end).find(good).map_or(secs(15), |call| call.at - end);
+    let back = report
+        .calls()
+        .iter()
+        .filter(|call| call.at > end)
+        .find(good)
+        .map_or(secs(15), |call| call.at - end);
     let lost = report.failed_between(SPIKE.0, secs(60));
     vec![lost as f64, back.as_secs_f64(), report.share_of_oracle()]
 }
 
 pub fn t5(law: Law, seed: u64) -> Figures {
-    after_spike(&minute(spike(), seed).run(law.policy(Some(BOUND))), &spike(), Some(BOUND))
+    after_spike(
+        &minute(spike(), seed).run(law.policy(Some(BOUND))),
+        &spike(),
+        Some(BOUND),
+    )
 }
 
 /// The same with nothing set.
@@ -122,14 +182,29 @@ pub fn t5_untold(law: Law, seed: u64) -> Figures {
 
 pub fn t6(law: Law, seed: u64) -> Figures {
     let backend = spike().overload_errors(2.0);
-    after_spike(&minute(backend.clone(), seed).run(law.policy(Some(BOUND))), &backend, Some(BOUND))
+    after_spike(
+        &minute(backend.clone(), seed).run(law.policy(Some(BOUND))),
+        &backend,
+        Some(BOUND),
+    )
 }
 
 pub fn t7(law: Law, seed: u64) -> Figures {
-    let sine = Load::Sine { low: 0.1, high: 0.7, period: secs(40) };
-    let ramp = Load::Ramp { from: 0.1, to: 0.8, begin: secs(30), end: secs(90) };
+    let sine = Load::Sine {
+        low: 0.1,
+        high: 0.7,
+        period: secs(40),
+    };
+    let ramp = Load::Ramp {
+        from: 0.1,
+        to: 0.8,
+        begin: secs(30),
+        end: secs(90),
+    };
     let one = |load: Load| {
-        let report = minute(Backend::new().load(load), seed).duration(secs(130)).run(law.policy(Some(BOUND)));
+        let report = minute(Backend::new().load(load), seed)
+            .duration(secs(130))
+            .run(law.policy(Some(BOUND)));
         let figures = bounded(&report, secs(10), secs(130));
         [figures[0], figures[2]]
     };
@@ -137,19 +212,30 @@ pub fn t7(law: Law, seed: u64) -> Figures {
 }
 
 pub fn t9(law: Law, seed: u64) -> Figures {
-    let run = minute(spike(), seed).duration(secs(180)).arrivals_per_second(450.0).linger(Duration::from_millis(20));
+    let run = minute(spike(), seed)
+        .duration(secs(180))
+        .arrivals_per_second(450.0)
+        .linger(Duration::from_millis(20));
     let report = run.run(law.policy(None));
     vec![report.backlog() as f64, report.failed() as f64]
 }
 
 pub fn t10(law: Law, seed: u64) -> Figures {
-    let report = minute(Backend::new().row_errors(0.1), seed).duration(secs(120)).run(law.policy(None));
+    let report = minute(Backend::new().row_errors(0.1), seed)
+        .duration(secs(120))
+        .run(law.policy(None));
     steady(&report, secs(10), secs(120))
 }
 
 pub fn t11(law: Law, seed: u64) -> Figures {
     let backend = Backend::new().super_linear(80, Duration::from_micros(30));
-    steady(&minute(backend, seed).duration(secs(120)).run(law.policy(None)), secs(10), secs(120))
+    steady(
+        &minute(backend, seed)
+            .duration(secs(120))
+            .run(law.policy(None)),
+        secs(10),
+        secs(120),
+    )
 }
 
 pub fn t12(law: Law, seed: u64) -> Figures {
@@ -161,8 +247,14 @@ pub fn t12(law: Law, seed: u64) -> Figures {
         for call in report.calls().iter().filter(|call| call.at > from) {
             each[call.batcher] += (call.len - call.failed) as f64;
         }
-        let (sum, squares) = each.iter().fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
-        let jain = if squares > 0.0 { sum * sum / (batchers as f64 * squares) } else { f64::NAN };
+        let (sum, squares) = each
+            .iter()
+            .fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
+        let jain = if squares > 0.0 {
+            sum * sum / (batchers as f64 * squares)
+        } else {
+            f64::NAN
+        };
         [report.share_of_oracle_between(from, to), jain]
     };
     [one(4), one(16), one(64)].concat()
@@ -170,22 +262,36 @@ pub fn t12(law: Law, seed: u64) -> Figures {
 
 /// 300 items a second: 40 % of what the backend can do.
 fn relaxed(seed: u64) -> Simulation {
-    minute(Backend::new(), seed).duration(secs(120)).arrivals_per_second(300.0)
+    minute(Backend::new(), seed)
+        .duration(secs(120))
+        .arrivals_per_second(300.0)
 }
 
 pub fn t13(law: Law, seed: u64) -> Figures {
     // Natural batching: whatever is there when the handler is free.
     let natural = relaxed(seed).linger(Duration::ZERO).run(Fixed(500));
-    let report = relaxed(seed).linger(Duration::from_millis(20)).run(law.policy(None));
-    let p99 = |report: &Report| report.latency(0.99).map_or(f64::NAN, |wait| wait.as_secs_f64());
-    vec![p99(&report) / p99(&natural), p99(&report) * 1e3, report.cores_busy() / natural.cores_busy()]
+    let report = relaxed(seed)
+        .linger(Duration::from_millis(20))
+        .run(law.policy(None));
+    let p99 = |report: &Report| {
+        report
+            .latency(0.99)
+            .map_or(f64::NAN, |wait| wait.as_secs_f64())
+    };
+    vec![
+        p99(&report) / p99(&natural),
+        p99(&report) * 1e3,
+        report.cores_busy() / natural.cores_busy(),
+    ]
 }
 
 /// With the brake and without, a user who wants the backend's score under 0.25.
 pub fn t14(law: Law, seed: u64) -> Figures {
     let run = |policy: Box<dyn Policy>| {
         let backend = Backend::new().cores(1);
-        let run = minute(backend, seed).duration(secs(120)).arrivals_per_second(300.0);
+        let run = minute(backend, seed)
+            .duration(secs(120))
+            .arrivals_per_second(300.0);
         run.linger(Duration::from_millis(20)).run(policy)
     };
     let (with, without) = match law {
@@ -196,12 +302,17 @@ pub fn t14(law: Law, seed: u64) -> Figures {
         _ => (run(law.policy(None)), run(Box::new(Fixed(500)))),
     };
     let ratio = |of: fn(&Report) -> f64| of(&with) / of(&without);
-    vec![ratio(Report::cores_busy), ratio(|report| report.handled() as f64)]
+    vec![
+        ratio(Report::cores_busy),
+        ratio(|report| report.handled() as f64),
+    ]
 }
 
 pub fn t15(law: Law, seed: u64) -> Figures {
     let silent = |backend: Backend| backend.signals(false);
-    let steady_run = minute(silent(Backend::new()), seed).duration(secs(120)).run(law.policy(None));
+    let steady_run = minute(silent(Backend::new()), seed)
+        .duration(secs(120))
+        .run(law.policy(None));
     let spike_run = minute(silent(spike()), seed).run(law.policy(Some(BOUND)));
     let mut figures = steady(&steady_run, secs(10), secs(120));
     figures.extend(&after_spike(&spike_run, &spike(), Some(BOUND))[..2]);

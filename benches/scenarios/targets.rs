@@ -13,7 +13,11 @@ pub struct Table {
 
 impl Table {
     fn column(&self, law: Law, column: usize) -> Vec<f64> {
-        let seeds = self.rows.iter().find(|(of, _)| *of == law).map_or(&[][..], |(_, seeds)| seeds);
+        let seeds = self
+            .rows
+            .iter()
+            .find(|(of, _)| *of == law)
+            .map_or(&[][..], |(_, seeds)| seeds);
         seeds.iter().map(|figures| figures[column]).collect()
     }
 
@@ -68,20 +72,39 @@ pub struct Target {
 }
 
 fn least(value: f64, limit: f64, what: &'static str) -> Target {
-    Target { stretch: false, value, at_least: true, limit, what }
+    Target {
+        stretch: false,
+        value,
+        at_least: true,
+        limit,
+        what,
+    }
 }
 
 fn most(value: f64, limit: f64, what: &'static str) -> Target {
-    Target { stretch: false, value, at_least: false, limit, what }
+    Target {
+        stretch: false,
+        value,
+        at_least: false,
+        limit,
+        what,
+    }
 }
 
 fn stretch(target: Target) -> Target {
-    Target { stretch: true, ..target }
+    Target {
+        stretch: true,
+        ..target
+    }
 }
 
 impl Target {
     pub fn is_met(&self) -> bool {
-        if self.at_least { self.value >= self.limit } else { self.value <= self.limit }
+        if self.at_least {
+            self.value >= self.limit
+        } else {
+            self.value <= self.limit
+        }
     }
 }
 
@@ -96,11 +119,19 @@ pub struct Scenario {
 }
 
 fn means(titles: &[&'static str]) -> Vec<Column> {
-    titles.iter().enumerate().map(|(place, title)| Column(place, Show::Mean(title))).collect()
+    titles
+        .iter()
+        .enumerate()
+        .map(|(place, title)| Column(place, Show::Mean(title)))
+        .collect()
 }
 
 fn p90(titles: &[&'static str]) -> Vec<Column> {
-    titles.iter().enumerate().map(|(place, title)| Column(place, Show::Quantile(title, 0.9))).collect()
+    titles
+        .iter()
+        .enumerate()
+        .map(|(place, title)| Column(place, Show::Quantile(title, 0.9)))
+        .collect()
 }
 
 const LAW: Law = Law::CostModel;
@@ -127,22 +158,45 @@ fn phases(table: &Table) -> Vec<Target> {
 }
 
 pub fn scenarios() -> Vec<Scenario> {
-    let scenario = |id, title, columns, run, targets| Scenario { id, title, columns, per_seed: 1, run, targets };
+    let scenario = |id, title, columns, run, targets| Scenario {
+        id,
+        title,
+        columns,
+        per_seed: 1,
+        run,
+        targets,
+    };
     vec![
-        scenario("T1", "steady, nothing configured", means(&STEADY), runs::t1, |table| {
-            vec![
-                least(table.mean(LAW, 0), 0.95, "of the oracle"),
-                most(table.mean(LAW, 1), 0.01, "of the items lost"),
-                most(table.mean(LAW, 2), 0.5, "spread of the size, (p95-p5)/p50"),
-                stretch(least(table.mean(LAW, 0), 0.98, "of the oracle")),
-            ]
-        }),
-        scenario("T2", "steady, max_batch_time 200 ms", means(&["of oracle", "too long", "lost"]), runs::t2, |table| {
-            vec![
-                least(table.mean(LAW, 0), 0.97, "of the oracle that keeps the bound"),
-                most(table.mean(LAW, 1), 0.05, "of the calls over the bound"),
-            ]
-        }),
+        scenario(
+            "T1",
+            "steady, nothing configured",
+            means(&STEADY),
+            runs::t1,
+            |table| {
+                vec![
+                    least(table.mean(LAW, 0), 0.95, "of the oracle"),
+                    most(table.mean(LAW, 1), 0.01, "of the items lost"),
+                    most(table.mean(LAW, 2), 0.5, "spread of the size, (p95-p5)/p50"),
+                    stretch(least(table.mean(LAW, 0), 0.98, "of the oracle")),
+                ]
+            },
+        ),
+        scenario(
+            "T2",
+            "steady, max_batch_time 200 ms",
+            means(&["of oracle", "too long", "lost"]),
+            runs::t2,
+            |table| {
+                vec![
+                    least(
+                        table.mean(LAW, 0),
+                        0.97,
+                        "of the oracle that keeps the bound",
+                    ),
+                    most(table.mean(LAW, 1), 0.05, "of the calls over the bound"),
+                ]
+            },
+        ),
         scenario(
             "T3",
             "cold start, calls to 90 % of the oracle (p90), by call cost in items",
@@ -166,27 +220,69 @@ pub fn scenarios() -> Vec<Scenario> {
                 vec![
                     most(table.quantile(LAW, 0, 0.9), 20.0, "calls, a x 5"),
                     most(table.quantile(LAW, 1, 0.9), 40.0, "calls, b / 4"),
-                    most(table.quantile(LAW, 2, 0.9), 20.0, "calls, a x 5, noise of 2 %"),
-                    most(table.quantile(LAW, 3, 0.9), 40.0, "calls, b / 4, noise of 2 %"),
+                    most(
+                        table.quantile(LAW, 2, 0.9),
+                        20.0,
+                        "calls, a x 5, noise of 2 %",
+                    ),
+                    most(
+                        table.quantile(LAW, 3, 0.9),
+                        40.0,
+                        "calls, b / 4, noise of 2 %",
+                    ),
                 ]
             },
         ),
-        scenario("T5", "15 s at load 0.85, calls over 400 ms fail, bound 200 ms", means(&SPIKE), runs::t5, |table| {
-            let lost = table.mean(LAW, 0);
-            vec![
-                most(lost / table.mean(Law::Fixed50, 0), 0.15, "of what Fixed(50) loses"),
-                most(lost / table.mean(Law::Strict, 0), 0.05, "of what LoadThreshold::strict loses"),
-                most(table.mean(LAW, 1), 1.0, "seconds back to 90 %"),
-                stretch(most(lost / table.mean(Law::Fixed50, 0), 0.05, "of what Fixed(50) loses")),
-            ]
-        }),
-        scenario("T5u", "the same with nothing configured (no target)", means(&SPIKE), runs::t5_untold, |_| Vec::new()),
-        scenario("T6", "the same spike as a lack of capacity, bound 200 ms", means(&SPIKE), runs::t6, |table| {
-            vec![
-                most(table.mean(LAW, 0) / table.mean(Law::Fixed50, 0), 0.30, "of what Fixed(50) loses"),
-                most(table.mean(LAW, 1), 5.0, "seconds back to 90 %"),
-            ]
-        }),
+        scenario(
+            "T5",
+            "15 s at load 0.85, calls over 400 ms fail, bound 200 ms",
+            means(&SPIKE),
+            runs::t5,
+            |table| {
+                let lost = table.mean(LAW, 0);
+                vec![
+                    most(
+                        lost / table.mean(Law::Fixed50, 0),
+                        0.15,
+                        "of what Fixed(50) loses",
+                    ),
+                    most(
+                        lost / table.mean(Law::Strict, 0),
+                        0.05,
+                        "of what LoadThreshold::strict loses",
+                    ),
+                    most(table.mean(LAW, 1), 1.0, "seconds back to 90 %"),
+                    stretch(most(
+                        lost / table.mean(Law::Fixed50, 0),
+                        0.05,
+                        "of what Fixed(50) loses",
+                    )),
+                ]
+            },
+        ),
+        scenario(
+            "T5u",
+            "the same with nothing configured (no target)",
+            means(&SPIKE),
+            runs::t5_untold,
+            |_| Vec::new(),
+        ),
+        scenario(
+            "T6",
+            "the same spike as a lack of capacity, bound 200 ms",
+            means(&SPIKE),
+            runs::t6,
+            |table| {
+                vec![
+                    most(
+                        table.mean(LAW, 0) / table.mean(Law::Fixed50, 0),
+                        0.30,
+                        "of what Fixed(50) loses",
+                    ),
+                    most(table.mean(LAW, 1), 5.0, "seconds back to 90 %"),
+                ]
+            },
+        ),
         scenario(
             "T7",
             "load as a sine of 40 s, then as a ramp; bound 200 ms",
@@ -194,9 +290,17 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t7,
             |table| {
                 vec![
-                    least(table.mean(LAW, 0), 0.97, "of the oracle that keeps the bound, sine"),
+                    least(
+                        table.mean(LAW, 0),
+                        0.97,
+                        "of the oracle that keeps the bound, sine",
+                    ),
                     most(table.mean(LAW, 1), 0.01, "of the items lost, sine"),
-                    least(table.mean(LAW, 2), 0.97, "of the oracle that keeps the bound, ramp"),
+                    least(
+                        table.mean(LAW, 2),
+                        0.97,
+                        "of the oracle that keeps the bound, ramp",
+                    ),
                     most(table.mean(LAW, 3), 0.01, "of the items lost, ramp"),
                 ]
             },
@@ -215,22 +319,40 @@ pub fn scenarios() -> Vec<Scenario> {
                 vec![
                     least(table.quantile(LAW, 0, 0.05), 0.80, "of the oracle, p5"),
                     least(table.quantile(LAW, 0, 0.5), 0.94, "of the oracle, median"),
-                    most(table.share_under(LAW, 0, 0.5), 0.01, "of the backends under half of the oracle"),
+                    most(
+                        table.share_under(LAW, 0, 0.5),
+                        0.01,
+                        "of the backends under half of the oracle",
+                    ),
                 ]
             },
         },
-        scenario("T9", "450/s, 15 s at load 0.85: 135 s later", means(&["backlog", "lost"]), runs::t9, |table| {
-            vec![most(table.mean(LAW, 0), 450.0, "items waiting")]
-        }),
-        scenario("T10", "10 % of the items are refused whatever one does", means(&STEADY), runs::t10, |table| {
-            vec![least(table.mean(LAW, 0), 0.88, "of the oracle")]
-        }),
-        scenario("T11", "super-linear above 80 items", means(&STEADY), runs::t11, |table| {
-            vec![
-                least(table.mean(LAW, 0), 0.80, "of the oracle"),
-                stretch(least(table.mean(LAW, 0), 0.95, "of the oracle")),
-            ]
-        }),
+        scenario(
+            "T9",
+            "450/s, 15 s at load 0.85: 135 s later",
+            means(&["backlog", "lost"]),
+            runs::t9,
+            |table| vec![most(table.mean(LAW, 0), 450.0, "items waiting")],
+        ),
+        scenario(
+            "T10",
+            "10 % of the items are refused whatever one does",
+            means(&STEADY),
+            runs::t10,
+            |table| vec![least(table.mean(LAW, 0), 0.88, "of the oracle")],
+        ),
+        scenario(
+            "T11",
+            "super-linear above 80 items",
+            means(&STEADY),
+            runs::t11,
+            |table| {
+                vec![
+                    least(table.mean(LAW, 0), 0.80, "of the oracle"),
+                    stretch(least(table.mean(LAW, 0), 0.95, "of the oracle")),
+                ]
+            },
+        ),
         scenario(
             "T12",
             "4, 16, 64 batchers on one backend",
@@ -242,9 +364,21 @@ pub fn scenarios() -> Vec<Scenario> {
                     least(table.mean(LAW, 1), 0.99, "fairness (Jain), 4 batchers"),
                     least(table.mean(LAW, 2), 0.94, "of the oracle, 16 batchers"),
                     least(table.mean(LAW, 3), 0.99, "fairness (Jain), 16 batchers"),
-                    stretch(least(table.mean(LAW, 4), 0.60, "of the oracle, 64 batchers")),
-                    stretch(least(table.mean(LAW, 5), 0.99, "fairness (Jain), 64 batchers")),
-                    stretch(least(table.mean(LAW, 4), 0.80, "of the oracle, 64 batchers")),
+                    stretch(least(
+                        table.mean(LAW, 4),
+                        0.60,
+                        "of the oracle, 64 batchers",
+                    )),
+                    stretch(least(
+                        table.mean(LAW, 5),
+                        0.99,
+                        "fairness (Jain), 64 batchers",
+                    )),
+                    stretch(least(
+                        table.mean(LAW, 4),
+                        0.80,
+                        "of the oracle, 64 batchers",
+                    )),
                 ]
             },
         ),
@@ -253,14 +387,30 @@ pub fn scenarios() -> Vec<Scenario> {
             "300/s: latency against natural batching",
             means(&["p99 ratio", "p99 ms", "work ratio"]),
             runs::t13,
-            |table| vec![most(table.mean(LAW, 0), 1.05, "p99 by that of natural batching")],
+            |table| {
+                vec![most(
+                    table.mean(LAW, 0),
+                    1.05,
+                    "p99 by that of natural batching",
+                )]
+            },
         ),
-        scenario("T14", "300/s, braked for a score of 0.25", means(&["work ratio", "handled"]), runs::t14, |table| {
-            vec![
-                most(table.mean(LAW, 0), 0.75, "of the work without the brake"),
-                least(table.mean(LAW, 1), 0.98, "of the throughput without the brake"),
-            ]
-        }),
+        scenario(
+            "T14",
+            "300/s, braked for a score of 0.25",
+            means(&["work ratio", "handled"]),
+            runs::t14,
+            |table| {
+                vec![
+                    most(table.mean(LAW, 0), 0.75, "of the work without the brake"),
+                    least(
+                        table.mean(LAW, 1),
+                        0.98,
+                        "of the throughput without the brake",
+                    ),
+                ]
+            },
+        ),
         scenario(
             "T15",
             "T1 and T5 without any signal",
@@ -271,7 +421,11 @@ pub fn scenarios() -> Vec<Scenario> {
                     least(table.mean(LAW, 0), 0.95, "of the oracle, steady"),
                     most(table.mean(LAW, 1), 0.01, "of the items lost, steady"),
                     most(table.mean(LAW, 2), 0.5, "spread of the size"),
-                    most(table.mean(LAW, 3) / table.mean(Law::Fixed50, 3), 0.15, "of what Fixed(50) loses"),
+                    most(
+                        table.mean(LAW, 3) / table.mean(Law::Fixed50, 3),
+                        0.15,
+                        "of what Fixed(50) loses",
+                    ),
                     most(table.mean(LAW, 4), 1.0, "seconds back to 90 %"),
                 ]
             },
@@ -290,11 +444,41 @@ pub fn scenarios() -> Vec<Scenario> {
             neighbours::t19,
             phases,
         ),
-        scenario("T20", "a file whose rows share index pages, and the same", means(&PHASES), neighbours::t20, phases),
-        scenario("T21", "the server, and 87 % of its CPU taken", means(&PHASES), neighbours::t21, phases),
-        scenario("T23", "six times as long over 1 500 items", means(&EDGE), refusing::cliff, edge),
-        scenario("T24", "over 700 items refused at once", means(&EDGE), refusing::limit, edge),
-        scenario("T25", "a tenth of the calls refused at once", means(&EDGE), refusing::refused, edge),
+        scenario(
+            "T20",
+            "a file whose rows share index pages, and the same",
+            means(&PHASES),
+            neighbours::t20,
+            phases,
+        ),
+        scenario(
+            "T21",
+            "the server, and 87 % of its CPU taken",
+            means(&PHASES),
+            neighbours::t21,
+            phases,
+        ),
+        scenario(
+            "T23",
+            "six times as long over 1 500 items",
+            means(&EDGE),
+            refusing::cliff,
+            edge,
+        ),
+        scenario(
+            "T24",
+            "over 700 items refused at once",
+            means(&EDGE),
+            refusing::limit,
+            edge,
+        ),
+        scenario(
+            "T25",
+            "a tenth of the calls refused at once",
+            means(&EDGE),
+            refusing::refused,
+            edge,
+        ),
         Scenario {
             id: "T26",
             title: "random backends with a cliff or a limit at a random place: share of the oracle after 5 s",
@@ -308,13 +492,33 @@ pub fn scenarios() -> Vec<Scenario> {
             targets: |table| {
                 vec![
                     least(table.mean(LAW, 1), 0.95, "of the oracle, mean"),
-                    stretch(least(table.quantile(LAW, 1, 0.05), 0.80, "of the oracle, p5")),
+                    stretch(least(
+                        table.quantile(LAW, 1, 0.05),
+                        0.80,
+                        "of the oracle, p5",
+                    )),
                 ]
             },
         },
-        scenario("T27", "a trickle, linger 1 s", means(&["p50 ratio", "p50 ms"]), refusing::trickle, |table| {
-            vec![most(table.mean(LAW, 0), 1.5, "p50 by that of batching without a linger")]
-        }),
-        scenario("T22", "T20 on a slow machine, two seconds of it", means(&PHASES), neighbours::t22, phases),
+        scenario(
+            "T27",
+            "a trickle, linger 1 s",
+            means(&["p50 ratio", "p50 ms"]),
+            refusing::trickle,
+            |table| {
+                vec![most(
+                    table.mean(LAW, 0),
+                    1.5,
+                    "p50 by that of batching without a linger",
+                )]
+            },
+        ),
+        scenario(
+            "T22",
+            "T20 on a slow machine, two seconds of it",
+            means(&PHASES),
+            neighbours::t22,
+            phases,
+        ),
     ]
 }

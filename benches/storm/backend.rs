@@ -9,7 +9,8 @@ use crate::neighbours::{Neighbours, Storm};
 pub trait Backend {
     fn name(&self) -> &'static str;
 
-    /// An empty table for each of so many laws: in one of all, the law whose keys are the highest would have the best of it.
+    /// An empty table for each of so many laws: in one of all, the law whose keys are the highest
+    /// would have the best of it.
     fn reset(&mut self, laws: usize);
 
     /// The example's handler for the so-manieth law's table, with a statement time-out.

@@ -1,4 +1,5 @@
-//! The runs over time as a picture: throughput and batch size of each law, through calm, storm and after.
+//! The runs over time as a picture: throughput and batch size of each law, through calm, storm and
+//! after.
 
 use std::fmt::Write as _;
 
@@ -10,21 +11,34 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 150.0;
 const MARGIN: f64 = 46.0;
 /// Of the fixed sizes, from the smallest on.
-const FIXED: [&str; 7] = ["#dddddd", "#c4c4c4", "#aaaaaa", "#909090", "#777777", "#5c5c5c", "#404040"];
+const FIXED: [&str; 7] = [
+    "#dddddd", "#c4c4c4", "#aaaaaa", "#909090", "#777777", "#5c5c5c", "#404040",
+];
 /// Seconds of one point of a line.
 const STEP: f64 = 0.25;
 
-/// One row a storm and database, the last round's runs: rows a second on the left, batch size on the right, both logarithmic.
+/// One row a storm and database, the last round's runs: rows a second on the left, batch size on
+/// the right, both logarithmic.
 pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
     let seconds = (plan.warm_up + plan.calm + plan.storm + plan.after).as_secs_f64();
-    let storm = ((plan.warm_up + plan.calm).as_secs_f64(), (plan.warm_up + plan.calm + plan.storm).as_secs_f64());
-    let (width, height) = (2.0 * (WIDTH + MARGIN) + 120.0, comparisons.len() as f64 * (HEIGHT + MARGIN) + MARGIN);
+    let storm = (
+        (plan.warm_up + plan.calm).as_secs_f64(),
+        (plan.warm_up + plan.calm + plan.storm).as_secs_f64(),
+    );
+    let (width, height) = (
+        2.0 * (WIDTH + MARGIN) + 120.0,
+        comparisons.len() as f64 * (HEIGHT + MARGIN) + MARGIN,
+    );
     let mut picture = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-family='sans-serif' \
          font-size='11'>\n<rect width='100%' height='100%' fill='white'/>\n"
     );
     for (place, comparison) in comparisons.iter().enumerate() {
-        let own: Vec<&Run> = comparison.laws.iter().filter_map(|law| law.runs.last().copied()).collect();
+        let own: Vec<&Run> = comparison
+            .laws
+            .iter()
+            .filter_map(|law| law.runs.last().copied())
+            .collect();
         let top = MARGIN + place as f64 * (HEIGHT + MARGIN);
         for (column, title) in ["rows a second", "batch size"].iter().enumerate() {
             let left = MARGIN + column as f64 * (WIDTH + MARGIN);
@@ -32,7 +46,11 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
             panel(
                 &mut picture,
                 (left, top),
-                &format!("{}, {}: {title}", comparison.backend, comparison.storm.name()),
+                &format!(
+                    "{}, {}: {title}",
+                    comparison.backend,
+                    comparison.storm.name()
+                ),
                 seconds,
                 storm,
             );
@@ -42,7 +60,11 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
                     .iter()
                     .map(|(at, value)| {
                         let height = (value.max(1.0).log10() / ceiling).min(1.0) * HEIGHT;
-                        format!("{:.1},{:.1}", left + at / seconds * WIDTH, top + HEIGHT - height)
+                        format!(
+                            "{:.1},{:.1}",
+                            left + at / seconds * WIDTH,
+                            top + HEIGHT - height
+                        )
                     })
                     .collect();
                 let colour = colour(run.law, number);
@@ -53,13 +75,21 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
                 );
                 if column == 1 {
                     let (x, y) = (left + WIDTH + 8.0, top + 12.0 + 14.0 * number as f64);
-                    let _ = writeln!(picture, "<text x='{x}' y='{y}' fill='{colour}'>{}</text>", run.law);
+                    let _ = writeln!(
+                        picture,
+                        "<text x='{x}' y='{y}' fill='{colour}'>{}</text>",
+                        run.law
+                    );
                 }
             }
             for power in 0..=ceiling as i32 {
                 let y = top + HEIGHT - f64::from(power) / ceiling * HEIGHT;
-                let _ =
-                    writeln!(picture, "<text x='{}' y='{}' text-anchor='end'>1e{power}</text>", left - 4.0, y + 4.0);
+                let _ = writeln!(
+                    picture,
+                    "<text x='{}' y='{}' text-anchor='end'>1e{power}</text>",
+                    left - 4.0,
+                    y + 4.0
+                );
             }
         }
     }
@@ -75,15 +105,28 @@ fn colour(law: Law, number: usize) -> &'static str {
     }
 }
 
-fn panel(picture: &mut String, (left, top): (f64, f64), title: &str, seconds: f64, (from, to): (f64, f64)) {
+fn panel(
+    picture: &mut String,
+    (left, top): (f64, f64),
+    title: &str,
+    seconds: f64,
+    (from, to): (f64, f64),
+) {
     let x = left + from / seconds * WIDTH;
     let storm = (to - from) / seconds * WIDTH;
-    let _ = writeln!(picture, "<rect x='{x:.1}' y='{top}' width='{storm:.1}' height='{HEIGHT}' fill='#fff0dd'/>");
+    let _ = writeln!(
+        picture,
+        "<rect x='{x:.1}' y='{top}' width='{storm:.1}' height='{HEIGHT}' fill='#fff0dd'/>"
+    );
     let _ = writeln!(
         picture,
         "<rect x='{left}' y='{top}' width='{WIDTH}' height='{HEIGHT}' fill='none' stroke='#cccccc'/>"
     );
-    let _ = writeln!(picture, "<text x='{left}' y='{}' font-weight='bold'>{title}</text>", top - 6.0);
+    let _ = writeln!(
+        picture,
+        "<text x='{left}' y='{}' font-weight='bold'>{title}</text>",
+        top - 6.0
+    );
 }
 
 /// One value a step: rows a second, or the mean size of the calls that ended in it.
@@ -95,8 +138,13 @@ fn points(run: &Run, seconds: f64, sizes: bool) -> Vec<(f64, f64)> {
             if !sizes {
                 return Some((at, run.record.rows_per_s(begin, begin + STEP)));
             }
-            let calls = run.record.calls.iter().filter(|call| call.ended_s > begin && call.ended_s <= begin + STEP);
-            let (count, rows) = calls.fold((0, 0), |(count, rows), call| (count + 1, rows + call.rows));
+            let calls = run
+                .record
+                .calls
+                .iter()
+                .filter(|call| call.ended_s > begin && call.ended_s <= begin + STEP);
+            let (count, rows) =
+                calls.fold((0, 0), |(count, rows), call| (count + 1, rows + call.rows));
             (count > 0).then(|| (at, rows as f64 / f64::from(count)))
         })
         .collect()

@@ -24,7 +24,8 @@ impl Law {
         }
     }
 
-    /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only brake.
+    /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only
+    /// brake.
     pub fn max_batch_size(self) -> usize {
         match self {
             Self::Fixed(size) => size,
@@ -33,8 +34,9 @@ impl Law {
         }
     }
 
-    /// The builder's default, twice the largest size, for the laws that may go there and for the sizes that they are compared
-    /// with; less for small sizes, or they would still write what waits when their turn has long been over.
+    /// The builder's default, twice the largest size, for the laws that may go there and for the
+    /// sizes that they are compared with; less for small sizes, or they would still write what
+    /// waits when their turn has long been over.
     pub fn queue_capacity(self) -> usize {
         match self {
             Self::Fixed(size) => (40 * size).min(2 * MAX),
@@ -57,12 +59,16 @@ impl FromStr for Law {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let size = name.strip_prefix("fixed:").and_then(|size| size.parse().ok());
+        let size = name
+            .strip_prefix("fixed:")
+            .and_then(|size| size.parse().ok());
         match (name, size) {
             (_, Some(size)) if (1..=MAX).contains(&size) => Ok(Self::Fixed(size)),
             ("threshold", _) => Ok(Self::Threshold),
             ("model", _) => Ok(Self::Model),
-            _ => Err(format!("there is no law {name:?}: must be fixed:N with N from 1 to {MAX}, threshold or model")),
+            _ => Err(format!(
+                "there is no law {name:?}: must be fixed:N with N from 1 to {MAX}, threshold or model"
+            )),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Real databases under real neighbours: which way of sizing batches holds in calm, in a storm and after it.
+//! Real databases under real neighbours: which way of sizing batches holds in calm, in a storm and
+//! after it.
 //!
 //! ```text
 //! cargo bench --bench storm -- --quick --check    # under three minutes
@@ -6,11 +7,13 @@
 //! cargo bench --bench storm -- --backend postgres --storm cpu --law fixed:1000,threshold --rounds 5
 //! ```
 //!
-//! In each round the laws go through warm-up, calm, storm and after together, turn by turn, each on a fresh table; every round
-//! begins with another law, so that none is always the first. What is printed are medians over the rounds, and shares of the
-//! best fixed size of the phase: `comparison.rs` says how that is found without flattering it, and what "back after" means.
-//! Closed loop: rows are added as fast as they are taken. Open loop (`--rate`): so many a second are due whatever happens, the
-//! times count from when a row was due, and rows that were still waiting at the end count with the time that they had waited.
+//! In each round the laws go through warm-up, calm, storm and after together, turn by turn, each on
+//! a fresh table; every round begins with another law, so that none is always the first. What is
+//! printed are medians over the rounds, and shares of the best fixed size of the phase:
+//! `comparison.rs` says how that is found without flattering it, and what "back after" means.
+//! Closed loop: rows are added as fast as they are taken. Open loop (`--rate`): so many a second
+//! are due whatever happens, the times count from when a row was due, and rows that were still
+//! waiting at the end count with the time that they had waited.
 
 #[path = "../../examples/ingest/mod.rs"]
 mod ingest;
@@ -55,17 +58,30 @@ fn main() -> ExitCode {
     };
     let mut runs: Vec<Run> = Vec::new();
     for name in &options.backends {
-        let Some(mut backend) = open(*name) else { continue };
-        drop(run::round(&mut *backend, Storm::Locks, &[Law::Fixed(1_000)], 0, &Plan::rehearsal()));
+        let Some(mut backend) = open(*name) else {
+            continue;
+        };
+        drop(run::round(
+            &mut *backend,
+            Storm::Locks,
+            &[Law::Fixed(1_000)],
+            0,
+            &Plan::rehearsal(),
+        ));
         for storm in options.storms(*name) {
             for round in 0..options.rounds {
                 let mut laws = options.laws.clone();
                 laws.rotate_left(round % options.laws.len());
                 // An open loop cannot take turns.
-                let together = if options.plan.rate.is_some() { 1 } else { laws.len() };
+                let together = if options.plan.rate.is_some() {
+                    1
+                } else {
+                    laws.len()
+                };
                 for laws in laws.chunks(together) {
                     let own = run::round(&mut *backend, storm, laws, round, &options.plan);
-                    own.iter().for_each(|run| eprintln!("{}", tables::line(run)));
+                    own.iter()
+                        .for_each(|run| eprintln!("{}", tables::line(run)));
                     runs.extend(own);
                 }
             }
@@ -93,7 +109,11 @@ fn main() -> ExitCode {
             ok &= verdict.standing != Standing::Missed;
         }
     }
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn saved(path: &Path, text: &str) -> bool {

@@ -24,11 +24,18 @@ struct Measured {
 }
 
 pub fn open() -> Option<Box<dyn Backend>> {
-    // The memory and the log that a server has: with the tests' 32 MB of log it writes pages all the time.
+    // The memory and the log that a server has: with the tests' 32 MB of log it writes pages all
+    // the time.
     let server = Mariadb::own(&["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G"])?;
     let (opts, mut conn) = server.database("storm");
-    conn.query_drop("CREATE TABLE other (n bigint AUTO_INCREMENT PRIMARY KEY, text text)").expect("their table");
-    Some(Box::new(Measured { opts, conn, laws: 0, _server: server }))
+    conn.query_drop("CREATE TABLE other (n bigint AUTO_INCREMENT PRIMARY KEY, text text)")
+        .expect("their table");
+    Some(Box::new(Measured {
+        opts,
+        conn,
+        laws: 0,
+        _server: server,
+    }))
 }
 
 impl Backend for Measured {
@@ -39,23 +46,39 @@ impl Backend for Measured {
     fn reset(&mut self, laws: usize) {
         for table in (0..laws).map(table) {
             MariadbWriter::create_tables(&mut self.conn, &table, Once::Key).expect("the tables");
-            self.conn.query_drop(format!("TRUNCATE {table}")).expect("an empty table");
+            self.conn
+                .query_drop(format!("TRUNCATE {table}"))
+                .expect("an empty table");
         }
-        self.conn.query_drop("TRUNCATE other").expect("an empty table");
+        self.conn
+            .query_drop("TRUNCATE other")
+            .expect("an empty table");
         self.laws = laws;
     }
 
     fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let timeout = format!("SET max_statement_time = {}", f64::from(STATEMENT_TIMEOUT_MS) / 1e3);
+        let timeout = format!(
+            "SET max_statement_time = {}",
+            f64::from(STATEMENT_TIMEOUT_MS) / 1e3
+        );
         let opts = self.opts.clone();
-        let writer = MariadbWriter::new(opts, &table(law), Once::Key, &[&timeout], Duration::from_secs(10));
+        let writer = MariadbWriter::new(
+            opts,
+            &table(law),
+            Once::Key,
+            &[&timeout],
+            Duration::from_secs(10),
+        );
         let sensor = MariadbLoad::new(self.opts.clone(), writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }
 
     fn neighbours(&self, storm: Storm) -> Neighbours {
         let opts = self.opts.clone();
-        let tables = (0..self.laws).map(|law| format!("{} WRITE", table(law))).collect::<Vec<_>>().join(", ");
+        let tables = (0..self.laws)
+            .map(|law| format!("{} WRITE", table(law)))
+            .collect::<Vec<_>>()
+            .join(", ");
         let connect = move || Conn::new(opts.clone()).expect("a connection for a neighbour");
         match storm {
             Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {

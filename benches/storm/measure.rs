@@ -1,5 +1,5 @@
-//! What is measured of a run, at the handler: each call, and of every eighth row the time from when it was due to the moment
-//! after its commit.
+//! What is measured of a run, at the handler: each call, and of every eighth row the time from when
+//! it was due to the moment after its commit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ const ON_THEIR_WAY: usize = 1 << 16;
 /// The time of rows whose id is a multiple of this is taken.
 pub const EVERY: i64 = 8;
 
-/// When each row on its way was due, by its id. A closed loop's rows are due when they are added, an open loop's by its rate,
-/// whether or not the one who adds them is behind.
+/// When each row on its way was due, by its id. A closed loop's rows are due when they are added,
+/// an open loop's by its rate, whether or not the one who adds them is behind.
 pub struct DueTimes {
     start: Instant,
     at_ns: Vec<AtomicU64>,
@@ -23,7 +23,10 @@ pub struct DueTimes {
 
 impl DueTimes {
     pub fn new(start: Instant) -> Arc<Self> {
-        Arc::new(Self { start, at_ns: (0..ON_THEIR_WAY).map(|_| AtomicU64::new(0)).collect() })
+        Arc::new(Self {
+            start,
+            at_ns: (0..ON_THEIR_WAY).map(|_| AtomicU64::new(0)).collect(),
+        })
     }
 
     pub fn note(&self, id: i64, due: Instant) {
@@ -66,19 +69,27 @@ pub struct Record {
 }
 
 impl Record {
-    /// Rows stored a second between two moments. A call's rows count evenly over its time: counted at its end, one call more or
-    /// less would be a tenth of half a second.
+    /// Rows stored a second between two moments. A call's rows count evenly over its time: counted
+    /// at its end, one call more or less would be a tenth of half a second.
     pub fn rows_per_s(&self, from: f64, to: f64) -> f64 {
-        let rows = self.calls.iter().filter(|call| call.ok && call.ended_s > from && call.begun_s < to).map(|call| {
-            let inside = call.ended_s.min(to) - call.begun_s.max(from);
-            call.rows as f64 * call.inside * inside / (call.ended_s - call.begun_s).max(1e-9)
-        });
+        let rows = self
+            .calls
+            .iter()
+            .filter(|call| call.ok && call.ended_s > from && call.begun_s < to)
+            .map(|call| {
+                let inside = call.ended_s.min(to) - call.begun_s.max(from);
+                call.rows as f64 * call.inside * inside / (call.ended_s - call.begun_s).max(1e-9)
+            });
         rows.sum::<f64>() / (to - from)
     }
 
     /// Rows that were due at a rate by that moment and were not stored.
     pub fn behind(&self, rate: f64, at: f64) -> f64 {
-        let stored = self.calls.iter().filter(|call| call.ok && call.ended_s <= at).map(|call| call.rows);
+        let stored = self
+            .calls
+            .iter()
+            .filter(|call| call.ok && call.ended_s <= at)
+            .map(|call| call.rows);
         (rate * at - stored.sum::<usize>() as f64).max(0.0)
     }
 }
@@ -96,12 +107,21 @@ impl Handler<Row> for Metered {
         let result = self.handler.handle(batch);
         let ended_s = self.due.seconds(Instant::now());
         let mut record = self.record.lock().expect("no panic");
-        record.calls.push(Call { begun_s, ended_s, rows: batch.len(), ok: result.is_ok(), inside: 1.0 });
+        record.calls.push(Call {
+            begun_s,
+            ended_s,
+            rows: batch.len(),
+            ok: result.is_ok(),
+            inside: 1.0,
+        });
         if result.is_ok() {
             let timed = batch.iter().filter(|row| row.id % EVERY == 0);
             record.ages.extend(timed.map(|row| {
                 let due_s = self.due.due_s(row.id);
-                Age { due_s, ms: (ended_s - due_s) * 1e3 }
+                Age {
+                    due_s,
+                    ms: (ended_s - due_s) * 1e3,
+                }
             }));
         }
         result
@@ -112,7 +132,10 @@ impl Handler<Row> for Metered {
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = (values.len() as f64 * share) as usize;
-    values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    values
+        .get(place.min(values.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Of an even number the mean of the two in the middle; 0 of nothing.

@@ -40,7 +40,9 @@ impl FromStr for Storm {
             "cpu" => Ok(Self::Cpu),
             "locks" => Ok(Self::Locks),
             "fsync" => Ok(Self::Fsync),
-            _ => Err(format!("there is no storm {name:?}: must be cpu, locks or fsync")),
+            _ => Err(format!(
+                "there is no storm {name:?}: must be cpu, locks or fsync"
+            )),
         }
     }
 }
@@ -53,16 +55,22 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Starts `count` threads; each makes its step with `make(number)` and runs it until it fails or the storm is over.
+    /// Starts `count` threads; each makes its step with `make(number)` and runs it until it fails
+    /// or the storm is over.
     pub fn start<M, S>(count: usize, make: M) -> Self
     where
         M: Fn(usize) -> S + Send + Sync + 'static,
         S: FnMut() -> Result<(), Box<dyn std::error::Error>>,
     {
-        let (stop, steps, make) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::new(make));
+        let (stop, steps, make) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicU64>::default(),
+            Arc::new(make),
+        );
         let threads = (0..count)
             .map(|number| {
-                let (stop, steps, make) = (Arc::clone(&stop), Arc::clone(&steps), Arc::clone(&make));
+                let (stop, steps, make) =
+                    (Arc::clone(&stop), Arc::clone(&steps), Arc::clone(&make));
                 std::thread::spawn(move || {
                     let mut step = make(number);
                     while !stop.load(Ordering::Relaxed) {
@@ -75,7 +83,11 @@ impl Neighbours {
                 })
             })
             .collect();
-        Self { stop, steps, threads }
+        Self {
+            stop,
+            steps,
+            threads,
+        }
     }
 
     /// Waits until they are gone. Returns how many steps they did.

@@ -48,7 +48,10 @@ impl Options {
         Self {
             backends: vec![Name::Postgres, Name::Mariadb, Name::Sqlite],
             storms: None,
-            laws: sizes.into_iter().chain([Law::Threshold, Law::Model]).collect(),
+            laws: sizes
+                .into_iter()
+                .chain([Law::Threshold, Law::Model])
+                .collect(),
             rounds: 5,
             plan: plan(2_000, 4_000, 5_000, 4_000, 8),
             check: false,
@@ -58,12 +61,18 @@ impl Options {
         }
     }
 
-    /// The two sizes that were the best in every phase of every storm, and rounds instead of long phases: what is judged are
-    /// medians, and with three rounds there are two others to choose the best size by. Not the threshold law: it grows for
-    /// longer than such a run lasts.
+    /// The two sizes that were the best in every phase of every storm, and rounds instead of long
+    /// phases: what is judged are medians, and with three rounds there are two others to choose the
+    /// best size by. Not the threshold law: it grows for longer than such a run lasts.
     fn quick() -> Self {
         let laws = vec![Law::Fixed(1_000), Law::Fixed(5_000), Law::Model];
-        Self { laws, rounds: 3, plan: plan(400, 900, 1_500, 1_300, 3), quick: true, ..Self::full() }
+        Self {
+            laws,
+            rounds: 3,
+            plan: plan(400, 900, 1_500, 1_300, 3),
+            quick: true,
+            ..Self::full()
+        }
     }
 
     pub fn storms(&self, backend: Name) -> Vec<Storm> {
@@ -81,7 +90,11 @@ impl Options {
     /// What is wrong, in one line.
     pub fn parse(words: Vec<String>) -> Result<Option<Self>, String> {
         // First, wherever it stands: the others change what it sets.
-        let mut options = if words.iter().any(|word| word == "--quick") { Self::quick() } else { Self::full() };
+        let mut options = if words.iter().any(|word| word == "--quick") {
+            Self::quick()
+        } else {
+            Self::full()
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -109,10 +122,18 @@ impl Options {
 
 fn plan(warm_up: u64, calm: u64, storm: u64, after: u64, turns: u32) -> Plan {
     let [warm_up, calm, storm, after] = [warm_up, calm, storm, after].map(Duration::from_millis);
-    Plan { warm_up, calm, storm, after, turns, rate: None }
+    Plan {
+        warm_up,
+        calm,
+        storm,
+        after,
+        turns,
+        rate: None,
+    }
 }
 
-/// A comma-separated list without repetitions: a law that ran twice in a round would be two runs of one round.
+/// A comma-separated list without repetitions: a law that ran twice in a round would be two runs of
+/// one round.
 fn list<T: FromStr<Err = String> + PartialEq>(words: &str) -> Result<Vec<T>, String> {
     let mut list = Vec::new();
     for word in words.split(',') {
@@ -128,7 +149,9 @@ fn list<T: FromStr<Err = String> + PartialEq>(words: &str) -> Result<Vec<T>, Str
 fn number(option: &str, word: &str) -> Result<usize, String> {
     match word.parse() {
         Ok(number @ 1..) => Ok(number),
-        _ => Err(format!("{option} is {word:?}: must be a whole number from 1")),
+        _ => Err(format!(
+            "{option} is {word:?}: must be a whole number from 1"
+        )),
     }
 }
 
@@ -140,7 +163,9 @@ impl FromStr for Name {
             "postgres" => Ok(Self::Postgres),
             "mariadb" => Ok(Self::Mariadb),
             "sqlite" => Ok(Self::Sqlite),
-            _ => Err(format!("there is no backend {name:?}: must be postgres, mariadb or sqlite")),
+            _ => Err(format!(
+                "there is no backend {name:?}: must be postgres, mariadb or sqlite"
+            )),
         }
     }
 }

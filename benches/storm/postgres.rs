@@ -22,12 +22,24 @@ struct Measured {
 }
 
 pub fn open() -> Option<Box<dyn Backend>> {
-    // The memory that a server has, and WAL files that are used again: to make new ones costs a random fifth of a second's rows.
-    let settings = ["shared_buffers=512MB", "min_wal_size=2GB", "checkpoint_timeout=1h"];
+    // The memory that a server has, and WAL files that are used again: to make new ones costs a
+    // random fifth of a second's rows.
+    let settings = [
+        "shared_buffers=512MB",
+        "min_wal_size=2GB",
+        "checkpoint_timeout=1h",
+    ];
     let server = Postgres::own(&settings)?;
     let (config, mut client) = server.database("storm");
-    client.batch_execute("CREATE TABLE other (n bigserial, text text)").expect("the neighbours' table");
-    Some(Box::new(Measured { config, client, laws: 0, _server: server }))
+    client
+        .batch_execute("CREATE TABLE other (n bigserial, text text)")
+        .expect("the neighbours' table");
+    Some(Box::new(Measured {
+        config,
+        client,
+        laws: 0,
+        _server: server,
+    }))
 }
 
 impl Backend for Measured {
@@ -38,9 +50,13 @@ impl Backend for Measured {
     fn reset(&mut self, laws: usize) {
         for table in (0..laws).map(table) {
             PostgresWriter::create_tables(&mut self.client, &table, Once::Key).expect("the tables");
-            self.client.batch_execute(&format!("TRUNCATE {table}")).expect("an empty table");
+            self.client
+                .batch_execute(&format!("TRUNCATE {table}"))
+                .expect("an empty table");
         }
-        self.client.batch_execute("TRUNCATE other; CHECKPOINT").expect("an empty table");
+        self.client
+            .batch_execute("TRUNCATE other; CHECKPOINT")
+            .expect("an empty table");
         self.laws = laws;
     }
 
@@ -58,7 +74,10 @@ impl Backend for Measured {
         match storm {
             Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
                 let mut client = connect();
-                move || Ok(client.batch_execute("SELECT sum(sqrt(n)) FROM generate_series(1, 100000) n")?)
+                move || {
+                    Ok(client
+                        .batch_execute("SELECT sum(sqrt(n)) FROM generate_series(1, 100000) n")?)
+                }
             }),
             Storm::Locks => Neighbours::start(1, move |_| {
                 let mut client = connect();
@@ -73,7 +92,10 @@ impl Backend for Measured {
             }),
             Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |_| {
                 let mut client = connect();
-                move || Ok(client.batch_execute("INSERT INTO other (text) VALUES (repeat('x', 20000))")?)
+                move || {
+                    Ok(client
+                        .batch_execute("INSERT INTO other (text) VALUES (repeat('x', 20000))")?)
+                }
             }),
         }
     }

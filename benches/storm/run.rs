@@ -1,16 +1,20 @@
 //! One round: the laws through warm-up, calm, storm and after, turn by turn.
 //!
 //! # Turns
-//! A shared machine changes its speed by a half for seconds at a time, and a disk now and then stops for a quarter of a second:
-//! runs one after the other are compared by the weather. So the laws share each phase in short turns, one law at a time, each
-//! with a batcher, a connection and a table of its own: the same machine, and the same neighbours all through the storm.
+//! A shared machine changes its speed by a half for seconds at a time, and a disk now and then
+//! stops for a quarter of a second: runs one after the other are compared by the weather. So the
+//! laws share each phase in short turns, one law at a time, each with a batcher, a connection and a
+//! table of its own: the same machine, and the same neighbours all through the storm.
 //!
-//! A turn ends when its rows are stored. Rows count towards throughput only while others are still added, so that the batches
-//! at a turn's end, the last of them smaller, cost nobody anything; their calls count among the calls, and their rows' ages among
-//! the ages. A law's own time is the time in which rows were added for it, and all figures are in it. What a law learns at the
-//! end of a turn costs it nothing either: that makes the first seconds of a storm a little easier for laws that learn.
+//! A turn ends when its rows are stored. Rows count towards throughput only while others are still
+//! added, so that the batches at a turn's end, the last of them smaller, cost nobody anything;
+//! their calls count among the calls, and their rows' ages among the ages. A law's own time is the
+//! time in which rows were added for it, and all figures are in it. What a law learns at the end of
+//! a turn costs it nothing either: that makes the first seconds of a storm a little easier for laws
+//! that learn.
 //!
-//! An open loop cannot stop in between: there each law has a round to itself, and its own time is that of the clock.
+//! An open loop cannot stop in between: there each law has a round to itself, and its own time is
+//! that of the clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -49,7 +53,14 @@ impl Plan {
     /// The first round on a new server pays for files that grow: nobody looks at this one.
     pub fn rehearsal() -> Self {
         let [calm, storm, after] = [Duration::ZERO; 3];
-        Self { warm_up: Duration::from_millis(1_500), calm, storm, after, turns: 1, rate: None }
+        Self {
+            warm_up: Duration::from_millis(1_500),
+            calm,
+            storm,
+            after,
+            turns: 1,
+            rate: None,
+        }
     }
 }
 
@@ -104,12 +115,21 @@ struct Lane {
 }
 
 /// All laws through all phases. Where there is a rate, they must be one.
-pub fn round(backend: &mut dyn Backend, storm: Storm, laws: &[Law], round: usize, plan: &Plan) -> Vec<Run> {
+pub fn round(
+    backend: &mut dyn Backend,
+    storm: Storm,
+    laws: &[Law],
+    round: usize,
+    plan: &Plan,
+) -> Vec<Run> {
     backend.reset(laws.len());
     settle_disk();
     let start = Instant::now();
-    let mut lanes: Vec<Lane> =
-        laws.iter().enumerate().map(|(place, law)| Lane::new(backend, *law, place, start)).collect();
+    let mut lanes: Vec<Lane> = laws
+        .iter()
+        .enumerate()
+        .map(|(place, law)| Lane::new(backend, *law, place, start))
+        .collect();
     share(&mut lanes, plan.warm_up, 1, start, plan.rate);
     lanes.iter_mut().for_each(Lane::bound);
     share(&mut lanes, plan.calm, plan.turns, start, plan.rate);
@@ -135,9 +155,19 @@ pub fn round(backend: &mut dyn Backend, storm: Storm, laws: &[Law], round: usize
             let (law, bounds) = (lane.law, lane.bounds.clone());
             let bounds = [CALM, STORM, AFTER, AFTER + 1].map(|phase| bounds[phase]);
             let (record, failed_rows) = lane.finish(plan.rate);
-            let figures =
-                [CALM, STORM, AFTER].map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
-            Run { backend: backend.name(), storm, law, round, figures, bounds, neighbours_per_s, failed_rows, record }
+            let figures = [CALM, STORM, AFTER]
+                .map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
+            Run {
+                backend: backend.name(),
+                storm,
+                law,
+                round,
+                figures,
+                bounds,
+                neighbours_per_s,
+                failed_rows,
+                record,
+            }
         })
         .collect()
 }
@@ -161,16 +191,34 @@ impl Lane {
     fn new(backend: &dyn Backend, law: Law, place: usize, start: Instant) -> Self {
         let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
         let (handler, sensor) = backend.handler(place);
-        let handler = Metered { handler, due: Arc::clone(&due), record: Arc::clone(&record) };
+        let handler = Metered {
+            handler,
+            due: Arc::clone(&due),
+            record: Arc::clone(&record),
+        };
         let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
         let active = Arc::<AtomicBool>::default();
         let sensors: [Box<dyn Sensor>; 2] = [Box::new(HostCpu::new()), sensor];
         let sensors = sensors.map(|sensor| -> Box<dyn Sensor> {
-            Box::new(InTurn { sensor, active: Arc::clone(&active), was_active: false })
+            Box::new(InTurn {
+                sensor,
+                active: Arc::clone(&active),
+                was_active: false,
+            })
         });
         let monitor = Monitor::start(&batcher, sensors.into(), Duration::from_millis(100));
         let (rows, turns, bounds) = (0, Vec::new(), Vec::new());
-        Self { law, batcher, due, record, active, _monitor: monitor, rows, turns, bounds }
+        Self {
+            law,
+            batcher,
+            due,
+            record,
+            active,
+            _monitor: monitor,
+            rows,
+            turns,
+            bounds,
+        }
     }
 
     fn take_turn(&mut self, start: Instant, length: Duration, rate: Option<f64>) {
@@ -207,9 +255,16 @@ impl Lane {
                 return;
             }
             let id = self.rows;
-            let mut row = Row { id, value: (id % 1_000) as f64, text: format!("reading {id} of a bench") };
+            let mut row = Row {
+                id,
+                value: (id % 1_000) as f64,
+                text: format!("reading {id} of a bench"),
+            };
             self.due.note(id, at);
-            while let Err(refused) = self.batcher.add_timeout(row, end.saturating_duration_since(Instant::now())) {
+            while let Err(refused) = self
+                .batcher
+                .add_timeout(row, end.saturating_duration_since(Instant::now()))
+            {
                 if Instant::now() >= end || refused.is_closed() {
                     return;
                 }
@@ -229,14 +284,17 @@ impl Lane {
 
     /// The law's own time at a moment, in seconds.
     fn own(&self, moment: f64) -> f64 {
-        self.turns.iter().map(|(begun, ended)| (moment.min(*ended) - begun).max(0.0)).sum()
+        self.turns
+            .iter()
+            .map(|(begun, ended)| (moment.min(*ended) - begun).max(0.0))
+            .sum()
     }
 
     /// What was recorded, in its own time, and how many rows were given up.
     fn finish(self, rate: Option<f64>) -> (Record, u64) {
         let failed_rows = self.batcher.stats().failed;
-        // What is pending does not matter any more, but the call under way must be over, and the connection closed, before the
-        // next round: the second close waits for that.
+        // What is pending does not matter any more, but the call under way must be over, and the
+        // connection closed, before the next round: the second close waits for that.
         drop(self.batcher.shutdown(Duration::ZERO));
         while self.batcher.stats().abandoned > 0 {
             std::thread::sleep(Duration::from_millis(1));
@@ -259,7 +317,8 @@ impl Lane {
     }
 }
 
-/// A sensor that looks only while it is its law's turn: it costs the others nothing, and tells nothing of them.
+/// A sensor that looks only while it is its law's turn: it costs the others nothing, and tells
+/// nothing of them.
 struct InTurn {
     sensor: Box<dyn Sensor>,
     active: Arc<AtomicBool>,
@@ -268,7 +327,8 @@ struct InTurn {
 
 impl Sensor for InTurn {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
-        let was_active = std::mem::replace(&mut self.was_active, self.active.load(Ordering::Relaxed));
+        let was_active =
+            std::mem::replace(&mut self.was_active, self.active.load(Ordering::Relaxed));
         if !self.was_active {
             return feedback;
         }
@@ -286,14 +346,20 @@ fn builder(law: Law) -> Builder<Row> {
         .load_check_interval(Duration::from_millis(250))
         .policy(law.policy())
         // As in the examples, with a shorter wait: no server restarts here.
-        .retry(Retry::attempts(30).in_halves(true).backoff(Duration::from_millis(1), Duration::from_millis(20)))
+        .retry(
+            Retry::attempts(30)
+                .in_halves(true)
+                .backoff(Duration::from_millis(1), Duration::from_millis(20)),
+        )
         .idempotent(true)
         .on_failed(drop);
-    SIGNALS.iter().fold(builder, |builder, (name, weight)| builder.custom_signal(name, *weight))
+    SIGNALS.iter().fold(builder, |builder, (name, weight)| {
+        builder.custom_signal(name, *weight)
+    })
 }
 
-/// Rows that were due and not stored when the run ended have waited at least till then. To leave them out would make a law that
-/// falls behind look better than it is.
+/// Rows that were due and not stored when the run ended have waited at least till then. To leave
+/// them out would make a law that falls behind look better than it is.
 fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
     // Those of a call that was still under way are among them.
     record.ages.retain(|age| age.due_s + age.ms / 1e3 <= end);
@@ -302,15 +368,29 @@ fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
     let waiting = ((due - behind) as i64..due as i64).filter(|id| id % EVERY == 0);
     record.ages.extend(waiting.map(|id| {
         let due_s = id as f64 / rate;
-        Age { due_s, ms: (end - due_s) * 1e3 }
+        Age {
+            due_s,
+            ms: (end - due_s) * 1e3,
+        }
     }));
 }
 
 fn figures(record: &Record, from: f64, to: f64, rate: Option<f64>) -> Figures {
-    let calls: Vec<&Call> = record.calls.iter().filter(|call| call.ended_s > from && call.ended_s <= to).collect();
-    let due = record.ages.iter().filter(|age| age.due_s > from && age.due_s <= to);
+    let calls: Vec<&Call> = record
+        .calls
+        .iter()
+        .filter(|call| call.ended_s > from && call.ended_s <= to)
+        .collect();
+    let due = record
+        .ages
+        .iter()
+        .filter(|age| age.due_s > from && age.due_s <= to);
     let mut ages: Vec<f64> = due.map(|age| age.ms).collect();
-    let mut sizes: Vec<f64> = calls.iter().filter(|call| call.ok).map(|call| call.rows as f64).collect();
+    let mut sizes: Vec<f64> = calls
+        .iter()
+        .filter(|call| call.ok)
+        .map(|call| call.rows as f64)
+        .collect();
     Figures {
         rows_per_s: record.rows_per_s(from, to),
         calls: calls.len(),

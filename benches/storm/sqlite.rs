@@ -1,7 +1,9 @@
-//! SQLite to be measured: a file for each law, WAL, synchronous full, and two further indexes. It has no statement time-out.
+//! SQLite to be measured: a file for each law, WAL, synchronous full, and two further indexes. It
+//! has no statement time-out.
 //!
-//! Each round begins with files of so many rows that there is a page for each value of the smaller index: until then a row gets
-//! dearer the more there are, and who was slow in the warm-up was the fastest after it.
+//! Each round begins with files of so many rows that there is a page for each value of the smaller
+//! index: until then a row gets dearer the more there are, and who was slow in the warm-up was the
+//! fastest after it.
 
 use std::fs::File;
 use std::io::Write;
@@ -30,7 +32,10 @@ const ROWS: u32 = 300_000;
 const TABLE: &str = "readings";
 
 pub fn open() -> Box<dyn Backend> {
-    let measured = Measured { folder: tempfile::tempdir().expect("a temporary folder"), laws: 0 };
+    let measured = Measured {
+        folder: tempfile::tempdir().expect("a temporary folder"),
+        laws: 0,
+    };
     let path = measured.full();
     SqliteWriter::create_tables(&path, TABLE, Once::Key).expect("the table");
     let fill = format!(
@@ -40,7 +45,9 @@ pub fn open() -> Box<dyn Backend> {
          INSERT INTO {TABLE} (id, value, text) SELECT -i, i % 1000, 'reading ' || i || ' of a bench' FROM n"
     );
     // Closed at once: that writes the log into the file.
-    Connection::open(path).and_then(|db| db.execute_batch(&fill)).expect("the rows");
+    Connection::open(path)
+        .and_then(|db| db.execute_batch(&fill))
+        .expect("the rows");
     Box::new(measured)
 }
 
@@ -85,13 +92,18 @@ impl Backend for Measured {
                 let db = Connection::open_in_memory().expect("a database in memory");
                 let query = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
                     SELECT sum(i % 7) FROM n";
-                move || Ok(db.query_row(query, [], |row| row.get::<_, i64>(0)).map(drop)?)
+                move || {
+                    Ok(db
+                        .query_row(query, [], |row| row.get::<_, i64>(0))
+                        .map(drop)?)
+                }
             }),
             Storm::Locks => Neighbours::start(1, move |_| {
                 // `BEGIN IMMEDIATE` locks all that is attached.
                 let db = Connection::open(&paths[0]).expect("the file");
                 for (law, path) in paths.iter().enumerate().skip(1) {
-                    db.execute(&format!("ATTACH ?1 AS other_{law}"), [path.to_str()]).expect("a further file");
+                    db.execute(&format!("ATTACH ?1 AS other_{law}"), [path.to_str()])
+                        .expect("a further file");
                 }
                 db.busy_handler(Some(again)).expect("a setting");
                 move || {
@@ -103,7 +115,8 @@ impl Backend for Measured {
                 }
             }),
             Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |number| {
-                let mut file = File::create(folder.join(format!("other-{number}"))).expect("a file");
+                let mut file =
+                    File::create(folder.join(format!("other-{number}"))).expect("a file");
                 move || {
                     file.write_all(&[0; 20_000])?;
                     Ok(file.sync_data()?)
@@ -113,8 +126,8 @@ impl Backend for Measured {
     }
 }
 
-/// SQLite's own busy time-out looks ten times a second after a while: then luck decides how often a neighbour ever gets in
-/// between two batches, and no two rounds are alike.
+/// SQLite's own busy time-out looks ten times a second after a while: then luck decides how often a
+/// neighbour ever gets in between two batches, and no two rounds are alike.
 fn again(_: i32) -> bool {
     sleep(Duration::from_millis(1));
     true

@@ -25,7 +25,11 @@ pub fn line(run: &Run) -> String {
 
 /// Medians over the rounds; the share of the best fixed size is explained in `comparison.rs`.
 pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
-    let mut text = format!("\n## {}, {} (calm | storm | after)\n\n", comparison.backend, comparison.storm.name());
+    let mut text = format!(
+        "\n## {}, {} (calm | storm | after)\n\n",
+        comparison.backend,
+        comparison.storm.name()
+    );
     let behind = if open_loop { " rows behind |" } else { "" };
     let whole = if open_loop { "rate" } else { "best fixed" };
     let _ = writeln!(
@@ -33,7 +37,11 @@ pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
         "| | rows/s | of the {whole} | failed calls | p50 ms | p99 ms | batch | back after s | rows given up \
          | neighbours/s |{behind}"
     );
-    let _ = writeln!(text, "|{}", " --- |".repeat(if open_loop { 11 } else { 10 }));
+    let _ = writeln!(
+        text,
+        "|{}",
+        " --- |".repeat(if open_loop { 11 } else { 10 })
+    );
     for law in &comparison.laws {
         let _ = writeln!(text, "{}", row(law, open_loop));
     }
@@ -44,8 +52,15 @@ pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
         Some(best) => format!("{} with {:.0}", best.law, best.rows_per_s),
         None => "-".to_owned(),
     });
-    let noise = comparison.noise.map(|noise| format!("{:.0} %", 100.0 * noise));
-    let _ = writeln!(text, "\nBest fixed size: {}. Noise of a run: {}.", best.join(" \\| "), noise.join(" \\| "));
+    let noise = comparison
+        .noise
+        .map(|noise| format!("{:.0} %", 100.0 * noise));
+    let _ = writeln!(
+        text,
+        "\nBest fixed size: {}. Noise of a run: {}.",
+        best.join(" \\| "),
+        noise.join(" \\| ")
+    );
     text
 }
 
@@ -56,17 +71,27 @@ fn row(law: &Compared<'_>, open_loop: bool) -> String {
         "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
         law.law,
         phases(&|phase| format!("{:.0}", figures[phase].rows_per_s)),
-        phases(&|phase| law.share(phase).map_or("-".to_owned(), |share| format!("{share:.2}"))),
+        phases(&|phase| law
+            .share(phase)
+            .map_or("-".to_owned(), |share| format!("{share:.2}"))),
         phases(&|phase| format!("{:.0} %", 100.0 * law.failed_share(phase))),
         phases(&|phase| format!("{:.0}", figures[phase].p50_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].p99_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].batch_size)),
-        if law.back_after_s.is_finite() { format!("{:.2}", law.back_after_s) } else { "never".to_owned() },
+        if law.back_after_s.is_finite() {
+            format!("{:.2}", law.back_after_s)
+        } else {
+            "never".to_owned()
+        },
         law.failed_rows,
         law.neighbours_per_s,
     );
     if open_loop {
-        let _ = write!(row, " {} |", phases(&|phase| format!("{:.0}", figures[phase].behind)));
+        let _ = write!(
+            row,
+            " {} |",
+            phases(&|phase| format!("{:.0}", figures[phase].behind))
+        );
     }
     row
 }
@@ -81,7 +106,9 @@ pub fn csv(comparisons: &[Comparison<'_>]) -> String {
         for law in &comparison.laws {
             for (place, run) in law.runs.iter().enumerate() {
                 for (phase, figures) in run.figures.iter().enumerate() {
-                    let share = law.shares[phase].get(place).map_or(String::new(), |share| format!("{share:.3}"));
+                    let share = law.shares[phase]
+                        .get(place)
+                        .map_or(String::new(), |share| format!("{share:.3}"));
                     let _ = writeln!(
                         text,
                         "{},{},{},{},{},{:.1},{share},{},{},{:.3},{:.3},{:.0},{:.0},{},{:.1}",

@@ -1,4 +1,5 @@
-//! The other side: an endpoint on loopback that stores documents in a file and is not always willing.
+//! The other side: an endpoint on loopback that stores documents in a file and is not always
+//! willing.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,7 +10,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 const BAD_EVERY: u64 = 1_000;
 /// Every one of so many is refused when it comes first: 429.
 const BUSY_EVERY: u64 = 20;
-/// From this request on, those whose number is a power of two are refused as a whole: 503. Each costs a second.
+/// From this request on, those whose number is a power of two are refused as a whole: 503. Each
+/// costs a second.
 const AWAY_FROM: u64 = 4;
 
 struct Endpoint {
@@ -22,8 +24,11 @@ struct Endpoint {
 pub fn serve(path: String) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let mut endpoint =
-        Endpoint { stored: BufWriter::new(File::create(path)?), refused_once: HashSet::new(), requests: 0 };
+    let mut endpoint = Endpoint {
+        stored: BufWriter::new(File::create(path)?),
+        refused_once: HashSet::new(),
+        requests: 0,
+    };
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             if let Err(error) = endpoint.answer(&client) {
@@ -39,7 +44,8 @@ impl Endpoint {
         let body = body(client)?;
         self.requests += 1;
         if self.requests >= AWAY_FROM && self.requests.is_power_of_two() {
-            let refusal = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+            let refusal =
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
             return client.write_all(refusal.as_bytes());
         }
         let ids: Vec<u64> = body.lines().step_by(2).filter_map(id).collect();
@@ -49,12 +55,18 @@ impl Endpoint {
             if status == 200 {
                 writeln!(self.stored, "{id}")?;
             }
-            items.push(format!("{{\"index\":{{\"_id\":\"{id}\",\"status\":{status}}}}}"));
+            items.push(format!(
+                "{{\"index\":{{\"_id\":\"{id}\",\"status\":{status}}}}}"
+            ));
         }
         // Stored means stored: before the answer.
         self.stored.flush()?;
         let body = format!("{{\"items\":[{}]}}", items.join(","));
-        write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        write!(
+            client,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 
     fn status(&mut self, id: u64) -> u16 {
@@ -84,5 +96,10 @@ fn body(client: &TcpStream) -> io::Result<String> {
 
 /// The id in `{"index":{"_id":"17"}}`.
 fn id(line: &str) -> Option<u64> {
-    line.split("\"_id\":\"").nth(1)?.split('"').next()?.parse().ok()
+    line.split("\"_id\":\"")
+        .nth(1)?
+        .split('"')
+        .next()?
+        .parse()
+        .ok()
 }

@@ -1,4 +1,5 @@
-//! Documents for a bulk endpoint over HTTP, in the manner of Elasticsearch's `_bulk`, which answers for each document.
+//! Documents for a bulk endpoint over HTTP, in the manner of Elasticsearch's `_bulk`, which answers
+//! for each document.
 //!
 //! | answer | what is done |
 //! | --- | --- |
@@ -8,8 +9,8 @@
 //! | 503 for the request, with `Retry-After` | `unavailable`: all of it again, not earlier than that |
 //! | no answer | `in_doubt`: all of it again, since a document with an id may be stored twice |
 //!
-//! `cargo run --example bulk_http -- stored.txt 20000` sends so many documents to an endpoint of its own, which writes the id
-//! of each document that it stores to the file, a line each.
+//! `cargo run --example bulk_http -- stored.txt 20000` sends so many documents to an endpoint of
+//! its own, which writes the id of each document that it stores to the file, a line each.
 
 mod endpoint;
 
@@ -35,13 +36,21 @@ struct Answer {
     documents: Vec<u16>,
 }
 
-/// Sends the documents and reads the answer. A connection a request keeps this short; a client library keeps one open.
+/// Sends the documents and reads the answer. A connection a request keeps this short; a client
+/// library keeps one open.
 fn send(mut connection: TcpStream, documents: &[Document]) -> io::Result<Answer> {
     let line = |document: &Document| {
-        format!("{{\"index\":{{\"_id\":\"{}\"}}}}\n{{\"text\":\"{}\"}}\n", document.id, document.text)
+        format!(
+            "{{\"index\":{{\"_id\":\"{}\"}}}}\n{{\"text\":\"{}\"}}\n",
+            document.id, document.text
+        )
     };
     let body: String = documents.iter().map(line).collect();
-    write!(connection, "POST /_bulk HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())?;
+    write!(
+        connection,
+        "POST /_bulk HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     parsed(&answer)
@@ -52,11 +61,22 @@ fn send(mut connection: TcpStream, documents: &[Document]) -> io::Result<Answer>
 fn parsed(answer: &str) -> Option<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let retry_after = head.lines().find_map(|line| line.strip_prefix("Retry-After: "));
-    let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let retry_after = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Retry-After: "));
+    let retry_after = retry_after
+        .and_then(|seconds| seconds.parse().ok())
+        .map(Duration::from_secs);
     // Enough for `{"index":{"status":200}}`; a program in earnest has a parser for JSON.
-    let statuses = body.split("\"status\":").skip(1).map(|rest| rest.split('}').next()?.parse().ok());
-    Some(Answer { status, retry_after, documents: statuses.collect::<Option<_>>()? })
+    let statuses = body
+        .split("\"status\":")
+        .skip(1)
+        .map(|rest| rest.split('}').next()?.parse().ok());
+    Some(Answer {
+        status,
+        retry_after,
+        documents: statuses.collect::<Option<_>>()?,
+    })
 }
 
 fn store(endpoint: SocketAddr, batch: &mut Batch<Document>) -> Result<LoadFeedback, BatchError> {
@@ -68,7 +88,9 @@ fn store(endpoint: SocketAddr, batch: &mut Batch<Document>) -> Result<LoadFeedba
         200 => {}
         429 | 503 => {
             let refused = BatchError::unavailable(format!("HTTP {}", answer.status));
-            return Err(answer.retry_after.map_or(refused.clone(), |wait| refused.retry_after(wait)));
+            return Err(answer
+                .retry_after
+                .map_or(refused.clone(), |wait| refused.retry_after(wait)));
         }
         status => return Err(BatchError::new(format!("HTTP {status}"))),
     }
@@ -89,17 +111,36 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let endpoint = endpoint::serve(path)?;
 
     // A document with an id overwrites itself.
-    let batcher =
-        Batcher::builder().idempotent(true).spawn(move |batch: &mut Batch<Document>| store(endpoint, batch))?;
-    batcher.add_many((1..=count).map(|id| Document { id, text: format!("document number {id}") }))?;
+    let batcher = Batcher::builder()
+        .idempotent(true)
+        .spawn(move |batch: &mut Batch<Document>| store(endpoint, batch))?;
+    batcher.add_many((1..=count).map(|id| Document {
+        id,
+        text: format!("document number {id}"),
+    }))?;
     let again = batcher.flush(GRACE).err();
     let stats = batcher.stats();
     let report = batcher.close(GRACE);
 
-    println!("{} stored, {} refused, {} unsent", report.handled, report.failed_total, report.unsent_total);
-    println!("{} documents and {} requests were tried again", stats.retried_rows, stats.failed_calls.unavailable);
+    println!(
+        "{} stored, {} refused, {} unsent",
+        report.handled, report.failed_total, report.unsent_total
+    );
+    println!(
+        "{} documents and {} requests were tried again",
+        stats.retried_rows, stats.failed_calls.unavailable
+    );
     if let Some(first) = report.failed.first() {
-        println!("document {}: {} ({})", first.item.id, first.error, again.map_or(String::new(), |e| e.to_string()));
+        println!(
+            "document {}: {} ({})",
+            first.item.id,
+            first.error,
+            again.map_or(String::new(), |e| e.to_string())
+        );
     }
-    Ok(if report.unsent_total == 0 && report.abandoned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.unsent_total == 0 && report.abandoned == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -1,19 +1,20 @@
-//! The whole line at work: walks a directory and writes one row for each regular file into a table of SQLite, in batches sized
-//! by the load of this host and of the database.
+//! The whole line at work: walks a directory and writes one row for each regular file into a table
+//! of SQLite, in batches sized by the load of this host and of the database.
 //!
 //! ```text
 //! cargo run --release --example file_index -- DIR --db files.db
 //! ```
 //!
-//! Walker threads add rows (`walk`), the handler writes each batch in one transaction and tells the load (`writer`,
-//! `store`), this file puts them together and watches.
+//! Walker threads add rows (`walk`), the handler writes each batch in one transaction and tells the
+//! load (`writer`, `store`), this file puts them together and watches.
 //!
 //! # What is in the table
-//! One row for each file that `find DIR -type f` prints, under the same name: relative if DIR is, so give an absolute DIR if
-//! the table is to mean something elsewhere. Names that are not UTF-8 are BLOBs of their bytes, all others TEXT. A second run
-//! brings the table up to date: rows are written again, and rows under DIR whose files are gone are removed (not after an
-//! interruption or a failure). The database may lie under DIR: its file has a row, as of the moment it was seen, its journals
-//! have none.
+//! One row for each file that `find DIR -type f` prints, under the same name: relative if DIR is,
+//! so give an absolute DIR if the table is to mean something elsewhere. Names that are not UTF-8
+//! are BLOBs of their bytes, all others TEXT. A second run brings the table up to date: rows are
+//! written again, and rows under DIR whose files are gone are removed (not after an interruption or
+//! a failure). The database may lie under DIR: its file has a row, as of the moment it was seen,
+//! its journals have none.
 //!
 //! # How it ends
 //! | exit code | |
@@ -65,7 +66,8 @@ pub enum Event {
     Walked,
     /// Ctrl-C.
     Interrupted,
-    /// A batch failed for good, and not for its rows: the database is broken, full, or locked for long.
+    /// A batch failed for good, and not for its rows: the database is broken, full, or locked for
+    /// long.
     Failed(String),
 }
 
@@ -92,7 +94,10 @@ fn run() -> Result<u8, String> {
     // Before the database is made.
     walk::check(&options.dir)?;
     let store = Store::open(&options.db, &options.dir)?;
-    let journals = store.journals().map_err(|error| format!("{}: {error}", row::shown(&options.db)))?.into();
+    let journals = store
+        .journals()
+        .map_err(|error| format!("{}: {error}", row::shown(&options.db)))?
+        .into();
     let store = Arc::new(Mutex::new(store));
     let findings = Arc::new(Findings::default());
     let failures = Arc::new(Mutex::new(Failures::default()));
@@ -100,11 +105,24 @@ fn run() -> Result<u8, String> {
     listen_for_interrupt(tell.clone())?;
 
     let mut progress = Progress::new(options.quiet);
-    let writer = Writer { store: Arc::clone(&store), findings: Arc::clone(&findings), cpu: CpuMeter::new() };
-    let batcher = start(options.policy, writer, on_failed(Arc::clone(&failures), options.db.clone(), tell.clone()))?;
-    let walker = Walker { producer: batcher.producer(), findings: Arc::clone(&findings), hash: options.hash, journals };
-    let walk =
-        walk::begin(&options.dir, options.threads, walker, tell).map_err(|error| format!("no thread: {error}"))?;
+    let writer = Writer {
+        store: Arc::clone(&store),
+        findings: Arc::clone(&findings),
+        cpu: CpuMeter::new(),
+    };
+    let batcher = start(
+        options.policy,
+        writer,
+        on_failed(Arc::clone(&failures), options.db.clone(), tell.clone()),
+    )?;
+    let walker = Walker {
+        producer: batcher.producer(),
+        findings: Arc::clone(&findings),
+        hash: options.hash,
+        journals,
+    };
+    let walk = walk::begin(&options.dir, options.threads, walker, tell)
+        .map_err(|error| format!("no thread: {error}"))?;
 
     let mut end = watch(&batcher, &events, &mut progress);
     if let Event::Failed(_) = end {
@@ -114,25 +132,38 @@ fn run() -> Result<u8, String> {
     let report = batcher.shutdown(CLOSE_TIMEOUT);
     progress.end();
     // The last batches may have failed meanwhile.
-    if let Some(failed) = events.try_iter().find(|event| matches!(event, Event::Failed(_))) {
+    if let Some(failed) = events
+        .try_iter()
+        .find(|event| matches!(event, Event::Failed(_)))
+    {
         end = failed;
     }
     let stats = batcher.stats();
     if let Event::Failed(problem) = end {
         let lost = stats.added - stats.handled;
-        return Err(format!("{problem}; {} rows are written, {lost} that were read are not", stats.handled));
+        return Err(format!(
+            "{problem}; {} rows are written, {lost} that were read are not",
+            stats.handled
+        ));
     }
     if report.timed_out {
-        return Err(format!("the database does not answer; {} rows are written", stats.handled));
+        return Err(format!(
+            "the database does not answer; {} rows are written",
+            stats.handled
+        ));
     }
     let mut removed = 0;
     if let Event::Walked = end {
         walk.join().map_err(|_| "a walker panicked".to_owned())?;
         let complete = findings.complete() && stats.failed == 0;
-        removed = store.lock().expect("nothing panics under it").remove_gone(complete)?;
+        removed = store
+            .lock()
+            .expect("nothing panics under it")
+            .remove_gone(complete)?;
     }
     store.lock().expect("nothing panics under it").finish()?;
-    // The handler is gone with the flusher's thread, so this is the last owner: it closes the connection.
+    // The handler is gone with the flusher's thread, so this is the last owner: it closes the
+    // connection.
     drop(store);
 
     let failures = failures.lock().expect("nothing panics under it");
@@ -153,7 +184,10 @@ fn run() -> Result<u8, String> {
     if let Event::Interrupted = end {
         say(
             &mut stderr(),
-            &format!("file_index: interrupted; all {} rows added so far are committed\n", stats.handled),
+            &format!(
+                "file_index: interrupted; all {} rows added so far are committed\n",
+                stats.handled
+            ),
         );
         return Ok(INTERRUPTED);
     }
@@ -180,8 +214,8 @@ fn start(
     let builder = Batcher::builder()
         .linger(Duration::from_millis(100))
         .load_check_interval(Duration::from_millis(100))
-        // An upsert may be repeated, so even a commit in doubt is tried again; rows at fault are rejected by name, so nothing
-        // needs to be searched for.
+        // An upsert may be repeated, so even a commit in doubt is tried again; rows at fault are
+        // rejected by name, so nothing needs to be searched for.
         .idempotent(true)
         // A database that stays away ends the run: nobody is to wait a minute for that.
         .retry(Retry::attempts(5).bisect(false))
@@ -189,10 +223,12 @@ fn start(
         .thread_name("writer");
     let builder = match policy {
         Sizing::Fixed(rows) => builder.max_batch_size(rows).policy(Fixed(rows)),
-        Sizing::Model => builder.max_batch_size(QUEUE_CAPACITY / 2).queue_capacity(QUEUE_CAPACITY),
+        Sizing::Model => builder
+            .max_batch_size(QUEUE_CAPACITY / 2)
+            .queue_capacity(QUEUE_CAPACITY),
         Sizing::Threshold => builder
-            // Each commit waits for the disk once. From 50 the law took too long to get anywhere: it goes by load, not by
-            // rows a second, and walkers alone keep a small host busy.
+            // Each commit waits for the disk once. From 50 the law took too long to get anywhere:
+            // it goes by load, not by rows a second, and walkers alone keep a small host busy.
             .initial_batch_size(500)
             .min_batch_size(50)
             .max_batch_size(QUEUE_CAPACITY / 2)
@@ -211,18 +247,25 @@ fn on_failed(
 ) -> impl FnMut(Failed<Row>) + Send + 'static {
     let mut told = false;
     move |failed| match failed.error.source().downcast_ref::<rusqlite::Error>() {
-        Some(error) if store::is_refusal(error) => failures.lock().expect("nothing panics under it").note(&failed),
+        Some(error) if store::is_refusal(error) => failures
+            .lock()
+            .expect("nothing panics under it")
+            .note(&failed),
         // Once: the rows of a batch fail together.
         _ if told => {}
         error => {
             told = true;
-            let problem = error.map_or_else(|| failed.error.to_string(), |error| store::describe(&db, error));
+            let problem = error.map_or_else(
+                || failed.error.to_string(),
+                |error| store::describe(&db, error),
+            );
             let _ = tell.send(Event::Failed(problem));
         }
     }
 }
 
-/// Shows how it goes until every row has its outcome, or something comes in between. Returns what ended it.
+/// Shows how it goes until every row has its outcome, or something comes in between. Returns what
+/// ended it.
 fn watch(batcher: &Batcher<Row>, events: &Receiver<Event>, progress: &mut Progress) -> Event {
     let mut walked = false;
     loop {
@@ -232,10 +275,13 @@ fn watch(batcher: &Batcher<Row>, events: &Receiver<Event>, progress: &mut Progre
             Ok(Event::Walked) => walked = true,
             Ok(event) => return event,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => unreachable!("the hook on failed rows holds a sender"),
+            Err(RecvTimeoutError::Disconnected) => {
+                unreachable!("the hook on failed rows holds a sender")
+            }
         }
         progress.tick(&batcher.stats());
-        // Not the close, which would cut the retries of a batch short. Rows that fail have been told of.
+        // Not the close, which would cut the retries of a batch short. Rows that fail have been
+        // told of.
         if walked && batcher.flush(TICK) != Err(FlushError::Timeout) {
             return events.try_iter().next().unwrap_or(Event::Walked);
         }

@@ -56,7 +56,9 @@ impl Options {
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("db") => db = parser.value()?.into(),
-                Long("threads") => threads = Some(count("--threads", &parser.value()?, THREADS_MAX)?),
+                Long("threads") => {
+                    threads = Some(count("--threads", &parser.value()?, THREADS_MAX)?)
+                }
                 Long("policy") => policy = sizing(&parser.value()?)?,
                 Long("hash") => hash = true,
                 Long("quiet") => quiet = true,
@@ -71,14 +73,30 @@ impl Options {
                 return Err(format!("{name} is an empty path").into());
             }
         }
-        let threads = threads.unwrap_or_else(|| available_parallelism().map_or(2, usize::from).min(THREADS_MAX));
-        Ok(Some(Self { dir, db, threads, policy, hash, quiet }))
+        let threads = threads.unwrap_or_else(|| {
+            available_parallelism()
+                .map_or(2, usize::from)
+                .min(THREADS_MAX)
+        });
+        Ok(Some(Self {
+            dir,
+            db,
+            threads,
+            policy,
+            hash,
+            quiet,
+        }))
     }
 }
 
 fn count(name: &str, value: &OsString, max: usize) -> Result<usize, lexopt::Error> {
-    let parsed = value.to_str().and_then(|text| text.parse().ok()).filter(|count| (1..=max).contains(count));
-    parsed.ok_or_else(|| format!("{name} is {value:?}: must be a whole number from 1 to {max}").into())
+    let parsed = value
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .filter(|count| (1..=max).contains(count));
+    parsed.ok_or_else(|| {
+        format!("{name} is {value:?}: must be a whole number from 1 to {max}").into()
+    })
 }
 
 fn sizing(value: &OsString) -> Result<Sizing, lexopt::Error> {
@@ -87,6 +105,8 @@ fn sizing(value: &OsString) -> Result<Sizing, lexopt::Error> {
         Some(rows) => count("--policy fixed:N", &rows.into(), FIXED_MAX).map(Sizing::Fixed),
         None if text == "model" => Ok(Sizing::Model),
         None if text == "threshold" => Ok(Sizing::Threshold),
-        None => Err(format!("--policy is {value:?}: must be `model`, `threshold` or `fixed:N`").into()),
+        None => {
+            Err(format!("--policy is {value:?}: must be `model`, `threshold` or `fixed:N`").into())
+        }
     }
 }

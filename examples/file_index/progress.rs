@@ -1,4 +1,5 @@
-//! What is to be seen while it runs: a bar on a terminal, a line a second elsewhere, nothing if quiet. All on stderr.
+//! What is to be seen while it runs: a bar on a terminal, a line a second elsewhere, nothing if
+//! quiet. All on stderr.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write, stderr};
@@ -35,12 +36,19 @@ impl Progress {
             (true, _) => Form::Silent,
             (false, false) => Form::Lines,
             (false, true) => {
-                let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("a template");
+                let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}")
+                    .expect("a template");
                 Form::Bar(ProgressBar::new_spinner().with_style(style))
             }
         };
         let now = Instant::now();
-        Self { form, begun: now, last_line: now, recent: VecDeque::from([(now, 0)]), sizes: Samples::default() }
+        Self {
+            form,
+            begun: now,
+            last_line: now,
+            recent: VecDeque::from([(now, 0)]),
+            sizes: Samples::default(),
+        }
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -71,8 +79,13 @@ impl Progress {
     fn line(&self, stats: &Stats) -> String {
         let (since, before) = self.recent[0];
         let rate = (stats.handled - before) as f64 / since.elapsed().as_secs_f64().max(1e-3);
-        let load = stats.average_load.map_or_else(|| "-".into(), |score| format!("{score:.2}"));
-        format!("{} rows, {rate:.0} rows/s, batch size {}, load {load}", stats.handled, stats.batch_size)
+        let load = stats
+            .average_load
+            .map_or_else(|| "-".into(), |score| format!("{score:.2}"));
+        format!(
+            "{} rows, {rate:.0} rows/s, batch size {}, load {load}",
+            stats.handled, stats.batch_size
+        )
     }
 
     pub fn end(&self) {

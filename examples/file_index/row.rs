@@ -1,8 +1,9 @@
 //! A row, and how a file name becomes a value of SQLite without losing a byte.
 //!
-//! A name that is UTF-8 is stored as TEXT, as it is. Any other name is stored as a BLOB of its bytes. SQLite never holds a
-//! TEXT and a BLOB for equal, whatever their bytes, so two files never share a key, and nothing needs an escape:
-//! `CAST(path AS BLOB)` is the exact name of every file, `typeof(path)` says which kind it is.
+//! A name that is UTF-8 is stored as TEXT, as it is. Any other name is stored as a BLOB of its
+//! bytes. SQLite never holds a TEXT and a BLOB for equal, whatever their bytes, so two files never
+//! share a key, and nothing needs an escape: `CAST(path AS BLOB)` is the exact name of every file,
+//! `typeof(path)` says which kind it is.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 pub struct Row {
     pub path: PathBuf,
     pub size_bytes: u64,
-    /// `None` where the file system keeps no time, or one that 64 bits of nanoseconds do not reach (1677 to 2262).
+    /// `None` where the file system keeps no time, or one that 64 bits of nanoseconds do not reach
+    /// (1677 to 2262).
     pub modified_unix_ns: Option<i64>,
     pub blake3: Option<blake3::Hash>,
 }
@@ -30,7 +32,11 @@ impl<'a> Name<'a> {
 impl ToSql for Name<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let bytes = self.0.as_encoded_bytes();
-        let value = if self.0.to_str().is_some() { ValueRef::Text(bytes) } else { ValueRef::Blob(bytes) };
+        let value = if self.0.to_str().is_some() {
+            ValueRef::Text(bytes)
+        } else {
+            ValueRef::Blob(bytes)
+        };
         Ok(ToSqlOutput::Borrowed(value))
     }
 }
@@ -40,7 +46,9 @@ pub fn path_of(value: ValueRef<'_>) -> Option<PathBuf> {
     match value {
         ValueRef::Text(text) => std::str::from_utf8(text).ok().map(PathBuf::from),
         #[cfg(unix)]
-        ValueRef::Blob(bytes) => Some(PathBuf::from(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes))),
+        ValueRef::Blob(bytes) => Some(PathBuf::from(
+            <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes),
+        )),
         _ => None,
     }
 }

@@ -22,7 +22,14 @@ impl Failures {
     pub fn note(&mut self, failed: &Failed<Row>) {
         let reason = one_line(&failed.error.to_string());
         let known = self.0.len() < REASONS_MAX || self.0.contains_key(&reason);
-        *self.0.entry(if known { reason } else { "other reasons".into() }).or_default() += 1;
+        *self
+            .0
+            .entry(if known {
+                reason
+            } else {
+                "other reasons".into()
+            })
+            .or_default() += 1;
     }
 }
 
@@ -47,7 +54,10 @@ impl Summary<'_> {
         line("files seen", self.findings.files.load(Relaxed).to_string());
         line("rows written", stats.handled.to_string());
         line("rows failed", stats.failed.to_string());
-        line("rows removed", format!("{} whose files are gone", self.removed));
+        line(
+            "rows removed",
+            format!("{} whose files are gone", self.removed),
+        );
         line("bytes", bytes(self.findings.bytes.load(Relaxed)));
         let rate = stats.handled as f64 / seconds.max(1e-3);
         line("wall time", format!("{seconds:.2} s, {rate:.0} rows/s"));
@@ -64,10 +74,19 @@ impl Summary<'_> {
             ),
         );
         line("retries", stats.retries.to_string());
-        if let Some(last) = self.decisions.iter().rev().find(|decision| decision.score.is_some()) {
+        if let Some(last) = self
+            .decisions
+            .iter()
+            .rev()
+            .find(|decision| decision.score.is_some())
+        {
             line("last decision", format!(" {}", last.reason));
         }
-        let _ = write!(text, "batch size over time\n{}", self.sizes.chart(self.elapsed));
+        let _ = write!(
+            text,
+            "batch size over time\n{}",
+            self.sizes.chart(self.elapsed)
+        );
         text
     }
 
@@ -77,9 +96,15 @@ impl Summary<'_> {
         for (reason, rows) in &self.failures.0 {
             let _ = writeln!(text, "{rows} rows failed: {reason}");
         }
-        let (vanished, unreadable) = (self.findings.vanished.load(Relaxed), self.findings.unreadable.load(Relaxed));
+        let (vanished, unreadable) = (
+            self.findings.vanished.load(Relaxed),
+            self.findings.unreadable.load(Relaxed),
+        );
         if vanished + unreadable > 0 {
-            let _ = writeln!(text, "{vanished} files vanished, {unreadable} could not be read:");
+            let _ = writeln!(
+                text,
+                "{vanished} files vanished, {unreadable} could not be read:"
+            );
             let named = self.findings.named.lock().expect("nothing panics under it");
             for line in named.iter() {
                 let _ = writeln!(text, "  {line}");
@@ -101,5 +126,9 @@ fn bytes(count: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{count} ({value:.1} {})", units[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{count} ({value:.1} {})", units[unit])
+    }
 }

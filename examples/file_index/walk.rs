@@ -1,8 +1,9 @@
 //! The producers: threads that walk the tree and add one row for each regular file.
 //!
-//! They find what `find DIR -type f` prints, under the same names: hidden files too, no ignore rules, symbolic links not
-//! followed (but DIR itself may be one). What vanishes under their hands or cannot be read is noted and does not stop them. A refused add
-//! means that the batcher is closed, and ends the walk.
+//! They find what `find DIR -type f` prints, under the same names: hidden files too, no ignore
+//! rules, symbolic links not followed (but DIR itself may be one). What vanishes under their hands
+//! or cannot be read is noted and does not stop them. A refused add means that the batcher is
+//! closed, and ends the walk.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -23,7 +24,8 @@ use crate::row::{Row, shown};
 const NAMED: usize = 10;
 const HASH_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What the walkers came across. Each number stands alone, so Relaxed will do; the end of the walk's thread orders them.
+/// What the walkers came across. Each number stands alone, so Relaxed will do; the end of the
+/// walk's thread orders them.
 #[derive(Default)]
 pub struct Findings {
     pub files: AtomicU64,
@@ -34,7 +36,8 @@ pub struct Findings {
     pub unreadable: AtomicU64,
     /// The first of both, with the reason.
     pub named: Mutex<Vec<String>>,
-    /// Rows that walkers have or had in their hands, less those that the handler has taken: the queue and who waits for it.
+    /// Rows that walkers have or had in their hands, less those that the handler has taken: the
+    /// queue and who waits for it.
     pub backlog: AtomicU64,
 }
 
@@ -45,7 +48,11 @@ impl Findings {
     }
 
     fn note(&self, path: Option<&Path>, error: &io::Error) {
-        let kind = if error.kind() == ErrorKind::NotFound { &self.vanished } else { &self.unreadable };
+        let kind = if error.kind() == ErrorKind::NotFound {
+            &self.vanished
+        } else {
+            &self.unreadable
+        };
         kind.fetch_add(1, Relaxed);
         let mut named = self.named.lock().expect("nothing panics under it");
         if named.len() < NAMED {
@@ -56,17 +63,27 @@ impl Findings {
 
 /// Whether DIR can be walked at all.
 pub fn check(dir: &Path) -> Result<(), String> {
-    fs::read_dir(dir).map(drop).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("{}: no such directory", shown(dir)),
-        ErrorKind::NotADirectory => format!("{}: is not a directory", shown(dir)),
-        _ => format!("{}: {error}", shown(dir)),
-    })
+    fs::read_dir(dir)
+        .map(drop)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!("{}: no such directory", shown(dir)),
+            ErrorKind::NotADirectory => format!("{}: is not a directory", shown(dir)),
+            _ => format!("{}: {error}", shown(dir)),
+        })
 }
 
 /// Begins the walk; it says [`Event::Walked`] at its end, also should it panic.
-pub fn begin(dir: &Path, threads: usize, walker: Walker, tell: Sender<Event>) -> io::Result<JoinHandle<()>> {
+pub fn begin(
+    dir: &Path,
+    threads: usize,
+    walker: Walker,
+    tell: Sender<Event>,
+) -> io::Result<JoinHandle<()>> {
     let mut builder = WalkBuilder::new(dir);
-    builder.standard_filters(false).follow_links(false).threads(threads);
+    builder
+        .standard_filters(false)
+        .follow_links(false)
+        .threads(threads);
     thread::Builder::new().name("walk".into()).spawn(move || {
         let _at_end = TellAtEnd(tell);
         builder.build_parallel().run(|| {
@@ -122,7 +139,11 @@ impl Walker {
     }
 
     fn file(&self, path: PathBuf, metadata: &Metadata, buffer: &mut Vec<u8>) -> WalkState {
-        let hashed = if self.hash { self.blake3(&path, buffer) } else { Ok(None) };
+        let hashed = if self.hash {
+            self.blake3(&path, buffer)
+        } else {
+            Ok(None)
+        };
         let blake3 = match hashed {
             Ok(hash) => hash,
             Err(error) => {
@@ -137,14 +158,20 @@ impl Walker {
         self.findings.files.fetch_add(1, Relaxed);
         self.findings.bytes.fetch_add(metadata.len(), Relaxed);
         self.findings.backlog.fetch_add(1, Relaxed);
-        let row = Row { path, size_bytes: metadata.len(), modified_unix_ns: modified(metadata), blake3 };
+        let row = Row {
+            path,
+            size_bytes: metadata.len(),
+            modified_unix_ns: modified(metadata),
+            blake3,
+        };
         match self.producer.add(row) {
             Ok(()) => WalkState::Continue,
             Err(_closed) => WalkState::Quit,
         }
     }
 
-    /// The hash of the file's content; `None` if the batcher is closed meanwhile, for then nobody wants it.
+    /// The hash of the file's content; `None` if the batcher is closed meanwhile, for then nobody
+    /// wants it.
     fn blake3(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<Option<blake3::Hash>> {
         buffer.resize(HASH_BUFFER_BYTES, 0);
         let (mut file, mut hasher) = (File::open(path)?, blake3::Hasher::new());
@@ -159,21 +186,29 @@ impl Walker {
         Ok(None)
     }
 
-    /// Compares names first: few files are called like a journal, and only those are worth a look at their directory.
+    /// Compares names first: few files are called like a journal, and only those are worth a look
+    /// at their directory.
     fn is_journal(&self, path: &Path) -> bool {
-        self.journals.iter().any(|journal| path.file_name() == journal.file_name())
-            && path.parent().and_then(|parent| parent.canonicalize().ok()).is_some_and(|parent| {
-                self.journals
-                    .iter()
-                    .any(|journal| journal.parent() == Some(&parent) && journal.file_name() == path.file_name())
-            })
+        self.journals
+            .iter()
+            .any(|journal| path.file_name() == journal.file_name())
+            && path
+                .parent()
+                .and_then(|parent| parent.canonicalize().ok())
+                .is_some_and(|parent| {
+                    self.journals.iter().any(|journal| {
+                        journal.parent() == Some(&parent) && journal.file_name() == path.file_name()
+                    })
+                })
     }
 
     fn note(&self, error: &ignore::Error, path: Option<&Path>) {
         let path = path.or_else(|| path_in(error));
         match error.io_error() {
             Some(error) => self.findings.note(path, error),
-            None => self.findings.note(path, &io::Error::other(error.to_string())),
+            None => self
+                .findings
+                .note(path, &io::Error::other(error.to_string())),
         }
     }
 }
@@ -181,7 +216,9 @@ impl Walker {
 fn path_in(error: &ignore::Error) -> Option<&Path> {
     match error {
         ignore::Error::WithPath { path, .. } => Some(path),
-        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_in(err),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            path_in(err)
+        }
         _ => None,
     }
 }
@@ -190,6 +227,8 @@ fn modified(metadata: &Metadata) -> Option<i64> {
     let modified = metadata.modified().ok()?;
     match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).ok(),
-        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(|ns| -ns),
+        Err(before) => i64::try_from(before.duration().as_nanos())
+            .ok()
+            .map(|ns| -ns),
     }
 }

@@ -22,7 +22,11 @@ impl Handler<Row> for Writer {
         if batch.attempt() == 1 && batch.parent().is_none() {
             self.findings.backlog.fetch_sub(batch.len() as u64, Relaxed);
         }
-        let written = self.store.lock().expect("nothing panics under it").write(batch)?;
+        let written = self
+            .store
+            .lock()
+            .expect("nothing panics under it")
+            .write(batch)?;
         let feedback = LoadFeedback::new()
             .queue_depth(self.findings.backlog.load(Relaxed))
             .error_rate(written.refused as f64 / batch.len() as f64)
@@ -48,10 +52,15 @@ impl CpuMeter {
     pub fn new() -> Self {
         let mut system = System::new();
         system.refresh_cpu_usage();
-        Self { system, measured: Instant::now(), load: None }
+        Self {
+            system,
+            measured: Instant::now(),
+            load: None,
+        }
     }
 
-    /// The load over the last span, 0..=1; `None` before there was one, and where it cannot be measured.
+    /// The load over the last span, 0..=1; `None` before there was one, and where it cannot be
+    /// measured.
     fn load(&mut self) -> Option<f64> {
         if sysinfo::IS_SUPPORTED_SYSTEM && self.measured.elapsed() >= CPU_SPAN {
             self.system.refresh_cpu_usage();

@@ -1,4 +1,5 @@
-//! The dead-letter file: every line that did not become a row, with the reason, to be read, mended and sent again.
+//! The dead-letter file: every line that did not become a row, with the reason, to be read, mended
+//! and sent again.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -10,8 +11,9 @@ use load_aware_batcher::Failed;
 
 use super::rows::Row;
 
-/// One line a dead letter: kind, reason, the row as it was read, with tabs in between. Kinds: `malformed`, `failed`, `in-doubt`
-/// (look whether it is there before you send it again) and `unsent`.
+/// One line a dead letter: kind, reason, the row as it was read, with tabs in between. Kinds:
+/// `malformed`, `failed`, `in-doubt` (look whether it is there before you send it again) and
+/// `unsent`.
 #[derive(Clone)]
 pub struct DeadLetters(Arc<Mutex<Open>>);
 
@@ -28,14 +30,24 @@ impl DeadLetters {
     /// It cannot be opened for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self(Arc::new(Mutex::new(Open { file, written: 0, lost: 0 }))))
+        Ok(Self(Arc::new(Mutex::new(Open {
+            file,
+            written: 0,
+            lost: 0,
+        }))))
     }
 
     /// Writes one at once: a crash loses none.
     pub fn write(&self, kind: &str, reason: &dyn Display, line: &dyn Display) {
         let reason = reason.to_string().replace(['\t', '\n'], " ");
-        let mut open = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match open.file.write_all(format!("{kind}\t{reason}\t{line}\n").as_bytes()) {
+        let mut open = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        match open
+            .file
+            .write_all(format!("{kind}\t{reason}\t{line}\n").as_bytes())
+        {
             Ok(()) => open.written += 1,
             // Nowhere left to keep it: at least it is said and counted.
             Err(error) => {
@@ -47,13 +59,20 @@ impl DeadLetters {
 
     /// For `on_failed`.
     pub fn failed(&self, failed: &Failed<Row>) {
-        let kind = if failed.in_doubt { "in-doubt" } else { "failed" };
+        let kind = if failed.in_doubt {
+            "in-doubt"
+        } else {
+            "failed"
+        };
         self.write(kind, &failed.error, &failed.item);
     }
 
     /// How many were written and how many could not be.
     pub fn counts(&self) -> (u64, u64) {
-        let open = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let open = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         (open.written, open.lost)
     }
 }

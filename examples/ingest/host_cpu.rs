@@ -13,7 +13,10 @@ pub struct HostCpu {
 
 impl HostCpu {
     pub fn new() -> Self {
-        Self { system: System::new(), first: true }
+        Self {
+            system: System::new(),
+            first: true,
+        }
     }
 }
 

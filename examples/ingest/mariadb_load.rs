@@ -10,8 +10,8 @@ use mysql::{Conn, Error, Opts, OptsBuilder};
 
 use super::monitor::{DEADLOCKS, Sensor, TIMEOUTS, share};
 
-/// `Innodb_row_lock_current_waits`, `Threads_running` without the sensor's own, `Innodb_deadlocks` (MariaDB; others have none),
-/// and the time-outs that the writer counts.
+/// `Innodb_row_lock_current_waits`, `Threads_running` without the sensor's own, `Innodb_deadlocks`
+/// (MariaDB; others have none), and the time-outs that the writer counts.
 pub struct MariadbLoad {
     opts: Opts,
     conn: Option<Conn>,
@@ -38,7 +38,12 @@ impl MariadbLoad {
             .read_timeout(patience)
             .write_timeout(patience)
             .into();
-        Self { opts, conn: None, deadlocks: None, timeouts }
+        Self {
+            opts,
+            conn: None,
+            deadlocks: None,
+            timeouts,
+        }
     }
 
     fn look(&mut self) -> Result<Figures, Error> {
@@ -52,7 +57,9 @@ impl MariadbLoad {
             let value = value.parse().ok();
             match &*name {
                 "Innodb_row_lock_current_waits" => figures.lock_waits = value,
-                "Threads_running" => figures.threads_running = value.map(|running: u64| running.saturating_sub(1)),
+                "Threads_running" => {
+                    figures.threads_running = value.map(|running: u64| running.saturating_sub(1))
+                }
                 "Innodb_deadlocks" => figures.deadlocks = value,
                 _ => {}
             }

@@ -1,14 +1,17 @@
-//! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and classifies each error by code and stage.
+//! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and classifies
+//! each error by code and stage.
 //!
-//! Multi-row `INSERT`s, prepared. A statement is prepared for one number of rows, and a law that learns changes the size of the
-//! batches all the time: so a batch goes in statements of 512 rows and the rest in powers of two, each prepared once, in one
-//! transaction. Preparing for every new size instead cost a quarter of the throughput at 3 000 rows.
+//! Multi-row `INSERT`s, prepared. A statement is prepared for one number of rows, and a law that
+//! learns changes the size of the batches all the time: so a batch goes in statements of 512 rows
+//! and the rest in powers of two, each prepared once, in one transaction. Preparing for every new
+//! size instead cost a quarter of the throughput at 3 000 rows.
 //!
-//! Where a batch is to be one statement, the protocol's 65 535 bind parameters are its limit, here three a row: tell the
-//! builder, `.max_batch_weight(BIND_PARAMETERS_MAX, |_| BIND_PARAMETERS_A_ROW)`.
+//! Where a batch is to be one statement, the protocol's 65 535 bind parameters are its limit, here
+//! three a row: tell the builder, `.max_batch_weight(BIND_PARAMETERS_MAX, |_|
+//! BIND_PARAMETERS_A_ROW)`.
 //!
-//! Rows that are there already are skipped by `ON DUPLICATE KEY UPDATE id = id`, not by `INSERT IGNORE`: that one also turns
-//! values that do not fit into others that do.
+//! Rows that are there already are skipped by `ON DUPLICATE KEY UPDATE id = id`, not by `INSERT
+//! IGNORE`: that one also turns values that do not fit into others that do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,12 +46,14 @@ pub struct MariadbWriter {
 }
 
 /// Bad values are errors, and two writers lock rows, not the gaps between them.
-const SESSION: [&str; 2] =
-    ["SET sql_mode = 'STRICT_ALL_TABLES'", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"];
+const SESSION: [&str; 2] = [
+    "SET sql_mode = 'STRICT_ALL_TABLES'",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+];
 
 impl MariadbWriter {
-    /// `session`: run on every new connection, such as `SET innodb_lock_wait_timeout = 2`. An answer that takes longer than
-    /// `patience` counts as lost.
+    /// `session`: run on every new connection, such as `SET innodb_lock_wait_timeout = 2`. An
+    /// answer that takes longer than `patience` counts as lost.
     pub fn new(opts: Opts, table: &str, once: Once, session: &[&str], patience: Duration) -> Self {
         let opts = OptsBuilder::from_opts(opts)
             .init(SESSION.iter().chain(session).copied().collect::<Vec<_>>())
@@ -78,7 +83,11 @@ impl MariadbWriter {
     /// # Errors
     /// Whatever the server says.
     pub fn create_tables(conn: &mut Conn, table: &str, once: Once) -> Result<(), Error> {
-        let key = if once == Once::Key { " PRIMARY KEY" } else { "" };
+        let key = if once == Once::Key {
+            " PRIMARY KEY"
+        } else {
+            ""
+        };
         conn.query_drop(format!(
             "CREATE TABLE IF NOT EXISTS {table} (id bigint NOT NULL{key}, value double NOT NULL, text text NOT NULL)
              ENGINE = InnoDB DEFAULT CHARSET = utf8mb4"
@@ -89,13 +98,17 @@ impl MariadbWriter {
         ))
     }
 
-    /// Connects and looks at the table: what is wrong with URL, login or table shows here and not in the first batch.
+    /// Connects and looks at the table: what is wrong with URL, login or table shows here and not
+    /// in the first batch.
     ///
     /// # Errors
     /// Whatever driver or server say.
     pub fn connect(&mut self) -> Result<(), Error> {
         let mut conn = Conn::new(self.opts.clone())?;
-        conn.query_drop(format!("SELECT id, value, text FROM {} LIMIT 0", self.table))?;
+        conn.query_drop(format!(
+            "SELECT id, value, text FROM {} LIMIT 0",
+            self.table
+        ))?;
         if self.once == Once::BatchTable {
             conn.query_drop(format!("SELECT id FROM {}_batches LIMIT 0", self.table))?;
         }
@@ -109,10 +122,14 @@ impl MariadbWriter {
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
-        // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its statement only.
+        // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its
+        // statement only.
         let mut transaction = conn.start_transaction(TxOpts::default()).map_err(refused)?;
         if self.once == Once::BatchTable {
-            let mark = format!("INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id", self.table);
+            let mark = format!(
+                "INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id",
+                self.table
+            );
             let marked = transaction.exec_drop(mark, (batch.id().to_string(),));
             marked.map_err(refused)?;
             if transaction.affected_rows() == 0 {
@@ -122,12 +139,18 @@ impl MariadbWriter {
         }
         let mut left = &rows[..];
         while !left.is_empty() {
-            let (rows, rest) = left.split_at(if self.one_statement { left.len() } else { statement_rows(left.len()) });
+            let (rows, rest) = left.split_at(if self.one_statement {
+                left.len()
+            } else {
+                statement_rows(left.len())
+            });
             let sent = transaction.exec_drop(self.statement(rows.len()), parameters(rows));
             sent.map_err(refused)?;
             left = rest;
         }
-        transaction.commit().map_err(|error| self.failed(error, Stage::Commit))
+        transaction
+            .commit()
+            .map_err(|error| self.failed(error, Stage::Commit))
     }
 
     fn statement(&self, rows: usize) -> String {
@@ -142,7 +165,8 @@ impl MariadbWriter {
     }
 
     fn failed(&self, error: Error, stage: Stage) -> BatchError {
-        if matches!(&error, Error::MySqlError(refused) if matches!(refused.code, 1205 | 1969 | 3024)) {
+        if matches!(&error, Error::MySqlError(refused) if matches!(refused.code, 1205 | 1969 | 3024))
+        {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         failed(error, stage)
@@ -154,24 +178,29 @@ impl Handler<Row> for MariadbWriter {
         // Taken out, so that a panic leaves no half-used connection behind.
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => Conn::new(self.opts.clone()).map_err(|error| self.failed(error, Stage::Connect))?,
+            None => {
+                Conn::new(self.opts.clone()).map_err(|error| self.failed(error, Stage::Connect))?
+            }
         };
         let result = self.write(&mut conn, batch);
         // The next attempt makes a new one where this one is of no more use.
         if !matches!(&result, Err(error) if error.is_handler_broken()) {
             self.conn = Some(conn);
         }
-        // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
+        // How loaded the server is, a monitor reports: asking here would cost every batch a round
+        // trip.
         result.map(|()| LoadFeedback::new())
     }
 }
 
-/// The error for the batch. What the server or the network answered is classified by code and stage; what the driver refuses to
-/// send never left the program, so the rows are at fault and nothing is in doubt.
+/// The error for the batch. What the server or the network answered is classified by code and
+/// stage; what the driver refuses to send never left the program, so the rows are at fault and
+/// nothing is in doubt.
 pub fn failed(error: Error, stage: Stage) -> BatchError {
     match &error {
         Error::MySqlError(refused) => mysql_verdict(Some(refused.code), stage).error(error),
-        // A packet over the limit: half a batch may fit. The driver does not export the type, so its text has to do.
+        // A packet over the limit: half a batch may fit. The driver does not export the type, so
+        // its text has to do.
         Error::CodecError(problem) if problem.to_string().contains("max_allowed_packet") => {
             BatchError::permanent(error)
         }
@@ -188,13 +217,21 @@ pub fn failed(error: Error, stage: Stage) -> BatchError {
 
 /// How many of the rows that are left go into the next statement.
 fn statement_rows(left: usize) -> usize {
-    if left >= STATEMENT_ROWS { STATEMENT_ROWS } else { 1 << left.ilog2() }
+    if left >= STATEMENT_ROWS {
+        STATEMENT_ROWS
+    } else {
+        1 << left.ilog2()
+    }
 }
 
 fn parameters(rows: &[&Row]) -> Params {
     let mut values = Vec::with_capacity(rows.len() * BIND_PARAMETERS_A_ROW);
     for row in rows {
-        values.extend([Value::Int(row.id), Value::Double(row.value), Value::Bytes(row.text.clone().into_bytes())]);
+        values.extend([
+            Value::Int(row.id),
+            Value::Double(row.value),
+            Value::Bytes(row.text.clone().into_bytes()),
+        ]);
     }
     Params::Positional(values)
 }

@@ -1,7 +1,8 @@
 //! What the three ingest examples share, and the tests and the bench use too.
 //!
-//! To write into one database, copy `rows.rs` (your own row) and that database's writer and sensor; each is a file of its own.
-//! They are no features of the crate: it would have to follow every release of three drivers, and force their versions on you.
+//! To write into one database, copy `rows.rs` (your own row) and that database's writer and sensor;
+//! each is a file of its own. They are no features of the crate: it would have to follow every
+//! release of three drivers, and force their versions on you.
 #![allow(dead_code, reason = "no example uses all of it")]
 
 pub mod dead_letters;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use load_aware_batcher::{Batcher, LoadFeedback};
 
-/// Something that can be measured. A sensor that cannot measure just now leaves the feedback as it is: no signal is better than
-/// a wrong one.
+/// Something that can be measured. A sensor that cannot measure just now leaves the feedback as it
+/// is: no signal is better than a wrong one.
 pub trait Sensor: Send {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback;
 }
@@ -30,7 +30,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Samples all sensors every `interval`. The thread is not waited for: a sensor may hang with its server.
+    /// Samples all sensors every `interval`. The thread is not waited for: a sensor may hang with
+    /// its server.
     pub fn start<T: Send + 'static>(
         batcher: &Arc<Batcher<T>>,
         mut sensors: Vec<Box<dyn Sensor>>,
@@ -40,9 +41,15 @@ impl Monitor {
         let batcher: Weak<Batcher<T>> = Arc::downgrade(batcher);
         std::thread::spawn(move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                let feedback = sensors.iter_mut().fold(LoadFeedback::new(), |feedback, sensor| sensor.sample(feedback));
+                let feedback = sensors
+                    .iter_mut()
+                    .fold(LoadFeedback::new(), |feedback, sensor| {
+                        sensor.sample(feedback)
+                    });
                 // Only now: a sensor that hangs must not keep the batcher alive.
-                let Some(batcher) = batcher.upgrade() else { return };
+                let Some(batcher) = batcher.upgrade() else {
+                    return;
+                };
                 batcher.report(feedback);
             }
         });

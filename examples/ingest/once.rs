@@ -8,20 +8,22 @@ use load_aware_batcher::{Builder, Retry};
 /// The three ways, with what each asks of the table and of the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Once {
-    /// Rows have a key and what is there already is left alone: a batch may be sent again, whole or in parts.
+    /// Rows have a key and what is there already is left alone: a batch may be sent again, whole or
+    /// in parts.
     Key,
-    /// A table of batch ids, written in the same transaction: what may have been applied may be sent again as a whole only, so
-    /// bisection is off and one bad row fails its whole batch.
+    /// A table of batch ids, written in the same transaction: what may have been applied may be
+    /// sent again as a whole only, so bisection is off and one bad row fails its whole batch.
     BatchTable,
     /// Nothing: what is in doubt fails, is reported as such, and is never sent again.
     Never,
 }
 
 impl Once {
-    /// Tells the builder: how often to try, whether to search for bad rows, whether sending twice does no harm.
+    /// Tells the builder: how often to try, whether to search for bad rows, whether sending twice
+    /// does no harm.
     pub fn settle<T: Send + 'static>(self, builder: Builder<T>) -> Builder<T> {
-        // Long enough for a server that restarts; in halves, since the most frequent failure under load is a call that took too
-        // long for a time-out.
+        // Long enough for a server that restarts; in halves, since the most frequent failure under
+        // load is a call that took too long for a time-out.
         let retry = Retry::attempts(30)
             .in_halves(true)
             .backoff(Duration::from_millis(20), Duration::from_secs(2))

@@ -56,7 +56,9 @@ impl FromStr for Sizing {
         match word {
             "threshold" => Ok(Self::Threshold),
             "model" => Ok(Self::Model),
-            _ => Err(format!("--batch is {word:?}: must be fixed:N, threshold or model")),
+            _ => Err(format!(
+                "--batch is {word:?}: must be fixed:N, threshold or model"
+            )),
         }
     }
 }
@@ -81,7 +83,10 @@ impl Options {
     ///
     /// # Errors
     /// What is wrong, in one line.
-    pub fn parse(mut words: impl Iterator<Item = String>, url: &str) -> Result<Option<Self>, String> {
+    pub fn parse(
+        mut words: impl Iterator<Item = String>,
+        url: &str,
+    ) -> Result<Option<Self>, String> {
         let mut options = Self {
             url: url.to_owned(),
             table: "readings".to_owned(),
@@ -117,7 +122,9 @@ impl Options {
 
 /// A table's name goes into statements as it is, so it must be a plain one.
 fn table(name: String) -> Result<String, String> {
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let plain = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) {
         Ok(name)
     } else {

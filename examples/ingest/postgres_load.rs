@@ -8,8 +8,9 @@ use postgres::{Client, Config, Error, NoTls};
 
 use super::monitor::{DEADLOCKS, Sensor, TIMEOUTS, share};
 
-/// Waiting locks (`pg_locks`), active backends (`pg_stat_activity`), deadlocks (`pg_stat_database`), and the statement time-outs
-/// that the writer counts. Costs the server well under a millisecond a sample.
+/// Waiting locks (`pg_locks`), active backends (`pg_stat_activity`), deadlocks
+/// (`pg_stat_database`), and the statement time-outs that the writer counts. Costs the server well
+/// under a millisecond a sample.
 pub struct PostgresLoad {
     config: Config,
     client: Option<Client>,
@@ -31,7 +32,12 @@ const QUERY: &str = "SELECT
 impl PostgresLoad {
     /// `timeouts` is the writer's own count.
     pub fn new(config: Config, timeouts: Arc<AtomicU64>) -> Self {
-        Self { config, client: None, deadlocks: None, timeouts }
+        Self {
+            config,
+            client: None,
+            deadlocks: None,
+            timeouts,
+        }
     }
 
     fn look(&mut self) -> Result<Figures, Error> {
@@ -40,13 +46,19 @@ impl PostgresLoad {
             Some(client) => client,
             None => {
                 let mut client = self.config.connect(NoTls)?;
-                client.batch_execute("SET application_name = 'load sensor'; SET statement_timeout = '1s'")?;
+                client.batch_execute(
+                    "SET application_name = 'load sensor'; SET statement_timeout = '1s'",
+                )?;
                 client
             }
         };
         let row = client.query_one(QUERY, &[])?;
         self.client = Some(client);
-        Ok(Figures { waiting_locks: row.get(0), active_backends: row.get(1), deadlocks: row.get(2) })
+        Ok(Figures {
+            waiting_locks: row.get(0),
+            active_backends: row.get(1),
+            deadlocks: row.get(2),
+        })
     }
 }
 
@@ -58,11 +70,17 @@ impl Sensor for PostgresLoad {
             return feedback;
         };
         let timeouts = self.timeouts.swap(0, Ordering::Relaxed);
-        let before = self.deadlocks.replace(figures.deadlocks).unwrap_or(figures.deadlocks);
+        let before = self
+            .deadlocks
+            .replace(figures.deadlocks)
+            .unwrap_or(figures.deadlocks);
         feedback
             .db_locks(u64::try_from(figures.waiting_locks).unwrap_or(0))
             .queue_depth(u64::try_from(figures.active_backends).unwrap_or(0))
-            .custom(DEADLOCKS, share(u64::try_from(figures.deadlocks - before).unwrap_or(0)))
+            .custom(
+                DEADLOCKS,
+                share(u64::try_from(figures.deadlocks - before).unwrap_or(0)),
+            )
             .custom(TIMEOUTS, share(timeouts))
     }
 }

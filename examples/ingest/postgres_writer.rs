@@ -1,11 +1,14 @@
-//! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and classifies each error by code and stage.
+//! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and classifies each
+//! error by code and stage.
 //!
-//! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size; a list of `VALUES` would take three a
-//! row, of which the protocol counts 65 535. `COPY` is there to compare: it cannot skip rows that are there already, so with
-//! a key it goes through a temporary table.
+//! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size; a list of
+//! `VALUES` would take three a row, of which the protocol counts 65 535. `COPY` is there to
+//! compare: it cannot skip rows that are there already, so with a key it goes through a temporary
+//! table.
 //!
-//! The crate has no time-out for reading: a frozen server holds a call as long as it likes. The batcher's own deadlines hold
-//! all the same; the server-side time-outs in `session` bound what a living server does.
+//! The crate has no time-out for reading: a frozen server holds a call as long as it likes. The
+//! batcher's own deadlines hold all the same; the server-side time-outs in `session` bound what a
+//! living server does.
 
 use std::error::Error as _;
 use std::io;
@@ -39,7 +42,8 @@ pub struct PostgresWriter {
     session: String,
     link: Option<Link>,
     timeouts: Arc<AtomicU64>,
-    /// Whether rows are sent in the order of their keys: two writers that meet then wait for each other instead of deadlocking.
+    /// Whether rows are sent in the order of their keys: two writers that meet then wait for each
+    /// other instead of deadlocking.
     pub sorted: bool,
 }
 
@@ -64,7 +68,8 @@ impl PostgresWriter {
         }
     }
 
-    /// Statements for every new connection, such as `SET statement_timeout = '5s'; SET lock_timeout = '2s'`.
+    /// Statements for every new connection, such as `SET statement_timeout = '5s'; SET lock_timeout
+    /// = '2s'`.
     pub fn session(mut self, statements: &str) -> Self {
         statements.clone_into(&mut self.session);
         self
@@ -80,7 +85,11 @@ impl PostgresWriter {
     /// # Errors
     /// Whatever the server says.
     pub fn create_tables(client: &mut Client, table: &str, once: Once) -> Result<(), Error> {
-        let key = if once == Once::Key { " PRIMARY KEY" } else { "" };
+        let key = if once == Once::Key {
+            " PRIMARY KEY"
+        } else {
+            ""
+        };
         client.batch_execute(&format!(
             "CREATE TABLE IF NOT EXISTS {table}
                 (id bigint NOT NULL{key}, value double precision NOT NULL, text text NOT NULL);
@@ -88,7 +97,8 @@ impl PostgresWriter {
         ))
     }
 
-    /// Connects and prepares: what is wrong with URL, login or table shows here and not in the first batch.
+    /// Connects and prepares: what is wrong with URL, login or table shows here and not in the
+    /// first batch.
     ///
     /// # Errors
     /// Whatever driver or server say.
@@ -101,23 +111,37 @@ impl PostgresWriter {
         let mut client = self.config.connect(NoTls)?;
         client.batch_execute(&self.session)?;
         let table = &self.table;
-        let skip = if self.once == Once::Key { " ON CONFLICT DO NOTHING" } else { "" };
+        let skip = if self.once == Once::Key {
+            " ON CONFLICT DO NOTHING"
+        } else {
+            ""
+        };
         let from = match self.way {
             Way::Insert => "SELECT * FROM unnest($1::bigint[], $2::double precision[], $3::text[])",
             Way::Copy => {
-                client.batch_execute(&format!("CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DELETE ROWS"))?;
+                client.batch_execute(&format!(
+                    "CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DELETE ROWS"
+                ))?;
                 "SELECT id, value, text FROM incoming"
             }
         };
-        let insert = client.prepare(&format!("INSERT INTO {table} (id, value, text) {from}{skip}"))?;
+        let insert = client.prepare(&format!(
+            "INSERT INTO {table} (id, value, text) {from}{skip}"
+        ))?;
         let mark = match self.once {
             Once::BatchTable => {
-                let mark = format!("INSERT INTO {table}_batches (id) VALUES ($1::text::uuid) ON CONFLICT DO NOTHING");
+                let mark = format!(
+                    "INSERT INTO {table}_batches (id) VALUES ($1::text::uuid) ON CONFLICT DO NOTHING"
+                );
                 Some(client.prepare(&mark)?)
             }
             _ => None,
         };
-        Ok(Link { client, insert, mark })
+        Ok(Link {
+            client,
+            insert,
+            mark,
+        })
     }
 
     fn write(&self, link: &mut Link, batch: &Batch<Row>) -> Result<(), BatchError> {
@@ -137,14 +161,25 @@ impl PostgresWriter {
         }
         let sent = match self.way {
             Way::Insert => insert(&mut transaction, &link.insert, &rows),
-            Way::Copy => copy(&mut transaction, self.once, &self.table, &link.insert, &rows),
+            Way::Copy => copy(
+                &mut transaction,
+                self.once,
+                &self.table,
+                &link.insert,
+                &rows,
+            ),
         };
         sent.map_err(refused)?;
-        transaction.commit().map_err(|error| self.failed(error, Stage::Commit))
+        transaction
+            .commit()
+            .map_err(|error| self.failed(error, Stage::Commit))
     }
 
     fn failed(&self, error: Error, stage: Stage) -> BatchError {
-        if matches!(error.code().map(|code| code.code()), Some("57014" | "55P03")) {
+        if matches!(
+            error.code().map(|code| code.code()),
+            Some("57014" | "55P03")
+        ) {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         failed(error, stage)
@@ -161,20 +196,24 @@ impl Handler<Row> for PostgresWriter {
         // Taken out, so that a panic leaves no half-used connection behind.
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.new_link().map_err(|error| self.failed(error, Stage::Connect))?,
+            None => self
+                .new_link()
+                .map_err(|error| self.failed(error, Stage::Connect))?,
         };
         let result = self.write(&mut link, batch);
         // The next attempt makes a new one where this one is of no more use.
         if !matches!(&result, Err(error) if error.is_handler_broken()) {
             self.link = Some(link);
         }
-        // How loaded the server is, a monitor reports: asking here would cost every batch a round trip.
+        // How loaded the server is, a monitor reports: asking here would cost every batch a round
+        // trip.
         result.map(|()| LoadFeedback::new())
     }
 }
 
-/// The error for the batch. What the server or the network answered is classified by code and stage; what the driver refuses to
-/// send never left the program, so the rows are at fault and nothing is in doubt.
+/// The error for the batch. What the server or the network answered is classified by code and
+/// stage; what the driver refuses to send never left the program, so the rows are at fault and
+/// nothing is in doubt.
 pub fn failed(error: Error, stage: Stage) -> BatchError {
     if stage != Stage::Connect && was_not_sent(&error) {
         return BatchError::permanent(error);
@@ -186,17 +225,25 @@ pub fn failed(error: Error, stage: Stage) -> BatchError {
 fn was_not_sent(error: &Error) -> bool {
     match error.source() {
         // A socket fails with this type too. The driver's own text is all that tells the two apart.
-        Some(source) if source.is::<io::Error>() => error.to_string().starts_with("error encoding message"),
+        Some(source) if source.is::<io::Error>() => {
+            error.to_string().starts_with("error encoding message")
+        }
         Some(source) => !source.is::<DbError>(),
         None => false,
     }
 }
 
-fn insert(transaction: &mut Transaction<'_>, statement: &Statement, rows: &[&Row]) -> Result<(), Error> {
+fn insert(
+    transaction: &mut Transaction<'_>,
+    statement: &Statement,
+    rows: &[&Row],
+) -> Result<(), Error> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let values: Vec<f64> = rows.iter().map(|row| row.value).collect();
     let texts: Vec<&str> = rows.iter().map(|row| &*row.text).collect();
-    transaction.execute(statement, &[&ids, &values, &texts]).map(drop)
+    transaction
+        .execute(statement, &[&ids, &values, &texts])
+        .map(drop)
 }
 
 fn copy(

@@ -1,4 +1,5 @@
-//! The rows: one a line. A line is `id,value,text`, where the text is the rest of the line, or a line of a log as it is.
+//! The rows: one a line. A line is `id,value,text`, where the text is the rest of the line, or a
+//! line of a log as it is.
 
 use std::fmt;
 
@@ -25,23 +26,39 @@ impl Row {
     /// The line has another form.
     pub fn parse(line: &str) -> Result<Self, Malformed> {
         let mut columns = line.splitn(3, ',');
-        let (Some(id), Some(value), Some(text)) = (columns.next(), columns.next(), columns.next()) else {
+        let (Some(id), Some(value), Some(text)) = (columns.next(), columns.next(), columns.next())
+        else {
             return Err(Malformed::Columns(line.split(',').count()));
         };
-        let id = id.trim().parse().map_err(|_| Malformed::Id(id.to_owned()))?;
-        let number: f64 = value.trim().parse().map_err(|_| Malformed::Value(value.to_owned()))?;
+        let id = id
+            .trim()
+            .parse()
+            .map_err(|_| Malformed::Id(id.to_owned()))?;
+        let number: f64 = value
+            .trim()
+            .parse()
+            .map_err(|_| Malformed::Value(value.to_owned()))?;
         if !number.is_finite() {
             return Err(Malformed::Value(value.to_owned()));
         }
-        Ok(Self { id, value: number, text: plain(text)? })
+        Ok(Self {
+            id,
+            value: number,
+            text: plain(text)?,
+        })
     }
 
-    /// A line of a log: its number is the id, so that the same log sent again adds nothing; its length in bytes is the value.
+    /// A line of a log: its number is the id, so that the same log sent again adds nothing; its
+    /// length in bytes is the value.
     ///
     /// # Errors
     /// It cannot be stored as text.
     pub fn of_log(number: u64, line: &str) -> Result<Self, Malformed> {
-        Ok(Self { id: number as i64, value: line.len() as f64, text: plain(line)? })
+        Ok(Self {
+            id: number as i64,
+            value: line.len() as f64,
+            text: plain(line)?,
+        })
     }
 }
 

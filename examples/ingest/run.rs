@@ -1,4 +1,5 @@
-//! What the three examples do alike: read lines, add rows, show progress, close, say what became of the rows.
+//! What the three examples do alike: read lines, add rows, show progress, close, say what became of
+//! the rows.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -36,7 +37,11 @@ pub fn builder(options: &Options, dead_letters: &DeadLetters) -> Builder<Row> {
         .load_check_interval(Duration::from_millis(500))
         .policy(options.sizing.policy())
         .on_failed(move |failed| on_failed.failed(&failed));
-    options.once.settle(SIGNALS.iter().fold(builder, |builder, (name, weight)| builder.custom_signal(name, *weight)))
+    options
+        .once
+        .settle(SIGNALS.iter().fold(builder, |builder, (name, weight)| {
+            builder.custom_signal(name, *weight)
+        }))
 }
 
 /// What the reading thread tells at its end.
@@ -89,9 +94,22 @@ pub fn ingest<H: Handler<Row> + Send + 'static>(
     show(&batcher, begun);
     let (written, lost) = dead_letters.counts();
     let took = begun.elapsed().as_secs_f64();
-    let stored = if options.once == Once::Key { "stored or there already" } else { "stored" };
-    eprintln!("\n{} rows {stored}, in {took:.1} s, {:.0} a second", report.handled, report.handled as f64 / took);
-    if let Some(Read { lines, malformed, problem }) = &read {
+    let stored = if options.once == Once::Key {
+        "stored or there already"
+    } else {
+        "stored"
+    };
+    eprintln!(
+        "\n{} rows {stored}, in {took:.1} s, {:.0} a second",
+        report.handled,
+        report.handled as f64 / took
+    );
+    if let Some(Read {
+        lines,
+        malformed,
+        problem,
+    }) = &read
+    {
         eprintln!("{lines} lines read, {malformed} malformed");
         if let Some(problem) = problem {
             eprintln!("reading ended early: {problem}");
@@ -100,13 +118,25 @@ pub fn ingest<H: Handler<Row> + Send + 'static>(
         eprintln!("interrupted");
     }
     if written + lost > 0 {
-        eprintln!("{written} dead letters in {}, {lost} lost", options.dead_letters.display());
+        eprintln!(
+            "{written} dead letters in {}, {lost} lost",
+            options.dead_letters.display()
+        );
     }
     if report.abandoned > 0 {
-        eprintln!("{} rows were still being written when the time was up: in doubt", report.abandoned);
+        eprintln!(
+            "{} rows were still being written when the time was up: in doubt",
+            report.abandoned
+        );
     }
-    let all = matches!(&read, Some(Read { problem: None, .. })) && written + lost == 0 && report.abandoned == 0;
-    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let all = matches!(&read, Some(Read { problem: None, .. }))
+        && written + lost == 0
+        && report.abandoned == 0;
+    if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn open(path: Option<&Path>) -> Result<Box<dyn BufRead + Send>, String> {
@@ -119,15 +149,29 @@ fn open(path: Option<&Path>) -> Result<Box<dyn BufRead + Send>, String> {
     }
 }
 
-fn read(mut input: Box<dyn BufRead + Send>, log: bool, producer: &Producer<Row>, dead_letters: &DeadLetters) -> Read {
-    let mut read = Read { lines: 0, malformed: 0, problem: None };
+fn read(
+    mut input: Box<dyn BufRead + Send>,
+    log: bool,
+    producer: &Producer<Row>,
+    dead_letters: &DeadLetters,
+) -> Read {
+    let mut read = Read {
+        lines: 0,
+        malformed: 0,
+        problem: None,
+    };
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
         match input.read_until(b'\n', &mut bytes) {
             Ok(0) => return read,
             Ok(_) => read.lines += 1,
-            Err(problem) => return Read { problem: Some(problem), ..read },
+            Err(problem) => {
+                return Read {
+                    problem: Some(problem),
+                    ..read
+                };
+            }
         }
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -152,7 +196,11 @@ fn read(mut input: Box<dyn BufRead + Send>, log: bool, producer: &Producer<Row>,
             Err(problem) => {
                 read.malformed += 1;
                 let line = String::from_utf8_lossy(line);
-                dead_letters.write("malformed", &format!("line {}: {problem}", read.lines), &line);
+                dead_letters.write(
+                    "malformed",
+                    &format!("line {}: {problem}", read.lines),
+                    &line,
+                );
             }
         }
     }
@@ -160,7 +208,9 @@ fn read(mut input: Box<dyn BufRead + Send>, log: bool, producer: &Producer<Row>,
 
 fn show(batcher: &Batcher<Row>, begun: Instant) {
     let stats = batcher.stats();
-    let load = stats.average_load.map_or("-".to_owned(), |load| format!("{load:.2}"));
+    let load = stats
+        .average_load
+        .map_or("-".to_owned(), |load| format!("{load:.2}"));
     let line = format!(
         "{:7.1} s  {:>9} stored  {:>6} pending  {:>5} failed  batch {:>5}  load {load}  call p50 {:.1?} p99 {:.1?}",
         begun.elapsed().as_secs_f64(),
@@ -173,5 +223,9 @@ fn show(batcher: &Batcher<Row>, begun: Instant) {
     );
     let mut out = io::stderr();
     // One line that changes, where somebody looks.
-    let _ = if out.is_terminal() { write!(out, "\r\x1b[2K{line}") } else { writeln!(out, "{line}") };
+    let _ = if out.is_terminal() {
+        write!(out, "\r\x1b[2K{line}")
+    } else {
+        writeln!(out, "{line}")
+    };
 }

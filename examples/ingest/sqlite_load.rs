@@ -8,7 +8,8 @@ use load_aware_batcher::LoadFeedback;
 use super::monitor::{Sensor, TIMEOUTS, share};
 use super::sqlite_writer::BUSY_RETRIES;
 
-/// Busy retries since the last sample, as locks waited for: one for every 2 ms that the writer waited.
+/// Busy retries since the last sample, as locks waited for: one for every 2 ms that the writer
+/// waited.
 pub struct SqliteLoad {
     retries: u64,
     timeouts: Arc<AtomicU64>,
@@ -17,7 +18,10 @@ pub struct SqliteLoad {
 impl SqliteLoad {
     /// `timeouts` is the writer's own count.
     pub fn new(timeouts: Arc<AtomicU64>) -> Self {
-        Self { retries: BUSY_RETRIES.load(Ordering::Relaxed), timeouts }
+        Self {
+            retries: BUSY_RETRIES.load(Ordering::Relaxed),
+            timeouts,
+        }
     }
 }
 
@@ -25,6 +29,8 @@ impl Sensor for SqliteLoad {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
         let retries = BUSY_RETRIES.load(Ordering::Relaxed);
         let since = retries.saturating_sub(std::mem::replace(&mut self.retries, retries));
-        feedback.db_locks(since).custom(TIMEOUTS, share(self.timeouts.swap(0, Ordering::Relaxed)))
+        feedback
+            .db_locks(since)
+            .custom(TIMEOUTS, share(self.timeouts.swap(0, Ordering::Relaxed)))
     }
 }

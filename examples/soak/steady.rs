@@ -1,7 +1,9 @@
-//! One batcher at full speed for the whole time: faults in its handler, changes of its limits, and an account that costs a sum.
+//! One batcher at full speed for the whole time: faults in its handler, changes of its limits, and
+//! an account that costs a sum.
 //!
-//! An item is its number with its lane in the upper bits; each end keeps how many it has and the wrapping sum of their mixed
-//! numbers. The sums agree only if the same items ended as were accepted, each once (or by a chance of 2^-64).
+//! An item is its number with its lane in the upper bits; each end keeps how many it has and the
+//! wrapping sum of their mixed numbers. The sums agree only if the same items ended as were
+//! accepted, each once (or by a chance of 2^-64).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -9,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 use std::time::Duration;
 
-use load_aware_batcher::{AddError, Batch, BatchError, Batcher, Fixed, LoadFeedback, Outcome, Producer, Retry, Ticket};
+use load_aware_batcher::{
+    AddError, Batch, BatchError, Batcher, Fixed, LoadFeedback, Outcome, Producer, Retry, Ticket,
+};
 
 const LANES: u64 = 3;
 const LANE_SHIFT: u32 = 48;
@@ -110,10 +114,13 @@ impl Steady {
             .max_batch_size(2_000)
             .queue_capacity(4_000)
             .linger(Duration::from_millis(1))
-            // The threshold law would go to batches of one under so many failures, and nothing would be searched for bad rows.
+            // The threshold law would go to batches of one under so many failures, and nothing
+            // would be searched for bad rows.
             .policy(Fixed(200))
             .load_check_interval(Duration::from_millis(5))
-            .retry(Retry::attempts(3).backoff(Duration::from_micros(20), Duration::from_micros(100)))
+            .retry(
+                Retry::attempts(3).backoff(Duration::from_micros(20), Duration::from_micros(100)),
+            )
             .on_failed(move |failed| {
                 hook.failed(failed.item);
                 if failed.item % 97 == 0 {
@@ -122,7 +129,11 @@ impl Steady {
             })
             .spawn(handler(Arc::clone(&account), seed))
             .expect("the settings are valid");
-        Self { batcher, account, seed }
+        Self {
+            batcher,
+            account,
+            seed,
+        }
     }
 
     /// Starts the producers; they end when told to.
@@ -153,7 +164,9 @@ impl Steady {
     /// A look from outside, and a change of the limits.
     pub fn look(&self, seed: u64, wrong: &mut Vec<String>) {
         let stats = self.batcher.stats();
-        if stats.added != stats.handled + stats.failed + stats.unsent + stats.abandoned + stats.pending {
+        if stats.added
+            != stats.handled + stats.failed + stats.unsent + stats.abandoned + stats.pending
+        {
             wrong.push(format!("{stats:?}"));
         }
         let size = 1 + mix(seed) as usize % 2_000;
@@ -169,13 +182,25 @@ impl Steady {
 
     /// Closes and settles the account, with all producers gone; what was wrong.
     pub fn finish(self) -> Vec<String> {
-        let Self { batcher, account, .. } = self;
+        let Self {
+            batcher, account, ..
+        } = self;
         let report = batcher.shutdown(60 * SECOND);
         let stats = batcher.stats();
-        report.failed.iter().for_each(|failed| account.failed(failed.item));
-        report.unsent.iter().for_each(|item| account.unsent.add(*item));
-        let (accepted, handled, failed, unsent) =
-            (account.accepted.get(), account.handled.get(), account.failed.get(), account.unsent.get());
+        report
+            .failed
+            .iter()
+            .for_each(|failed| account.failed(failed.item));
+        report
+            .unsent
+            .iter()
+            .for_each(|item| account.unsent.add(*item));
+        let (accepted, handled, failed, unsent) = (
+            account.accepted.get(),
+            account.handled.get(),
+            account.failed.get(),
+            account.unsent.get(),
+        );
         println!(
             "one batcher: {} accepted = {} handled + {} failed + {} unsent; {} refused; {} calls, {} retries, {} bisections, \
              {} panics, {} in doubt, {} rejected; {report:?}",
@@ -197,9 +222,21 @@ impl Steady {
                 wrong.push(format!("{what}: {one:?} and {other:?}"));
             }
         };
-        same("accepted, ended", accepted, both(both(handled, failed), unsent));
-        same("tickets handled", account.handled_ticketed.get(), account.told_handled.get());
-        same("tickets failed", account.failed_ticketed.get(), account.told_failed.get());
+        same(
+            "accepted, ended",
+            accepted,
+            both(both(handled, failed), unsent),
+        );
+        same(
+            "tickets handled",
+            account.handled_ticketed.get(),
+            account.told_handled.get(),
+        );
+        same(
+            "tickets failed",
+            account.failed_ticketed.get(),
+            account.told_failed.get(),
+        );
         for (what, counter, sum) in [
             ("added", stats.added, accepted.0),
             ("handled", stats.handled, handled.0),
@@ -215,7 +252,10 @@ impl Steady {
 }
 
 /// Every fault but a hang, by chance; most calls are well.
-fn handler(account: Arc<Account>, seed: u64) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send {
+fn handler(
+    account: Arc<Account>,
+    seed: u64,
+) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send {
     let mut dice = Dice(mix(seed));
     let mut last = [0; LANES as usize + 1];
     move |batch| {
@@ -230,9 +270,17 @@ fn handler(account: Arc<Account>, seed: u64) -> impl FnMut(&mut Batch<u64>) -> R
             _ => {}
         }
         if batch.iter().any(bad) {
-            return Err(if dice.below(2) == 0 { BatchError::permanent("bad") } else { BatchError::transient("bad") });
+            return Err(if dice.below(2) == 0 {
+                BatchError::permanent("bad")
+            } else {
+                BatchError::transient("bad")
+            });
         }
-        let reject = if dice.below(8) == 0 { dice.below(batch.len() as u64) as usize } else { usize::MAX };
+        let reject = if dice.below(8) == 0 {
+            dice.below(batch.len() as u64) as usize
+        } else {
+            usize::MAX
+        };
         for index in 0..batch.len() {
             let item = batch[index];
             let number = item & !TICKETED;
@@ -246,7 +294,9 @@ fn handler(account: Arc<Account>, seed: u64) -> impl FnMut(&mut Batch<u64>) -> R
                 account.handled(item);
             }
         }
-        Ok(LoadFeedback::new().cpu_load(dice.below(100) as f64 / 100.0).db_locks(dice.below(50)))
+        Ok(LoadFeedback::new()
+            .cpu_load(dice.below(100) as f64 / 100.0)
+            .db_locks(dice.below(50)))
     }
 }
 
@@ -268,7 +318,9 @@ impl Lane {
             120..130 => self.singles(burst, |producer, item| producer.add_timeout(item, SECOND)),
             130..170 => self.many(burst, |producer, items| producer.add_many(items)),
             170..180 => self.many(burst, |producer, items| producer.try_add_many(items)),
-            180..185 => self.many(burst, |producer, items| producer.add_many_timeout(items, SECOND)),
+            180..185 => self.many(burst, |producer, items| {
+                producer.add_many_timeout(items, SECOND)
+            }),
             185..198 => self.submit(),
             198 => self.producer.request_flush(),
             _ => {
@@ -278,7 +330,11 @@ impl Lane {
         }
     }
 
-    fn singles(&mut self, burst: u64, add: impl Fn(&Producer<u64>, u64) -> Result<(), AddError<u64>>) {
+    fn singles(
+        &mut self,
+        burst: u64,
+        add: impl Fn(&Producer<u64>, u64) -> Result<(), AddError<u64>>,
+    ) {
         for _ in 0..burst {
             self.number += 1;
             match add(&self.producer, self.number) {
@@ -301,7 +357,9 @@ impl Lane {
         };
         let accepted = items.end - back.len() as u64;
         (items.start..accepted).for_each(|item| self.account.accepted.add(item));
-        back.into_iter().zip(accepted..items.end).for_each(|(item, expected)| self.refused(item, expected));
+        back.into_iter()
+            .zip(accepted..items.end)
+            .for_each(|(item, expected)| self.refused(item, expected));
     }
 
     fn submit(&mut self) {
@@ -320,11 +378,15 @@ impl Lane {
     /// Waits for the oldest tickets until so many are left.
     fn settle(&mut self, left: usize) {
         while self.tickets.len() > left {
-            let Some((item, ticket)) = self.tickets.pop_front() else { return };
+            let Some((item, ticket)) = self.tickets.pop_front() else {
+                return;
+            };
             match ticket.wait_timeout(60 * SECOND) {
                 Some(Outcome::Handled) => self.account.told_handled.add(item),
                 Some(Outcome::Failed(_) | Outcome::InDoubt) => self.account.told_failed.add(item),
-                outcome => self.account.wrong(format!("the ticket of {item:x} says {outcome:?}")),
+                outcome => self
+                    .account
+                    .wrong(format!("the ticket of {item:x} says {outcome:?}")),
             }
         }
     }
@@ -332,7 +394,8 @@ impl Lane {
     fn refused(&self, item: u64, expected: u64) {
         self.account.refused.add(item);
         if item != expected {
-            self.account.wrong(format!("{expected:x} was refused and {item:x} came back"));
+            self.account
+                .wrong(format!("{expected:x} was refused and {item:x} came back"));
         }
     }
 }

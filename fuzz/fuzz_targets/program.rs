@@ -1,6 +1,7 @@
 //! Random programs for a batcher, drawn from the fuzzer's bytes: every item must end exactly once.
 //!
-//! The programs and the account are those of `tests/conservation.rs` (`tests/support/program.rs`); here coverage leads to them.
+//! The programs and the account are those of `tests/conservation.rs` (`tests/support/program.rs`);
+//! here coverage leads to them.
 //!
 //! ```text
 //! cargo install cargo-fuzz
@@ -8,12 +9,12 @@
 //! cargo +nightly fuzz run program fuzz/artifacts/program/crash-…      # once more; prints the program and its account
 //! ```
 //!
-//! Without the search for leaks, because it counts the thread-local destructors of a thread that is just ending, such as the
-//! flusher's after a close that ran out of time.
+//! Without the search for leaks, because it counts the thread-local destructors of a thread that is
+//! just ending, such as the flusher's after a close that ran out of time.
 //!
-//! What fails is a race more often than not: run an artifact some hundred times (`-- -runs=1000`) before it is
-//! called fixed. Panics of the scripted handler are caught by the batcher and abort nothing, because they unwind without the
-//! hook that the fuzzer aborts in.
+//! What fails is a race more often than not: run an artifact some hundred times (`-- -runs=1000`)
+//! before it is called fixed. Panics of the scripted handler are caught by the batcher and abort
+//! nothing, because they unwind without the hook that the fuzzer aborts in.
 #![no_main]
 
 #[path = "../../tests/support/program.rs"]

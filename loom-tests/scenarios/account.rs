@@ -41,11 +41,19 @@ impl Account {
             Ok(count) => count,
             Err(refused) => {
                 let back = refused.into_inner();
-                assert_eq!(items[items.len() - back.len()..], back, "the rest comes back, in order");
+                assert_eq!(
+                    items[items.len() - back.len()..],
+                    back,
+                    "the rest comes back, in order"
+                );
                 items.len() - back.len()
             }
         };
-        self.0.lock().unwrap().accepted.extend_from_slice(&items[..accepted]);
+        self.0
+            .lock()
+            .unwrap()
+            .accepted
+            .extend_from_slice(&items[..accepted]);
     }
 
     pub(super) fn handled(&self, items: impl IntoIterator<Item = u32>) {
@@ -70,19 +78,38 @@ impl Account {
     pub(super) fn closed(&self, report: &CloseReport<u32>) {
         let mut books = self.0.lock().unwrap();
         books.returned.extend(&report.unsent);
-        books.returned.extend(report.failed.iter().map(|failed| failed.item));
+        books
+            .returned
+            .extend(report.failed.iter().map(|failed| failed.item));
     }
 
     /// Settles the books: every accepted item ended once, but for so many that nobody has any more.
     pub(super) fn settle(&self, dropped: u64) {
         let books = self.0.lock().unwrap();
-        let mut ended: Vec<_> = books.handled.iter().chain(&books.returned).copied().collect();
+        let mut ended: Vec<_> = books
+            .handled
+            .iter()
+            .chain(&books.returned)
+            .copied()
+            .collect();
         ended.sort_unstable();
-        assert!(ended.windows(2).all(|pair| pair[0] != pair[1]), "an item ended twice: {ended:?}");
+        assert!(
+            ended.windows(2).all(|pair| pair[0] != pair[1]),
+            "an item ended twice: {ended:?}"
+        );
         let mut accepted = books.accepted.clone();
         accepted.sort_unstable();
-        assert!(ended.iter().all(|item| accepted.binary_search(item).is_ok()), "{ended:?} of {accepted:?}");
-        assert_eq!(ended.len() as u64 + dropped, accepted.len() as u64, "{ended:?} of {accepted:?}");
+        assert!(
+            ended
+                .iter()
+                .all(|item| accepted.binary_search(item).is_ok()),
+            "{ended:?} of {accepted:?}"
+        );
+        assert_eq!(
+            ended.len() as u64 + dropped,
+            accepted.len() as u64,
+            "{ended:?} of {accepted:?}"
+        );
     }
 
     /// The counters of a report, behind the end of everything, say what the books say.
@@ -93,11 +120,16 @@ impl Account {
         assert_eq!(report.handled, books.handled.len() as u64, "{report:?}");
     }
 
-    /// Items of one producer, all those with the same tens, are handled in the order they were added.
+    /// Items of one producer, all those with the same tens, are handled in the order they were
+    /// added.
     pub(super) fn assert_order(&self) {
         let books = self.0.lock().unwrap();
         for producer in 0..10 {
-            let own: Vec<_> = books.handled.iter().filter(|item| **item / 10 == producer).collect();
+            let own: Vec<_> = books
+                .handled
+                .iter()
+                .filter(|item| **item / 10 == producer)
+                .collect();
             assert!(own.is_sorted(), "{own:?}");
         }
     }

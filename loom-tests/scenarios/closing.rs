@@ -6,7 +6,9 @@ use super::account::assert_balanced;
 use super::{Account, Gate, LONG, SOON, builder, mutant, scenario};
 use crate::{Batch, Batcher, CloseReport, LoadFeedback, Retry};
 
-fn recording(account: &Account) -> impl FnMut(&mut Batch<u32>) -> Result<LoadFeedback, crate::BatchError> + use<> {
+fn recording(
+    account: &Account,
+) -> impl FnMut(&mut Batch<u32>) -> Result<LoadFeedback, crate::BatchError> + use<> {
     let account = account.clone();
     move |batch: &mut Batch<u32>| {
         account.handled(batch.iter().copied());
@@ -39,7 +41,9 @@ fn producers_beside_a_close() {
     assert_balanced(&batcher.stats());
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     account.closed(&report);
     account.settle(0);
     account.assert_counted(&report);
@@ -58,16 +62,22 @@ fn mutant_an_add_without_its_second_look_is_found() {
 
 #[test]
 fn mutant_a_close_that_counts_first_is_found() {
-    mutant("close: length before the closed bit", producers_beside_a_close);
+    mutant(
+        "close: length before the closed bit",
+        producers_beside_a_close,
+    );
 }
 
 #[test]
 fn mutant_a_sleep_that_is_never_taken_back_is_found() {
-    mutant("doorbell: the word is not taken back", producers_beside_a_close);
+    mutant(
+        "doorbell: the word is not taken back",
+        producers_beside_a_close,
+    );
 }
 
-/// The handler is stuck, the queue full, two producers wait; a close runs out of time, the handler comes back, a second close
-/// sees the end.
+/// The handler is stuck, the queue full, two producers wait; a close runs out of time, the handler
+/// comes back, a second close sees the end.
 fn a_stuck_handler() {
     let account = Account::new();
     let gate = Gate::new();
@@ -88,17 +98,26 @@ fn a_stuck_handler() {
             let (handle, account) = (batcher.producer(), account.clone());
             shuttle::thread::spawn(move || {
                 account.added(producer * 10, handle.add(producer * 10));
-                account.added(producer * 10 + 1, handle.add_timeout(producer * 10 + 1, SOON));
+                account.added(
+                    producer * 10 + 1,
+                    handle.add_timeout(producer * 10 + 1, SOON),
+                );
             })
         })
         .collect();
     let first = batcher.shutdown(SOON);
-    producers.into_iter().for_each(|producer| producer.join().expect("refused, whatever the handler does"));
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().expect("refused, whatever the handler does"));
     account.closed(&first);
     assert_balanced(&batcher.stats());
     gate.open();
     let second = batcher.shutdown(LONG);
-    assert_eq!((second.abandoned, second.timed_out), (0, false), "{second:?}");
+    assert_eq!(
+        (second.abandoned, second.timed_out),
+        (0, false),
+        "{second:?}"
+    );
     assert_balanced(&batcher.stats());
     drop(batcher);
     account.settle(0);
@@ -121,7 +140,8 @@ fn mutant_a_late_return_counted_twice_is_found() {
     mutant("settle: a late return counts twice", a_stuck_handler);
 }
 
-/// Three closers with different patience, one of them the drop, beside producers and somebody who looks.
+/// Three closers with different patience, one of them the drop, beside producers and somebody who
+/// looks.
 fn many_closers() {
     let account = Account::new();
     let reports = Arc::new(Mutex::new(Vec::<CloseReport<u32>>::new()));
@@ -161,10 +181,18 @@ fn many_closers() {
         })
         .collect();
     drop(batcher);
-    let closed: Vec<_> = closers.into_iter().map(|closer| closer.join().unwrap()).collect();
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    let closed: Vec<_> = closers
+        .into_iter()
+        .map(|closer| closer.join().unwrap())
+        .collect();
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     account.assert_counted(&closed[1]);
-    assert!(reports.lock().unwrap().is_empty(), "somebody had closed it before the drop");
+    assert!(
+        reports.lock().unwrap().is_empty(),
+        "somebody had closed it before the drop"
+    );
     account.settle(0);
 }
 
@@ -178,7 +206,8 @@ fn mutant_two_claims_to_the_lists_are_found() {
     mutant("close: everybody claims", many_closers);
 }
 
-/// The last owner goes on the handler's own thread: nobody waits for itself, the rest is handled, the hook has the report.
+/// The last owner goes on the handler's own thread: nobody waits for itself, the rest is handled,
+/// the hook has the report.
 fn dropped_by_the_handler() {
     let account = Account::new();
     let owner = Arc::new(Mutex::new(None::<Batcher<u32>>));

@@ -12,8 +12,11 @@ fn retry() -> Retry {
     Retry::attempts(3).backoff(Duration::from_millis(1), Duration::from_millis(4))
 }
 
-/// The calls in turn: a panic, a transient error, a success with a rejected row, a permanent error; then all is well.
-fn script(account: &Account) -> impl FnMut(&mut Batch<u32>) -> Result<LoadFeedback, BatchError> + use<> {
+/// The calls in turn: a panic, a transient error, a success with a rejected row, a permanent error;
+/// then all is well.
+fn script(
+    account: &Account,
+) -> impl FnMut(&mut Batch<u32>) -> Result<LoadFeedback, BatchError> + use<> {
     let account = account.clone();
     let mut calls = 0;
     move |batch: &mut Batch<u32>| {
@@ -57,11 +60,22 @@ fn retries_and_panics() {
         })
         .collect();
     let flushed = batcher.flush(SOON);
-    assert!(matches!(flushed, Ok(()) | Err(FlushError::Failed { .. } | FlushError::Timeout)), "{flushed:?}");
-    batcher.take_failed().iter().for_each(|failed| account.failed(failed));
+    assert!(
+        matches!(
+            flushed,
+            Ok(()) | Err(FlushError::Failed { .. } | FlushError::Timeout)
+        ),
+        "{flushed:?}"
+    );
+    batcher
+        .take_failed()
+        .iter()
+        .for_each(|failed| account.failed(failed));
     assert_balanced(&batcher.stats());
     let report = batcher.close(LONG);
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     assert!(!report.timed_out && report.unsent.is_empty(), "{report:?}");
     account.closed(&report);
     account.settle(0);
@@ -79,7 +93,8 @@ fn mutant_a_completion_that_tells_nobody_is_found() {
     mutant("flush: nobody is told", flush_for_ever);
 }
 
-/// Flushes without a bound from two threads beside that script: each returns, and behind it no item of its caller waits.
+/// Flushes without a bound from two threads beside that script: each returns, and behind it no item
+/// of its caller waits.
 fn flush_for_ever() {
     let account = Account::new();
     let batcher = builder()
@@ -102,12 +117,17 @@ fn flush_for_ever() {
                     assert!(account.added(item, handle.add(item)));
                     let flushed = handle.flush(LONG);
                     assert!(account.has_ended(item), "{item} has its outcome");
-                    assert!(account.was_handled(item) || flushed.is_err(), "{item} failed, the flush says {flushed:?}");
+                    assert!(
+                        account.was_handled(item) || flushed.is_err(),
+                        "{item} failed, the flush says {flushed:?}"
+                    );
                 }
             })
         })
         .collect();
-    flushers.into_iter().for_each(|flusher| flusher.join().unwrap());
+    flushers
+        .into_iter()
+        .for_each(|flusher| flusher.join().unwrap());
     let report = batcher.close(LONG);
     account.closed(&report);
     account.settle(0);
@@ -119,7 +139,8 @@ fn a_flush_returns_when_its_items_have_their_outcome() {
     scenario("flush for ever", flush_for_ever);
 }
 
-/// Tickets across that script and a close that may run out of time: each is told once, and tells what the books say.
+/// Tickets across that script and a close that may run out of time: each is told once, and tells
+/// what the books say.
 fn tickets() {
     let account = Account::new();
     let batcher = builder()
@@ -136,10 +157,15 @@ fn tickets() {
             shuttle::thread::spawn(move || {
                 let mut tickets = Vec::new();
                 for item in producer * 10..producer * 10 + 2 {
-                    let submitted = handle.submit(item).map(|ticket| tickets.push((item, ticket)));
+                    let submitted = handle
+                        .submit(item)
+                        .map(|ticket| tickets.push((item, ticket)));
                     account.added(item, submitted);
                 }
-                tickets.into_iter().map(|(item, ticket)| (item, ticket.wait())).collect::<Vec<_>>()
+                tickets
+                    .into_iter()
+                    .map(|(item, ticket)| (item, ticket.wait()))
+                    .collect::<Vec<_>>()
             })
         })
         .collect();
@@ -147,13 +173,18 @@ fn tickets() {
     assert_ne!(flushed, Err(FlushError::Reentrant));
     let report = batcher.shutdown(SOON);
     account.closed(&report);
-    let told: Vec<_> = producers.into_iter().flat_map(|producer| producer.join().unwrap()).collect();
+    let told: Vec<_> = producers
+        .into_iter()
+        .flat_map(|producer| producer.join().unwrap())
+        .collect();
     let last = batcher.shutdown(LONG);
     assert!(!last.timed_out);
     for (item, outcome) in told {
         match outcome {
             Outcome::Handled => assert!(account.was_handled(item), "{item}"),
-            Outcome::Failed(_) | Outcome::Unsent => assert!(!account.was_handled(item), "{item}: {outcome:?}"),
+            Outcome::Failed(_) | Outcome::Unsent => {
+                assert!(!account.was_handled(item), "{item}: {outcome:?}")
+            }
             // Lent when the close gave up: either may follow.
             Outcome::InDoubt => assert!(report.abandoned > 0, "{item}"),
             Outcome::Reentrant => panic!("a producer is no thread of the batcher's"),
@@ -175,7 +206,8 @@ fn mutant_an_outcome_that_wakes_nobody_is_found() {
     mutant("ticket: no notification", tickets);
 }
 
-/// The hook hangs back behind a close that gives up: what it is given and what comes back are the same rows, once.
+/// The hook hangs back behind a close that gives up: what it is given and what comes back are the
+/// same rows, once.
 fn hook_behind_a_close() {
     let account = Account::new();
     let batcher = builder()
@@ -196,7 +228,11 @@ fn hook_behind_a_close() {
         })
         .spawn(|batch: &mut Batch<u32>| {
             shuttle::thread::yield_now();
-            if batch.contains(&10) { Err(BatchError::in_doubt("lost")) } else { Err(BatchError::transient("down")) }
+            if batch.contains(&10) {
+                Err(BatchError::in_doubt("lost"))
+            } else {
+                Err(BatchError::transient("down"))
+            }
         })
         .unwrap();
     let producer = {
@@ -212,7 +248,11 @@ fn hook_behind_a_close() {
     assert_balanced(&batcher.stats());
     producer.join().unwrap();
     let last = batcher.shutdown(LONG);
-    assert_eq!((last.abandoned, last.timed_out, last.handled), (0, false, 0), "{last:?}");
+    assert_eq!(
+        (last.abandoned, last.timed_out, last.handled),
+        (0, false, 0),
+        "{last:?}"
+    );
     let stats = batcher.stats();
     assert_balanced(&stats);
     assert_eq!((stats.pending, stats.dropped_late), (0, 0));
@@ -230,7 +270,8 @@ fn mutant_a_late_failure_counted_twice_is_found() {
     mutant("settle: a late return counts twice", hook_behind_a_close);
 }
 
-/// Every call from inside the handler and the hook works or says `Reentrant`, on a queue that is mostly full.
+/// Every call from inside the handler and the hook works or says `Reentrant`, on a queue that is
+/// mostly full.
 fn calls_from_inside() {
     let account = Account::new();
     let inside = Arc::new(Mutex::new(None::<crate::Producer<u32>>));
@@ -252,13 +293,23 @@ fn calls_from_inside() {
                 }
             })
             .spawn(move |batch: &mut Batch<u32>| {
-                let producer = from_handler.lock().unwrap().clone().expect("set before the first add");
+                let producer = from_handler
+                    .lock()
+                    .unwrap()
+                    .clone()
+                    .expect("set before the first add");
                 assert_eq!(producer.flush(LONG), Err(FlushError::Reentrant));
                 producer.request_flush();
                 if batch[0] < 50 {
                     next += 1;
                     let result = producer.add_timeout(next, LONG);
-                    assert!(matches!(result, Ok(()) | Err(AddError::Reentrant(_) | AddError::Closed(_))), "{result:?}");
+                    assert!(
+                        matches!(
+                            result,
+                            Ok(()) | Err(AddError::Reentrant(_) | AddError::Closed(_))
+                        ),
+                        "{result:?}"
+                    );
                     handled.added(next, result);
                     if let Ok(ticket) = producer.submit(next + 20) {
                         handled.added(next + 20, Ok(()));
@@ -283,7 +334,11 @@ fn calls_from_inside() {
         })
     };
     let flushed = batcher.flush(SOON);
-    assert_ne!(flushed, Err(FlushError::Reentrant), "this thread is none of its own");
+    assert_ne!(
+        flushed,
+        Err(FlushError::Reentrant),
+        "this thread is none of its own"
+    );
     let report = batcher.close(LONG);
     producer.join().unwrap();
     assert!(!report.timed_out);

@@ -12,9 +12,15 @@ impl Policy for Restless {
         self.0 += 1;
         match self.0 % 4 {
             0 => panic_quietly(),
-            1 => Decision { probe: Some(1), ..Decision::hold(current, "probe") },
+            1 => Decision {
+                probe: Some(1),
+                ..Decision::hold(current, "probe")
+            },
             2 => Decision::resize(3, "up"),
-            _ => Decision { pause_ratio: 0.5, ..Decision::resize(2, "down") },
+            _ => Decision {
+                pause_ratio: 0.5,
+                ..Decision::resize(2, "down")
+            },
         }
     }
 
@@ -23,8 +29,8 @@ impl Policy for Restless {
     }
 }
 
-/// The size moves by the policy and by `reconfigure` while two producers add; whatever was in force, a last size of one hands
-/// everything over without a flush.
+/// The size moves by the policy and by `reconfigure` while two producers add; whatever was in
+/// force, a last size of one hands everything over without a flush.
 fn sizes_that_move() {
     let account = Account::new();
     let batcher = {
@@ -53,9 +59,13 @@ fn sizes_that_move() {
             })
         })
         .collect();
-    batcher.reconfigure(|limits| limits.max_batch_size = 2).unwrap();
+    batcher
+        .reconfigure(|limits| limits.max_batch_size = 2)
+        .unwrap();
     assert!(batcher.stats().batch_size <= 2);
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     let last = batcher.submit(40).unwrap();
     account.added(40, Ok(()));
     batcher
@@ -64,7 +74,10 @@ fn sizes_that_move() {
             limits.policy(Fixed(1));
         })
         .unwrap();
-    assert!(last.wait().is_handled(), "nothing else wakes the flusher for it");
+    assert!(
+        last.wait().is_handled(),
+        "nothing else wakes the flusher for it"
+    );
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
     account.settle(0);
@@ -82,7 +95,8 @@ fn mutant_a_publication_that_wakes_nobody_is_found() {
     mutant("setpoint: no ring", sizes_that_move);
 }
 
-/// Chunks larger than the credit from three threads, patient, hasty and with a deadline, against single adds and a close.
+/// Chunks larger than the credit from three threads, patient, hasty and with a deadline, against
+/// single adds and a close.
 fn credit_runs_out() {
     let account = Account::new();
     let batcher = {
@@ -93,7 +107,10 @@ fn credit_runs_out() {
             .queue_capacity(3)
             .linger(SOON)
             .spawn(move |batch: &mut Batch<u32>| {
-                assert!(batch.len() <= 3, "no batch is larger than the size in force");
+                assert!(
+                    batch.len() <= 3,
+                    "no batch is larger than the size in force"
+                );
                 account.handled(batch.iter().copied());
                 Ok(LoadFeedback::new())
             })
@@ -117,7 +134,9 @@ fn credit_runs_out() {
     account.added(41, batcher.try_add(41));
     assert_balanced(&batcher.stats());
     let report = batcher.close(LONG);
-    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
     assert!(report.is_clean(), "{report:?}");
     account.settle(0);
     account.assert_counted(&report);
@@ -156,7 +175,9 @@ fn credit_for_ever() {
     };
     let producer = {
         let (handle, account) = (batcher.producer(), account.clone());
-        shuttle::thread::spawn(move || account.added_many(&[10, 11, 12], handle.add_many([10, 11, 12])))
+        shuttle::thread::spawn(move || {
+            account.added_many(&[10, 11, 12], handle.add_many([10, 11, 12]))
+        })
     };
     account.added_many(&[20, 21], batcher.add_many([20, 21]));
     producer.join().unwrap();

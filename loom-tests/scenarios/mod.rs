@@ -1,5 +1,5 @@
-//! Whole batchers: more threads and steps than loom can exhaust, with time that passes. The public face on the modelled parts, so
-//! what is tested is everything between them.
+//! Whole batchers: more threads and steps than loom can exhaust, with time that passes. The public
+//! face on the modelled parts, so what is tested is everything between them.
 
 mod account;
 mod closing;
@@ -19,10 +19,13 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// A deadline that may pass at any look.
 const SOON: Duration = Duration::from_millis(20);
 
-/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load. No wait ends by a stall that never
-/// comes: it would hide a wake-up that is lost.
+/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load. No
+/// wait ends by a stall that never comes: it would hide a wake-up that is lost.
 fn builder() -> Builder<u32> {
-    Batcher::builder().feedback_capacity(2).load_check_interval(LONG).stall_timeout(LONG)
+    Batcher::builder()
+        .feedback_capacity(2)
+        .load_check_interval(LONG)
+        .stall_timeout(LONG)
 }
 
 /// A handler's panic without the panic hook, which would print a schedule for each.
@@ -36,7 +39,10 @@ struct Gate(Arc<(shuttle::sync::Mutex<bool>, shuttle::sync::Condvar)>);
 
 impl Gate {
     fn new() -> Self {
-        Self(Arc::new((shuttle::sync::Mutex::new(false), shuttle::sync::Condvar::new())))
+        Self(Arc::new((
+            shuttle::sync::Mutex::new(false),
+            shuttle::sync::Condvar::new(),
+        )))
     }
 
     fn open(&self) {

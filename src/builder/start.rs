@@ -19,7 +19,9 @@ use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::ring::Ring;
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn};
+use crate::sync::{
+    Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
+};
 use crate::unwind::message;
 use crate::weigher::Weigher;
 use crate::workers::HandlerSlot;
@@ -36,7 +38,11 @@ impl<T: Send + 'static> Builder<T> {
         let (parker, alarm_parker) = (Parker::new(), Parker::new());
         let doorbell = Arc::new(Doorbell::new(&parker));
         let (ring, reader) = Ring::new(self.feedback_capacity);
-        let reporter = Arc::new(Reporter::new(ring, self.custom, Doorbell::new(&alarm_parker)));
+        let reporter = Arc::new(Reporter::new(
+            ring,
+            self.custom,
+            Doorbell::new(&alarm_parker),
+        ));
         let first = Setpoint {
             batch_size: sizes.initial,
             linger: self.linger,
@@ -48,9 +54,15 @@ impl<T: Send + 'static> Builder<T> {
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
         let limits = Limits::new(sizes.min, sizes.max, self.linger);
-        let control = Arc::new(Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity));
+        let control = Arc::new(Control::new(
+            limits,
+            Arc::clone(&setpoint),
+            start,
+            sizes.capacity,
+        ));
         let weigher = self.weigher.map(|(limit, weigh)| {
-            // The sums are signed: above this lies nothing that could be told from a sum below zero.
+            // The sums are signed: above this lies nothing that could be told from a sum below
+            // zero.
             let most = isize::MAX as usize;
             Weigher {
                 weight: weigh,
@@ -70,11 +82,20 @@ impl<T: Send + 'static> Builder<T> {
             reporter: Arc::clone(&reporter),
             parker,
             on_failed: self.on_failed,
-            rules: Rules { retry: self.retry, idempotent: self.idempotent },
+            rules: Rules {
+                retry: self.retry,
+                idempotent: self.idempotent,
+            },
             chance: Chance(seed),
         };
         let on_close = Arc::new(Mutex::new(self.on_close));
-        let flusher = start_flusher(&self.thread_name, flusher, Arc::clone(&on_close), serial, make)?;
+        let flusher = start_flusher(
+            &self.thread_name,
+            flusher,
+            Arc::clone(&on_close),
+            serial,
+            make,
+        )?;
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),
@@ -87,12 +108,26 @@ impl<T: Send + 'static> Builder<T> {
             Ok(thread) => (thread, None),
             Err(problem) => (never_started(), Some(problem)),
         };
-        let core = Core { queue, reporter, control, flusher, controller, on_close };
+        let core = Core {
+            queue,
+            reporter,
+            control,
+            flusher,
+            controller,
+            on_close,
+        };
         match problem {
             None => {
                 let line = Handle::shared(&core.queue);
                 let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
-                Ok(Batcher { core, setpoint, line, close_timeout, drop_patience, told_of: ToldOf::new(0) })
+                Ok(Batcher {
+                    core,
+                    setpoint,
+                    line,
+                    close_timeout,
+                    drop_patience,
+                    told_of: ToldOf::new(0),
+                })
             }
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
@@ -124,8 +159,20 @@ where
         belong_to(serial);
         let (made, handler) = match catch_unwind(AssertUnwindSafe(make)) {
             Ok(Ok(handler)) => (Ok(()), Some(handler)),
-            Ok(Err(error)) => (Err(BuildError::Handler { message: error.to_string(), source: Some(error) }), None),
-            Err(panic) => (Err(BuildError::Handler { message: message(panic), source: None }), None),
+            Ok(Err(error)) => (
+                Err(BuildError::Handler {
+                    message: error.to_string(),
+                    source: Some(error),
+                }),
+                None,
+            ),
+            Err(panic) => (
+                Err(BuildError::Handler {
+                    message: message(panic),
+                    source: None,
+                }),
+                None,
+            ),
         };
         *tell.0.lock() = Some(made);
         tell.1.notify_all();
@@ -139,9 +186,17 @@ where
         }
         drop(on_close);
     };
-    let handle = spawn(&format!("flush-{name}"), body, move || at_end.open())
-        .map_err(|source| BuildError::Thread { name: "flusher", source })?;
-    let thread = Thread { ended, handle: Mutex::new(Some(handle)) };
+    let handle =
+        spawn(&format!("flush-{name}"), body, move || at_end.open()).map_err(|source| {
+            BuildError::Thread {
+                name: "flusher",
+                source,
+            }
+        })?;
+    let thread = Thread {
+        ended,
+        handle: Mutex::new(Some(handle)),
+    };
     let mut result = made.0.lock();
     loop {
         match result.take() {
@@ -160,20 +215,32 @@ fn start_controller(
 ) -> Result<Thread, BuildError> {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
-    // Before anybody can add: otherwise batches could be over, and the policy not told, before the thread has begun.
+    // Before anybody can add: otherwise batches could be over, and the policy not told, before the
+    // thread has begun.
     controller.tell_cadence(&*policy);
     let body = move || {
         belong_to(serial);
         controller.run(policy);
     };
-    let handle: JoinHandle = spawn(&format!("ctl-{name}"), body, move || at_end.open())
-        .map_err(|source| BuildError::Thread { name: "controller", source })?;
-    Ok(Thread { ended, handle: Mutex::new(Some(handle)) })
+    let handle: JoinHandle =
+        spawn(&format!("ctl-{name}"), body, move || at_end.open()).map_err(|source| {
+            BuildError::Thread {
+                name: "controller",
+                source,
+            }
+        })?;
+    Ok(Thread {
+        ended,
+        handle: Mutex::new(Some(handle)),
+    })
 }
 
 /// In the place of a thread that did not start, for the close of the other.
 fn never_started() -> Thread {
     let ended = Arc::new(Latch::new());
     ended.open();
-    Thread { ended, handle: Mutex::new(None) }
+    Thread {
+        ended,
+        handle: Mutex::new(None),
+    }
 }

@@ -5,14 +5,15 @@ use super::Meaning::{Again, Either, Lost, Refused, Rows, Setup, Shutdown};
 use super::{Answers, Stage, Verdict, verdict};
 use crate::error::ErrorClass;
 
-/// The class of an error code of a MySQL or MariaDB server or of its C client; `None` if the server gave no answer.
+/// The class of an error code of a MySQL or MariaDB server or of its C client; `None` if the server
+/// gave no answer.
 #[must_use]
 pub fn mysql(code: Option<u16>, stage: Stage) -> ErrorClass {
     mysql_verdict(code, stage).class
 }
 
-/// The class of an error code of a MySQL or MariaDB server or of its C client, and whether the connection is kept; `None` if
-/// the server gave no answer.
+/// The class of an error code of a MySQL or MariaDB server or of its C client, and whether the
+/// connection is kept; `None` if the server gave no answer.
 #[must_use]
 pub fn mysql_verdict(code: Option<u16>, stage: Stage) -> Verdict {
     verdict(code.map_or((Lost, Drop), answers), stage)
@@ -37,12 +38,18 @@ fn answers(code: u16) -> Answers {
         1690 | 1742 | 1916..=1918 | 1977 | 3020 | 3037 => (Rows, Keep),
         3140 | 3141 | 3146 | 3156..=3158 | 3616 | 3617 | 3903 | 3904 => (Rows, Keep),
         4035..=4040 | 4048..=4050 | 4076 => (Rows, Keep),
-        1216 | 1217 | 1369 | 1451 | 1452 | 1526 | 1591 | 1748 | 1863 | 3008 | 3819 | 4025 => (Rows, Keep),
+        1216 | 1217 | 1369 | 1451 | 1452 | 1526 | 1591 | 1748 | 1863 | 3008 | 3819 | 4025 => {
+            (Rows, Keep)
+        }
         1139 | 1172 | 1242 | 1339 | 1456 | 1643 | 1644 => (Rows, Keep),
         1118 | 1119 | 1197 | 1301 | 1390 | 1436 | 1705 | 1713 => (Rows, Keep),
         1153 => (Rows, Drop),
-        1044 | 1046 | 1049 | 1051 | 1052 | 1054 | 1064 | 1066 | 1103 | 1109 | 1110 | 1115 => (Setup, Drop),
-        1142 | 1143 | 1146 | 1149 | 1193 | 1227 | 1231 | 1235 | 1267 | 1273 | 1286 | 1295 => (Setup, Drop),
+        1044 | 1046 | 1049 | 1051 | 1052 | 1054 | 1064 | 1066 | 1103 | 1109 | 1110 | 1115 => {
+            (Setup, Drop)
+        }
+        1142 | 1143 | 1146 | 1149 | 1193 | 1227 | 1231 | 1235 | 1267 | 1273 | 1286 | 1295 => {
+            (Setup, Drop)
+        }
         1305 | 1348 | 1356 | 1370 | 1442 | 1449 | 1471 | 1582 | 1630 | 1906 | 1932 => (Setup, Drop),
         3105 | 4084 | 4161 | 4162 => (Setup, Drop),
         _ => (Either, Keep),

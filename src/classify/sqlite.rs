@@ -5,17 +5,21 @@ use super::Meaning::{Again, Either, Lost, Refused, Rows, Setup, Text};
 use super::{Answers, Stage, Verdict, verdict};
 use crate::error::ErrorClass;
 
-/// The class of an SQLite result code, primary or extended; `None` if the error did not come from SQLite itself.
+/// The class of an SQLite result code, primary or extended; `None` if the error did not come from
+/// SQLite itself.
 #[must_use]
 pub fn sqlite(code: Option<i32>, stage: Stage) -> ErrorClass {
     sqlite_verdict(code, stage).class
 }
 
-/// The class of an SQLite result code, primary or extended, and whether the connection is kept; `None` if the error did not
-/// come from SQLite itself.
+/// The class of an SQLite result code, primary or extended, and whether the connection is kept;
+/// `None` if the error did not come from SQLite itself.
 #[must_use]
 pub fn sqlite_verdict(code: Option<i32>, stage: Stage) -> Verdict {
-    verdict(code.map_or((Either, Keep), |code| answers(code & 0xff)), stage)
+    verdict(
+        code.map_or((Either, Keep), |code| answers(code & 0xff)),
+        stage,
+    )
 }
 
 fn answers(primary: i32) -> Answers {

@@ -1,4 +1,5 @@
-//! SQLSTATEs, gone through in the order of PostgreSQL's appendix A with the question: can a row cause it?
+//! SQLSTATEs, gone through in the order of PostgreSQL's appendix A with the question: can a row
+//! cause it?
 
 use super::Connection::{Drop, Keep};
 use super::Meaning::{Again, Doubt, Either, Lost, Refused, Rows, Setup, Shutdown};
@@ -11,7 +12,8 @@ pub fn sqlstate(code: Option<&str>, stage: Stage) -> ErrorClass {
     sqlstate_verdict(code, stage).class
 }
 
-/// The class of an SQLSTATE, five characters, and whether the connection is kept; `None` if the server gave no answer.
+/// The class of an SQLSTATE, five characters, and whether the connection is kept; `None` if the
+/// server gave no answer.
 #[must_use]
 pub fn sqlstate_verdict(code: Option<&str>, stage: Stage) -> Verdict {
     verdict(code.map_or((Lost, Drop), answers), stage)

@@ -12,26 +12,30 @@ use crate::sync::Shared;
 pub enum ErrorClass {
     /// Nothing was said. Taken as: nothing was applied, worth another attempt.
     Unclassified,
-    /// Nothing was applied, and another attempt may do better: a deadlock, a time-out, a lost connection.
+    /// Nothing was applied, and another attempt may do better: a deadlock, a time-out, a lost
+    /// connection.
     Transient,
     /// Nothing was applied, and the same rows will fail again: a constraint, a value out of range.
     Permanent,
     /// The backend may or may not have applied the rows: the answer to a commit was lost.
     InDoubt,
-    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
-    /// blame. It is down, starting, read only, or asks for calls to come later.
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the
+    /// rows nor their number are to blame. It is down, starting, read only, or asks for calls to
+    /// come later.
     Unavailable,
-    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
-    /// misspelt column.
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the
+    /// schema: a missing table, a misspelt column.
     Misconfigured,
 }
 
-/// Why a batch failed. Comes from any error by `?`, or from a constructor that says what may be done with the rows.
+/// Why a batch failed. Comes from any error by `?`, or from a constructor that says what may be
+/// done with the rows.
 ///
-/// Cheap to clone. It does not implement [`Error`] itself, so that `?` can take every error; [`source`](Self::source) does.
+/// Cheap to clone. It does not implement [`Error`] itself, so that `?` can take every error;
+/// [`source`](Self::source) does.
 ///
-/// `?` takes what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an `anyhow::Error` do not; for them the
-/// line is `.map_err(BatchError::new)?`:
+/// `?` takes what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an
+/// `anyhow::Error` do not; for them the line is `.map_err(BatchError::new)?`:
 ///
 /// ```
 /// use std::error::Error;
@@ -71,7 +75,8 @@ impl BatchError {
         Self::classified(ErrorClass::Transient, error)
     }
 
-    /// Nothing was applied and these rows will fail again: the rows at fault are searched for at once.
+    /// Nothing was applied and these rows will fail again: the rows at fault are searched for at
+    /// once.
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Permanent, error)
     }
@@ -82,13 +87,15 @@ impl BatchError {
         Self::classified(ErrorClass::InDoubt, error)
     }
 
-    /// The backend refused the call before it looked at a row: nothing was applied, and neither the rows nor their number are to
-    /// blame. A refused connection, a server that starts or is read only, HTTP 429 or 503 for a whole request.
+    /// The backend refused the call before it looked at a row: nothing was applied, and neither the
+    /// rows nor their number are to blame. A refused connection, a server that starts or is read
+    /// only, HTTP 429 or 503 for a whole request.
     ///
-    /// The batch is called again as it was after a backoff, or after [`retry_after`](Self::retry_after). That counts as no
-    /// attempt, starts no search for bad rows, and teaches the policy nothing; it uses the patience of
-    /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in mid-statement is
-    /// [`transient`](Self::transient) instead: a row may have crashed the server.
+    /// The batch is called again as it was after a backoff, or after
+    /// [`retry_after`](Self::retry_after). That counts as no attempt, starts no search for bad
+    /// rows, and teaches the policy nothing; it uses the patience of
+    /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in
+    /// mid-statement is [`transient`](Self::transient) instead: a row may have crashed the server.
     ///
     /// ```
     /// use std::time::Duration;
@@ -101,44 +108,59 @@ impl BatchError {
         Self::classified(ErrorClass::Unavailable, error)
     }
 
-    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the schema: a missing table, a
-    /// misspelt column.
+    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the
+    /// schema: a missing table, a misspelt column.
     ///
-    /// Five attempts within a second, then the first row alone; if that fails alike, the batch fails as a whole, and later
-    /// batches get one attempt each while the error stays the same.
+    /// Five attempts within a second, then the first row alone; if that fails alike, the batch
+    /// fails as a whole, and later batches get one attempt each while the error stays the same.
     pub fn misconfigured(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Misconfigured, error)
     }
 
     /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
     pub fn classified(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { class, panicked: false, handler_broken: false, retry_after: None, source: Shared::from(error.into()) }
+        Self {
+            class,
+            panicked: false,
+            handler_broken: false,
+            retry_after: None,
+            source: Shared::from(error.into()),
+        }
     }
 
-    /// The error of a factory of handlers: unavailable, unless it was passed on with a class of its own.
+    /// The error of a factory of handlers: unavailable, unless it was passed on with a class of its
+    /// own.
     pub(crate) fn of_factory(error: Box<dyn Error + Send + Sync>) -> Self {
         match error.downcast::<Passed>() {
             Ok(passed) if passed.0.class != ErrorClass::Unclassified => passed.0,
-            Ok(passed) => Self { class: ErrorClass::Unavailable, ..passed.0 },
+            Ok(passed) => Self {
+                class: ErrorClass::Unavailable,
+                ..passed.0
+            },
             Err(error) => Self::unavailable(error),
         }
     }
 
     pub(crate) fn panicked(message: String) -> Self {
-        Self { panicked: true, ..Self::new(Panicked(message)) }
+        Self {
+            panicked: true,
+            ..Self::new(Panicked(message))
+        }
     }
 
     /// The backend says when to come again: the next attempt does not begin earlier. Capped at
-    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that are
-    /// [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that
+    /// are [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The handler is of no use any more: its connection is lost, or in a state that it cannot leave. Where the builder has a
-    /// factory ([`Builder::spawn_workers`](crate::Builder::spawn_workers)), the next call gets a new handler.
+    /// The handler is of no use any more: its connection is lost, or in a state that it cannot
+    /// leave. Where the builder has a factory
+    /// ([`Builder::spawn_workers`](crate::Builder::spawn_workers)), the next call gets a new
+    /// handler.
     ///
     /// ```
     /// use load_aware_batcher::BatchError;
@@ -209,8 +231,8 @@ impl<E: Error + Send + Sync + 'static> From<E> for BatchError {
     }
 }
 
-/// So that a function that returns a boxed error can pass one on with `?`. The class is kept where the box comes from a factory of
-/// handlers, and lost elsewhere.
+/// So that a function that returns a boxed error can pass one on with `?`. The class is kept where
+/// the box comes from a factory of handlers, and lost elsewhere.
 impl From<BatchError> for Box<dyn Error + Send + Sync> {
     fn from(error: BatchError) -> Self {
         Box::new(Passed(error))

@@ -29,18 +29,38 @@ impl Line {
     fn new(batch_size: usize) -> Self {
         let start = crate::sync::now();
         let doorbell = Arc::new(Doorbell::new(&Parker::new()));
-        let queue = Queue::new(1_024, None, doorbell, crate::sync::next_serial(), |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), 0, start, (false, usize::MAX))
-        });
-        Self { queue, start, batch_size }
+        let queue = Queue::new(
+            1_024,
+            None,
+            doorbell,
+            crate::sync::next_serial(),
+            |receiver| {
+                Intake::new(
+                    receiver,
+                    Arc::new(Closing::new()),
+                    0,
+                    start,
+                    (false, usize::MAX),
+                )
+            },
+        );
+        Self {
+            queue,
+            start,
+            batch_size,
+        }
     }
 
     fn add(&self, item: u64) {
-        self.queue.add(item, Patience::Never).expect("there is room");
+        self.queue
+            .add(item, Patience::Never)
+            .expect("there is room");
     }
 
     fn add_many(&self, items: impl IntoIterator<Item = u64>) {
-        self.queue.add_many(items, Patience::Never).expect("there is room");
+        self.queue
+            .add_many(items, Patience::Never)
+            .expect("there is room");
     }
 
     /// A look so many milliseconds after the start, with no call under way.
@@ -52,7 +72,10 @@ impl Line {
             waited_linger: Duration::ZERO,
             pause_ratio: 0.0,
             probe: false,
-            rules: Rules { retry: Retry::default(), idempotent: false },
+            rules: Rules {
+                retry: Retry::default(),
+                idempotent: false,
+            },
             chance: 0,
         };
         let now = self.start + Duration::from_millis(millis);
@@ -101,7 +124,10 @@ fn what_comes_behind_it_does_not_keep_the_first_item_waiting() {
         line.add(n);
         assert_eq!(line.look(n), Sleeps(Some(LINGER)), "a look with the {n}th");
     }
-    assert_eq!(line.look(LINGER), Lends((0..LINGER).collect(), Trigger::Linger));
+    assert_eq!(
+        line.look(LINGER),
+        Lends((0..LINGER).collect(), Trigger::Linger)
+    );
 }
 
 #[test]
@@ -122,7 +148,10 @@ fn what_was_queued_behind_a_slow_call_is_overdue_and_goes_next() {
 
 #[test]
 fn the_rest_of_a_chunk_keeps_its_age() {
-    for (call, next) in [(100, Lends(vec![3], Trigger::Linger)), (4, Sleeps(Some(LINGER)))] {
+    for (call, next) in [
+        (100, Lends(vec![3], Trigger::Linger)),
+        (4, Sleeps(Some(LINGER))),
+    ] {
         let line = Line::new(2);
         line.look(0);
         line.add_many([1, 2, 3]);

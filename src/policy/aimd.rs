@@ -7,10 +7,12 @@ use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
 use crate::setpoint::Setpoint;
 
-/// Two items more after each full batch within the target, a tenth less after one over it or one that failed: as good as the
-/// target that it is given, and as slow as its steps. Asks for nothing but that one number.
+/// Two items more after each full batch within the target, a tenth less after one over it or one
+/// that failed: as good as the target that it is given, and as slow as its steps. Asks for nothing
+/// but that one number.
 ///
-/// A batch cut at another size than the one in force moves nothing: its sample is of a decision ago.
+/// A batch cut at another size than the one in force moves nothing: its sample is of a decision
+/// ago.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Aimd {
@@ -22,7 +24,11 @@ pub struct Aimd {
 impl Aimd {
     /// With this target for the time of a batch.
     pub fn new(target: Duration) -> Self {
-        Self { target, increase: 2, decrease: 0.9 }
+        Self {
+            target,
+            increase: 2,
+            decrease: 0.9,
+        }
     }
 
     /// Items more after a full batch within the target, at least 1. Default 2.
@@ -44,7 +50,12 @@ impl Aimd {
             CallOutcome::Permanent => None,
             outcome if !is_evidence(outcome) => None,
             CallOutcome::Ok if batch.service_time <= self.target => (batch.full && !batch.probe)
-                .then(|| (size.saturating_add(self.increase), "a full batch was within the target")),
+                .then(|| {
+                    (
+                        size.saturating_add(self.increase),
+                        "a full batch was within the target",
+                    )
+                }),
             CallOutcome::Ok => Some((less, "a batch took longer than the target")),
             _ => Some((less, "a batch failed")),
         }
@@ -54,17 +65,34 @@ impl Aimd {
 impl Policy for Aimd {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let mut next = None;
-        for batch in window.samples.iter().filter_map(|sample| sample.batch.as_ref()) {
+        for batch in window
+            .samples
+            .iter()
+            .filter_map(|sample| sample.batch.as_ref())
+        {
             let size = next.map_or(current.batch_size, |(size, _)| size);
             if batch.cut_at == size {
                 next = self.step(size, batch).or(next);
             }
         }
         let Some((size, reason)) = next else {
-            return Decision { zone: current.zone, ..Decision::hold(current, current.reason.clone()) };
+            return Decision {
+                zone: current.zone,
+                ..Decision::hold(current, current.reason.clone())
+            };
         };
-        let zone = if size < current.batch_size { Zone::High } else { Zone::Low };
-        Decision { zone, ..Decision::resize(size.clamp(window.min_batch_size, window.max_batch_size), reason) }
+        let zone = if size < current.batch_size {
+            Zone::High
+        } else {
+            Zone::Low
+        };
+        Decision {
+            zone,
+            ..Decision::resize(
+                size.clamp(window.min_batch_size, window.max_batch_size),
+                reason,
+            )
+        }
     }
 
     fn cadence(&self) -> Cadence {
@@ -79,7 +107,11 @@ impl Policy for Aimd {
             return Err(BuildError::setting("increase", 0, "must be at least 1"));
         }
         if !(self.decrease > 0.0 && self.decrease < 1.0) {
-            return Err(BuildError::setting("decrease", self.decrease, "must be over 0 and under 1"));
+            return Err(BuildError::setting(
+                "decrease",
+                self.decrease,
+                "must be over 0 and under 1",
+            ));
         }
         Ok(())
     }

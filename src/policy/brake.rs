@@ -1,9 +1,11 @@
-//! What relieves a backend that complains: pauses between calls. A smaller batch does not; it adds calls.
+//! What relieves a backend that complains: pauses between calls. A smaller batch does not; it adds
+//! calls.
 //!
-//! Once a second, from what was reported since: hot is a load score or a share of refused items over its threshold. Hot: the
-//! share of the time that is spent in calls falls to 0.75 of itself, at most every second time. Else it rises again, faster
-//! the longer it has been cool. What four cuts did not lower is not this batcher's doing, bad rows or a neighbour: it is
-//! ignored for half a minute, and each time it turns out so for twice as long.
+//! Once a second, from what was reported since: hot is a load score or a share of refused items
+//! over its threshold. Hot: the share of the time that is spent in calls falls to 0.75 of itself,
+//! at most every second time. Else it rises again, faster the longer it has been cool. What four
+//! cuts did not lower is not this batcher's doing, bad rows or a neighbour: it is ignored for half
+//! a minute, and each time it turns out so for twice as long.
 
 use std::time::Duration;
 
@@ -21,7 +23,8 @@ const CUT: f64 = 0.75;
 /// What a cool look adds, and after how many in a row it doubles with each.
 const RISE: f64 = 0.06;
 const CALM: i32 = 3;
-/// After so many cuts there must be an effect: errors down to this share, the score (of which others have a part) to that.
+/// After so many cuts there must be an effect: errors down to this share, the score (of which
+/// others have a part) to that.
 const CUTS_MAX: u32 = 4;
 const ERRORS_LOWERED: f64 = 0.7;
 const SCORE_LOWERED: f64 = 0.9;
@@ -41,7 +44,14 @@ struct Complaint {
 
 impl Complaint {
     fn new(threshold: f64, lowered: f64) -> Self {
-        Self { threshold, lowered, cuts: 0, before: 0.0, ignore: 0, ignore_next: IGNORE.0 }
+        Self {
+            threshold,
+            lowered,
+            cuts: 0,
+            before: 0.0,
+            ignore: 0,
+            ignore_next: IGNORE.0,
+        }
     }
 
     /// Whether it is hot; or `None` if it just turned out that cuts do not help.
@@ -134,13 +144,24 @@ impl Brake {
     /// The pause in words.
     pub(super) fn reason(&self) -> Reason {
         let (score, errors) = self.seen;
-        Reason::Pausing { score, errors, share: 1.0 - self.duty }
+        Reason::Pausing {
+            score,
+            errors,
+            share: 1.0 - self.duty,
+        }
     }
 
     pub(super) fn validate(&self) -> Result<(), BuildError> {
         let (score, refused) = self.thresholds();
-        match [score, refused].into_iter().find(|share| !(0.0..=1.0).contains(share)) {
-            Some(bad) => Err(BuildError::setting("brake_above", bad, "must be within 0 and 1")),
+        match [score, refused]
+            .into_iter()
+            .find(|share| !(0.0..=1.0).contains(share))
+        {
+            Some(bad) => Err(BuildError::setting(
+                "brake_above",
+                bad,
+                "must be within 0 and 1",
+            )),
             None => Ok(()),
         }
     }
@@ -154,14 +175,25 @@ impl Brake {
         if score.is_none() && self.items <= 0.0 {
             return false;
         }
-        self.next = if now < self.next + EVERY { self.next + EVERY } else { now + EVERY };
-        let errors = if self.items > 0.0 { self.refused / self.items } else { 0.0 };
+        self.next = if now < self.next + EVERY {
+            self.next + EVERY
+        } else {
+            now + EVERY
+        };
+        let errors = if self.items > 0.0 {
+            self.refused / self.items
+        } else {
+            0.0
+        };
         self.seen = (score, errors);
         (self.items, self.refused) = (0.0, 0.0);
         self.means.clear();
         let before = self.duty;
         let at_ease = self.duty >= 1.0;
-        let verdicts = [self.score.look(score.unwrap_or(0.0), at_ease), self.errors.look(errors, at_ease)];
+        let verdicts = [
+            self.score.look(score.unwrap_or(0.0), at_ease),
+            self.errors.look(errors, at_ease),
+        ];
         if verdicts.contains(&None) {
             self.duty = 1.0;
         }
@@ -175,7 +207,8 @@ impl Brake {
             }
         } else {
             self.calm += 1;
-            self.duty = (self.duty + RISE * f64::from(1 << (self.calm - CALM).clamp(0, 6))).min(1.0);
+            self.duty =
+                (self.duty + RISE * f64::from(1 << (self.calm - CALM).clamp(0, 6))).min(1.0);
         }
         self.duty != before
     }

@@ -31,19 +31,22 @@ const MARGIN: f64 = 1.85;
 /// A batch that takes so much longer than expected, as a share, may have met a cliff.
 const DEAR: f64 = 0.75;
 
-/// The builder's default: it learns what a call and an item cost the backend, and sizes the batches accordingly. Nothing needs to be
-/// tuned, and no signal needs to be reported.
+/// The builder's default: it learns what a call and an item cost the backend, and sizes the batches
+/// accordingly. Nothing needs to be tuned, and no signal needs to be reported.
 ///
-/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The policy estimates two numbers: the
-/// time per item, and the fixed cost of a call expressed in items. At a size of 19 times the fixed cost, 95 % of a call's time is
-/// spent on items. Larger batches gain almost nothing and only add latency. That size is the target. It is capped by
-/// [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the lengths that the backend refuses or
-/// handles badly.
+/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The
+/// policy estimates two numbers: the time per item, and the fixed cost of a call expressed in
+/// items. At a size of 19 times the fixed cost, 95 % of a call's time is spent on items. Larger
+/// batches gain almost nothing and only add latency. That size is the target. It is capped by
+/// [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the lengths
+/// that the backend refuses or handles badly.
 ///
-/// **Load.** The policy is load-aware. When the signals reported give a load score over 0.7, or over 5 % of the items are refused, it
-/// pauses between calls, and its reason is `load 0.82, 0 % of items refused: pausing 30 % of the time`. The size stays: smaller
-/// batches would only mean more calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts do not
-/// lower it, the load is somebody else's: it is ignored for half a minute, then for twice as long.
+/// **Load.** The policy is load-aware. When the signals reported give a load score over 0.7, or
+/// over 5 % of the items are refused, it pauses between calls, and its reason is `load 0.82, 0 % of
+/// items refused: pausing 30 % of the time`. The size stays: smaller batches would only mean more
+/// calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts
+/// do not lower it, the load is somebody else's: it is ignored for half a minute, then for twice as
+/// long.
 ///
 /// ```text
 /// time(n) = item · (call + n)             item: seconds an item takes; call: what a call costs, in items
@@ -55,33 +58,42 @@ const DEAR: f64 = 0.75;
 /// linger  = min(the builder's, item · call/2)           before the two numbers are known: half of the shortest call
 /// ```
 ///
-/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell the two numbers apart. Batches of
-/// any length count, whatever triggered them. If they never differ enough, the best line through the first 13 is the first guess.
-/// Only full batches make the size grow.
+/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell
+/// the two numbers apart. Batches of any length count, whatever triggered them. If they never
+/// differ enough, the best line through the first 13 is the first guess. Only full batches make the
+/// size grow.
 ///
-/// **Steady.** Each batch moves `item` by an eighth of its prediction error: load makes items slower, not calls more expensive. Errors
-/// beyond the noise are clipped. Three in a row with the same sign are a change, and the estimate follows in one step. Now and then
-/// a batch is a probe: a batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call costs.
-/// Two further kinds test the formula. If an item is cheaper in half a batch, as where cost grows faster than size, the size stays
-/// under `high`, which rises again slowly and is forgotten when the estimate changes far. If an item is cheaper by 15 % and more, twice in
-/// a row in a batch 16 times as large, or larger still, or the largest, as where rows share the pages of an index, the size
-/// stays over `low` from then on. Over time, large probes carry about 3 % of the items; the other probes cost at most 5 % of the
-/// time, unless a call hangs. The size at most doubles after a full batch.
+/// **Steady.** Each batch moves `item` by an eighth of its prediction error: load makes items
+/// slower, not calls more expensive. Errors beyond the noise are clipped. Three in a row with the
+/// same sign are a change, and the estimate follows in one step. Now and then a batch is a probe: a
+/// batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call
+/// costs. Two further kinds test the formula. If an item is cheaper in half a batch, as where cost
+/// grows faster than size, the size stays under `high`, which rises again slowly and is forgotten
+/// when the estimate changes far. If an item is cheaper by 15 % and more, twice in a row in a batch
+/// 16 times as large, or larger still, or the largest, as where rows share the pages of an index,
+/// the size stays over `low` from then on. Over time, large probes carry about 3 % of the items;
+/// the other probes cost at most 5 % of the time, unless a call hangs. The size at most doubles
+/// after a full batch.
 ///
-/// **Edges.** `edge` is a length beyond which the formula ends. A backend may refuse longer batches at once
-/// ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long as expected while a smaller one right after it does
-/// not, as where a sort spills. After two such events with no success at or above the smaller length in between, probes halve the
-/// distance between the largest success and the smallest failure. The size is then the largest success. A probe of the smallest
-/// failure follows after 32, 64, 128 … full batches; one success at or above it removes the edge.
+/// **Edges.** `edge` is a length beyond which the formula ends. A backend may refuse longer batches
+/// at once ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long as expected
+/// while a smaller one right after it does not, as where a sort spills. After two such events with
+/// no success at or above the smaller length in between, probes halve the distance between the
+/// largest success and the smallest failure. The size is then the largest success. A probe of the
+/// smallest failure follows after 32, 64, 128 … full batches; one success at or above it removes
+/// the edge.
 ///
-/// **Locks.** Time spent waiting for another client's lock belongs to neither estimate. If rare, such calls are clipped as outliers. If
-/// common, they raise `noise`, and `longest` backs away from the budget.
+/// **Locks.** Time spent waiting for another client's lock belongs to neither estimate. If rare,
+/// such calls are clipped as outliers. If common, they raise `noise`, and `longest` backs away from
+/// the budget.
 ///
-/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for later calls, which rises again
-/// as full batches go through, faster the more there is to gain. Failing again at a similar size lowers `high`. A call that failed
-/// in less than half of its expected time was not too long, whatever its class and however often: it sets no limit and no `high`,
-/// and only the first in a row halves the size. A failed probe leaves the size alone if it was larger or failed early. Rejected rows and permanent
-/// errors change no size. Calls refused unseen and broken statements teach nothing.
+/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for
+/// later calls, which rises again as full batches go through, faster the more there is to gain.
+/// Failing again at a similar size lowers `high`. A call that failed in less than half of its
+/// expected time was not too long, whatever its class and however often: it sets no limit and no
+/// `high`, and only the first in a row halves the size. A failed probe leaves the size alone if it
+/// was larger or failed early. Rejected rows and permanent errors change no size. Calls refused
+/// unseen and broken statements teach nothing.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CostModel {
@@ -111,7 +123,8 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    /// Efficiency 0.95, a second for a batch, the brake at a load score of 0.7 or 5 % of the items refused.
+    /// Efficiency 0.95, a second for a batch, the brake at a load score of 0.7 or 5 % of the items
+    /// refused.
     pub fn new() -> Self {
         Self {
             efficiency: 0.95,
@@ -130,28 +143,34 @@ impl CostModel {
         }
     }
 
-    /// Which share of a batch's time should be work on items, over 0 and under 1. Default 0.95; 0.9 halves the batches.
+    /// Which share of a batch's time should be work on items, over 0 and under 1. Default 0.95; 0.9
+    /// halves the batches.
     pub fn efficiency(mut self, share: f64) -> Self {
         self.efficiency = share;
         self
     }
 
-    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s. There is no need to configure the
-    /// backend's own timeout here: the policy learns it from calls that fail.
+    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s.
+    /// There is no need to configure the backend's own timeout here: the policy learns it from
+    /// calls that fail.
     pub fn max_batch_time(mut self, time: Duration) -> Self {
         self.max_batch_time = time.as_secs_f64();
         self
     }
 
-    /// From which load score and which share of refused items on to pause between calls, each 0 to 1; 1 is never. Defaults 0.7
-    /// and 0.05. The score is that of [`LoadThreshold`](crate::LoadThreshold), over the signals reported.
+    /// From which load score and which share of refused items on to pause between calls, each 0 to
+    /// 1; 1 is never. Defaults 0.7 and 0.05. The score is that of
+    /// [`LoadThreshold`](crate::LoadThreshold), over the signals reported.
     pub fn brake_above(mut self, score: f64, refused: f64) -> Self {
         self.brake = Brake::new(score, refused);
         self
     }
 
     fn budget(&self) -> f64 {
-        let limit = self.model.as_ref().map_or(f64::INFINITY, |model| self.limit.budget(model, self.size));
+        let limit = self
+            .model
+            .as_ref()
+            .map_or(f64::INFINITY, |model| self.limit.budget(model, self.size));
         self.max_batch_time.min(limit)
     }
 
@@ -164,7 +183,11 @@ impl CostModel {
             self.brake.items(n, batch.failed as f64);
         }
         // Twice the size, though the batch may have been cut at the one before.
-        let reach = if full && !failed && self.fails == 0 { (2.0 * self.size).min(4.0 * n) } else { 0.0 };
+        let reach = if full && !failed && self.fails == 0 {
+            (2.0 * self.size).min(4.0 * n)
+        } else {
+            0.0
+        };
         let Some(model) = &mut self.model else {
             if !failed {
                 self.wall.passed(n, full);
@@ -175,17 +198,21 @@ impl CostModel {
         let error = model.error(n, time);
         if failed {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
-            // A probe that was forgotten, as samples were lost while it was under way, is known by its size.
+            // A probe that was forgotten, as samples were lost while it was under way, is known by
+            // its size.
             let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
             if batch.probe && is_too_early(error) {
-                // It says nothing of the size in force, and whether it was too long is the event's to say.
+                // It says nothing of the size in force, and whether it was too long is the event's
+                // to say.
                 if probing == Some(Probing::Large) || (forgotten && n > self.size) {
                     self.probes.look_failed();
                     self.fences.look_failed();
                 }
                 return;
             }
-            if matches!(probing, Some(Probing::Large | Probing::Length)) || (forgotten && n > self.size) {
+            if matches!(probing, Some(Probing::Large | Probing::Length))
+                || (forgotten && n > self.size)
+            {
                 // It was too long, which says nothing of those much smaller.
                 self.limit.failed(time, error, true);
                 self.probes.look_failed();
@@ -194,7 +221,10 @@ impl CostModel {
                 self.fail((n, time), error, stale, min);
             }
             self.resize(0.0, min, max);
-            self.why = Why::Failed { len: batch.len, after: batch.service_time };
+            self.why = Why::Failed {
+                len: batch.len,
+                after: batch.service_time,
+            };
             return;
         }
         self.fails = 0;
@@ -202,13 +232,27 @@ impl CostModel {
         if dear && probing == Some(Probing::Length) {
             self.wall.slow(n);
         }
-        if let Some(good) = self.wall.judge(n, (full, batch.probe), dear, !model.is_young()) {
+        if let Some(good) = self
+            .wall
+            .judge(n, (full, batch.probe), dear, !model.is_young())
+        {
             self.size = self.size.min(good).max(min);
             self.why = Why::DearWhenLarge;
             return;
         }
-        let reach = if model.run > 0 && model.is_surprise(error) && error > 0.0 { 0.0 } else { reach };
-        learn(model, &mut self.fences, &mut self.probes, (n, time), self.size, probing);
+        let reach = if model.run > 0 && model.is_surprise(error) && error > 0.0 {
+            0.0
+        } else {
+            reach
+        };
+        learn(
+            model,
+            &mut self.fences,
+            &mut self.probes,
+            (n, time),
+            self.size,
+            probing,
+        );
         if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
             self.fences.clean_batch();
             self.limit.clean_batch(model, n);
@@ -216,19 +260,27 @@ impl CostModel {
         self.resize(reach, min, max);
     }
 
-    /// Why the size went from one to the other, in words or as it was said already. `failure`: of this window, if one failed.
+    /// Why the size went from one to the other, in words or as it was said already. `failure`: of
+    /// this window, if one failed.
     fn explain(&self, failure: Option<Why>, from: usize, to: usize, said: &Reason) -> Reason {
         let times = match (&self.model, self.why) {
-            (Some(model), Why::BatchTime) => {
-                ((1.0 + MARGIN * model.noise) * model.expected(from as f64), self.budget())
-            }
+            (Some(model), Why::BatchTime) => (
+                (1.0 + MARGIN * model.noise) * model.expected(from as f64),
+                self.budget(),
+            ),
             _ => (0.0, 0.0),
         };
-        let cost = || self.model.as_ref().map_or(Why::Start, |model| Why::CallCost(model.call));
+        let cost = || {
+            self.model
+                .as_ref()
+                .map_or(Why::Start, |model| Why::CallCost(model.call))
+        };
         let why = if self.why.explains(from, to, times) {
             self.why
         } else {
-            failure.filter(|why| why.explains(from, to, times)).unwrap_or_else(cost)
+            failure
+                .filter(|why| why.explains(from, to, times))
+                .unwrap_or_else(cost)
         };
         why.or_said(from, to, times, said)
     }
@@ -240,7 +292,10 @@ impl CostModel {
                 return;
             }
             self.size = (n / 2.0).min(self.size).max(min);
-            self.why = Why::Failed { len: batch.len, after: batch.service_time };
+            self.why = Why::Failed {
+                len: batch.len,
+                after: batch.service_time,
+            };
             return;
         }
         self.model = self.start.take(n, time);
@@ -248,12 +303,16 @@ impl CostModel {
         if batch.full && self.model.is_none() {
             // With a quarter to spare.
             let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
-            self.size =
-                if fits { self.size.max(reach).min(self.wall.ceiling()) } else { self.size.min((n / 4.0).max(min)) };
+            self.size = if fits {
+                self.size.max(reach).min(self.wall.ceiling())
+            } else {
+                self.size.min((n / 4.0).max(min))
+            };
         }
     }
 
-    /// `stale`: a retry, or cut at a size that has been left already; the same failure is not answered twice.
+    /// `stale`: a retry, or cut at a size that has been left already; the same failure is not
+    /// answered twice.
     fn fail(&mut self, (n, time): (f64, f64), error: f64, stale: bool, min: f64) {
         let Some(model) = &mut self.model else { return };
         if !stale {
@@ -283,16 +342,27 @@ impl CostModel {
         let ceiling = self.wall.ceiling();
         let in_time = budget / (scatter * model.item) - model.call;
         self.longest = in_time.min(self.fences.high).min(ceiling);
-        let wanted = knee.max(self.fences.low).min(self.longest).max(model.call.min(ceiling));
+        let wanted = knee
+            .max(self.fences.low)
+            .min(self.longest)
+            .max(model.call.min(ceiling));
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
         } else if wanted < min {
             Why::Minimum
         } else if knee.max(self.fences.low) <= self.longest {
-            if knee < self.fences.low { Why::CheapWhenLarge } else { Why::CallCost(model.call) }
+            if knee < self.fences.low {
+                Why::CheapWhenLarge
+            } else {
+                Why::CallCost(model.call)
+            }
         } else if ceiling <= self.longest {
-            if self.wall.is_slow() { Why::DearWhenLarge } else { Why::TooLarge(self.wall.refused() as usize) }
+            if self.wall.is_slow() {
+                Why::DearWhenLarge
+            } else {
+                Why::TooLarge(self.wall.refused() as usize)
+            }
         } else if self.fences.high <= self.longest {
             Why::DearWhenLarge
         } else if self.longest < model.call {
@@ -309,13 +379,18 @@ impl Policy for CostModel {
         let max = (window.max_batch_size as f64).max(min);
         let from = current.batch_size;
         // At the beginning, and where the limits moved it.
-        self.size = if self.size as usize == from { self.size } else { from as f64 };
+        self.size = if self.size as usize == from {
+            self.size
+        } else {
+            from as f64
+        };
         let mut taken = false;
         let mut failure = None;
         for sample in window.samples {
             self.brake.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
-                // A probe tells once. A permanent error is the rows' fault, and its time means nothing.
+                // A probe tells once. A permanent error is the rows' fault, and its time means
+                // nothing.
                 if batch.probe && batch.attempt > 1 {
                     continue;
                 }
@@ -325,7 +400,8 @@ impl Policy for CostModel {
                     self.resize(0.0, min, max);
                     taken = true;
                 } else if !is_evidence(batch.outcome) {
-                    // The probe comes again as the next attempt, and its time is not that of a probe any more.
+                    // The probe comes again as the next attempt, and its time is not that of a
+                    // probe any more.
                     if batch.probe {
                         self.probes.forget(false);
                     }
@@ -360,14 +436,21 @@ impl Policy for CostModel {
         } else {
             current.reason.clone()
         };
-        // Worth waiting for is half of what a call costs: more items in the same call, or one call less.
-        let linger =
-            self.model.as_ref().map_or_else(|| self.start.linger(), |model| Some(model.item * model.call / 2.0));
+        // Worth waiting for is half of what a call costs: more items in the same call, or one call
+        // less.
+        let linger = self.model.as_ref().map_or_else(
+            || self.start.linger(),
+            |model| Some(model.item * model.call / 2.0),
+        );
         Decision {
             linger: linger.map(seconds),
             pause_ratio: self.brake.pause_ratio(),
             probe: self.probes.pending.map(|(_, size)| size),
-            zone: if self.brake.hot || self.fails > 0 { Zone::High } else { Zone::Normal },
+            zone: if self.brake.hot || self.fails > 0 {
+                Zone::High
+            } else {
+                Zone::Normal
+            },
             score: self.brake.seen.0,
             ..Decision::resize(to, reason)
         }
@@ -379,10 +462,18 @@ impl Policy for CostModel {
 
     fn validate(&self) -> Result<(), BuildError> {
         if !(self.efficiency > 0.0 && self.efficiency < 1.0) {
-            return Err(BuildError::setting("efficiency", self.efficiency, "must be over 0 and under 1"));
+            return Err(BuildError::setting(
+                "efficiency",
+                self.efficiency,
+                "must be over 0 and under 1",
+            ));
         }
         if self.max_batch_time <= 0.0 {
-            return Err(BuildError::setting("max_batch_time", "0s", "must be over zero"));
+            return Err(BuildError::setting(
+                "max_batch_time",
+                "0s",
+                "must be over zero",
+            ));
         }
         self.brake.validate()
     }

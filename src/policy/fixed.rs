@@ -21,6 +21,10 @@ impl Policy for Fixed {
     }
 
     fn validate(&self) -> Result<(), BuildError> {
-        if self.0 == 0 { Err(BuildError::setting("Fixed", 0, "must be at least 1")) } else { Ok(()) }
+        if self.0 == 0 {
+            Err(BuildError::setting("Fixed", 0, "must be at least 1"))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -1,20 +1,23 @@
 //! The threshold law: grow while the load score is low, shrink while it is high, stay in between.
 //!
-//! `score = 0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, plus the declared custom signals with
-//! their weights. At every check the newest ten feedbacks received since the last one are averaged. Under 0.3 the size grows
-//! by `size × factor`, over 0.7 it shrinks by as much, rounded to the nearest and by at least one; the controller clamps it.
+//! `score = 0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, plus the declared
+//! custom signals with their weights. At every check the newest ten feedbacks received since the
+//! last one are averaged. Under 0.3 the size grows by `size × factor`, over 0.7 it shrinks by as
+//! much, rounded to the nearest and by at least one; the controller clamps it.
 //!
 //! # Guards
-//! The bare law has faults that are known: with few signals the sum cannot reach 0.7, so failures alone make it grow; it grows
-//! on batches that never fill. Four guards, each a switch, on by default and off in [`LoadThreshold::strict`]: weights are
-//! normalised over the signals that somebody reported; the score is at least the error rate; no growth unless a batch since
-//! the last check was full; a failed batch halves the size at once, until calls go through again.
+//! The bare law has faults that are known: with few signals the sum cannot reach 0.7, so failures
+//! alone make it grow; it grows on batches that never fill. Four guards, each a switch, on by
+//! default and off in [`LoadThreshold::strict`]: weights are normalised over the signals that
+//! somebody reported; the score is at least the error rate; no growth unless a batch since the last
+//! check was full; a failed batch halves the size at once, until calls go through again.
 //!
 //! # Limits
-//! It knows nothing of throughput: on a host that is busy for other reasons it holds a small size for ever, and on an idle one
-//! it grows to the maximum, useful or not. `1 − strict < / >`: a score that equals a threshold changes nothing, except that a
-//! full CPU, 100 waiting requests and 50 locks add up, in binary, to 0.7000000000000001: that counts as over 0.7, on purpose,
-//! since a backend with three signals at their end is stressed.
+//! It knows nothing of throughput: on a host that is busy for other reasons it holds a small size
+//! for ever, and on an idle one it grows to the maximum, useful or not. `1 − strict < / >`: a score
+//! that equals a threshold changes nothing, except that a full CPU, 100 waiting requests and 50
+//! locks add up, in binary, to 0.7000000000000001: that counts as over 0.7, on purpose, since a
+//! backend with three signals at their end is stressed.
 
 use crate::error::BuildError;
 use crate::feedback::{CallOutcome, Signals};
@@ -32,17 +35,20 @@ const NEWEST: usize = 10;
 const BACK: &str = "calls go through again: back to the size before the failure";
 const SILENT: &str = "no signal since start: this policy cannot grow";
 
-/// The threshold policy: it grows the size while the backend reports that it is idle, shrinks it while the backend reports that it
-/// is stressed, and leaves it in between. The figures are at [`LoadThreshold::new`]; `docs/load-threshold.md` has the whole.
+/// The threshold policy: it grows the size while the backend reports that it is idle, shrinks it
+/// while the backend reports that it is stressed, and leaves it in between. The figures are at
+/// [`LoadThreshold::new`]; `docs/load-threshold.md` has the whole.
 ///
-/// The builder's default is [`CostModel`](crate::CostModel). Choose this one by name where small batches keep up with the arrival
-/// rate, the signals come from the database itself, and a rule simple enough for a runbook matters more than peak throughput.
+/// The builder's default is [`CostModel`](crate::CostModel). Choose this one by name where small
+/// batches keep up with the arrival rate, the signals come from the database itself, and a rule
+/// simple enough for a runbook matters more than peak throughput.
 ///
 /// # Which policy
-/// This one does what its signals and two thresholds say, one step a check, and is easy to foresee. It knows nothing of throughput,
-/// cannot grow without signals, and finds a timeout by running into it. [`CostModel`](crate::CostModel) learns what a call costs from
-/// times and failures alone. In simulation, 20 seeds each, largest size 500 and calls over 400 ms failing unless it says otherwise
-/// (`cargo bench --bench scenarios` prints it all):
+/// This one does what its signals and two thresholds say, one step a check, and is easy to foresee.
+/// It knows nothing of throughput, cannot grow without signals, and finds a timeout by running into
+/// it. [`CostModel`](crate::CostModel) learns what a call costs from times and failures alone. In
+/// simulation, 20 seeds each, largest size 500 and calls over 400 ms failing unless it says
+/// otherwise (`cargo bench --bench scenarios` prints it all):
 ///
 /// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, told 200 ms | `HillClimb` | `CostModel` |
 /// | --- | --- | --- | --- | --- | --- | --- |
@@ -56,14 +62,16 @@ const SILENT: &str = "no signal since start: this policy cannot grow";
 /// | random backends, disturbed: median | 0.78 | 1.00 | 1.00 | 0.99 | 0.96 | 0.99 |
 /// | p99 latency at 40 % load, by natural batching | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.04 |
 ///
-/// On an idle backend without a timeout the largest size is right. Growing there blindly is worth 1 % more than stopping at 95 %
-/// efficiency. Measured on a call of 2 ms and 5 µs an item without a signal, this policy stays at 0.06 of the best fixed size.
+/// On an idle backend without a timeout the largest size is right. Growing there blindly is worth 1
+/// % more than stopping at 95 % efficiency. Measured on a call of 2 ms and 5 µs an item without a
+/// signal, this policy stays at 0.06 of the best fixed size.
 ///
 /// # When not to use it
-/// Small batches mean many calls, and many calls are load. Where that alone keeps the score over the low threshold, the size never
-/// grows. Where rows come as fast as they are taken and the host's CPU is among the signals, or others keep the host busy, it may
-/// stay at the size where it began. Two cores shared by writer and database, from 20, a largest size of 1 000, four checks a second;
-/// the share of the best fixed size's rows in runs of fifteen seconds:
+/// Small batches mean many calls, and many calls are load. Where that alone keeps the score over
+/// the low threshold, the size never grows. Where rows come as fast as they are taken and the
+/// host's CPU is among the signals, or others keep the host busy, it may stay at the size where it
+/// began. Two cores shared by writer and database, from 20, a largest size of 1 000, four checks a
+/// second; the share of the best fixed size's rows in runs of fifteen seconds:
 ///
 /// | | unloaded | load spike | after |
 /// | --- | --- | --- | --- |
@@ -71,8 +79,9 @@ const SILENT: &str = "no signal since start: this policy cannot grow";
 /// | MariaDB, CPU-heavy competing load | 0.50 | 1.09 | 0.78 |
 /// | SQLite, another process locks the file | 0.60 | 0.51 | 0.47 |
 ///
-/// One of three runs on MariaDB never left 29 rows, a twelfth of the best. In the first four seconds, while it still grows, it is at
-/// 0.15 to 0.71. If you use it there, start at a size known to be good and set a minimum that is harmless.
+/// One of three runs on MariaDB never left 29 rows, a twelfth of the best. In the first four
+/// seconds, while it still grows, it is at 0.15 to 0.71. If you use it there, start at a size known
+/// to be good and set a minimum that is harmless.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadThreshold {
@@ -84,7 +93,8 @@ pub struct LoadThreshold {
     error_floor: bool,
     grow_only_when_full: bool,
     halve_on_failure: bool,
-    /// The newest feedbacks since the last check, as a ring: `newest[received % NEWEST]` is the next to be replaced.
+    /// The newest feedbacks since the last check, as a ring: `newest[received % NEWEST]` is the
+    /// next to be replaced.
     newest: [Signals; NEWEST],
     received: usize,
     seen_full: bool,
@@ -103,14 +113,18 @@ impl Default for LoadThreshold {
 }
 
 impl LoadThreshold {
-    /// The law with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50 locks.
+    /// The law with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50
+    /// locks.
     ///
-    /// The score is `0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, averaged over the newest ten
-    /// feedbacks since the last check. Below the low threshold the batch size grows by `size × factor`, above the high one
-    /// it shrinks by as much, rounded to the nearest and by at least 1. Guards: absent signals take no part (the weights are
-    /// normalised over those present); the score is at least the error rate; growth needs a full batch since the last
-    /// check; a failed batch halves the size at once, and the size returns after 4 clean full batches
-    /// in a row, after 32 where the call took half of a clean one's time or longer, and after up to 256 where the last return failed. Calls refused unseen and broken statements halve nothing.
+    /// The score is `0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, averaged
+    /// over the newest ten feedbacks since the last check. Below the low threshold the batch size
+    /// grows by `size × factor`, above the high one it shrinks by as much, rounded to the nearest
+    /// and by at least 1. Guards: absent signals take no part (the weights are normalised over
+    /// those present); the score is at least the error rate; growth needs a full batch since the
+    /// last check; a failed batch halves the size at once, and the size returns after 4 clean full
+    /// batches in a row, after 32 where the call took half of a clean one's time or longer, and
+    /// after up to 256 where the last return failed. Calls refused unseen and broken statements
+    /// halve nothing.
     pub fn new() -> Self {
         Self {
             adjustment_factor: 0.2,
@@ -148,7 +162,8 @@ impl LoadThreshold {
         self
     }
 
-    /// Below `low` the size grows, above `high` it shrinks: `0 <= low <= high <= 1`. Defaults 0.3 and 0.7.
+    /// Below `low` the size grows, above `high` it shrinks: `0 <= low <= high <= 1`. Defaults 0.3
+    /// and 0.7.
     pub fn thresholds(mut self, low: f64, high: f64) -> Self {
         (self.low, self.high) = (low, high);
         self
@@ -207,13 +222,18 @@ impl LoadThreshold {
                 .iter()
                 .map(|signals| {
                     let terms = self.scale.terms(signals, custom);
-                    terms.iter().map(|(weight, value)| weight * value.unwrap_or(0.0)).sum::<f64>().min(1.0)
+                    terms
+                        .iter()
+                        .map(|(weight, value)| weight * value.unwrap_or(0.0))
+                        .sum::<f64>()
+                        .min(1.0)
                 })
                 .sum();
             return Some(self.floored(sum / kept.len() as f64, kept));
         }
-        // Each signal's mean over the feedbacks that carry it, then the weighted mean over the signals that any carries. With
-        // all signals present in all feedbacks this is the same figure as the mean of the plain sums.
+        // Each signal's mean over the feedbacks that carry it, then the weighted mean over the
+        // signals that any carries. With all signals present in all feedbacks this is the same
+        // figure as the mean of the plain sums.
         let mut means = Means::default();
         for signals in kept {
             means.add(&self.scale.terms(signals, custom));
@@ -223,9 +243,15 @@ impl LoadThreshold {
 
     /// Guard: at least the mean error rate.
     fn floored(&self, score: f64, kept: &[Signals]) -> f64 {
-        let (sum, count) =
-            kept.iter().filter_map(|s| s.error_rate).fold((0.0, 0u32), |(sum, n), rate| (sum + rate, n + 1));
-        if self.error_floor && count > 0 { score.max(sum / f64::from(count)) } else { score }
+        let (sum, count) = kept
+            .iter()
+            .filter_map(|s| s.error_rate)
+            .fold((0.0, 0u32), |(sum, n), rate| (sum + rate, n + 1));
+        if self.error_floor && count > 0 {
+            score.max(sum / f64::from(count))
+        } else {
+            score
+        }
     }
 
     /// Whether a call failed as a whole.
@@ -236,7 +262,11 @@ impl LoadThreshold {
                 self.heard = true;
                 self.newest[self.received % NEWEST] = sample.signals;
                 // Only whether it has wrapped and the next place matter, so it never overflows.
-                self.received = if self.received + 1 == 2 * NEWEST { NEWEST } else { self.received + 1 };
+                self.received = if self.received + 1 == 2 * NEWEST {
+                    NEWEST
+                } else {
+                    self.received + 1
+                };
             }
             if let Some(batch) = sample.batch.filter(|batch| is_evidence(batch.outcome)) {
                 self.seen_batch = true;
@@ -265,8 +295,14 @@ impl LoadThreshold {
         let seen_full = std::mem::take(&mut self.seen_full);
         self.received = 0;
         let hot = score.is_some_and(|score| score > self.high);
-        let returned = if self.halve_on_failure && !hot { self.back.take(current.batch_size) } else { None };
-        let from = returned.map_or(current.batch_size, |size| size.clamp(window.min_batch_size, window.max_batch_size));
+        let returned = if self.halve_on_failure && !hot {
+            self.back.take(current.batch_size)
+        } else {
+            None
+        };
+        let from = returned.map_or(current.batch_size, |size| {
+            size.clamp(window.min_batch_size, window.max_batch_size)
+        });
         let Some(score) = score else {
             return match returned {
                 Some(_) => Decision::resize(from, BACK),
@@ -278,13 +314,20 @@ impl LoadThreshold {
         let (zone, wanted) = if score < low {
             (Zone::Low, from.saturating_add(self.step(from)))
         } else if score > high {
-            self.back.size = self.back.size.map(|size| size.saturating_sub(self.step(size)));
+            self.back.size = self
+                .back
+                .size
+                .map(|size| size.saturating_sub(self.step(size)));
             (Zone::High, from.saturating_sub(self.step(from)))
         } else {
             (Zone::Normal, from)
         };
         let idle = zone == Zone::Low && self.grow_only_when_full && !seen_full;
-        let to = if idle { from } else { wanted.clamp(window.min_batch_size, window.max_batch_size) };
+        let to = if idle {
+            from
+        } else {
+            wanted.clamp(window.min_batch_size, window.max_batch_size)
+        };
         let pinned = (to == from && wanted != from && !idle).then_some(zone);
         let reason = match pinned {
             _ if returned.is_some() && to == from => Reason::from(BACK),
@@ -292,10 +335,20 @@ impl LoadThreshold {
             Some(zone) if self.pinned == Some(zone) => current.reason.clone(),
             Some(Zone::Low) => Reason::from("the load is low and the size is at its maximum"),
             Some(_) => Reason::from("the load is high and the size is at its minimum"),
-            None => Reason::Score { score, low, high, from: current.batch_size, to },
+            None => Reason::Score {
+                score,
+                low,
+                high,
+                from: current.batch_size,
+                to,
+            },
         };
         self.pinned = pinned;
-        Decision { zone, score: Some(score), ..Decision::resize(to, reason) }
+        Decision {
+            zone,
+            score: Some(score),
+            ..Decision::resize(to, reason)
+        }
     }
 }
 
@@ -308,24 +361,43 @@ impl Policy for LoadThreshold {
                 self.received = 0;
                 self.seen_full = false;
             }
-            return Decision { zone: Zone::High, ..Decision::resize(half, "a batch failed: halved") };
+            return Decision {
+                zone: Zone::High,
+                ..Decision::resize(half, "a batch failed: halved")
+            };
         }
         if window.is_check {
             self.check(window, current)
         } else {
-            Decision { zone: current.zone, score: current.score, ..Decision::hold(current, current.reason.clone()) }
+            Decision {
+                zone: current.zone,
+                score: current.score,
+                ..Decision::hold(current, current.reason.clone())
+            }
         }
     }
 
     fn validate(&self) -> Result<(), BuildError> {
         let factor = self.adjustment_factor;
         if !(factor > 0.0 && factor <= 1.0) {
-            return Err(BuildError::setting("adjustment_factor", factor, "must be over 0 and at most 1"));
+            return Err(BuildError::setting(
+                "adjustment_factor",
+                factor,
+                "must be over 0 and at most 1",
+            ));
         }
         let (low, high) = (self.low, self.high);
         if !(0.0..=1.0).contains(&low) || !(0.0..=1.0).contains(&high) {
-            let value = if (0.0..=1.0).contains(&low) { high } else { low };
-            return Err(BuildError::setting("thresholds", value, "must be within 0 and 1"));
+            let value = if (0.0..=1.0).contains(&low) {
+                high
+            } else {
+                low
+            };
+            return Err(BuildError::setting(
+                "thresholds",
+                value,
+                "must be within 0 and 1",
+            ));
         }
         if low > high {
             return Err(BuildError::conflict(
@@ -334,15 +406,34 @@ impl Policy for LoadThreshold {
                 "low must not exceed high",
             ));
         }
-        let Weights { cpu_load, error_rate, queue_depth, db_locks } = self.scale.weights;
+        let Weights {
+            cpu_load,
+            error_rate,
+            queue_depth,
+            db_locks,
+        } = self.scale.weights;
         let weights = [cpu_load, error_rate, queue_depth, db_locks];
-        if let Some(bad) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
-            return Err(BuildError::setting("weights", bad, "must be finite and not negative"));
+        if let Some(bad) = weights
+            .iter()
+            .find(|weight| !(weight.is_finite() && **weight >= 0.0))
+        {
+            return Err(BuildError::setting(
+                "weights",
+                bad,
+                "must be finite and not negative",
+            ));
         }
         if weights.iter().all(|weight| *weight == 0.0) {
-            return Err(BuildError::setting("weights", "all zero", "at least one must count"));
+            return Err(BuildError::setting(
+                "weights",
+                "all zero",
+                "at least one must count",
+            ));
         }
-        for (setting, scale) in [("queue_scale", self.scale.queue), ("lock_scale", self.scale.locks)] {
+        for (setting, scale) in [
+            ("queue_scale", self.scale.queue),
+            ("lock_scale", self.scale.locks),
+        ] {
             if !(scale.is_finite() && scale > 0.0) {
                 return Err(BuildError::setting(setting, scale, "must be over 0"));
             }

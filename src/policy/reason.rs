@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// Why a decision was made, as a sentence that a person can read; formatted only when somebody looks.
+/// Why a decision was made, as a sentence that a person can read; formatted only when somebody
+/// looks.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -99,7 +100,13 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
-            Self::Score { score, low, high, from, to } => {
+            Self::Score {
+                score,
+                low,
+                high,
+                from,
+                to,
+            } => {
                 if score < low {
                     write!(f, "load {score:.2} is under {low:.2}: ")?;
                 } else if score > high {
@@ -117,12 +124,27 @@ impl fmt::Display for Reason {
                 write!(f, "a call costs as much as {items:.1} items: ")?;
                 change(f, *from, *to)
             }
-            Self::BatchTime { expected, budget, from, to } => {
+            Self::BatchTime {
+                expected,
+                budget,
+                from,
+                to,
+            } => {
                 let side = if expected > budget { "over" } else { "within" };
-                write!(f, "batch time {} is {side} the {} budget: ", Millis(*expected), Millis(*budget))?;
+                write!(
+                    f,
+                    "batch time {} is {side} the {} budget: ",
+                    Millis(*expected),
+                    Millis(*budget)
+                )?;
                 change(f, *from, *to)
             }
-            Self::BatchFailed { len, after, from, to } => {
+            Self::BatchFailed {
+                len,
+                after,
+                from,
+                to,
+            } => {
                 write!(f, "a batch of {len} failed after {}: ", Millis(*after))?;
                 change(f, *from, *to)
             }
@@ -138,12 +160,21 @@ impl fmt::Display for Reason {
                 f.write_str("an item costs less in a much larger batch: ")?;
                 change(f, *from, *to)
             }
-            Self::Pausing { score, errors, share } => {
+            Self::Pausing {
+                score,
+                errors,
+                share,
+            } => {
                 match score {
                     Some(score) => write!(f, "load {score:.2}, ")?,
                     None => f.write_str("no load reported, ")?,
                 }
-                write!(f, "{:.0} % of items refused: pausing {:.0} % of the time", errors * 100.0, share * 100.0)
+                write!(
+                    f,
+                    "{:.0} % of items refused: pausing {:.0} % of the time",
+                    errors * 100.0,
+                    share * 100.0
+                )
             }
         }
     }
@@ -151,7 +182,11 @@ impl fmt::Display for Reason {
 
 /// `310 → 155`, or `unchanged at 310`.
 fn change(f: &mut fmt::Formatter<'_>, from: usize, to: usize) -> fmt::Result {
-    if from == to { write!(f, "unchanged at {from}") } else { write!(f, "{from} → {to}") }
+    if from == to {
+        write!(f, "unchanged at {from}")
+    } else {
+        write!(f, "{from} → {to}")
+    }
 }
 
 /// A time in the unit that batches are measured in: `412 ms`, `4.2 ms`, `0.042 ms`.
@@ -191,28 +226,67 @@ mod tests {
     fn every_reason_reads_like_a_sentence() {
         let millis = Duration::from_millis;
         let table = [
-            (Reason::Learning { from: 20, to: 40 }, "learning what a call costs: 20 → 40"),
-            (Reason::CallCost { items: 19.2, from: 320, to: 364 }, "a call costs as much as 19.2 items: 320 → 364"),
             (
-                Reason::BatchTime { expected: millis(412), budget: millis(400), from: 310, to: 300 },
+                Reason::Learning { from: 20, to: 40 },
+                "learning what a call costs: 20 → 40",
+            ),
+            (
+                Reason::CallCost {
+                    items: 19.2,
+                    from: 320,
+                    to: 364,
+                },
+                "a call costs as much as 19.2 items: 320 → 364",
+            ),
+            (
+                Reason::BatchTime {
+                    expected: millis(412),
+                    budget: millis(400),
+                    from: 310,
+                    to: 300,
+                },
                 "batch time 412 ms is over the 400 ms budget: 310 → 300",
             ),
             (
-                Reason::BatchTime { expected: Duration::from_micros(4_200), budget: millis(5), from: 30, to: 30 },
+                Reason::BatchTime {
+                    expected: Duration::from_micros(4_200),
+                    budget: millis(5),
+                    from: 30,
+                    to: 30,
+                },
                 "batch time 4.2 ms is within the 5.0 ms budget: unchanged at 30",
             ),
             (
-                Reason::BatchFailed { len: 310, after: millis(400), from: 310, to: 155 },
+                Reason::BatchFailed {
+                    len: 310,
+                    after: millis(400),
+                    from: 310,
+                    to: 155,
+                },
                 "a batch of 310 failed after 400 ms: 310 → 155",
             ),
-            (Reason::DearWhenLarge { from: 100, to: 85 }, "an item costs less in half a batch: 100 → 85"),
-            (Reason::CheapWhenLarge { from: 100, to: 200 }, "an item costs less in a much larger batch: 100 → 200"),
             (
-                Reason::Pausing { score: Some(0.82), errors: 0.0, share: 0.3 },
+                Reason::DearWhenLarge { from: 100, to: 85 },
+                "an item costs less in half a batch: 100 → 85",
+            ),
+            (
+                Reason::CheapWhenLarge { from: 100, to: 200 },
+                "an item costs less in a much larger batch: 100 → 200",
+            ),
+            (
+                Reason::Pausing {
+                    score: Some(0.82),
+                    errors: 0.0,
+                    share: 0.3,
+                },
                 "load 0.82, 0 % of items refused: pausing 30 % of the time",
             ),
             (
-                Reason::Pausing { score: None, errors: 0.11, share: 0.0 },
+                Reason::Pausing {
+                    score: None,
+                    errors: 0.11,
+                    share: 0.0,
+                },
                 "no load reported, 11 % of items refused: pausing 0 % of the time",
             ),
         ];

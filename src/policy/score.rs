@@ -20,7 +20,12 @@ pub struct Weights {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { cpu_load: 0.4, error_rate: 0.3, queue_depth: 0.2, db_locks: 0.1 }
+        Self {
+            cpu_load: 0.4,
+            error_rate: 0.3,
+            queue_depth: 0.2,
+            db_locks: 0.1,
+        }
     }
 }
 
@@ -34,24 +39,40 @@ pub(super) struct Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { weights: Weights::default(), queue: 100.0, locks: 50.0 }
+        Self {
+            weights: Weights::default(),
+            queue: 100.0,
+            locks: 50.0,
+        }
     }
 }
 
 impl Scale {
-    /// The four terms of the law, in this order so that their sum rounds as documented: each weight with its value 0..=1, where
-    /// it was reported.
+    /// The four terms of the law, in this order so that their sum rounds as documented: each weight
+    /// with its value 0..=1, where it was reported.
     pub(super) fn four(&self, signals: &Signals) -> [(f64, Option<f64>); 4] {
         [
             (self.weights.cpu_load, signals.cpu_load),
-            (self.weights.queue_depth, signals.queue_depth.map(|n| (n as f64 / self.queue).min(1.0))),
+            (
+                self.weights.queue_depth,
+                signals
+                    .queue_depth
+                    .map(|n| (n as f64 / self.queue).min(1.0)),
+            ),
             (self.weights.error_rate, signals.error_rate),
-            (self.weights.db_locks, signals.db_locks.map(|n| (n as f64 / self.locks).min(1.0))),
+            (
+                self.weights.db_locks,
+                signals.db_locks.map(|n| (n as f64 / self.locks).min(1.0)),
+            ),
         ]
     }
 
     /// The four terms and the custom ones.
-    pub(super) fn terms(&self, signals: &Signals, custom: &[(&'static str, f64)]) -> [(f64, Option<f64>); TERMS] {
+    pub(super) fn terms(
+        &self,
+        signals: &Signals,
+        custom: &[(&'static str, f64)],
+    ) -> [(f64, Option<f64>); TERMS] {
         let mut terms = [(0.0, None); TERMS];
         terms[..4].copy_from_slice(&self.four(signals));
         for ((term, value), (_, weight)) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
@@ -84,7 +105,8 @@ impl Means {
         self.terms[..self.used].fill((0.0, 0.0, 0));
     }
 
-    /// The weighted mean over the signals that any feedback carries, 0..=1; `None` without one that counts.
+    /// The weighted mean over the signals that any feedback carries, 0..=1; `None` without one that
+    /// counts.
     pub(super) fn score(&self) -> Option<f64> {
         let (mut weights, mut sum) = (0.0, 0.0);
         for (weight, total, count) in &self.terms[..self.used] {
@@ -96,8 +118,13 @@ impl Means {
         if weights <= 0.0 {
             return None;
         }
-        // A weight that is not 1 in total only by rounding must not move a score across a threshold.
-        let score: f64 = if (weights - 1.0_f64).abs() < 1e-9 { sum } else { sum / weights };
+        // A weight that is not 1 in total only by rounding must not move a score across a
+        // threshold.
+        let score: f64 = if (weights - 1.0_f64).abs() < 1e-9 {
+            sum
+        } else {
+            sum / weights
+        };
         Some(score.min(1.0))
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, LAST_WITNESSES, MISCONFIGURED_ATTEMPTS, Search,
-    State, Verdict,
+    ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, LAST_WITNESSES,
+    MISCONFIGURED_ATTEMPTS, Search, State, Verdict,
 };
 use crate::error::ErrorClass;
 use crate::rows::{Name, Purpose, Row, Suspicion};
@@ -37,12 +37,14 @@ impl<T> Search<T> {
         self.next_piece();
     }
 
-    /// Rows of a call that went through, which the handler asked for again: where order is kept, the others wait for them.
+    /// Rows of a call that went through, which the handler asked for again: where order is kept,
+    /// the others wait for them.
     pub(crate) fn hold(&mut self, rows: Vec<Row<T>>, until: Instant) {
         (self.known, self.whole, self.group_name) = (0, None, None);
         if !self.bisects && !self.rows.is_empty() {
             // They are a piece of their own.
-            self.behind.push(self.rows.len() - self.behind.iter().sum::<usize>());
+            self.behind
+                .push(self.rows.len() - self.behind.iter().sum::<usize>());
             self.begin_piece();
         }
         self.put_back(rows, Purpose::Group);
@@ -53,7 +55,12 @@ impl<T> Search<T> {
     fn answered(&mut self) {
         (self.run, self.free_witnesses, self.answered) = (0, 0, true);
         self.outage.answered();
-        for row in self.rows.iter_mut().chain(&mut self.aside).filter(|row| row.memo.suspicion == Suspicion::Alone) {
+        for row in self
+            .rows
+            .iter_mut()
+            .chain(&mut self.aside)
+            .filter(|row| row.memo.suspicion == Suspicion::Alone)
+        {
             row.memo.suspicion = Suspicion::Due;
         }
         if self.state != State::Search {
@@ -87,7 +94,9 @@ impl<T> Search<T> {
         match purpose {
             Purpose::Fresh => (self.len, self.first) = (rows.len(), rows[0].memo.number),
             Purpose::FromLine => rows[0].memo.guest = true,
-            Purpose::Group if !alone && !failure.is_cut => self.group_name = Some((rows.len(), name)),
+            Purpose::Group if !alone && !failure.is_cut => {
+                self.group_name = Some((rows.len(), name))
+            }
             _ => {}
         }
         if failure.is_cut {
@@ -96,13 +105,18 @@ impl<T> Search<T> {
             self.whole = Some(name);
         }
         if !matches!(purpose, Purpose::Fresh | Purpose::Whole | Purpose::Early) {
-            self.part_failed |= class != ErrorClass::Permanent && (alone || class == ErrorClass::Unavailable);
+            self.part_failed |=
+                class != ErrorClass::Permanent && (alone || class == ErrorClass::Unavailable);
         }
         match class {
             ErrorClass::InDoubt if !at.idempotent => self.decided(rows),
             ErrorClass::Unavailable => {
                 self.put_back(rows, purpose);
-                if self.outage.refused(failure, at) { self.give_up(true) } else { Verdict::none() }
+                if self.outage.refused(failure, at) {
+                    self.give_up(true)
+                } else {
+                    Verdict::none()
+                }
             }
             ErrorClass::Permanent => {
                 self.answered();
@@ -111,7 +125,9 @@ impl<T> Search<T> {
                 }
                 let len = rows.len();
                 // The backend is there, which is an answer for those that failed alone as well.
-                let alone = rows.iter_mut().filter(|row| row.memo.suspicion == Suspicion::Alone);
+                let alone = rows
+                    .iter_mut()
+                    .filter(|row| row.memo.suspicion == Suspicion::Alone);
                 alone.for_each(|row| row.memo.suspicion = Suspicion::Due);
                 self.put_back(rows, Purpose::Group);
                 self.narrow(len);
@@ -138,7 +154,9 @@ impl<T> Search<T> {
                 Verdict::none()
             }
             (Purpose::Whole, _) if self.is_used_up(&rows, at) => self.decided(rows),
-            (Purpose::Whole, State::Search) if len > 1 && Self::is_divisible(rows.iter(), failure, at) => {
+            (Purpose::Whole, State::Search)
+                if len > 1 && Self::is_divisible(rows.iter(), failure, at) =>
+            {
                 self.put_back(rows, purpose);
                 self.halve(at)
             }
@@ -163,7 +181,11 @@ impl<T> Search<T> {
             }
             (Purpose::First, State::Misconfigured) => {
                 self.put_back(rows, purpose);
-                if failure.error.is_misconfigured() { self.give_up(false) } else { self.begin_search(at) }
+                if failure.error.is_misconfigured() {
+                    self.give_up(false)
+                } else {
+                    self.begin_search(at)
+                }
             }
             // A batch without parts failed on both sides of an answer.
             (Purpose::Whole, State::Search) if self.has_attempts_left(&rows[0], failure, at) => {
@@ -181,7 +203,8 @@ impl<T> Search<T> {
             (Purpose::Group, _) => self.failed_alone(rows, at),
             (Purpose::Witness | Purpose::FromLine, State::Search) => {
                 self.run = self.run.saturating_add(1);
-                (self.witnesses, self.free_witnesses) = (self.witnesses + 1, self.free_witnesses + 1);
+                (self.witnesses, self.free_witnesses) =
+                    (self.witnesses + 1, self.free_witnesses + 1);
                 self.set_aside(rows);
                 if self.free_witnesses >= FREE_WITNESSES || self.rows.is_empty() {
                     self.darken(at)
@@ -211,7 +234,10 @@ impl<T> Search<T> {
             return Verdict::none();
         }
         let piece = self.rows.len() - self.behind.iter().sum::<usize>();
-        if self.whole_failed == 1 && piece > 1 && Self::is_divisible(self.rows.iter().take(piece), failure, at) {
+        if self.whole_failed == 1
+            && piece > 1
+            && Self::is_divisible(self.rows.iter().take(piece), failure, at)
+        {
             return self.halve(at);
         }
         if self.whole_failed == 1 {
@@ -252,7 +278,11 @@ impl<T> Search<T> {
     /// Whether a piece of a batch has had its attempts.
     fn is_used_up(&self, rows: &[Row<T>], at: &Circumstances<'_>) -> bool {
         let was_cut = !self.bisects && self.splits > 0;
-        was_cut && at.retry.attempts_at_most().is_some_and(|most| rows[0].memo.calls >= most)
+        was_cut
+            && at
+                .retry
+                .attempts_at_most()
+                .is_some_and(|most| rows[0].memo.calls >= most)
     }
 
     /// From the whole batch to its parts; or to waits, if there are none.
@@ -263,16 +293,29 @@ impl<T> Search<T> {
             self.bisections += 1;
             return Verdict::none();
         }
-        if let Some(row) = self.rows.front_mut().filter(|_| self.bisects && self.len == 1) {
+        if let Some(row) = self
+            .rows
+            .front_mut()
+            .filter(|_| self.bisects && self.len == 1)
+        {
             row.memo.suspicion = Suspicion::Alone;
         }
         self.darken(at)
     }
 
-    fn group_failed(&mut self, rows: Vec<Row<T>>, failure: &Failure<'_>, at: &Circumstances<'_>) -> Verdict<T> {
+    fn group_failed(
+        &mut self,
+        rows: Vec<Row<T>>,
+        failure: &Failure<'_>,
+        at: &Circumstances<'_>,
+    ) -> Verdict<T> {
         let split = Self::is_divisible(rows.iter(), failure, at);
         self.run = self.run.saturating_add(1);
-        *(if split { &mut self.splits } else { &mut self.bisections }) += 1;
+        *(if split {
+            &mut self.splits
+        } else {
+            &mut self.bisections
+        }) += 1;
         let len = rows.len();
         self.put_back(rows, Purpose::Group);
         self.narrow(len);
@@ -281,8 +324,13 @@ impl<T> Search<T> {
 
     /// A single row from the front failed.
     fn failed_alone(&mut self, mut rows: Vec<Row<T>>, at: &Circumstances<'_>) -> Verdict<T> {
-        let Some(row) = rows.first_mut() else { return Verdict::none() };
-        let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
+        let Some(row) = rows.first_mut() else {
+            return Verdict::none();
+        };
+        let left = at
+            .retry
+            .attempts_at_most()
+            .is_some_and(|most| row.memo.calls < most);
         if row.memo.suspicion == Suspicion::Due && !left {
             // It failed alone before, and something has answered since.
             return self.decided(rows);
@@ -300,10 +348,19 @@ impl<T> Search<T> {
             return self.darken(at);
         }
         self.set_aside(rows);
-        if self.answered { self.check_run(at) } else { self.darken(at) }
+        if self.answered {
+            self.check_run(at)
+        } else {
+            self.darken(at)
+        }
     }
 
-    fn failed_in_the_dark(&mut self, mut rows: Vec<Row<T>>, purpose: Purpose, at: &Circumstances<'_>) -> Verdict<T> {
+    fn failed_in_the_dark(
+        &mut self,
+        mut rows: Vec<Row<T>>,
+        purpose: Purpose,
+        at: &Circumstances<'_>,
+    ) -> Verdict<T> {
         if rows.len() == 1 && (self.bisects || rows[0].memo.guest) {
             rows[0].memo.suspicion = Suspicion::Alone;
             if at.retry.keeps_order() && rows[0].memo.convicted {
@@ -324,7 +381,8 @@ impl<T> Search<T> {
         let over = next.is_none() && self.outage.is_over(self.steps_max(at), at);
         match next {
             Some(next) => self.state = State::Dark(next),
-            // Where attempts are counted, there may have been one witness: a few more, without waits, before good rows fail.
+            // Where attempts are counted, there may have been one witness: a few more, without
+            // waits, before good rows fail.
             None if over && self.free_witnesses < LAST_WITNESSES && self.has_unasked(at) => {
                 self.free_witnesses += 1;
                 self.state = State::Dark(Purpose::Witness);
@@ -341,12 +399,26 @@ impl<T> Search<T> {
     /// Whether attempts are counted, and a row elsewhere has not failed alone yet.
     fn has_unasked(&self, at: &Circumstances<'_>) -> bool {
         let may_ask = self.bisects && !at.retry.keeps_order() && at.retry.patience().is_none();
-        may_ask && self.rows.iter().skip(1).any(|row| row.memo.suspicion == Suspicion::None)
+        may_ask
+            && self
+                .rows
+                .iter()
+                .skip(1)
+                .any(|row| row.memo.suspicion == Suspicion::None)
     }
 
-    /// Whether a row that failed on both sides of an answer gets another call: attempts are counted, and there are some left.
-    fn has_attempts_left(&self, row: &Row<T>, failure: &Failure<'_>, at: &Circumstances<'_>) -> bool {
-        let left = at.retry.attempts_at_most().is_some_and(|most| row.memo.calls < most);
+    /// Whether a row that failed on both sides of an answer gets another call: attempts are
+    /// counted, and there are some left.
+    fn has_attempts_left(
+        &self,
+        row: &Row<T>,
+        failure: &Failure<'_>,
+        at: &Circumstances<'_>,
+    ) -> bool {
+        let left = at
+            .retry
+            .attempts_at_most()
+            .is_some_and(|most| row.memo.calls < most);
         left && !failure.error.is_permanent()
     }
 
@@ -356,11 +428,13 @@ impl<T> Search<T> {
         !at.retry.keeps_order() && (elsewhere || at.has_line)
     }
 
-    /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows beside it that may be bad, a
-    /// good row gets one step more.
+    /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows
+    /// beside it that may be bad, a good row gets one step more.
     fn steps_max(&self, at: &Circumstances<'_>) -> Option<u32> {
         let least = u32::from(self.bisects && self.len > 1);
-        at.retry.attempts_at_most().map(|most| most.saturating_sub(2).max(least))
+        at.retry
+            .attempts_at_most()
+            .map(|most| most.saturating_sub(2).max(least))
     }
 
     pub(super) fn run_max(&self) -> u32 {
@@ -369,7 +443,11 @@ impl<T> Search<T> {
 
     fn check_run(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
         let has_witness = self.free_witnesses < FREE_WITNESSES && self.can_ask(at);
-        if self.run > self.run_max() && !has_witness { self.darken(at) } else { Verdict::none() }
+        if self.run > self.run_max() && !has_witness {
+            self.darken(at)
+        } else {
+            Verdict::none()
+        }
     }
 
     /// Nothing answers: waits begin, if there is patience.
@@ -401,16 +479,24 @@ impl<T> Search<T> {
         let neighbours = self.after_bad == Some(number);
         self.after_bad = Some(number + 1);
         self.known = 0;
-        self.group = if neighbours { 1 } else { self.group_after(number) };
+        self.group = if neighbours {
+            1
+        } else {
+            self.group_after(number)
+        };
     }
 
-    /// Rows of the next group. With many bad rows found it is such that every second group holds one: `ln 2` of the mean distance
-    /// between them. With few, the geometric mean of that distance and of the rows left for each: this may have been the last.
+    /// Rows of the next group. With many bad rows found it is such that every second group holds
+    /// one: `ln 2` of the mean distance between them. With few, the geometric mean of that distance
+    /// and of the rows left for each: this may have been the last.
     fn group_after(&self, number: u64) -> usize {
         let seen = (number + 1).saturating_sub(self.first) as f64;
         let found = self.found as f64;
-        let rows =
-            if self.found < FEW { (self.rows.len() as f64 * seen).sqrt() } else { std::f64::consts::LN_2 * seen };
+        let rows = if self.found < FEW {
+            (self.rows.len() as f64 * seen).sqrt()
+        } else {
+            std::f64::consts::LN_2 * seen
+        };
         (rows / found) as usize
     }
 }

@@ -1,8 +1,8 @@
 //! Waits: how long until the next call, and when patience ends.
 //!
-//! A wait ends at its time. A flush may begin one attempt ahead of that, at most one within each first step of the backoff; the
-//! schedule then goes on as if there had been none. A close cuts the wait and begins the backoff anew. Neither cuts a wait that
-//! the backend asked for.
+//! A wait ends at its time. A flush may begin one attempt ahead of that, at most one within each
+//! first step of the backoff; the schedule then goes on as if there had been none. A close cuts the
+//! wait and begins the backoff anew. Neither cuts a wait that the backend asked for.
 
 use std::time::{Duration, Instant};
 
@@ -93,10 +93,17 @@ impl Outage {
         }
     }
 
-    /// Failed calls since the last answer, since when, and when the next one begins if that is known.
+    /// Failed calls since the last answer, since when, and when the next one begins if that is
+    /// known.
     pub(crate) fn progress(&self) -> (u32, Instant, Option<Instant>) {
-        let next = self.wait.map(|wait| wait.early.map_or(wait.until, |early| early.min(wait.until)));
-        (self.failures, self.since.unwrap_or(self.first_failure), next)
+        let next = self
+            .wait
+            .map(|wait| wait.early.map_or(wait.until, |early| early.min(wait.until)));
+        (
+            self.failures,
+            self.since.unwrap_or(self.first_failure),
+            next,
+        )
     }
 
     /// Whether a step in the dark, or an attempt after a refusal, has brought no answer.
@@ -115,7 +122,8 @@ impl Outage {
         self.since.get_or_insert(at.now);
         // The rows of a call in doubt fail with it; what is left has another error.
         if at.idempotent || !failure.error.is_in_doubt() {
-            self.spent.push(std::mem::replace(&mut self.error, failure.error.clone()));
+            self.spent
+                .push(std::mem::replace(&mut self.error, failure.error.clone()));
         }
         if failure.error.class() != ErrorClass::Unavailable {
             self.refusals = 0;
@@ -129,14 +137,21 @@ impl Outage {
             return;
         };
         if wait.cuttable && wait.early.is_none() {
-            let allowed = self.last_early.map_or(now, |last| later(last, self.first_wait).max(now));
+            let allowed = self
+                .last_early
+                .map_or(now, |last| later(last, self.first_wait).max(now));
             wait.early = Some(allowed);
         }
     }
 
     /// Nothing before this time.
     pub(super) fn hold(&mut self, until: Instant) {
-        self.wait = Some(Wait { until, cuttable: false, early: None, or_line: false });
+        self.wait = Some(Wait {
+            until,
+            cuttable: false,
+            early: None,
+            or_line: false,
+        });
     }
 
     /// The present wait is over.
@@ -151,7 +166,13 @@ impl Outage {
                 wait.until = wait.until.min(at.now);
             }
         }
-        let Some(wait) = &mut self.wait else { return if self.fits(at.now, at) { Pause::None } else { Pause::GiveUp } };
+        let Some(wait) = &mut self.wait else {
+            return if self.fits(at.now, at) {
+                Pause::None
+            } else {
+                Pause::GiveUp
+            };
+        };
         let until = wait.early.map_or(wait.until, |early| early.min(wait.until));
         let or_line = wait.or_line && line_may_end_it;
         if wait.until <= at.now {
@@ -160,7 +181,11 @@ impl Outage {
         } else if until <= at.now {
             wait.early = None;
             self.last_early = Some(at.now);
-            return if self.fits(at.now, at) { Pause::Early } else { Pause::GiveUp };
+            return if self.fits(at.now, at) {
+                Pause::Early
+            } else {
+                Pause::GiveUp
+            };
         } else if or_line && at.has_line {
             wait.or_line = false;
             return Pause::Line;
@@ -182,7 +207,10 @@ impl Outage {
     pub(super) fn wait(&mut self, at: &Circumstances<'_>) {
         self.waits = self.waits.saturating_add(1);
         let mut wait = at.retry.wait(self.waits, at.chance);
-        for end in [at.retry.patience(), at.retry.total()].into_iter().flatten() {
+        for end in [at.retry.patience(), at.retry.total()]
+            .into_iter()
+            .flatten()
+        {
             // The last attempt begins when patience ends.
             let left = end.saturating_sub(self.elapsed(at));
             wait = if left.is_zero() { wait } else { wait.min(left) };
@@ -208,8 +236,12 @@ impl Outage {
         let most = at.retry.retry_after_max();
         let asked = failure.error.wait_asked().unwrap_or_default();
         self.capped += u64::from(asked > most);
-        // One attempt after the time that it asked for, also where that lies behind the end of patience.
-        let backoff = at.retry.wait(self.refusals, at.chance).min(patience.saturating_sub(elapsed));
+        // One attempt after the time that it asked for, also where that lies behind the end of
+        // patience.
+        let backoff = at
+            .retry
+            .wait(self.refusals, at.chance)
+            .min(patience.saturating_sub(elapsed));
         let wait = self.hurried(backoff, at).max(asked.min(most));
         self.begin(wait, false, at);
         false
@@ -224,7 +256,12 @@ impl Outage {
     }
 
     fn begin(&mut self, wait: Duration, cuttable: bool, at: &Circumstances<'_>) {
-        self.wait = Some(Wait { until: later(at.now, wait), cuttable, early: None, or_line: cuttable && !at.has_line });
+        self.wait = Some(Wait {
+            until: later(at.now, wait),
+            cuttable,
+            early: None,
+            or_line: cuttable && !at.has_line,
+        });
         if std::mem::take(&mut self.flushed) {
             self.flush(at.now);
         }
@@ -240,19 +277,29 @@ impl Outage {
     pub(super) fn is_over(&self, steps_max: Option<u32>, at: &Circumstances<'_>) -> bool {
         // The last attempt begins when patience ends, or later.
         let began = self.began.unwrap_or(at.now);
-        let elapsed = self.since.map_or(Duration::ZERO, |since| began.saturating_duration_since(since));
-        let out_of_time = at.retry.patience().is_none_or(|patience| elapsed >= patience);
+        let elapsed = self.since.map_or(Duration::ZERO, |since| {
+            began.saturating_duration_since(since)
+        });
+        let out_of_time = at
+            .retry
+            .patience()
+            .is_none_or(|patience| elapsed >= patience);
         let out_of_steps = steps_max.is_none_or(|most| self.steps >= most);
         (out_of_time && out_of_steps) || at.retry.total().is_some_and(|total| elapsed >= total)
     }
 
     fn elapsed(&self, at: &Circumstances<'_>) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| at.now.saturating_duration_since(since))
+        self.since.map_or(Duration::ZERO, |since| {
+            at.now.saturating_duration_since(since)
+        })
     }
 }
 
-/// The time after a wait; one that is longer than the clock can tell ends in a hundred years and more.
+/// The time after a wait; one that is longer than the clock can tell ends in a hundred years and
+/// more.
 pub(crate) fn later(time: Instant, wait: Duration) -> Instant {
     const AGES: Duration = Duration::from_secs(1 << 32);
-    time.checked_add(wait).or_else(|| time.checked_add(AGES)).unwrap_or(time)
+    time.checked_add(wait)
+        .or_else(|| time.checked_add(AGES))
+        .unwrap_or(time)
 }

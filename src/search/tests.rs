@@ -99,33 +99,52 @@ impl World {
     }
 
     fn answer(&self, rows: &[u64], time: Duration) -> Option<Fault> {
-        let is_away = self.away.iter().any(|(from, to)| (*from..*to).contains(&time));
+        let is_away = self
+            .away
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&time));
         if is_away {
             return Some(self.away_fault);
         }
         if rows.len() > self.limit {
             return Some(Fault::Unclassified);
         }
-        rows.iter().any(|row| self.bad.contains(row)).then_some(self.fault)
+        rows.iter()
+            .any(|row| self.bad.contains(row))
+            .then_some(self.fault)
     }
 
     fn run(&self) -> Report {
         let start = Instant::now();
         let (mut report, mut time) = (Report::default(), Duration::ZERO);
-        let mut line: VecDeque<u64> = (self.rows as u64..(self.rows + self.in_line) as u64).collect();
+        let mut line: VecDeque<u64> =
+            (self.rows as u64..(self.rows + self.in_line) as u64).collect();
         let mut flushes: VecDeque<Duration> = self.flushes.iter().copied().collect();
         let mut next_id = 1;
         let mut id = || {
             next_id += 1;
             BatchId::new(0, next_id)
         };
-        let fresh = (0..self.rows as u64).map(|number| Row { item: number, memo: Memo::new(number, None) }).collect();
-        let mut call: Option<(Vec<Row<u64>>, Purpose, Name)> =
-            Some((fresh, Purpose::Fresh, Name { id: id(), attempts: 1 }));
+        let fresh = (0..self.rows as u64)
+            .map(|number| Row {
+                item: number,
+                memo: Memo::new(number, None),
+            })
+            .collect();
+        let mut call: Option<(Vec<Row<u64>>, Purpose, Name)> = Some((
+            fresh,
+            Purpose::Fresh,
+            Name {
+                id: id(),
+                attempts: 1,
+            },
+        ));
         let mut search: Option<Search<u64>> = None;
         let mut chance = 1u64;
         loop {
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            chance = chance
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let circumstances = |time: Duration, has_line| Circumstances {
                 now: start + time,
                 chance: chance ^ chance >> 32,
@@ -139,7 +158,10 @@ impl World {
                 let numbers: Vec<u64> = rows.iter().map(|row| row.item).collect();
                 report.calls += 1;
                 report.ids.push((name.id, numbers.clone(), name.attempts));
-                let scripted = self.script.get((report.calls - 1) % self.script.len().max(1)).copied();
+                let scripted = self
+                    .script
+                    .get((report.calls - 1) % self.script.len().max(1))
+                    .copied();
                 let fault = scripted.unwrap_or_else(|| self.answer(&numbers, time));
                 time += self.call_time;
                 report.in_doubt.push(fault == Some(Fault::InDoubt));
@@ -165,11 +187,16 @@ impl World {
                             while_closing: at.closing,
                             is_cut: false,
                         };
-                        let search =
-                            search.get_or_insert_with(|| Search::new(name, error.clone(), &self.retry, at.now));
+                        let search = search.get_or_insert_with(|| {
+                            Search::new(name, error.clone(), &self.retry, at.now)
+                        });
                         let verdict = search.failed(rows, (purpose, name), &failure, &at);
                         let failed = verdict.rows.iter().map(|row| row.item);
-                        if verdict.outage { report.in_outage.extend(failed) } else { report.failed.extend(failed) }
+                        if verdict.outage {
+                            report.in_outage.extend(failed)
+                        } else {
+                            report.failed.extend(failed)
+                        }
                     }
                 }
             }
@@ -181,26 +208,59 @@ impl World {
             match search.next(&circumstances(time, !line.is_empty())) {
                 Next::Done => break,
                 Next::GiveUp => {
-                    let rows = std::mem::take(&mut search.rows).into_iter().chain(search.aside.drain(..));
+                    let rows = std::mem::take(&mut search.rows)
+                        .into_iter()
+                        .chain(search.aside.drain(..));
                     report.gave_up = rows.map(|row| row.item).collect();
                     break;
                 }
                 Next::Wait { until, .. } => {
                     let until = until.duration_since(start);
                     let flush = flushes.front().copied().filter(|flush| *flush < until);
-                    let close =
-                        self.close.map(|(from, _)| from).filter(|from| (time..until).contains(from) && *from > time);
+                    let close = self
+                        .close
+                        .map(|(from, _)| from)
+                        .filter(|from| (time..until).contains(from) && *from > time);
                     report.waits += usize::from(flush.is_none());
-                    time = flush.into_iter().chain(close).min().unwrap_or(until).max(time);
+                    time = flush
+                        .into_iter()
+                        .chain(close)
+                        .min()
+                        .unwrap_or(until)
+                        .max(time);
                 }
                 Next::CallFromLine => {
                     let number = line.pop_front().expect("a row is in line");
-                    let row = Row { item: number, memo: Memo::new(number, None) };
-                    call = Some((vec![row], Purpose::FromLine, Name { id: id(), attempts: 1 }));
+                    let row = Row {
+                        item: number,
+                        memo: Memo::new(number, None),
+                    };
+                    call = Some((
+                        vec![row],
+                        Purpose::FromLine,
+                        Name {
+                            id: id(),
+                            attempts: 1,
+                        },
+                    ));
                 }
-                Next::Call { rows, purpose, name } => {
-                    let Name { id, attempts } = name.unwrap_or_else(|| Name { id: id(), attempts: 0 });
-                    call = Some((rows, purpose, Name { id, attempts: attempts + 1 }));
+                Next::Call {
+                    rows,
+                    purpose,
+                    name,
+                } => {
+                    let Name { id, attempts } = name.unwrap_or_else(|| Name {
+                        id: id(),
+                        attempts: 0,
+                    });
+                    call = Some((
+                        rows,
+                        purpose,
+                        Name {
+                            id,
+                            attempts: attempts + 1,
+                        },
+                    ));
                 }
             }
             assert!(report.calls < 100_000, "it ends");
@@ -212,7 +272,12 @@ impl World {
 
     /// What holds in every run: each row ends once, and an id names one set of rows.
     fn check(&self, report: &Report) {
-        let ends = [&report.handled, &report.failed, &report.in_outage, &report.gave_up];
+        let ends = [
+            &report.handled,
+            &report.failed,
+            &report.in_outage,
+            &report.gave_up,
+        ];
         let mut all: Vec<u64> = ends.into_iter().flatten().copied().collect();
         all.sort_unstable();
         let in_line_called = all.len().saturating_sub(self.rows) as u64;
@@ -222,20 +287,29 @@ impl World {
         for (id, rows, attempts) in &report.ids {
             let (known, calls) = names.entry(id).or_insert((rows, 0));
             *calls += 1;
-            assert_eq!((*known, *calls), (rows, *attempts), "an id names one set of rows, and counts its calls");
+            assert_eq!(
+                (*known, *calls),
+                (rows, *attempts),
+                "an id names one set of rows, and counts its calls"
+            );
         }
         if !self.retry.bisects() {
             self.check_doubts(report);
         }
     }
 
-    /// A table of ids tells what was applied: whatever was in doubt under an id is called under no other.
+    /// A table of ids tells what was applied: whatever was in doubt under an id is called under no
+    /// other.
     fn check_doubts(&self, report: &Report) {
         let mut doubts = std::collections::HashMap::new();
         for ((id, rows, _), in_doubt) in report.ids.iter().zip(&report.in_doubt) {
             for row in rows {
                 let known = doubts.get(row).copied().unwrap_or(id);
-                assert_eq!(known, id, "row {row} was in doubt under another id: {:?}", report.ids);
+                assert_eq!(
+                    known, id,
+                    "row {row} was in doubt under another id: {:?}",
+                    report.ids
+                );
                 if *in_doubt {
                     doubts.insert(row, id);
                 }
@@ -249,17 +323,25 @@ fn price(n: usize, k: usize) -> f64 {
 }
 
 fn class() -> impl Strategy<Value = Fault> {
-    prop_oneof![Just(Fault::Unclassified), Just(Fault::Transient), Just(Fault::Permanent)]
+    prop_oneof![
+        Just(Fault::Unclassified),
+        Just(Fault::Transient),
+        Just(Fault::Permanent)
+    ]
 }
 
 /// A batch's length, and bad rows at random places or in a stretch.
 fn batch(most: usize) -> impl Strategy<Value = (usize, BTreeSet<u64>)> {
     (1..=most).prop_flat_map(|n| {
         let scattered = proptest::collection::btree_set(0..n as u64, 0..=n.min(12));
-        let dense = (proptest::collection::vec(any::<u8>(), n), 1..=200u8)
-            .prop_map(|(dice, share)| (0..dice.len() as u64).filter(|row| dice[*row as usize] < share).collect());
-        let stretch =
-            (0..n as u64, 1..=60u64).prop_map(move |(from, len)| (from..(from + len).min(n as u64)).collect());
+        let dense =
+            (proptest::collection::vec(any::<u8>(), n), 1..=200u8).prop_map(|(dice, share)| {
+                (0..dice.len() as u64)
+                    .filter(|row| dice[*row as usize] < share)
+                    .collect()
+            });
+        let stretch = (0..n as u64, 1..=60u64)
+            .prop_map(move |(from, len)| (from..(from + len).min(n as u64)).collect());
         (Just(n), prop_oneof![scattered, stretch, dense])
     })
 }
@@ -270,11 +352,19 @@ fn a_stretch_of_bad_rows_takes_no_good_row_with_it() {
     for fault in [Fault::Unclassified, Fault::Transient, Fault::Permanent] {
         for attempts in [1, 2, 5] {
             for from in (0..980).step_by(7).chain(970..=980) {
-                let world = World { retry: Retry::attempts(attempts), fault, ..World::default() }.bad(from..from + 20);
+                let world = World {
+                    retry: Retry::attempts(attempts),
+                    fault,
+                    ..World::default()
+                }
+                .bad(from..from + 20);
                 let report = world.run();
                 let mut failed = [report.failed, report.in_outage].concat();
                 failed.sort_unstable();
-                assert!(failed.iter().copied().eq(from..from + 20), "{fault:?}, {attempts}: {failed:?}");
+                assert!(
+                    failed.iter().copied().eq(from..from + 20),
+                    "{fault:?}, {attempts}: {failed:?}"
+                );
             }
         }
     }
@@ -293,7 +383,8 @@ proptest! {
         if report.in_outage.is_empty() {
             prop_assert_eq!(&failed, &world.bad);
         } else {
-            // Where hardly any row is good, no witness may have answered until patience ended: the limit that is stated.
+            // Where hardly any row is good, no witness may have answered until patience ended: the
+            // limit that is stated.
             let bad_in_outage = report.in_outage.iter().filter(|row| world.bad.contains(row)).count();
             let good_in_outage = report.in_outage.len() - bad_in_outage;
             prop_assert!(failed.is_superset(&world.bad));
@@ -336,7 +427,8 @@ proptest! {
         }
     }
 
-    /// Connections die all the time, before or after the commit; each row ends handled, under ids that a table can know.
+    /// Connections die all the time, before or after the commit; each row ends handled, under ids
+    /// that a table can know.
     #[test]
     fn a_batch_without_parts_fails_no_row_while_attempts_are_left(
         rows in 1..300usize,
@@ -369,7 +461,8 @@ proptest! {
         let mut flushes: Vec<Duration> = flushes.into_iter().map(Duration::from_millis).collect();
         flushes.sort_unstable();
         let away = vec![(MS * from as u32, MS * (from + length) as u32)];
-        // The last row is good and more rows are in line: somebody can answer when the outage is over.
+        // The last row is good and more rows are in line: somebody can answer when the outage is
+        // over.
         let bad = bad.into_iter().filter(|row| row % 3 == 0).collect();
         let world = World { rows, fault, away, away_fault, flushes, bad, in_line: 100, ..World::default() };
         let report = world.run();

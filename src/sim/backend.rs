@@ -21,14 +21,19 @@ impl Costs {
     #[must_use]
     pub fn of_secs(latency: f64, call: f64, item: f64) -> Self {
         let time = Duration::from_secs_f64;
-        Self { latency: time(latency), call: time(call), item: time(item) }
+        Self {
+            latency: time(latency),
+            call: time(call),
+            item: time(item),
+        }
     }
 }
 
-/// A backend that batchers share, as a description; [`Simulation`](super::Simulation) brings it to life.
+/// A backend that batchers share, as a description; [`Simulation`](super::Simulation) brings it to
+/// life.
 ///
-/// Starts as a middling database: 4 ms of latency and 16 ms of work a call, 1 ms an item, 4 cores of which others take a
-/// fifth, noise of 15 %, and calls over 400 ms fail.
+/// Starts as a middling database: 4 ms of latency and 16 ms of work a call, 1 ms an item, 4 cores
+/// of which others take a fifth, noise of 15 %, and calls over 400 ms fail.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Backend {
@@ -127,8 +132,8 @@ impl Backend {
         self
     }
 
-    /// Items are refused, each with this probability times the share by which demand (background load, and calls at work per
-    /// core) is over capacity, at most half. Default 0.
+    /// Items are refused, each with this probability times the share by which demand (background
+    /// load, and calls at work per core) is over capacity, at most half. Default 0.
     pub fn overload_errors(mut self, gain: f64) -> Self {
         self.overload_errors = gain;
         self
@@ -146,40 +151,44 @@ impl Backend {
         self
     }
 
-    /// Calls fail as a whole with probability `1 − exp(−gain·n²)`: every pair of items may conflict. Default 0.
+    /// Calls fail as a whole with probability `1 − exp(−gain·n²)`: every pair of items may
+    /// conflict. Default 0.
     pub fn lock_conflicts(mut self, gain: f64) -> Self {
         self.lock_conflicts = gain;
         self
     }
 
-    /// Beyond so many items, extra work: this time, times the square of the items beyond. Default none.
+    /// Beyond so many items, extra work: this time, times the square of the items beyond. Default
+    /// none.
     pub fn super_linear(mut self, beyond: usize, extra: Duration) -> Self {
         self.super_linear = (beyond, extra);
         self
     }
 
-    /// Each of the first so many items needs this much more work: the pages of an index that only a large batch writes more
-    /// than one row to. Between a knee of small batches and one of large ones throughput then hardly grows. Default none.
+    /// Each of the first so many items needs this much more work: the pages of an index that only a
+    /// large batch writes more than one row to. Between a knee of small batches and one of large
+    /// ones throughput then hardly grows. Default none.
     pub fn sub_linear(mut self, first: usize, extra: Duration) -> Self {
         self.sub_linear = (first, extra);
         self
     }
 
-    /// Calls of more than so many items need so many times the work: a sort that spills, a buffer that overflows. Default none.
+    /// Calls of more than so many items need so many times the work: a sort that spills, a buffer
+    /// that overflows. Default none.
     pub fn cliff(mut self, beyond: usize, times: f64) -> Self {
         self.cliff = (beyond, times);
         self
     }
 
-    /// Calls of more items are refused at once, after 0.1 ms, with a plain error: 413, too many parameters. Tried again as
-    /// [refused calls](super#what-is-simulated) are. Default none.
+    /// Calls of more items are refused at once, after 0.1 ms, with a plain error: 413, too many
+    /// parameters. Tried again as [refused calls](super#what-is-simulated) are. Default none.
     pub fn length_limit(mut self, items: usize) -> Self {
         self.length_limit = items;
         self
     }
 
-    /// Calls are refused after 0.1 ms with this probability, under 1, whatever they carry, with a plain error. Tried again as
-    /// [refused calls](super#what-is-simulated) are. Default 0.
+    /// Calls are refused after 0.1 ms with this probability, under 1, whatever they carry, with a
+    /// plain error. Tried again as [refused calls](super#what-is-simulated) are. Default 0.
     pub fn refusals(mut self, probability: f64) -> Self {
         self.refusals = probability;
         self
@@ -197,7 +206,8 @@ impl Backend {
         self
     }
 
-    /// Whether the handler reports CPU, queue, errors and locks; times and failures are measured anyway. Default true.
+    /// Whether the handler reports CPU, queue, errors and locks; times and failures are measured
+    /// anyway. Default true.
     pub fn signals(mut self, reported: bool) -> Self {
         self.signals = reported;
         self
@@ -205,7 +215,11 @@ impl Backend {
 
     /// What a call that begins at this time costs.
     pub(super) fn costs_at(&self, time: Duration) -> Costs {
-        self.changes.iter().take_while(|(from, _)| *from <= time).last().map_or(self.costs, |(_, costs)| *costs)
+        self.changes
+            .iter()
+            .take_while(|(from, _)| *from <= time)
+            .last()
+            .map_or(self.costs, |(_, costs)| *costs)
     }
 
     /// The neighbour that asks for the lock at this time.
@@ -249,7 +263,11 @@ mod tests {
         let costs = Costs::of_secs(0.0, 0.001, 5e-6);
         let backend = Backend::new().sub_linear(1_000, Duration::from_micros(10));
         for (n, expected) in [(1, 0.001_015), (1_000, 0.016), (5_000, 0.036)] {
-            assert!((backend.work(&costs, n) - expected).abs() < 1e-9, "{n}: {}", backend.work(&costs, n));
+            assert!(
+                (backend.work(&costs, n) - expected).abs() < 1e-9,
+                "{n}: {}",
+                backend.work(&costs, n)
+            );
         }
     }
 }

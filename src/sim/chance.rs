@@ -1,4 +1,5 @@
-//! Pseudo-random numbers of the simulator's own, so that a seed means the same run on every machine and release.
+//! Pseudo-random numbers of the simulator's own, so that a seed means the same run on every machine
+//! and release.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
 #[derive(Clone, Debug)]
@@ -36,7 +37,8 @@ impl Chance {
         -self.uniform().ln()
     }
 
-    /// How many of `n` happen at this probability: the normal approximation of the binomial, which costs one draw.
+    /// How many of `n` happen at this probability: the normal approximation of the binomial, which
+    /// costs one draw.
     pub(crate) fn binomial(&mut self, n: usize, probability: f64) -> usize {
         if probability <= 0.0 {
             return 0;
@@ -56,23 +58,35 @@ mod tests {
         let mut chance = Chance::new(1, 2);
         let mut moments = |draw: fn(&mut Chance) -> f64| {
             let n = 100_000;
-            let (sum, squares) = (0..n).map(|_| draw(&mut chance)).fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
+            let (sum, squares) = (0..n)
+                .map(|_| draw(&mut chance))
+                .fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
             let mean = sum / f64::from(n);
             (mean, (squares / f64::from(n) - mean * mean).sqrt())
         };
         let near = |(mean, deviation): (f64, f64), expected: (f64, f64)| {
-            assert!((mean - expected.0).abs() < 0.02 && (deviation - expected.1).abs() < 0.02, "{mean} {deviation}");
+            assert!(
+                (mean - expected.0).abs() < 0.02 && (deviation - expected.1).abs() < 0.02,
+                "{mean} {deviation}"
+            );
         };
         near(moments(Chance::uniform), (0.5, 0.2887));
         near(moments(Chance::normal), (0.0, 1.0));
         near(moments(Chance::exponential), (1.0, 1.0));
-        near(moments(|chance| chance.binomial(100, 0.1) as f64 / 10.0), (1.0, 0.3));
+        near(
+            moments(|chance| chance.binomial(100, 0.1) as f64 / 10.0),
+            (1.0, 0.3),
+        );
     }
 
     #[test]
     fn the_stream_is_that_of_the_paper() {
         let mut chance = Chance(1_234_567);
-        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let expected = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+        ];
         assert_eq!([chance.next(), chance.next(), chance.next()], expected);
     }
 
@@ -81,7 +95,15 @@ mod tests {
         // The one state that is followed by 0, whose logarithm is infinite.
         assert!(Chance(0_u64.wrapping_sub(0x9e37_79b9_7f4a_7c15)).uniform() > 0.0);
         let mut chance = Chance::new(1, 2);
-        for (n, probability) in [(5, 0.97), (5, 0.03), (1, 0.5), (7, 1.0), (7, 0.0), (7, -1.0), (0, 0.5)] {
+        for (n, probability) in [
+            (5, 0.97),
+            (5, 0.03),
+            (1, 0.5),
+            (7, 1.0),
+            (7, 0.0),
+            (7, -1.0),
+            (0, 0.5),
+        ] {
             let range = if probability <= 0.0 {
                 0..=0
             } else if probability >= 1.0 {
@@ -89,7 +111,10 @@ mod tests {
             } else {
                 0..=n
             };
-            assert!((0..1_000).all(|_| range.contains(&chance.binomial(n, probability))), "{probability} of {n}");
+            assert!(
+                (0..1_000).all(|_| range.contains(&chance.binomial(n, probability))),
+                "{probability} of {n}"
+            );
         }
     }
 

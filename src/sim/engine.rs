@@ -1,7 +1,8 @@
 //! The course of a run: events in the order of virtual time, and cores shared fairly in between.
 //!
-//! All calls at work advance at the same rate, so one number, the work that each has received so far, orders their ends: a
-//! call that joins ends when that number has grown by its own work. Between two events the rate does not change.
+//! All calls at work advance at the same rate, so one number, the work that each has received so
+//! far, orders their ends: a call that joins ends when that number has grown by its own work.
+//! Between two events the rate does not change.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -96,20 +97,33 @@ impl<'a, P: Policy> Engine<'a, P> {
         let mut phases = Chance::new(self.simulation.seed, 2);
         let interval = self.simulation.check_interval.as_secs_f64();
         for unit in 0..self.units.len() {
-            let phase = if self.units.len() == 1 { 1.0 } else { phases.uniform() };
+            let phase = if self.units.len() == 1 {
+                1.0
+            } else {
+                phases.uniform()
+            };
             self.at(interval * phase, Event::Check { unit });
             self.at(0.0, Event::Free { unit });
         }
         loop {
-            while self.ends.peek().is_some_and(|Reverse((_, call))| self.jobs[*call].is_none()) {
+            while self
+                .ends
+                .peek()
+                .is_some_and(|Reverse((_, call))| self.jobs[*call].is_none())
+            {
                 self.ends.pop();
             }
             let rate = self.rate();
             let finish = match self.ends.peek() {
-                Some(Reverse((Time(end), _))) if rate > 0.0 => self.now + (end - self.received).max(0.0) / rate,
+                Some(Reverse((Time(end), _))) if rate > 0.0 => {
+                    self.now + (end - self.received).max(0.0) / rate
+                }
                 _ => f64::INFINITY,
             };
-            let event = self.events.peek().map_or(f64::INFINITY, |Reverse((time, ..))| time.0);
+            let event = self
+                .events
+                .peek()
+                .map_or(f64::INFINITY, |Reverse((time, ..))| time.0);
             if finish.min(event) > end {
                 break;
             }
@@ -124,7 +138,11 @@ impl<'a, P: Policy> Engine<'a, P> {
             }
         }
         self.advance(end);
-        let waiting = |unit: &Unit<P>| unit.arrivals.as_ref().map_or(0, |arrivals| arrivals.len() - unit.taken);
+        let waiting = |unit: &Unit<P>| {
+            unit.arrivals
+                .as_ref()
+                .map_or(0, |arrivals| arrivals.len() - unit.taken)
+        };
         self.report.backlog = self.units.iter().map(waiting).sum();
         self.report
     }
@@ -162,7 +180,9 @@ impl<'a, P: Policy> Engine<'a, P> {
             self.received += self.rate() * passed;
         }
         let at_work = self.at_work as f64;
-        let busy = (self.load + (1.0 - self.load) * (at_work / self.simulation.backend.cores).min(1.0)).min(1.0);
+        let busy = (self.load
+            + (1.0 - self.load) * (at_work / self.simulation.backend.cores).min(1.0))
+        .min(1.0);
         self.cpu += (busy - self.cpu) * (1.0 - (-passed / CPU_MEMORY).exp());
         self.demand += (at_work - self.demand) * (1.0 - (-passed / DEMAND_MEMORY).exp());
         self.report.worked += self.rate() * at_work * passed;
@@ -172,14 +192,19 @@ impl<'a, P: Policy> Engine<'a, P> {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Load => {
-                self.load = self.simulation.backend.load.at(Duration::from_secs_f64(self.now));
+                self.load = self
+                    .simulation
+                    .backend
+                    .load
+                    .at(Duration::from_secs_f64(self.now));
                 self.plan_load();
             }
             Event::Join { call } => {
                 if let Some(job) = &mut self.jobs[call] {
                     job.working = true;
                     self.at_work += 1;
-                    self.ends.push(Reverse((Time(self.received + job.work), call)));
+                    self.ends
+                        .push(Reverse((Time(self.received + job.work), call)));
                 }
             }
             Event::TimeOut { call } => self.finish(call, true),
@@ -237,23 +262,42 @@ impl<'a, P: Policy> Engine<'a, P> {
     fn begin(&mut self, unit: usize, cut: Cut) {
         self.units[unit].state = State::Busy;
         let backend = &self.simulation.backend;
-        if cut.len > backend.length_limit || (backend.refusals > 0.0 && self.chance.uniform() < backend.refusals) {
+        if cut.len > backend.length_limit
+            || (backend.refusals > 0.0 && self.chance.uniform() < backend.refusals)
+        {
             let call = self.jobs.len();
             let (begun, latency, work) = (self.now, 0.0, 0.0);
-            self.jobs.push(Some(Job { unit, cut, begun, latency, work, entered: false, working: false }));
+            self.jobs.push(Some(Job {
+                unit,
+                cut,
+                begun,
+                latency,
+                work,
+                entered: false,
+                working: false,
+            }));
             self.at(begun + REFUSED_AFTER, Event::Refuse { call });
             return;
         }
         let costs = backend.costs_at(Duration::from_secs_f64(self.now));
         let noise = backend.noise;
-        let mut work = backend.work(&costs, cut.len) * (noise * self.chance.normal() - noise * noise / 2.0).exp();
+        let mut work = backend.work(&costs, cut.len)
+            * (noise * self.chance.normal() - noise * noise / 2.0).exp();
         let (share, times) = backend.outliers;
         if share > 0.0 && self.chance.uniform() < share {
             work *= times;
         }
         let call = self.jobs.len();
         let latency = costs.latency.as_secs_f64();
-        self.jobs.push(Some(Job { unit, cut, begun: self.now, latency, work, entered: false, working: false }));
+        self.jobs.push(Some(Job {
+            unit,
+            cut,
+            begun: self.now,
+            latency,
+            work,
+            entered: false,
+            working: false,
+        }));
         self.in_flight += cut.len;
         self.enter(call);
         if let Some(timeout) = backend.timeout {
@@ -265,7 +309,9 @@ impl<'a, P: Policy> Engine<'a, P> {
     }
 
     fn enter(&mut self, call: usize) {
-        let Some(job) = &mut self.jobs[call] else { return };
+        let Some(job) = &mut self.jobs[call] else {
+            return;
+        };
         job.entered = self.lock.enter(call);
         if job.entered {
             let begins = self.now + job.latency;
@@ -275,7 +321,14 @@ impl<'a, P: Policy> Engine<'a, P> {
 
     fn ask(&mut self) {
         let asks = |holder: &LockHolder| holder.asks_at(Duration::from_secs_f64(self.now));
-        if self.simulation.backend.lock_holder.as_ref().is_some_and(asks) && self.lock.ask() {
+        if self
+            .simulation
+            .backend
+            .lock_holder
+            .as_ref()
+            .is_some_and(asks)
+            && self.lock.ask()
+        {
             self.hold();
         }
     }
@@ -287,28 +340,49 @@ impl<'a, P: Policy> Engine<'a, P> {
     }
 
     fn release(&mut self) {
-        let Some(holder) = &self.simulation.backend.lock_holder else { return };
+        let Some(holder) = &self.simulation.backend.lock_holder else {
+            return;
+        };
         self.at(self.now + holder.free.as_secs_f64(), Event::Ask);
         for call in self.lock.release() {
-            let late = if holder.poll.is_zero() { 0.0 } else { holder.poll.as_secs_f64() * self.chance.uniform() };
+            let late = if holder.poll.is_zero() {
+                0.0
+            } else {
+                holder.poll.as_secs_f64() * self.chance.uniform()
+            };
             self.at(self.now + late, Event::Enter { call });
         }
     }
 
     /// A call ends before anything was done: its items are tried again at once.
     fn refuse(&mut self, call: usize) {
-        let Some(Job { unit, cut, begun, .. }) = self.jobs[call].take() else { return };
+        let Some(Job {
+            unit, cut, begun, ..
+        }) = self.jobs[call].take()
+        else {
+            return;
+        };
         let service_time = Duration::from_secs_f64(self.now - begun);
         self.units[unit].was_refused(cut, service_time);
-        self.answer(unit, (cut, begun), (cut.len, true), Signals::default(), None);
+        self.answer(
+            unit,
+            (cut, begun),
+            (cut.len, true),
+            Signals::default(),
+            None,
+        );
         if let Some(call) = self.report.calls.last_mut() {
             call.refused = true;
         }
     }
 
     fn finish(&mut self, call: usize, timed_out: bool) {
-        let Some(job) = self.jobs[call].take() else { return };
-        let Job { unit, cut, begun, .. } = job;
+        let Some(job) = self.jobs[call].take() else {
+            return;
+        };
+        let Job {
+            unit, cut, begun, ..
+        } = job;
         if job.entered && self.lock.leave() {
             self.hold();
         }
@@ -317,17 +391,27 @@ impl<'a, P: Policy> Engine<'a, P> {
         let backend = &self.simulation.backend;
         let call_failure = backend.call_failure(cut.len);
         let broken = timed_out || (call_failure > 0.0 && self.chance.uniform() < call_failure);
-        let refused = self.chance.binomial(cut.len, backend.item_failure(self.load, self.demand));
+        let refused = self
+            .chance
+            .binomial(cut.len, backend.item_failure(self.load, self.demand));
         let failed = if broken { cut.len } else { refused };
         let signals = if broken || !backend.signals {
             Signals::default()
         } else {
-            let feedback = LoadFeedback::new().cpu_load(self.cpu).queue_depth(self.in_flight as u64);
-            feedback.error_rate(failed as f64 / cut.len as f64).db_locks(backend.locks).resolve(&[]).0
+            let feedback = LoadFeedback::new()
+                .cpu_load(self.cpu)
+                .queue_depth(self.in_flight as u64);
+            feedback
+                .error_rate(failed as f64 / cut.len as f64)
+                .db_locks(backend.locks)
+                .resolve(&[])
+                .0
         };
         if let Some(arrivals) = self.units[unit].arrivals.as_ref().filter(|_| !broken) {
             let items = &arrivals[cut.first..cut.first + cut.len];
-            self.report.waits.extend(items.iter().map(|added| self.now - added));
+            self.report
+                .waits
+                .extend(items.iter().map(|added| self.now - added));
         }
         let too_large = self.units[unit].was_taken(broken);
         self.answer(unit, (cut, begun), (failed, broken), signals, too_large);
@@ -353,16 +437,47 @@ impl<'a, P: Policy> Engine<'a, P> {
             service_time,
             queue_wait: Duration::from_secs_f64((begun - cut.oldest).max(0.0)),
             failed,
-            outcome: if broken { CallOutcome::Transient } else { CallOutcome::Ok },
+            outcome: if broken {
+                CallOutcome::Transient
+            } else {
+                CallOutcome::Ok
+            },
         };
-        // Behind a failed call a batcher backs off, and the controller has decided before the next one.
-        let (now, lag) = (self.now, if broken { 0.0 } else { self.simulation.decision_lag.as_secs_f64() });
-        let wake = self.units[unit].report(Sample { signals, batch: Some(batch) }, broken, now, lag);
+        // Behind a failed call a batcher backs off, and the controller has decided before the next
+        // one.
+        let (now, lag) = (
+            self.now,
+            if broken {
+                0.0
+            } else {
+                self.simulation.decision_lag.as_secs_f64()
+            },
+        );
+        let wake = self.units[unit].report(
+            Sample {
+                signals,
+                batch: Some(batch),
+            },
+            broken,
+            now,
+            lag,
+        );
         if let Some((len, service_time)) = too_large {
             let outcome = CallOutcome::TooLarge;
-            let event =
-                BatchSample { len, service_time, outcome, attempt: 3, failed: 0, full: false, probe: false, ..batch };
-            self.units[unit].report_event(Sample { signals: Signals::default(), batch: Some(event) });
+            let event = BatchSample {
+                len,
+                service_time,
+                outcome,
+                attempt: 3,
+                failed: 0,
+                full: false,
+                probe: false,
+                ..batch
+            };
+            self.units[unit].report_event(Sample {
+                signals: Signals::default(),
+                batch: Some(event),
+            });
         }
         if let Some(time) = wake {
             if broken || time <= now {

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How often a smooth load is looked at: every 20 ms of virtual time, a few times in a short call.
 const RESOLUTION: f64 = 0.02;
 
-/// The background load over time: the share of the backend's cores that others take, 0..=1. Clamped where it is read.
+/// The background load over time: the share of the backend's cores that others take, 0..=1. Clamped
+/// where it is read.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Load {
@@ -69,11 +70,25 @@ impl Load {
                 let phase = now / period.as_secs_f64() * std::f64::consts::TAU;
                 (low + high) / 2.0 + (high - low) / 2.0 * phase.sin()
             }
-            Self::Spikes { base, peak, every, lasting } => {
+            Self::Spikes {
+                base,
+                peak,
+                every,
+                lasting,
+            } => {
                 let (turn, since) = Self::turn(now, every.as_secs_f64());
-                if turn >= 1.0 && since + 1e-9 < lasting.as_secs_f64() { *peak } else { *base }
+                if turn >= 1.0 && since + 1e-9 < lasting.as_secs_f64() {
+                    *peak
+                } else {
+                    *base
+                }
             }
-            Self::Ramp { from, to, begin, end } => {
+            Self::Ramp {
+                from,
+                to,
+                begin,
+                end,
+            } => {
                 let (begin, end) = (begin.as_secs_f64(), end.as_secs_f64());
                 if now < begin {
                     *from
@@ -83,14 +98,21 @@ impl Load {
                     from + (to - from) * (now - begin) / (end - begin)
                 }
             }
-            Self::Steps(first, then) => {
-                then.iter().take_while(|(begin, _)| *begin <= time).last().map_or(*first, |(_, share)| *share)
-            }
+            Self::Steps(first, then) => then
+                .iter()
+                .take_while(|(begin, _)| *begin <= time)
+                .last()
+                .map_or(*first, |(_, share)| *share),
         };
-        if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
+        if share.is_finite() {
+            share.clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
     }
 
-    /// How many intervals are past and how much of the present one. A sum of floats that means a boundary is one.
+    /// How many intervals are past and how much of the present one. A sum of floats that means a
+    /// boundary is one.
     fn turn(now: f64, every: f64) -> (f64, f64) {
         let turn = (now / every + 1e-9).floor();
         (turn, (now - turn * every).max(0.0))
@@ -104,7 +126,11 @@ impl Load {
             Self::Spikes { every, lasting, .. } => {
                 let (every, lasting) = (every.as_secs_f64(), lasting.as_secs_f64());
                 let (turn, since) = Self::turn(now, every);
-                if since + 1e-9 < lasting { turn * every + lasting } else { (turn + 1.0) * every }
+                if since + 1e-9 < lasting {
+                    turn * every + lasting
+                } else {
+                    (turn + 1.0) * every
+                }
             }
             Self::Ramp { begin, end, .. } => {
                 let (begin, end) = (begin.as_secs_f64(), end.as_secs_f64());
@@ -117,7 +143,10 @@ impl Load {
                 }
             }
             Self::Steps(_, then) => {
-                let next = then.iter().map(|(begin, _)| begin.as_secs_f64()).find(|begin| *begin > now);
+                let next = then
+                    .iter()
+                    .map(|(begin, _)| begin.as_secs_f64())
+                    .find(|begin| *begin > now);
                 next.unwrap_or(f64::INFINITY)
             }
         }
@@ -134,9 +163,23 @@ mod tests {
 
     #[test]
     fn each_pattern_has_its_value_at_its_time() {
-        let sine = Load::Sine { low: 0.2, high: 0.6, period: secs(40) };
-        let spikes = Load::Spikes { base: 0.1, peak: 0.9, every: secs(10), lasting: secs(2) };
-        let ramp = Load::Ramp { from: 0.2, to: 0.8, begin: secs(10), end: secs(20) };
+        let sine = Load::Sine {
+            low: 0.2,
+            high: 0.6,
+            period: secs(40),
+        };
+        let spikes = Load::Spikes {
+            base: 0.1,
+            peak: 0.9,
+            every: secs(10),
+            lasting: secs(2),
+        };
+        let ramp = Load::Ramp {
+            from: 0.2,
+            to: 0.8,
+            begin: secs(10),
+            end: secs(20),
+        };
         let spike = Load::spike(0.2, 0.85, secs(30), secs(15));
         let table: [(&Load, u64, f64); 18] = [
             (&Load::Constant(0.3), 7, 0.3),
@@ -159,7 +202,11 @@ mod tests {
             (&spike, 45, 0.2),
         ];
         for (load, at, expected) in table {
-            assert!((load.at(secs(at)) - expected).abs() < 1e-9, "{load:?} at {at}: {}", load.at(secs(at)));
+            assert!(
+                (load.at(secs(at)) - expected).abs() < 1e-9,
+                "{load:?} at {at}: {}",
+                load.at(secs(at))
+            );
         }
         assert!((Load::outage(0.2, secs(1), secs(1)).at(secs(1)) - 1.0).abs() < 1e-9);
     }
@@ -167,7 +214,12 @@ mod tests {
     #[test]
     fn between_two_looks_a_load_with_corners_does_not_move() {
         let loads = [
-            Load::Spikes { base: 0.1, peak: 0.9, every: secs(10), lasting: secs(2) },
+            Load::Spikes {
+                base: 0.1,
+                peak: 0.9,
+                every: secs(10),
+                lasting: secs(2),
+            },
             Load::spike(0.2, 0.85, secs(30), secs(15)),
             Load::Steps(0.1, vec![(secs(5), 0.2), (secs(6), 0.3)]),
         ];
@@ -178,7 +230,10 @@ mod tests {
                 assert!(next > now, "{load:?} at {now}");
                 let middle = now + (next.min(60.0) - now) / 2.0;
                 let at = |seconds| load.at(Duration::from_secs_f64(seconds));
-                assert!((at(now) - at(middle)).abs() < 1e-9, "{load:?} between {now} and {next}");
+                assert!(
+                    (at(now) - at(middle)).abs() < 1e-9,
+                    "{load:?} between {now} and {next}"
+                );
                 now = next;
                 looks += 1;
             }
@@ -200,9 +255,15 @@ mod tests {
             for turn in 1..1_000 {
                 for (after, expected) in [(0, 0.9), (lasting, 0.1)] {
                     let boundary = (turn * every + after) as f64 / 1e3;
-                    assert!((now - boundary).abs() < 1e-9, "{now} for {boundary} of {load:?}");
+                    assert!(
+                        (now - boundary).abs() < 1e-9,
+                        "{now} for {boundary} of {load:?}"
+                    );
                     let found = load.at(Duration::from_secs_f64(now));
-                    assert!((found - expected).abs() < 1e-9, "{found} at {now} of {load:?}");
+                    assert!(
+                        (found - expected).abs() < 1e-9,
+                        "{found} at {now} of {load:?}"
+                    );
                     now = load.next_change(now);
                 }
             }

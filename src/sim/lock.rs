@@ -1,11 +1,14 @@
-//! A neighbour that holds the lock which every call needs, and the lock itself while a simulation runs.
+//! A neighbour that holds the lock which every call needs, and the lock itself while a simulation
+//! runs.
 
 use std::time::Duration;
 
-/// A neighbour that takes a lock which no call can do without, holds it for a time, leaves it free for a time, and so on.
+/// A neighbour that takes a lock which no call can do without, holds it for a time, leaves it free
+/// for a time, and so on.
 ///
-/// It waits for the calls under way and then has the lock; a call that comes after it asked waits until it has let go, and
-/// then begins its latency and work. So a wait is added to a call whatever its size, and meets few calls where they are short.
+/// It waits for the calls under way and then has the lock; a call that comes after it asked waits
+/// until it has let go, and then begins its latency and work. So a wait is added to a call whatever
+/// its size, and meets few calls where they are short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct LockHolder {
@@ -21,7 +24,14 @@ impl LockHolder {
     /// Holds the lock so long, and asks for it again so long after it let go; all the time.
     pub fn new(held: Duration, free: Duration) -> Self {
         let (begin, lasting, poll) = (Duration::ZERO, Duration::MAX, Duration::ZERO);
-        Self { held, free, begin, lasting, poll, patience: None }
+        Self {
+            held,
+            free,
+            begin,
+            lasting,
+            poll,
+            patience: None,
+        }
     }
 
     /// Asks from this time on, and only for so long.
@@ -30,8 +40,8 @@ impl LockHolder {
         self
     }
 
-    /// Calls that wait look so often whether the lock is free, as SQLite's do, and come upon it up to so much later. Default
-    /// zero: they are woken.
+    /// Calls that wait look so often whether the lock is free, as SQLite's do, and come upon it up
+    /// to so much later. Default zero: they are woken.
     pub fn polled(mut self, every: Duration) -> Self {
         self.poll = every;
         self
@@ -45,15 +55,19 @@ impl LockHolder {
 
     /// Whether it asks for the lock at this time.
     pub(super) fn asks_at(&self, time: Duration) -> bool {
-        time.checked_sub(self.begin).is_some_and(|since| since < self.lasting)
+        time.checked_sub(self.begin)
+            .is_some_and(|since| since < self.lasting)
     }
 
-    /// How long a call waits that comes just as the lock was taken, where calls have a timeout as well: in tries that were
-    /// given up, how many those are, and in the one that gets it. In seconds.
+    /// How long a call waits that comes just as the lock was taken, where calls have a timeout as
+    /// well: in tries that were given up, how many those are, and in the one that gets it. In
+    /// seconds.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> (f64, f64, f64) {
         let wait = self.held.as_secs_f64() + self.poll.as_secs_f64() / 2.0;
         let patience = [self.patience, timeout].into_iter().flatten().min();
-        let Some(patience) = patience.map(|patience| patience.as_secs_f64()) else { return (0.0, 0.0, wait) };
+        let Some(patience) = patience.map(|patience| patience.as_secs_f64()) else {
+            return (0.0, 0.0, wait);
+        };
         let given_up = (wait / patience).floor();
         (given_up * patience, given_up, wait - given_up * patience)
     }
@@ -113,27 +127,46 @@ mod tests {
     /// 10 ms for 100 items, and nobody else.
     fn quiet() -> Backend {
         let costs = Costs::of_secs(0.001, 0.004, 0.000_05);
-        Backend::new().costs(costs).load(crate::sim::Load::Constant(0.0)).noise(0.0).timeout(None)
+        Backend::new()
+            .costs(costs)
+            .load(crate::sim::Load::Constant(0.0))
+            .noise(0.0)
+            .timeout(None)
     }
 
     fn run(backend: &Backend, size: usize, batchers: usize) -> Report {
-        Simulation::new(backend.clone()).max_batch_size(5_000).run_all(vec![Fixed(size); batchers])
+        Simulation::new(backend.clone())
+            .max_batch_size(5_000)
+            .run_all(vec![Fixed(size); batchers])
     }
 
     fn times(report: &Report) -> Vec<u128> {
-        report.calls().iter().map(|call| call.service_time.as_micros()).collect()
+        report
+            .calls()
+            .iter()
+            .map(|call| call.service_time.as_micros())
+            .collect()
     }
 
     #[test]
     fn a_call_that_meets_the_holder_waits_for_it_and_no_other_does() {
-        // Asks at 100 ms and has it at once, since a call ends there; lets go at 170, asks at 270: seven calls in between.
-        let backend = quiet().lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(95), ms(300)));
+        // Asks at 100 ms and has it at once, since a call ends there; lets go at 170, asks at 270:
+        // seven calls in between.
+        let backend =
+            quiet().lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(95), ms(300)));
         let times = times(&run(&backend, 100, 1));
         assert!(times[..10].iter().all(|time| *time == 10_000), "{times:?}");
         assert_eq!(times[10], 80_000);
-        assert!(times[11..20].iter().all(|time| *time == 10_000), "{times:?}");
+        assert!(
+            times[11..20].iter().all(|time| *time == 10_000),
+            "{times:?}"
+        );
         assert_eq!(times[20], 80_000);
-        assert_eq!(times.iter().filter(|time| **time != 10_000).count(), 2, "past its time it asks no more");
+        assert_eq!(
+            times.iter().filter(|time| **time != 10_000).count(),
+            2,
+            "past its time it asks no more"
+        );
     }
 
     #[test]
@@ -142,7 +175,11 @@ mod tests {
         for (size, alone) in [(1, 5_050), (100, 10_000), (2_000, 105_000)] {
             let times = times(&run(&backend, size, 1));
             let longest = times.iter().max().unwrap();
-            assert_eq!((*times.iter().min().unwrap().min(&alone), *longest), (alone, alone + 70_000), "{size}");
+            assert_eq!(
+                (*times.iter().min().unwrap().min(&alone), *longest),
+                (alone, alone + 70_000),
+                "{size}"
+            );
         }
     }
 
@@ -150,9 +187,16 @@ mod tests {
     fn a_call_that_polls_is_late_by_up_to_an_interval() {
         let backend = quiet().lock_holder(LockHolder::new(ms(70), ms(100)).polled(ms(20)));
         let times = times(&run(&backend, 100, 1));
-        let late: Vec<_> = times.iter().filter(|time| **time > 10_000).map(|time| time - 80_000).collect();
+        let late: Vec<_> = times
+            .iter()
+            .filter(|time| **time > 10_000)
+            .map(|time| time - 80_000)
+            .collect();
         assert!(late.iter().all(|late| *late <= 20_000), "{late:?}");
-        assert!(late.iter().any(|late| *late < 5_000) && late.iter().any(|late| *late > 15_000), "{late:?}");
+        assert!(
+            late.iter().any(|late| *late < 5_000) && late.iter().any(|late| *late > 15_000),
+            "{late:?}"
+        );
     }
 
     #[test]
@@ -160,12 +204,25 @@ mod tests {
         let backend = quiet().lock_holder(LockHolder::new(ms(70), ms(100)).lock_timeout(ms(30)));
         for size in [1, 100, 2_000] {
             let report = run(&backend, size, 1);
-            let (failed, through): (Vec<_>, Vec<_>) = report.calls().iter().partition(|call| call.failed > 0);
-            assert!(failed.iter().all(|call| call.service_time == ms(30) && call.failed == size), "{size}");
+            let (failed, through): (Vec<_>, Vec<_>) =
+                report.calls().iter().partition(|call| call.failed > 0);
+            assert!(
+                failed
+                    .iter()
+                    .all(|call| call.service_time == ms(30) && call.failed == size),
+                "{size}"
+            );
             // Two a turn give up, the third has 10 ms to wait.
             let alone = Duration::from_micros(5_000 + 50 * size as u64);
-            let waited = through.iter().filter(|call| call.service_time > alone).count();
-            assert!(failed.len().abs_diff(2 * waited) <= 2, "{size}: {} and {waited}", failed.len());
+            let waited = through
+                .iter()
+                .filter(|call| call.service_time > alone)
+                .count();
+            assert!(
+                failed.len().abs_diff(2 * waited) <= 2,
+                "{size}: {} and {waited}",
+                failed.len()
+            );
         }
     }
 
@@ -180,7 +237,11 @@ mod tests {
             (noisy.clone().lock_holder(holder), 1, 4_000),
             (noisy.clone().lock_holder(holder), 3, 500),
             (noisy.clone().lock_holder(holder.polled(ms(20))), 1, 100),
-            (noisy.clone().lock_holder(holder.lock_timeout(ms(30))), 1, 100),
+            (
+                noisy.clone().lock_holder(holder.lock_timeout(ms(30))),
+                1,
+                100,
+            ),
             (noisy.clone().lock_holder(holder).timeout(ms(100)), 1, 400),
             (noisy.clone().lock_holder(holder).timeout(ms(100)), 1, 800),
             (noisy.clone().lock_holder(holder).timeout(ms(50)), 1, 400),
@@ -189,13 +250,18 @@ mod tests {
         for (backend, batchers, size) in table {
             let expected = backend.expected(Duration::ZERO, batchers, size, None) * 60.0;
             let ratio = run(&backend, size, batchers).handled() as f64 / expected;
-            assert!((ratio - 1.0).abs() < 0.03, "{batchers} of {size}: {ratio} of the formula, {backend:?}");
+            assert!(
+                (ratio - 1.0).abs() < 0.03,
+                "{batchers} of {size}: {ratio} of the formula, {backend:?}"
+            );
         }
     }
 
     #[test]
     fn the_oracle_knows_when_there_is_a_holder() {
-        let backend = quiet().noise(0.15).lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(20_000), ms(20_000)));
+        let backend = quiet()
+            .noise(0.15)
+            .lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(20_000), ms(20_000)));
         let report = run(&backend, 1_000, 1);
         for (from, to) in [(0, 20_000), (20_000, 40_000), (40_000, 60_000)] {
             let share = report.handled_between(ms(from), ms(to)) as f64

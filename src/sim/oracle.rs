@@ -1,4 +1,5 @@
-//! What the best fixed size would do, from the description of the backend: the yardstick that no policy is told.
+//! What the best fixed size would do, from the description of the backend: the yardstick that no
+//! policy is told.
 
 use std::time::Duration;
 
@@ -21,13 +22,23 @@ pub struct Best {
 }
 
 impl Backend {
-    /// The best fixed size, up to `max`, for so many busy batchers at a time since the start. With a `bound`, the best of
-    /// those of whose calls at most 5 % are longer; waits for a lock do not count, since no size avoids them.
+    /// The best fixed size, up to `max`, for so many busy batchers at a time since the start. With
+    /// a `bound`, the best of those of whose calls at most 5 % are longer; waits for a lock do not
+    /// count, since no size avoids them.
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
-        let look = |n: usize| Best { batch_size: n, throughput: self.expected(at, batchers, n, bound) };
+        let look = |n: usize| Best {
+            batch_size: n,
+            throughput: self.expected(at, batchers, n, bound),
+        };
         let max = max.min(self.length_limit).max(1);
-        let better = |one: Best, other: Best| if other.throughput > one.throughput { other } else { one };
+        let better = |one: Best, other: Best| {
+            if other.throughput > one.throughput {
+                other
+            } else {
+                one
+            }
+        };
         // Every small size, then steps of 4 %, then every size around the best of those.
         let mut best = Best::default();
         let mut n = 1;
@@ -40,14 +51,23 @@ impl Backend {
             best = better(best, look(self.cliff.0.max(1)));
         }
         let near = best.batch_size / 25 + 1;
-        let (from, to) = (best.batch_size.saturating_sub(near).max(1), (best.batch_size + near).min(max));
+        let (from, to) = (
+            best.batch_size.saturating_sub(near).max(1),
+            (best.batch_size + near).min(max),
+        );
         (from..=to).map(look).fold(best, better)
     }
 
-    /// Items handled per second if all of so many busy batchers always send `n`, by all together. A bound that more than 5 %
-    /// of the calls exceed makes it 0.
+    /// Items handled per second if all of so many busy batchers always send `n`, by all together. A
+    /// bound that more than 5 % of the calls exceed makes it 0.
     #[must_use]
-    pub fn expected(&self, at: Duration, batchers: usize, n: usize, bound: Option<Duration>) -> f64 {
+    pub fn expected(
+        &self,
+        at: Duration,
+        batchers: usize,
+        n: usize,
+        bound: Option<Duration>,
+    ) -> f64 {
         if n > self.length_limit {
             return 0.0;
         }
@@ -75,15 +95,23 @@ impl Backend {
         }
         if let Some(holder) = self.holder_at(at) {
             let rate = (1.0 - load) * (self.cores / at_work.max(1e-9)).min(1.0);
-            (through, time) = self.calls_between_locks(&holder, batchers, latency, mean_work / rate, (through, time));
+            (through, time) = self.calls_between_locks(
+                &holder,
+                batchers,
+                latency,
+                mean_work / rate,
+                (through, time),
+            );
         }
-        let items = n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
+        let items =
+            n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
         let refused = REFUSED_AFTER * self.refusals / (1.0 - self.refusals);
         batchers * items * through / (time + refused)
     }
 
-    /// The same as `call_within`, as means over all calls, where a holder takes the lock again and again: in each turn the
-    /// first call waits, others follow until it asks, and it gets the lock when the last of those under way has ended.
+    /// The same as `call_within`, as means over all calls, where a holder takes the lock again and
+    /// again: in each turn the first call waits, others follow until it asks, and it gets the lock
+    /// when the last of those under way has ended.
     fn calls_between_locks(
         &self,
         holder: &LockHolder,
@@ -93,40 +121,58 @@ impl Backend {
         (through, time): (f64, f64),
     ) -> (f64, f64) {
         let (given_up_for, given_up, wait) = holder.wait(self.timeout);
-        let left = self.timeout.map(|timeout| timeout.saturating_sub(Duration::from_secs_f64(wait)));
+        let left = self
+            .timeout
+            .map(|timeout| timeout.saturating_sub(Duration::from_secs_f64(wait)));
         let (first_through, first_time) = self.call_within(latency, work, left);
         // Who polls comes late to a lock that the holder will have again at its time.
         let free = holder.free.as_secs_f64() - holder.poll.as_secs_f64() / 2.0;
         let others = (free - first_time) / time;
         // The call under way as it asks is half over on average; of several the last ends later.
-        let (calls, last) = ((others + 0.5).max(0.0), (others + batchers / (batchers + 1.0)).max(0.0));
+        let (calls, last) = (
+            (others + 0.5).max(0.0),
+            (others + batchers / (batchers + 1.0)).max(0.0),
+        );
         let turn = given_up_for + wait + first_time + last * time;
         let all = given_up + 1.0 + calls;
         ((first_through + calls * through) / all, turn / all)
     }
 
-    /// The probability that a call ends before the timeout and the mean time it takes, given up or not.
+    /// The probability that a call ends before the timeout and the mean time it takes, given up or
+    /// not.
     fn call_within(&self, latency: f64, work: f64, timeout: Option<Duration>) -> (f64, f64) {
-        let Some(timeout) = timeout.map(|timeout| timeout.as_secs_f64()) else { return (1.0, latency + work) };
+        let Some(timeout) = timeout.map(|timeout| timeout.as_secs_f64()) else {
+            return (1.0, latency + work);
+        };
         let room = timeout - latency;
         if room <= 0.0 {
             return (0.0, timeout);
         }
         if self.noise <= 0.0 {
-            return if work <= room { (1.0, latency + work) } else { (0.0, timeout) };
+            return if work <= room {
+                (1.0, latency + work)
+            } else {
+                (0.0, timeout)
+            };
         }
-        // Lognormal with this mean: what of it lies under the room, by probability and by expectation.
+        // Lognormal with this mean: what of it lies under the room, by probability and by
+        // expectation.
         let z = ((room / work).ln() + self.noise * self.noise / 2.0) / self.noise;
         let through = normal(z);
-        (through, latency + work * normal(z - self.noise) + room * (1.0 - through))
+        (
+            through,
+            latency + work * normal(z - self.noise) + room * (1.0 - through),
+        )
     }
 }
 
 /// The normal distribution function, to 1e-7 (Abramowitz and Stegun, 26.2.17).
 fn normal(z: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let series =
-        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let series = t
+        * (0.319_381_530
+            + t * (-0.356_563_782
+                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     let tail = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * series;
     if z >= 0.0 { 1.0 - tail } else { tail }
 }
@@ -137,7 +183,13 @@ mod tests {
 
     #[test]
     fn the_normal_distribution_is_the_table_in_every_book() {
-        for (z, expected) in [(0.0, 0.5), (1.0, 0.841_345), (1.96, 0.975_002), (-1.645, 0.049_985), (-4.0, 0.000_032)] {
+        for (z, expected) in [
+            (0.0, 0.5),
+            (1.0, 0.841_345),
+            (1.96, 0.975_002),
+            (-1.645, 0.049_985),
+            (-4.0, 0.000_032),
+        ] {
             assert!((normal(z) - expected).abs() < 2e-6, "{z}: {}", normal(z));
         }
     }
@@ -148,7 +200,10 @@ mod tests {
         let best = Backend::new().noise(0.0).best(Duration::ZERO, 1, 500, None);
         assert_eq!(best.batch_size, 300);
         assert!((best.throughput - 300.0 / 0.399).abs() < 0.1, "{best:?}");
-        let free = Backend::new().noise(0.0).timeout(None).best(Duration::ZERO, 1, 500, None);
+        let free = Backend::new()
+            .noise(0.0)
+            .timeout(None)
+            .best(Duration::ZERO, 1, 500, None);
         assert_eq!(free.batch_size, 500);
     }
 
@@ -163,12 +218,20 @@ mod tests {
 
     #[test]
     fn every_size_was_looked_at_that_matters() {
-        for backend in [Backend::new(), Backend::new().super_linear(80, Duration::from_micros(30)).noise(0.3)] {
+        for backend in [
+            Backend::new(),
+            Backend::new()
+                .super_linear(80, Duration::from_micros(30))
+                .noise(0.3),
+        ] {
             for batchers in [1, 16] {
                 let best = backend.best(Duration::ZERO, batchers, 500, None);
                 for n in 1..=500 {
                     let other = backend.expected(Duration::ZERO, batchers, n, None);
-                    assert!(other <= best.throughput * 1.000_001, "{n} brings {other}, more than {best:?}");
+                    assert!(
+                        other <= best.throughput * 1.000_001,
+                        "{n} brings {other}, more than {best:?}"
+                    );
                 }
             }
         }

@@ -77,20 +77,28 @@ impl Report {
     /// Items of calls that ended in this time.
     #[must_use]
     pub fn handled_between(&self, from: Duration, to: Duration) -> usize {
-        self.between(from, to).map(|call| call.len - call.failed).sum()
+        self.between(from, to)
+            .map(|call| call.len - call.failed)
+            .sum()
     }
 
     /// Items lost in calls that ended in this time; what was refused and tried again is not lost.
     #[must_use]
     pub fn failed_between(&self, from: Duration, to: Duration) -> usize {
-        self.between(from, to).filter(|call| !call.refused).map(|call| call.failed).sum()
+        self.between(from, to)
+            .filter(|call| !call.refused)
+            .map(|call| call.failed)
+            .sum()
     }
 
     fn between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Call> {
-        self.calls.iter().filter(move |call| from < call.at && call.at <= to)
+        self.calls
+            .iter()
+            .filter(move |call| from < call.at && call.at <= to)
     }
 
-    /// What the best fixed size of each moment would have handled in this time, with its calls kept within a bound or not.
+    /// What the best fixed size of each moment would have handled in this time, with its calls kept
+    /// within a bound or not.
     #[must_use]
     pub fn oracle_between(&self, from: Duration, to: Duration, bound: Option<Duration>) -> f64 {
         let mut sum = 0.0;
@@ -98,10 +106,18 @@ impl Report {
         let mut at = from;
         while at < to {
             let step = LOOK.min(to - at);
-            let same = (self.backend.load.at(at), self.backend.costs_at(at), self.backend.holder_at(at));
+            let same = (
+                self.backend.load.at(at),
+                self.backend.costs_at(at),
+                self.backend.holder_at(at),
+            );
             let best = match last {
                 Some((known, throughput)) if known == same => throughput,
-                _ => self.backend.best(at, self.batchers, self.max_batch_size, bound).throughput,
+                _ => {
+                    self.backend
+                        .best(at, self.batchers, self.max_batch_size, bound)
+                        .throughput
+                }
             };
             last = Some((same, best));
             sum += best * step.as_secs_f64();
@@ -110,7 +126,8 @@ impl Report {
         sum
     }
 
-    /// Items handled, as a share of what the best fixed size of each moment would have; over 1 where the policy was better.
+    /// Items handled, as a share of what the best fixed size of each moment would have; over 1
+    /// where the policy was better.
     #[must_use]
     pub fn share_of_oracle(&self) -> f64 {
         self.share_of_oracle_between(Duration::ZERO, self.duration)
@@ -120,10 +137,15 @@ impl Report {
     #[must_use]
     pub fn share_of_oracle_between(&self, from: Duration, to: Duration) -> f64 {
         let oracle = self.oracle_between(from, to, None);
-        if oracle > 0.0 { self.handled_between(from, to) as f64 / oracle } else { f64::NAN }
+        if oracle > 0.0 {
+            self.handled_between(from, to) as f64 / oracle
+        } else {
+            f64::NAN
+        }
     }
 
-    /// How much the calls of these batchers worked the backend: core-seconds a second, those of calls that failed included.
+    /// How much the calls of these batchers worked the backend: core-seconds a second, those of
+    /// calls that failed included.
     #[must_use]
     pub fn cores_busy(&self) -> f64 {
         self.worked / self.duration.as_secs_f64()
@@ -135,8 +157,8 @@ impl Report {
         self.backlog
     }
 
-    /// How long items took from their add to the end of their call: the time that this share of them (0..=1) did not exceed.
-    /// `None` in a closed loop.
+    /// How long items took from their add to the end of their call: the time that this share of
+    /// them (0..=1) did not exceed. `None` in a closed loop.
     #[must_use]
     pub fn latency(&self, share: f64) -> Option<Duration> {
         let last = self.waits.len().checked_sub(1)?;

@@ -9,8 +9,8 @@ use super::unit::Unit;
 use crate::policy::Policy;
 use crate::setpoint::Bounds;
 
-/// A run to be made: a [`Backend`], how many batchers use it, how much they have to do, and the settings that a
-/// [`Builder`](crate::Builder) has as well, with the same defaults.
+/// A run to be made: a [`Backend`], how many batchers use it, how much they have to do, and the
+/// settings that a [`Builder`](crate::Builder) has as well, with the same defaults.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a simulation does nothing until it runs"]
 pub struct Simulation {
@@ -33,7 +33,11 @@ impl Simulation {
             seed: 1,
             arrivals: None,
             initial_batch_size: None,
-            bounds: Bounds { min: 1, max: 1_000, linger: Duration::from_secs(1) },
+            bounds: Bounds {
+                min: 1,
+                max: 1_000,
+                linger: Duration::from_secs(1),
+            },
             check_interval: Duration::from_secs(1),
             decision_lag: Duration::from_micros(50),
         }
@@ -51,7 +55,8 @@ impl Simulation {
         self
     }
 
-    /// Items arrive at random, so many a second at each batcher on average, instead of being there always.
+    /// Items arrive at random, so many a second at each batcher on average, instead of being there
+    /// always.
     pub fn arrivals_per_second(mut self, rate: f64) -> Self {
         self.arrivals = Some(rate);
         self
@@ -89,8 +94,8 @@ impl Simulation {
         self
     }
 
-    /// How long after a sample the controller has decided. Default 50 µs, so that a busy batcher is one batch ahead of it, as
-    /// with threads; zero is a controller that is never late.
+    /// How long after a sample the controller has decided. Default 50 µs, so that a busy batcher is
+    /// one batch ahead of it, as with threads; zero is a controller that is never late.
     pub fn decision_lag(mut self, lag: Duration) -> Self {
         self.decision_lag = lag;
         self
@@ -103,8 +108,11 @@ impl Simulation {
 
     /// Runs one batcher for each of the policies, all against the same backend.
     pub fn run_all<P: Policy>(&self, policies: Vec<P>) -> Report {
-        let units: Vec<_> =
-            policies.into_iter().enumerate().map(|(place, policy)| Unit::new(self, place, policy)).collect();
+        let units: Vec<_> = policies
+            .into_iter()
+            .enumerate()
+            .map(|(place, policy)| Unit::new(self, place, policy))
+            .collect();
         Engine::new(self, units).run()
     }
 }

@@ -70,7 +70,10 @@ pub(super) struct Unit<P> {
 impl<P: Policy> Unit<P> {
     pub(super) fn new(simulation: &Simulation, place: usize, policy: P) -> Self {
         let bounds = simulation.bounds;
-        let wanted = simulation.initial_batch_size.or_else(|| policy.initial_batch_size()).unwrap_or(20);
+        let wanted = simulation
+            .initial_batch_size
+            .or_else(|| policy.initial_batch_size())
+            .unwrap_or(20);
         let setpoint = Setpoint {
             batch_size: wanted.clamp(bounds.min, bounds.max),
             linger: bounds.linger,
@@ -111,20 +114,46 @@ impl<P: Policy> Unit<P> {
 
     /// What the flusher does now: cut a batch, or look again at a time, or wait for good.
     pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
-        let probe = self.setpoint.probe.filter(|probe| probe.sequence != self.probe_used);
+        let probe = self
+            .setpoint
+            .probe
+            .filter(|probe| probe.sequence != self.probe_used);
         let cut_at = probe.map_or(self.setpoint.batch_size, |probe| probe.batch_size);
         let (first, oldest) = (self.taken, now);
         let cut = match &self.arrivals {
-            None => Cut { len: cut_at, cut_at, probe: probe.is_some(), oldest, first, attempt: 1 },
+            None => Cut {
+                len: cut_at,
+                cut_at,
+                probe: probe.is_some(),
+                oldest,
+                first,
+                attempt: 1,
+            },
             Some(arrivals) => {
-                let Some(&oldest) = arrivals.get(first) else { return Err(f64::INFINITY) };
+                let Some(&oldest) = arrivals.get(first) else {
+                    return Err(f64::INFINITY);
+                };
                 let due = oldest + self.setpoint.linger.as_secs_f64();
-                let filled = arrivals.get(first + cut_at - 1).copied().unwrap_or(f64::INFINITY);
+                let filled = arrivals
+                    .get(first + cut_at - 1)
+                    .copied()
+                    .unwrap_or(f64::INFINITY);
                 if now < filled.min(due) {
                     return Err(filled.min(due));
                 }
-                let waiting = arrivals[first..].iter().take(cut_at).take_while(|at| **at <= now).count();
-                Cut { len: waiting, cut_at, probe: probe.is_some(), oldest, first, attempt: 1 }
+                let waiting = arrivals[first..]
+                    .iter()
+                    .take(cut_at)
+                    .take_while(|at| **at <= now)
+                    .count();
+                Cut {
+                    len: waiting,
+                    cut_at,
+                    probe: probe.is_some(),
+                    oldest,
+                    first,
+                    attempt: 1,
+                }
             }
         };
         self.taken += cut.len;
@@ -143,7 +172,13 @@ impl<P: Policy> Unit<P> {
     pub(super) fn was_refused(&mut self, cut: Cut, took: Duration) {
         let attempt = cut.attempt + 1;
         let (len, parts) = (cut.len, Vec::new());
-        let batch = self.refused.get_or_insert(Refused { len, took, parts, split: false, lost: false });
+        let batch = self.refused.get_or_insert(Refused {
+            len,
+            took,
+            parts,
+            split: false,
+            lost: false,
+        });
         if cut.attempt == 1 || cut.len == 1 {
             batch.parts.push(Cut { attempt, ..cut });
             return;
@@ -152,18 +187,31 @@ impl<P: Policy> Unit<P> {
             (batch.took, batch.split) = (took, true);
         }
         let half = cut.len.div_ceil(2);
-        batch.parts.push(Cut { len: cut.len - half, first: cut.first + half, attempt, ..cut });
-        batch.parts.push(Cut { len: half, attempt, ..cut });
+        batch.parts.push(Cut {
+            len: cut.len - half,
+            first: cut.first + half,
+            attempt,
+            ..cut
+        });
+        batch.parts.push(Cut {
+            len: half,
+            attempt,
+            ..cut
+        });
     }
 
-    /// A call was not refused; if it was the last part of a batch that was, its length and time, if they were too much.
+    /// A call was not refused; if it was the last part of a batch that was, its length and time, if
+    /// they were too much.
     pub(super) fn was_taken(&mut self, lost: bool) -> Option<(usize, Duration)> {
         let batch = self.refused.as_mut()?;
         batch.lost |= lost;
         if !batch.parts.is_empty() {
             return None;
         }
-        self.refused.take().filter(|batch| batch.split && !batch.lost).map(|batch| (batch.len, batch.took))
+        self.refused
+            .take()
+            .filter(|batch| batch.split && !batch.lost)
+            .map(|batch| (batch.len, batch.took))
     }
 
     /// Takes a sample that wakes nobody: it comes with the one behind it.
@@ -172,7 +220,13 @@ impl<P: Policy> Unit<P> {
     }
 
     /// Takes a sample; when the controller will look at it, if it is to be woken.
-    pub(super) fn report(&mut self, sample: Sample, failed: bool, now: f64, lag: f64) -> Option<f64> {
+    pub(super) fn report(
+        &mut self,
+        sample: Sample,
+        failed: bool,
+        now: f64,
+        lag: f64,
+    ) -> Option<f64> {
         self.samples.push(sample);
         if self.pending || !(failed || self.every_batch) {
             return None;
@@ -199,7 +253,9 @@ impl<P: Policy> Unit<P> {
         };
         let decision = self.policy.decide(&window, &self.setpoint);
         self.samples.clear();
-        self.setpoint = self.setpoint.follow(decision, &self.bounds, &mut self.probes);
+        self.setpoint = self
+            .setpoint
+            .follow(decision, &self.bounds, &mut self.probes);
         if !is_check {
             self.rest_until = now + REST;
         }

@@ -1,6 +1,7 @@
-//! The parts as models: small stand-ins for the foreign crates, with the orderings that they promise and no more, over the
-//! primitives of one of two checkers. `under_loom` explores every order of few steps with weak memory; `under_shuttle` samples
-//! orders of many steps, whole batchers with time that passes.
+//! The parts as models: small stand-ins for the foreign crates, with the orderings that they
+//! promise and no more, over the primitives of one of two checkers. `under_loom` explores every
+//! order of few steps with weak memory; `under_shuttle` samples orders of many steps, whole
+//! batchers with time that passes.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -21,7 +22,9 @@ pub(crate) use under_shuttle::{begin_time, pass_time};
 
 pub(crate) mod share;
 
-pub(crate) use checker::{Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, fence, now, yield_now};
+pub(crate) use checker::{
+    Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, fence, now, yield_now,
+};
 
 /// Shared ownership that no protocol leans on.
 pub(crate) type Shared<T> = std::sync::Arc<T>;
@@ -49,7 +52,11 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+    pub(crate) fn wait_until<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, T> {
         checker::wait_until(&self.0, guard, deadline)
     }
 }
@@ -70,9 +77,10 @@ impl<T> std::ops::Deref for CachePadded<T> {
     }
 }
 
-/// A word whose accesses are all SeqCst. Loom counts SeqCst accesses as AcqRel only, so each load is led by a SeqCst fence: of
-/// the two mappings of SeqCst onto fences the one that leaves the stores alone. So each load is one side of a store-then-load
-/// pair, and without its fence, which is a mistake by the word's name, neither it nor the store before it is SeqCst.
+/// A word whose accesses are all SeqCst. Loom counts SeqCst accesses as AcqRel only, so each load
+/// is led by a SeqCst fence: of the two mappings of SeqCst onto fences the one that leaves the
+/// stores alone. So each load is one side of a store-then-load pair, and without its fence, which
+/// is a mistake by the word's name, neither it nor the store before it is SeqCst.
 pub(crate) struct SeqCstUsize {
     value: AtomicUsize,
     name: &'static str,
@@ -80,7 +88,10 @@ pub(crate) struct SeqCstUsize {
 
 impl SeqCstUsize {
     pub(crate) fn new(value: usize, name: &'static str) -> Self {
-        Self { value: AtomicUsize::new(value), name }
+        Self {
+            value: AtomicUsize::new(value),
+            name,
+        }
     }
 
     pub(crate) fn load(&self) -> usize {
@@ -111,14 +122,17 @@ impl SeqCstUsize {
     }
 
     pub(crate) fn compare_exchange(&self, from: usize, to: usize) -> Result<usize, usize> {
-        self.value.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+        self.value
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
 }
 
 /// Whether the loads of this word are to order nothing.
 fn unordered(word: &str) -> bool {
     with_mistakes(|mistakes| {
-        mistakes.strip_prefix("unordered loads: ").is_some_and(|words| words.split(", ").any(|w| w == word))
+        mistakes
+            .strip_prefix("unordered loads: ")
+            .is_some_and(|words| words.split(", ").any(|w| w == word))
     })
 }
 
@@ -138,8 +152,9 @@ impl AtomicF64 {
     }
 }
 
-/// A value that is replaced as a whole: the versions, and which one is in force. The index is a loom atomic beside the mutex,
-/// which would otherwise order every reader behind every writer. `arc-swap` orders what a version points to, and no more.
+/// A value that is replaced as a whole: the versions, and which one is in force. The index is a
+/// loom atomic beside the mutex, which would otherwise order every reader behind every writer.
+/// `arc-swap` orders what a version points to, and no more.
 pub(crate) struct Published<T> {
     versions: Mutex<Vec<Arc<T>>>,
     current: AtomicUsize,
@@ -147,7 +162,10 @@ pub(crate) struct Published<T> {
 
 impl<T> Published<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { versions: Mutex::new(vec![Arc::new(value)]), current: AtomicUsize::new(0) }
+        Self {
+            versions: Mutex::new(vec![Arc::new(value)]),
+            current: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
@@ -165,8 +183,9 @@ impl<T> Published<T> {
     }
 }
 
-/// The bounded channel: a queue under a mutex, and beside it the two counters that `len` reads without the mutex, as the real
-/// one does; the mutex would otherwise hide what the protocols must order themselves.
+/// The bounded channel: a queue under a mutex, and beside it the two counters that `len` reads
+/// without the mutex, as the real one does; the mutex would otherwise hide what the protocols must
+/// order themselves.
 struct Channel<T> {
     queue: Mutex<VecDeque<T>>,
     room: Condvar,
@@ -181,7 +200,10 @@ pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 #[derive(Debug)]
 pub(crate) enum TrySendError<T> {
     Full(T),
-    #[allow(dead_code, reason = "the real channel has it; this crate never disconnects one")]
+    #[allow(
+        dead_code,
+        reason = "the real channel has it; this crate never disconnects one"
+    )]
     Disconnected(T),
 }
 
@@ -216,8 +238,8 @@ pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     fn push(&self, queue: &mut VecDeque<T>, message: T) {
         queue.push_back(message);
-        // Relaxed: the real channel's SeqCst compare-exchange orders nothing behind it but SeqCst accesses, and the fence of
-        // such a load is its own.
+        // Relaxed: the real channel's SeqCst compare-exchange orders nothing behind it but SeqCst
+        // accesses, and the fence of such a load is its own.
         self.0.tail.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -235,17 +257,28 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    pub(crate) fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+    pub(crate) fn send_deadline(
+        &self,
+        message: T,
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError<T>> {
         self.wait_and_send(message, Some(deadline))
     }
 
     pub(crate) fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.wait_and_send(message, None).map_err(|error| match error {
-            SendTimeoutError::Timeout(message) | SendTimeoutError::Disconnected(message) => SendError(message),
-        })
+        self.wait_and_send(message, None)
+            .map_err(|error| match error {
+                SendTimeoutError::Timeout(message) | SendTimeoutError::Disconnected(message) => {
+                    SendError(message)
+                }
+            })
     }
 
-    fn wait_and_send(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    fn wait_and_send(
+        &self,
+        message: T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         let mut queue = self.0.queue.lock();
         while queue.len() == self.0.capacity {
             if deadline.is_some_and(|deadline| deadline <= now()) {
@@ -280,7 +313,9 @@ impl<T> Receiver<T> {
             return Err(TryRecvError::Empty);
         }
         let mut queue = self.0.queue.lock();
-        let Some(message) = queue.pop_front() else { return Err(TryRecvError::Empty) };
+        let Some(message) = queue.pop_front() else {
+            return Err(TryRecvError::Empty);
+        };
         self.0.head.fetch_add(1, Ordering::AcqRel);
         drop(queue);
         self.0.room.notify_all();
@@ -300,7 +335,10 @@ pub(crate) struct Unparker(Arc<Token>);
 
 impl Parker {
     pub(crate) fn new() -> Self {
-        Self(Unparker(Arc::new(Token { set: Mutex::new(false), changed: Condvar::new() })))
+        Self(Unparker(Arc::new(Token {
+            set: Mutex::new(false),
+            changed: Condvar::new(),
+        })))
     }
 
     pub(crate) fn unparker(&self) -> &Unparker {
@@ -400,7 +438,8 @@ pub(crate) fn random_seed() -> u64 {
 }
 
 std::thread_local! {
-    /// The mistake that the model on this thread must find. Both checkers run a model's threads on one thread of the system.
+    /// The mistake that the model on this thread must find. Both checkers run a model's threads on
+    /// one thread of the system.
     static MISTAKE: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
@@ -415,7 +454,11 @@ pub(crate) fn mutant(mistake: &str) -> bool {
 
 /// The ordering, or Relaxed where this mistake is made.
 pub(crate) fn relaxed_if(mistake: &str, ordering: Ordering) -> Ordering {
-    if mutant(mistake) { Ordering::Relaxed } else { ordering }
+    if mutant(mistake) {
+        Ordering::Relaxed
+    } else {
+        ordering
+    }
 }
 
 pub(crate) fn make_mistake(mistake: Option<&'static str>) {

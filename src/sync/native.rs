@@ -11,7 +11,9 @@ pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 pub(crate) use atomic_float::AtomicF64;
-pub(crate) use crossbeam_channel::{Receiver, SendError, SendTimeoutError, Sender, TrySendError, bounded};
+pub(crate) use crossbeam_channel::{
+    Receiver, SendError, SendTimeoutError, Sender, TrySendError, bounded,
+};
 pub(crate) use crossbeam_utils::CachePadded;
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
 
@@ -30,7 +32,9 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -46,19 +50,31 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    /// Waits for a notification or the deadline, `None` for ever; may return early. The caller looks at its condition again.
-    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+    /// Waits for a notification or the deadline, `None` for ever; may return early. The caller
+    /// looks at its condition again.
+    pub(crate) fn wait_until<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, T> {
         match deadline {
-            None => self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner),
+            None => self
+                .0
+                .wait(guard)
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(now());
-                self.0.wait_timeout(guard, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+                self.0
+                    .wait_timeout(guard, left)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .0
             }
         }
     }
 }
 
-/// An atomic word whose every access is sequentially consistent, for protocols of the store-then-load kind.
+/// An atomic word whose every access is sequentially consistent, for protocols of the
+/// store-then-load kind.
 pub(crate) struct SeqCstUsize(AtomicUsize);
 
 impl SeqCstUsize {
@@ -106,7 +122,8 @@ impl SeqCstUsize {
     #[inline]
     pub(crate) fn compare_exchange(&self, from: usize, to: usize) -> Result<usize, usize> {
         // SeqCst: as in `load`.
-        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+        self.0
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
     }
 }
 
@@ -137,8 +154,9 @@ impl JoinHandle {
     }
 }
 
-/// Starts a thread. `at_end` runs last, behind the destructors of what the body's code keeps in thread-local variables: those
-/// may take their time, and a join would wait for them without a bound.
+/// Starts a thread. `at_end` runs last, behind the destructors of what the body's code keeps in
+/// thread-local variables: those may take their time, and a join would wait for them without a
+/// bound.
 pub(crate) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,
@@ -148,7 +166,10 @@ pub(crate) fn spawn(
         AT_END.set(Some(AtEnd(Some(Box::new(at_end)))));
         body();
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(JoinHandle)
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(JoinHandle)
 }
 
 struct AtEnd(Option<Box<dyn FnOnce()>>);
@@ -162,22 +183,25 @@ impl Drop for AtEnd {
 }
 
 thread_local! {
-    /// Made first, so destroyed last: std promises no order, and keeps this one where threads have destructors of their own.
+    /// Made first, so destroyed last: std promises no order, and keeps this one where threads have
+    /// destructors of their own.
     static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
 }
 
-/// How often the flusher looks for a full batch, or a producer for room, before it sleeps, where batches fill fast: about as long
-/// as a sleep must last to be worth its system calls. With 16, chunks of 64 from one producer passed at 38 M items/s instead of
-/// 128, both sides asleep by turns.
+/// How often the flusher looks for a full batch, or a producer for room, before it sleeps, where
+/// batches fill fast: about as long as a sleep must last to be worth its system calls. With 16,
+/// chunks of 64 from one producer passed at 38 M items/s instead of 128, both sides asleep by
+/// turns.
 pub(crate) const LOOKS_BEFORE_SLEEP: u32 = 64;
 
 /// How often a producer looks for room in a full channel before it waits there.
 pub(crate) const LOOKS_FOR_ROOM: u32 = 4;
 
-/// Until when to look: not beyond the deadline, and no longer than a few looks take. Where other threads keep the processors
-/// busy, a time slice that was given away comes back after milliseconds, so many of them after hundreds, and neither a deadline
-/// nor a ring is seen meanwhile: beside four busy threads on two cores, linger 5 ms, an item was handed over 136 ms after its
-/// add, and is after 5 to 9.
+/// Until when to look: not beyond the deadline, and no longer than a few looks take. Where other
+/// threads keep the processors busy, a time slice that was given away comes back after
+/// milliseconds, so many of them after hundreds, and neither a deadline nor a ring is seen
+/// meanwhile: beside four busy threads on two cores, linger 5 ms, an item was handed over 136 ms
+/// after its add, and is after 5 to 9.
 pub(crate) fn looks_end(deadline: Option<Instant>) -> Instant {
     // With 1 ms, chunks of 64 from 16 producers: 4.9 ns an item for 4.5.
     let end = now() + Duration::from_millis(4);
@@ -195,7 +219,8 @@ pub(crate) fn now() -> Instant {
 }
 
 thread_local! {
-    /// The batcher whose own thread this is, by its serial number; 0 for every other thread. Its address is the thread's tag.
+    /// The batcher whose own thread this is, by its serial number; 0 for every other thread. Its
+    /// address is the thread's tag.
     static BATCHER: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -220,8 +245,8 @@ pub(crate) fn is_panicking() -> bool {
     std::thread::panicking()
 }
 
-/// A number that no other batcher of this process has, never 0: a count from 1 in the lower half, the process in the upper. The
-/// count comes again after 2^32 batchers.
+/// A number that no other batcher of this process has, never 0: a count from 1 in the lower half,
+/// the process in the upper. The count comes again after 2^32 batchers.
 pub(crate) fn next_serial() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Relaxed: only the number's uniqueness counts, and a read-modify-write gives that.
@@ -229,8 +254,8 @@ pub(crate) fn next_serial() -> u64 {
     u64::from(std::process::id()) << 32 | u64::from(count)
 }
 
-/// Whether the batcher with this serial number was started by another process, of which this one is a forked child. A system
-/// call: for paths that are slow anyway.
+/// Whether the batcher with this serial number was started by another process, of which this one is
+/// a forked child. A system call: for paths that are slow anyway.
 #[cold]
 pub(crate) fn is_forked(serial: u64) -> bool {
     (serial >> 32) as u32 != std::process::id()
@@ -239,7 +264,9 @@ pub(crate) fn is_forked(serial: u64) -> bool {
 /// Random bits, different at each start of the process.
 pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// Whether this mistake is made on purpose: only in a model that has to find it.

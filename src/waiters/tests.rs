@@ -34,20 +34,41 @@ impl Line {
     fn new(wait_overrides_linger: bool) -> Self {
         let start = crate::sync::now();
         let doorbell = Arc::new(Doorbell::new(&Parker::new()));
-        let queue = Queue::new(1_024, None, doorbell, crate::sync::next_serial(), |receiver| {
-            Intake::new(receiver, Arc::new(Closing::new()), 0, start, (false, usize::MAX))
-        });
+        let queue = Queue::new(
+            1_024,
+            None,
+            doorbell,
+            crate::sync::next_serial(),
+            |receiver| {
+                Intake::new(
+                    receiver,
+                    Arc::new(Closing::new()),
+                    0,
+                    start,
+                    (false, usize::MAX),
+                )
+            },
+        );
         let queue = Arc::new(queue.waiting(wait_overrides_linger, Duration::MAX));
-        Self { queue, start, waited_linger: 0, pause_ratio: 0.0 }
+        Self {
+            queue,
+            start,
+            waited_linger: 0,
+            pause_ratio: 0.0,
+        }
     }
 
     fn add(&self, item: u64) {
-        self.queue.add(item, Patience::Never).expect("there is room");
+        self.queue
+            .add(item, Patience::Never)
+            .expect("there is room");
     }
 
     fn submit(&self, item: u64) -> Ticket {
         let (resolver, ticket) = pair(self.queue.serial, Handle::shared(&self.queue));
-        self.queue.add_special(item, Some(resolver), Patience::Never).expect("there is room");
+        self.queue
+            .add_special(item, Some(resolver), Patience::Never)
+            .expect("there is room");
         ticket
     }
 
@@ -63,10 +84,17 @@ impl Line {
             waited_linger: Duration::from_millis(self.waited_linger),
             pause_ratio: self.pause_ratio,
             probe: false,
-            rules: crate::retry::Rules { retry: crate::retry::Retry::default(), idempotent: false },
+            rules: crate::retry::Rules {
+                retry: crate::retry::Retry::default(),
+                idempotent: false,
+            },
             chance: 0,
         };
-        match self.queue.lock().next(&self.queue, target, self.time(millis), &mut false) {
+        match self
+            .queue
+            .lock()
+            .next(&self.queue, target, self.time(millis), &mut false)
+        {
             Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
             Step::Sleep { deadline, .. } => {
                 Sleeps(deadline.map(|time| time.duration_since(self.start).as_millis() as u64))
@@ -112,7 +140,11 @@ fn a_wait_for_an_item_that_has_left_the_line_asks_for_nothing() {
     line.add(2);
     ticket.ask();
     assert!(!line.queue.waiters.has_come());
-    assert_eq!(line.look(12), Sleeps(Some(21)), "at the earliest since the look before");
+    assert_eq!(
+        line.look(12),
+        Sleeps(Some(21)),
+        "at the earliest since the look before"
+    );
 }
 
 #[test]
@@ -138,18 +170,28 @@ fn a_second_waiter_is_handed_over_too_however_many_are_in_line_before_it() {
 
 #[test]
 fn a_wait_does_not_override_a_linger_that_the_policy_asked_for() {
-    let line = Line { waited_linger: 3, ..Line::new(true) };
+    let line = Line {
+        waited_linger: 3,
+        ..Line::new(true)
+    };
     line.look(0);
     let ticket = line.submit(1);
     assert_eq!(line.look(1), Sleeps(Some(11)));
     ticket.ask();
-    assert_eq!(line.look(2), Sleeps(Some(4)), "its age counts from the look that found it");
+    assert_eq!(
+        line.look(2),
+        Sleeps(Some(4)),
+        "its age counts from the look that found it"
+    );
     assert_eq!(line.look(4), Lends(vec![1], Trigger::Wait));
 }
 
 #[test]
 fn a_wait_does_not_override_a_pause() {
-    let line = Line { pause_ratio: 2.0, ..Line::new(true) };
+    let line = Line {
+        pause_ratio: 2.0,
+        ..Line::new(true)
+    };
     line.look(0);
     line.submit(1).ask();
     line.queue.lock().paused_after = Some((line.time(0), Duration::from_millis(4)));
@@ -170,15 +212,24 @@ fn a_wait_overrides_nothing_where_the_builder_says_so() {
 fn the_flusher_is_rung_once_a_hand_over_and_only_while_it_dozes() {
     let line = Line::new(true);
     assert_eq!(line.look(0), Sleeps(None));
-    assert!(!line.dozes(), "the send itself wakes a flusher that has nothing");
+    assert!(
+        !line.dozes(),
+        "the send itself wakes a flusher that has nothing"
+    );
     let tickets = [1, 2].map(|item| line.submit(item));
     line.look(1);
     tickets[0].ask();
     assert!(!line.dozes(), "the first has rung");
     tickets[1].ask();
-    let line = Line { waited_linger: 3, ..line };
+    let line = Line {
+        waited_linger: 3,
+        ..line
+    };
     line.look(2);
-    assert!(!line.dozes(), "it sleeps for the policy's linger, and knows of the wait");
+    assert!(
+        !line.dozes(),
+        "it sleeps for the policy's linger, and knows of the wait"
+    );
     line.submit(3).ask();
     assert_eq!(line.look(4), Lends(vec![1, 2, 3], Trigger::Size));
 }

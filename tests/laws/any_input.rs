@@ -1,6 +1,8 @@
 //! What holds of every law whatever it is told.
 
-use load_aware_batcher::{Aimd, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason};
+use load_aware_batcher::{
+    Aimd, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -34,10 +36,15 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
         1 => (1_u64..10_000).prop_map(Duration::from_secs),
     ];
     let size = || prop_oneof![1 => Just(0_usize), 1 => Just(usize::MAX), 6 => 1_usize..1_000];
-    // Cut at the size in force (none here) more often than not, or half of the laws would look at nothing.
+    // Cut at the size in force (none here) more often than not, or half of the laws would look at
+    // nothing.
     let cut_at = prop::option::weighted(0.3, size());
     let failed = prop_oneof![3 => Just(0_usize), 1 => Just(usize::MAX), 2 => 0_usize..100];
-    let flags = (any::<bool>(), prop::bool::weighted(0.1), prop_oneof![4 => Just(1_u32), 1 => any::<u32>()]);
+    let flags = (
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+        prop_oneof![4 => Just(1_u32), 1 => any::<u32>()],
+    );
     (size(), cut_at, flags, time, outcome, failed).prop_map(
         |(len, cut_at, (full, probe, attempt), service_time, outcome, failed)| BatchSample {
             len,
@@ -58,7 +65,12 @@ const AT_FORCE: usize = usize::MAX - 1;
 
 /// In range mostly, as they come from a `LoadFeedback`; and some that no feedback lets through.
 fn any_sample() -> impl Strategy<Value = Sample> {
-    let wild = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), any::<f64>()];
+    let wild = prop_oneof![
+        Just(f64::NAN),
+        Just(f64::INFINITY),
+        Just(f64::NEG_INFINITY),
+        any::<f64>()
+    ];
     let share = prop::option::of(prop_oneof![30 => 0.0_f64..=1.0, 1 => wild]);
     let count = prop::option::of(prop_oneof![0_u64..200, any::<u64>()]);
     let signals = (share.clone(), count.clone(), share.clone(), count, share).prop_map(
@@ -72,11 +84,15 @@ fn any_sample() -> impl Strategy<Value = Sample> {
         },
     );
     let signals = prop_oneof![1 => Just(Signals::default()), 2 => signals];
-    (signals, prop::option::weighted(0.9, any_batch())).prop_map(|(signals, batch)| Sample { signals, batch })
+    (signals, prop::option::weighted(0.9, any_batch()))
+        .prop_map(|(signals, batch)| Sample { signals, batch })
 }
 
 fn is_sane(signals: &Signals) -> bool {
-    let shares = signals.custom.into_iter().chain([signals.cpu_load, signals.error_rate]);
+    let shares = signals
+        .custom
+        .into_iter()
+        .chain([signals.cpu_load, signals.error_rate]);
     shares.flatten().all(|share| (0.0..=1.0).contains(&share))
 }
 
@@ -92,21 +108,40 @@ fn bounds() -> impl Strategy<Value = (usize, usize)> {
 
 /// Windows of some samples, each whether it is a check, and how long after the one before.
 fn any_course() -> impl Strategy<Value = Vec<(Vec<Sample>, bool, u64)>> {
-    prop::collection::vec((prop::collection::vec(any_sample(), 0..4), any::<bool>(), 0_u64..3_000), 1..60)
+    prop::collection::vec(
+        (
+            prop::collection::vec(any_sample(), 0..4),
+            any::<bool>(),
+            0_u64..3_000,
+        ),
+        1..60,
+    )
 }
 
 /// As the batcher does it.
-fn in_force(at: &Setpoint, decision: Decision, (min, max): (usize, usize), probes: &mut u64) -> Setpoint {
+fn in_force(
+    at: &Setpoint,
+    decision: Decision,
+    (min, max): (usize, usize),
+    probes: &mut u64,
+) -> Setpoint {
     let probe = decision.probe.map(|size| {
         let batch_size = size.clamp(1, max);
-        at.probe.filter(|probe| probe.batch_size == batch_size).unwrap_or_else(|| {
-            *probes += 1;
-            Probe { batch_size, sequence: *probes }
-        })
+        at.probe
+            .filter(|probe| probe.batch_size == batch_size)
+            .unwrap_or_else(|| {
+                *probes += 1;
+                Probe {
+                    batch_size,
+                    sequence: *probes,
+                }
+            })
     });
     Setpoint {
         batch_size: decision.batch_size.clamp(min, max),
-        linger: decision.linger.map_or(at.linger, |linger| linger.min(Duration::from_secs(1))),
+        linger: decision
+            .linger
+            .map_or(at.linger, |linger| linger.min(Duration::from_secs(1))),
         pause_ratio: decision.pause_ratio,
         probe,
         zone: decision.zone,
@@ -119,13 +154,29 @@ fn in_force(at: &Setpoint, decision: Decision, (min, max): (usize, usize), probe
 fn is_consistent(reason: &Reason) -> bool {
     let sentence = reason.to_string();
     match reason {
-        Reason::BatchTime { expected, budget, from, to } => {
+        Reason::BatchTime {
+            expected,
+            budget,
+            from,
+            to,
+        } => {
             let over = expected > budget;
-            over == (to < from) && sentence.contains(if over { " is over the " } else { " is within the " })
+            over == (to < from)
+                && sentence.contains(if over {
+                    " is over the "
+                } else {
+                    " is within the "
+                })
         }
         Reason::BatchFailed { from, to, .. } | Reason::DearWhenLarge { from, to } => to <= from,
         Reason::CheapWhenLarge { from, to } => to >= from,
-        Reason::Score { score, low, high, from, to } => (score >= low || to >= from) && (score <= high || to <= from),
+        Reason::Score {
+            score,
+            low,
+            high,
+            from,
+            to,
+        } => (score >= low || to >= from) && (score <= high || to <= from),
         _ => true,
     }
 }

@@ -8,7 +8,9 @@ mod yardsticks;
 
 use std::time::Duration;
 
-use load_aware_batcher::{BatchSample, CallOutcome, Policy, Reason, Sample, Setpoint, Signals, Window, Zone};
+use load_aware_batcher::{
+    BatchSample, CallOutcome, Policy, Reason, Sample, Setpoint, Signals, Window, Zone,
+};
 
 /// What the smallest and the largest size are here.
 const MIN: usize = 5;
@@ -55,14 +57,29 @@ fn batch(len: usize, millis: f64) -> BatchSample {
 }
 
 fn failing(len: usize, millis: f64, outcome: CallOutcome) -> BatchSample {
-    BatchSample { failed: len, outcome, ..batch(len, millis) }
+    BatchSample {
+        failed: len,
+        outcome,
+        ..batch(len, millis)
+    }
 }
 
 fn told(batches: &[BatchSample]) -> Vec<Sample> {
-    batches.iter().map(|batch| Sample { signals: Signals::default(), batch: Some(*batch) }).collect()
+    batches
+        .iter()
+        .map(|batch| Sample {
+            signals: Signals::default(),
+            batch: Some(*batch),
+        })
+        .collect()
 }
 
 /// The size after these batches, told of together.
 fn after(policy: &mut impl Policy, size: usize, batches: &[BatchSample]) -> usize {
-    policy.decide(&window(&told(batches), Duration::ZERO, false), &setpoint(size)).batch_size
+    policy
+        .decide(
+            &window(&told(batches), Duration::ZERO, false),
+            &setpoint(size),
+        )
+        .batch_size
 }

@@ -1,6 +1,8 @@
 //! What each law refuses as its own setting, by name and value, and what it just accepts.
 
-use load_aware_batcher::{Aimd, Batch, Batcher, BuildError, CostModel, Fixed, HillClimb, LoadFeedback, LoadThreshold};
+use load_aware_batcher::{
+    Aimd, Batch, Batcher, BuildError, CostModel, Fixed, HillClimb, LoadFeedback, LoadThreshold,
+};
 use load_aware_batcher::{Retry, Weights};
 
 use super::*;
@@ -20,7 +22,10 @@ fn law(policy: impl Policy + 'static) -> Box<dyn Policy> {
 
 /// With this law, and everything else in order.
 fn spawned(policy: Box<dyn Policy>) -> Result<Batcher<u64>, BuildError> {
-    Batcher::builder().retry(Retry::none()).policy(policy).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+    Batcher::builder()
+        .retry(Retry::none())
+        .policy(policy)
+        .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
 }
 
 #[test]
@@ -28,43 +33,136 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     let (threshold, cost, aimd) = (LoadThreshold::new, CostModel::new, || Aimd::new(SECOND));
     let mut table = vec![
         (law(Fixed(0)), "Fixed", "0".to_owned(), "must be at least 1"),
-        (law(Aimd::new(Duration::ZERO)), "target", "0s".to_owned(), "must be over zero"),
-        (law(aimd().increase(0)), "increase", "0".to_owned(), "must be at least 1"),
-        (law(cost().max_batch_time(Duration::ZERO)), "max_batch_time", "0s".to_owned(), "must be over zero"),
+        (
+            law(Aimd::new(Duration::ZERO)),
+            "target",
+            "0s".to_owned(),
+            "must be over zero",
+        ),
+        (
+            law(aimd().increase(0)),
+            "increase",
+            "0".to_owned(),
+            "must be at least 1",
+        ),
+        (
+            law(cost().max_batch_time(Duration::ZERO)),
+            "max_batch_time",
+            "0s".to_owned(),
+            "must be over zero",
+        ),
     ];
     for bad in [0.0, 1.0, -0.1, 7.0, NAN, INFINITY] {
-        table.push((law(aimd().decrease(bad)), "decrease", bad.to_string(), SHARE));
-        table.push((law(cost().efficiency(bad)), "efficiency", bad.to_string(), SHARE));
+        table.push((
+            law(aimd().decrease(bad)),
+            "decrease",
+            bad.to_string(),
+            SHARE,
+        ));
+        table.push((
+            law(cost().efficiency(bad)),
+            "efficiency",
+            bad.to_string(),
+            SHARE,
+        ));
     }
     for bad in [-0.1, 1.1, NAN, INFINITY, -INFINITY] {
-        table.push((law(cost().brake_above(bad, 0.05)), "brake_above", bad.to_string(), WITHIN));
-        table.push((law(cost().brake_above(0.7, bad)), "brake_above", bad.to_string(), WITHIN));
-        table.push((law(threshold().thresholds(bad, 0.7)), "thresholds", bad.to_string(), WITHIN));
-        table.push((law(threshold().thresholds(0.3, bad)), "thresholds", bad.to_string(), WITHIN));
+        table.push((
+            law(cost().brake_above(bad, 0.05)),
+            "brake_above",
+            bad.to_string(),
+            WITHIN,
+        ));
+        table.push((
+            law(cost().brake_above(0.7, bad)),
+            "brake_above",
+            bad.to_string(),
+            WITHIN,
+        ));
+        table.push((
+            law(threshold().thresholds(bad, 0.7)),
+            "thresholds",
+            bad.to_string(),
+            WITHIN,
+        ));
+        table.push((
+            law(threshold().thresholds(0.3, bad)),
+            "thresholds",
+            bad.to_string(),
+            WITHIN,
+        ));
     }
     for bad in [0.0, -0.2, 1.1, NAN, INFINITY] {
-        table.push((law(threshold().adjustment_factor(bad)), "adjustment_factor", bad.to_string(), STEP));
+        table.push((
+            law(threshold().adjustment_factor(bad)),
+            "adjustment_factor",
+            bad.to_string(),
+            STEP,
+        ));
     }
     for bad in [0.0, -1.0, NAN, INFINITY] {
-        table.push((law(threshold().queue_scale(bad)), "queue_scale", bad.to_string(), POSITIVE));
-        table.push((law(threshold().lock_scale(bad)), "lock_scale", bad.to_string(), POSITIVE));
+        table.push((
+            law(threshold().queue_scale(bad)),
+            "queue_scale",
+            bad.to_string(),
+            POSITIVE,
+        ));
+        table.push((
+            law(threshold().lock_scale(bad)),
+            "lock_scale",
+            bad.to_string(),
+            POSITIVE,
+        ));
     }
     let weights = Weights::default();
     for bad in [-0.1, NAN, INFINITY] {
         for weights in [
-            Weights { cpu_load: bad, ..weights },
-            Weights { error_rate: bad, ..weights },
-            Weights { queue_depth: bad, ..weights },
-            Weights { db_locks: bad, ..weights },
+            Weights {
+                cpu_load: bad,
+                ..weights
+            },
+            Weights {
+                error_rate: bad,
+                ..weights
+            },
+            Weights {
+                queue_depth: bad,
+                ..weights
+            },
+            Weights {
+                db_locks: bad,
+                ..weights
+            },
         ] {
-            table.push((law(threshold().weights(weights)), "weights", bad.to_string(), WEIGHT));
+            table.push((
+                law(threshold().weights(weights)),
+                "weights",
+                bad.to_string(),
+                WEIGHT,
+            ));
         }
     }
-    let none = Weights { cpu_load: 0.0, error_rate: 0.0, queue_depth: 0.0, db_locks: 0.0 };
-    table.push((law(threshold().weights(none)), "weights", "all zero".to_owned(), "at least one must count"));
+    let none = Weights {
+        cpu_load: 0.0,
+        error_rate: 0.0,
+        queue_depth: 0.0,
+        db_locks: 0.0,
+    };
+    table.push((
+        law(threshold().weights(none)),
+        "weights",
+        "all zero".to_owned(),
+        "at least one must count",
+    ));
     for (policy, name, given, wrong) in table {
         let found = policy.validate();
-        let Err(BuildError::Setting { setting, value, problem, .. }) = found else {
+        let Err(BuildError::Setting {
+            setting,
+            value,
+            problem,
+            ..
+        }) = found
+        else {
             panic!("{name} {given} gives {found:?}");
         };
         assert_eq!((setting, value, problem), (name, given.clone(), wrong));
@@ -77,17 +175,35 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
 #[test]
 fn two_thresholds_the_wrong_way_round_contradict_each_other() {
     let found = LoadThreshold::new().thresholds(0.8, 0.7).validate();
-    let Err(BuildError::Conflict { setting, value, other, other_value, problem, .. }) = found else {
+    let Err(BuildError::Conflict {
+        setting,
+        value,
+        other,
+        other_value,
+        problem,
+        ..
+    }) = found
+    else {
         panic!("{found:?}");
     };
     assert_eq!((setting, value.as_str()), ("low threshold", "0.8"));
-    assert_eq!((other, other_value.as_str(), problem), ("high threshold", "0.7", "low must not exceed high"));
+    assert_eq!(
+        (other, other_value.as_str(), problem),
+        ("high threshold", "0.7", "low must not exceed high")
+    );
 }
 
 #[test]
 fn what_lies_on_the_edge_of_a_range_that_includes_it_is_accepted() {
-    let (threshold, cost, aimd) = (LoadThreshold::new, CostModel::new, || Aimd::new(Duration::from_nanos(1)));
-    let one = Weights { cpu_load: 0.0, error_rate: 0.0, queue_depth: 0.0, db_locks: 1e9 };
+    let (threshold, cost, aimd) = (LoadThreshold::new, CostModel::new, || {
+        Aimd::new(Duration::from_nanos(1))
+    });
+    let one = Weights {
+        cpu_load: 0.0,
+        error_rate: 0.0,
+        queue_depth: 0.0,
+        db_locks: 1e9,
+    };
     let table = [
         law(Fixed(1)),
         law(HillClimb::new()),
@@ -95,14 +211,25 @@ fn what_lies_on_the_edge_of_a_range_that_includes_it_is_accepted() {
         law(aimd().increase(usize::MAX).decrease(0.999)),
         law(threshold().adjustment_factor(1.0)),
         law(threshold().adjustment_factor(f64::MIN_POSITIVE)),
-        law(threshold().thresholds(0.0, 1.0).weights(one).queue_scale(0.001).lock_scale(1e9)),
+        law(threshold()
+            .thresholds(0.0, 1.0)
+            .weights(one)
+            .queue_scale(0.001)
+            .lock_scale(1e9)),
         law(threshold().thresholds(0.5, 0.5)),
         law(LoadThreshold::strict()),
         law(cost().efficiency(0.001).brake_above(0.0, 1.0)),
-        law(cost().efficiency(0.999).brake_above(1.0, 0.0).max_batch_time(Duration::from_nanos(1))),
+        law(cost()
+            .efficiency(0.999)
+            .brake_above(1.0, 0.0)
+            .max_batch_time(Duration::from_nanos(1))),
         law(cost().max_batch_time(Duration::MAX)),
     ];
     for (place, policy) in table.into_iter().enumerate() {
-        assert_eq!(policy.validate().map_err(|error| error.to_string()), Ok(()), "row {place}");
+        assert_eq!(
+            policy.validate().map_err(|error| error.to_string()),
+            Ok(()),
+            "row {place}"
+        );
     }
 }

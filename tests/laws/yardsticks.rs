@@ -5,36 +5,86 @@ use load_aware_batcher::{Aimd, Cadence, CallOutcome, HillClimb};
 use super::*;
 
 fn partial(len: usize, cut_at: usize, millis: f64) -> BatchSample {
-    BatchSample { cut_at, full: false, ..batch(len, millis) }
+    BatchSample {
+        cut_at,
+        full: false,
+        ..batch(len, millis)
+    }
 }
 
 #[test]
 fn aimd_steps_by_the_time_of_a_batch() {
-    let probe = |millis| BatchSample { probe: true, ..batch(100, millis) };
-    let rows = BatchSample { failed: 99, ..batch(100, 10.0) };
+    let probe = |millis| BatchSample {
+        probe: true,
+        ..batch(100, millis)
+    };
+    let rows = BatchSample {
+        failed: 99,
+        ..batch(100, 10.0)
+    };
     let failed = |outcome| vec![failing(100, 10.0, outcome)];
     // The size, what it is told, and the size from then on.
     let table = [
         ("nothing", 100, vec![], 100),
-        ("a full batch within the target", 100, vec![batch(100, 10.0)], 102),
+        (
+            "a full batch within the target",
+            100,
+            vec![batch(100, 10.0)],
+            102,
+        ),
         ("exactly in time", 100, vec![batch(100, 200.0)], 102),
         ("too long", 100, vec![batch(100, 200.001)], 90),
         ("far too long", 100, vec![batch(100, 1e6)], 90),
         ("in no time", 100, vec![batch(100, 0.0)], 102),
-        ("a partial batch within it", 100, vec![partial(99, 100, 10.0)], 100),
-        ("a partial batch that took too long", 100, vec![partial(99, 100, 201.0)], 90),
+        (
+            "a partial batch within it",
+            100,
+            vec![partial(99, 100, 10.0)],
+            100,
+        ),
+        (
+            "a partial batch that took too long",
+            100,
+            vec![partial(99, 100, 201.0)],
+            90,
+        ),
         ("a probe", 100, vec![probe(10.0)], 100),
         ("rows refused one by one", 100, vec![rows], 102),
         ("a transient error", 100, failed(CallOutcome::Transient), 90),
         ("a panic", 100, failed(CallOutcome::Panicked), 90),
         ("in doubt", 100, failed(CallOutcome::InDoubt), 90),
         ("rows at fault", 100, failed(CallOutcome::Permanent), 100),
-        ("cut at a smaller size than the one in force", 100, vec![batch(98, 10.0)], 100),
+        (
+            "cut at a smaller size than the one in force",
+            100,
+            vec![batch(98, 10.0)],
+            100,
+        ),
         ("cut at a larger one", 100, vec![batch(111, 999.0)], 100),
-        ("two of the same size are one step", 100, vec![batch(100, 10.0), batch(100, 10.0)], 102),
-        ("but each size reached is one", 100, vec![batch(100, 10.0), batch(102, 10.0), batch(104, 201.0)], 93),
-        ("one that moves nothing hides none", 100, vec![partial(9, 100, 10.0), batch(100, 10.0)], 102),
-        ("nor undoes one", 100, vec![batch(100, 10.0), partial(9, 102, 10.0)], 102),
+        (
+            "two of the same size are one step",
+            100,
+            vec![batch(100, 10.0), batch(100, 10.0)],
+            102,
+        ),
+        (
+            "but each size reached is one",
+            100,
+            vec![batch(100, 10.0), batch(102, 10.0), batch(104, 201.0)],
+            93,
+        ),
+        (
+            "one that moves nothing hides none",
+            100,
+            vec![partial(9, 100, 10.0), batch(100, 10.0)],
+            102,
+        ),
+        (
+            "nor undoes one",
+            100,
+            vec![batch(100, 10.0), partial(9, 102, 10.0)],
+            102,
+        ),
         ("rounded down", 47, vec![batch(47, 201.0)], 42),
         ("at the smallest", 5, vec![batch(5, 201.0)], 5),
         ("near the largest", 499, vec![batch(499, 10.0)], 500),
@@ -44,7 +94,9 @@ fn aimd_steps_by_the_time_of_a_batch() {
         let mut policy = Aimd::new(Duration::from_millis(200));
         assert_eq!(after(&mut policy, size, &batches), expected, "{name}");
     }
-    let mut steep = Aimd::new(Duration::from_millis(200)).increase(30).decrease(0.5);
+    let mut steep = Aimd::new(Duration::from_millis(200))
+        .increase(30)
+        .decrease(0.5);
     assert_eq!(after(&mut steep, 100, &[batch(100, 10.0)]), 130);
     assert_eq!(after(&mut steep, 101, &[batch(101, 201.0)]), 50);
     assert_eq!(steep.cadence(), Cadence::EveryBatch);
@@ -52,7 +104,8 @@ fn aimd_steps_by_the_time_of_a_batch() {
 
 #[test]
 fn aimd_saws_below_its_target() {
-    // 20 + n ms, with 100 ms allowed: eighty items are the most, and a step over them costs a tenth.
+    // 20 + n ms, with 100 ms allowed: eighty items are the most, and a step over them costs a
+    // tenth.
     let mut policy = Aimd::new(Duration::from_millis(100));
     let mut size = 20;
     let sizes: Vec<_> = (0..120)
@@ -62,17 +115,28 @@ fn aimd_saws_below_its_target() {
         })
         .collect();
     assert_eq!(sizes[28..38], [78, 80, 82, 73, 75, 77, 79, 81, 72, 74]);
-    assert!(sizes[30..].iter().all(|size| (72..=82).contains(size)), "{sizes:?}");
+    assert!(
+        sizes[30..].iter().all(|size| (72..=82).contains(size)),
+        "{sizes:?}"
+    );
 }
 
 /// The sizes on trial, each with eight batches of what a batch of this size takes.
-fn climb(policy: &mut HillClimb, size: usize, trials: usize, sample: impl Fn(usize) -> BatchSample) -> Vec<usize> {
+fn climb(
+    policy: &mut HillClimb,
+    size: usize,
+    trials: usize,
+    sample: impl Fn(usize) -> BatchSample,
+) -> Vec<usize> {
     let mut at = size;
     (0..trials)
         .map(|_| {
             for eighth in 1..=8 {
                 let next = after(policy, at, &[sample(at)]);
-                assert!(next == at || eighth == 8, "{at} → {next} after {eighth} batches");
+                assert!(
+                    next == at || eighth == 8,
+                    "{at} → {next} after {eighth} batches"
+                );
                 at = next;
             }
             at
@@ -83,31 +147,54 @@ fn climb(policy: &mut HillClimb, size: usize, trials: usize, sample: impl Fn(usi
 #[test]
 fn hill_climbing_goes_on_where_it_was_better_and_back_where_it_was_worse() {
     let table = [
-        // A quarter at a time up to the best of `ln(n/time) − ln(time)/19`, which is 380, then half the step each time.
+        // A quarter at a time up to the best of `ln(n/time) − ln(time)/19`, which is 380, then half
+        // the step each time.
         (
             "20 + n ms",
             20,
             climb(&mut HillClimb::new(), 20, 16, |n| batch(n, 20.0 + n as f64)),
-            vec![25, 31, 39, 48, 61, 76, 95, 119, 149, 186, 232, 291, 363, 454, 363, 323],
+            vec![
+                25, 31, 39, 48, 61, 76, 95, 119, 149, 186, 232, 291, 363, 454, 363, 323,
+            ],
         ),
-        // Nothing to be gained: down at once after the first step up, and on, since shorter is better.
-        ("n ms", 100, climb(&mut HillClimb::new(), 100, 6, |n| batch(n, n as f64)), vec![125, 100, 88, 71, 56, 45]),
+        // Nothing to be gained: down at once after the first step up, and on, since shorter is
+        // better.
+        (
+            "n ms",
+            100,
+            climb(&mut HillClimb::new(), 100, 6, |n| batch(n, n as f64)),
+            vec![125, 100, 88, 71, 56, 45],
+        ),
         // A wall above 60: the step up to it is taken back.
         (
             "20 + n ms, dear above 60",
             40,
-            climb(&mut HillClimb::new(), 40, 4, |n| batch(n, if n > 60 { 9e3 } else { 20.0 + n as f64 })),
+            climb(&mut HillClimb::new(), 40, 4, |n| {
+                batch(n, if n > 60 { 9e3 } else { 20.0 + n as f64 })
+            }),
             vec![50, 62, 50, 44],
         ),
         // The largest size, and one that is never left for good.
-        ("1 s", 300, climb(&mut HillClimb::new(), 300, 5, |n| batch(n, 1e3)), vec![375, 468, 500, 500, 400]),
+        (
+            "1 s",
+            300,
+            climb(&mut HillClimb::new(), 300, 5, |n| batch(n, 1e3)),
+            vec![375, 468, 500, 500, 400],
+        ),
         // Small sizes move by one at least.
-        ("1 s", 5, climb(&mut HillClimb::new(), 5, 3, |n| batch(n, 1e3)), vec![6, 7, 9]),
+        (
+            "1 s",
+            5,
+            climb(&mut HillClimb::new(), 5, 3, |n| batch(n, 1e3)),
+            vec![6, 7, 9],
+        ),
         // Where nothing gets through, down without a comparison, to the smallest.
         (
             "failures",
             20,
-            climb(&mut HillClimb::new(), 20, 8, |n| failing(n, 400.0, CallOutcome::Transient)),
+            climb(&mut HillClimb::new(), 20, 8, |n| {
+                failing(n, 400.0, CallOutcome::Transient)
+            }),
             vec![16, 12, 10, 8, 6, 5, 5, 5],
         ),
     ];
@@ -118,12 +205,23 @@ fn hill_climbing_goes_on_where_it_was_better_and_back_where_it_was_worse() {
 
 #[test]
 fn hill_climbing_stays_around_the_best_size() {
-    let sizes = climb(&mut HillClimb::new(), 20, 200, |n| batch(n, 20.0 + n as f64));
-    assert!(sizes[20..].iter().all(|size| (300..=470).contains(size)), "{sizes:?}");
+    let sizes = climb(&mut HillClimb::new(), 20, 200, |n| {
+        batch(n, 20.0 + n as f64)
+    });
+    assert!(
+        sizes[20..].iter().all(|size| (300..=470).contains(size)),
+        "{sizes:?}"
+    );
     // Half of the items of the larger batches are refused: worse, though they take no longer.
-    let refusing = |n: usize| BatchSample { failed: if n > 60 { n / 2 } else { 0 }, ..batch(n, 1e3) };
+    let refusing = |n: usize| BatchSample {
+        failed: if n > 60 { n / 2 } else { 0 },
+        ..batch(n, 1e3)
+    };
     let sizes = climb(&mut HillClimb::new(), 40, 100, refusing);
-    assert!(sizes[10..].iter().all(|size| (45..=80).contains(size)), "{sizes:?}");
+    assert!(
+        sizes[10..].iter().all(|size| (45..=80).contains(size)),
+        "{sizes:?}"
+    );
 }
 
 #[test]
@@ -158,7 +256,10 @@ fn hill_climbing_leaves_even_the_smallest_size() {
         .into_iter()
         .map(|size| {
             let samples = told(&[batch(size, 100.0); 8]);
-            let window = Window { min_batch_size: 1, ..window(&samples, Duration::ZERO, false) };
+            let window = Window {
+                min_batch_size: 1,
+                ..window(&samples, Duration::ZERO, false)
+            };
             policy.decide(&window, &setpoint(size)).batch_size
         })
         .collect();

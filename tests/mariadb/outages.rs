@@ -24,8 +24,13 @@ fn every_fourth(number: u64) -> Fate {
 
 #[test]
 fn rows_with_a_key_are_stored_exactly_once_though_answers_are_lost() {
-    let Some(server) = Mariadb::shared() else { return };
-    for (name, once) in [("answers_key", Once::Key), ("answers_batch", Once::BatchTable)] {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    for (name, once) in [
+        ("answers_key", Once::Key),
+        ("answers_batch", Once::BatchTable),
+    ] {
         let (_, mut conn, builder) = prepared(server, name, once, 100);
         let proxy = Proxy::start(&server.socket(), every_fourth);
         let batcher = builder.spawn(writer(&through(&proxy, name), once)).unwrap();
@@ -39,10 +44,14 @@ fn rows_with_a_key_are_stored_exactly_once_though_answers_are_lost() {
 
 #[test]
 fn rows_without_a_key_are_never_doubled_and_those_in_doubt_are_all_told_of() {
-    let Some(server) = Mariadb::shared() else { return };
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
     let (_, mut conn, builder) = prepared(server, "answers_never", Once::Never, 100);
     let proxy = Proxy::start(&server.socket(), every_fourth);
-    let batcher = builder.spawn(writer(&through(&proxy, "answers_never"), Once::Never)).unwrap();
+    let batcher = builder
+        .spawn(writer(&through(&proxy, "answers_never"), Once::Never))
+        .unwrap();
     batcher.add_many((0..5_000).map(row)).unwrap();
     assert!(batcher.flush(LONG).is_err());
     let report = batcher.close(LONG);
@@ -51,14 +60,33 @@ fn rows_without_a_key_are_never_doubled_and_those_in_doubt_are_all_told_of() {
     let in_doubt: Vec<i64> = report.failed.iter().map(|failed| failed.item.id).collect();
     assert!(report.failed.iter().all(|failed| failed.in_doubt));
     assert_eq!(report.handled + in_doubt.len() as u64, 5_000);
-    let list = in_doubt.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-    let stored: i64 = conn.query_first(format!("SELECT count(*) FROM readings WHERE id IN ({list})")).unwrap().unwrap();
-    assert_eq!(rows - stored, report.handled as i64, "what was called handled is there");
-    assert!(stored > 0 && stored < in_doubt.len() as i64, "both kinds of doubt: {stored} of {}", in_doubt.len());
+    let list = in_doubt
+        .iter()
+        .map(i64::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let stored: i64 = conn
+        .query_first(format!(
+            "SELECT count(*) FROM readings WHERE id IN ({list})"
+        ))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        rows - stored,
+        report.handled as i64,
+        "what was called handled is there"
+    );
+    assert!(
+        stored > 0 && stored < in_doubt.len() as i64,
+        "both kinds of doubt: {stored} of {}",
+        in_doubt.len()
+    );
 }
 
 fn kills(once: Once) {
-    let Some(mut server) = Mariadb::own(&[]) else { return };
+    let Some(mut server) = Mariadb::own(&[]) else {
+        return;
+    };
     let (opts, conn, builder) = prepared(&server, "kills", once, 200);
     drop(conn);
     let batcher = builder.spawn(writer(&opts, once)).unwrap();
@@ -70,12 +98,18 @@ fn kills(once: Once) {
         },
         |id| {
             let mut conn = Conn::new(opts.clone()).unwrap();
-            conn.query_first(format!("SELECT count(*) FROM readings WHERE id <= {id}")).unwrap().unwrap()
+            conn.query_first(format!("SELECT count(*) FROM readings WHERE id <= {id}"))
+                .unwrap()
+                .unwrap()
         },
     );
     let report = batcher.close(LONG);
     assert_eq!((report.handled, report.failed.len()), (rows as u64, 0));
-    assert_eq!(counts(&mut Conn::new(opts).unwrap()), (rows, rows), "none lost, none doubled");
+    assert_eq!(
+        counts(&mut Conn::new(opts).unwrap()),
+        (rows, rows),
+        "none lost, none doubled"
+    );
     eprintln!("{rows} rows over all kills: none lost, none doubled");
 }
 
@@ -91,9 +125,12 @@ fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_table_of_batches(
 
 #[test]
 fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
-    let Some(server) = Mariadb::own(&[]) else { return };
+    let Some(server) = Mariadb::own(&[]) else {
+        return;
+    };
     let (opts, mut conn, builder) = prepared(&server, "frozen", Once::Key, 10);
-    // The driver gives up on an answer before the server is back, so what was under way is in doubt and sent again.
+    // The driver gives up on an answer before the server is back, so what was under way is in doubt
+    // and sent again.
     let writer = MariadbWriter::new(opts, "readings", Once::Key, &[], Duration::from_secs(1));
     let batcher = builder.queue_capacity(1_000).spawn(writer).unwrap();
     batcher.add(row(0)).unwrap();
@@ -109,7 +146,8 @@ fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
         // In any case: a call that does not return would wait for it for ever.
         let server = &server;
         let frozen = scope.spawn(move || {
-            let in_time = all_returned.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Disconnected);
+            let in_time =
+                all_returned.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Disconnected);
             server.thaw();
             in_time
         });
@@ -122,11 +160,17 @@ fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
             assert!(!frozen.is_finished(), "an add waited for the server");
         };
         assert!(matches!(refused, AddError::Timeout(Row { id, .. }) if id == added));
-        assert_eq!(batcher.flush(Duration::from_millis(50)), Err(FlushError::Timeout));
+        assert_eq!(
+            batcher.flush(Duration::from_millis(50)),
+            Err(FlushError::Timeout)
+        );
         // The driver has given up on the answer.
         wait_for(&batcher, |stats| stats.retries > retries);
         drop(returned);
-        assert!(frozen.join().unwrap(), "all of it returned while the server was frozen");
+        assert!(
+            frozen.join().unwrap(),
+            "all of it returned while the server was frozen"
+        );
         added
     });
     assert_eq!(batcher.flush(LONG), Ok(()));
@@ -136,7 +180,9 @@ fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
 
 #[test]
 fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doubt() {
-    let Some(server) = Mariadb::own(&[]) else { return };
+    let Some(server) = Mariadb::own(&[]) else {
+        return;
+    };
     let (opts, mut conn, builder) = prepared(&server, "frozen", Once::Key, 10);
     let batcher = builder.spawn(writer(&opts, Once::Key)).unwrap();
     batcher.add(row(0)).unwrap();
@@ -160,7 +206,10 @@ fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doub
         drop(closed);
         report
     });
-    assert_eq!((report.abandoned, report.unsent.len(), report.handled), (1, 48, 1));
+    assert_eq!(
+        (report.abandoned, report.unsent.len(), report.handled),
+        (1, 48, 1)
+    );
     assert_eq!(lent.wait(), Outcome::InDoubt);
     server.thaw();
     // The handler that was left behind comes back and is counted.
@@ -170,8 +219,12 @@ fn a_close_returns_at_its_deadline_from_a_frozen_server_and_says_what_is_in_doub
 
 #[test]
 fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
-    let Some(server) = Mariadb::own(&["--innodb-file-per-table=1"]) else { return };
-    let Some(disk) = small_disk("16m") else { return };
+    let Some(server) = Mariadb::own(&["--innodb-file-per-table=1"]) else {
+        return;
+    };
+    let Some(disk) = small_disk("16m") else {
+        return;
+    };
     server.own_folder(disk.folder());
     let (opts, mut conn) = server.database("small_disk");
     conn.query_drop(format!(

@@ -1,4 +1,5 @@
-//! Short handlers with plain `?` whose connection is captured: the factory of `spawn_workers` makes it anew, and no row fails.
+//! Short handlers with plain `?` whose connection is captured: the factory of `spawn_workers` makes
+//! it anew, and no row fails.
 
 use std::sync::atomic::AtomicBool;
 
@@ -8,10 +9,14 @@ use super::*;
 
 /// How many rows a restart interrupts: `RESTART_ROWS`, or 20 000.
 fn restart_rows() -> i64 {
-    std::env::var("RESTART_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(20_000)
+    std::env::var("RESTART_ROWS")
+        .ok()
+        .and_then(|rows| rows.parse().ok())
+        .unwrap_or(20_000)
 }
 
-/// The handler as people write it. Nothing is set but what only its author can know: a row may be stored again.
+/// The handler as people write it. Nothing is set but what only its author can know: a row may be
+/// stored again.
 fn spawn_short(config: Config, made: mpsc::Sender<Worker>) -> Result<Batcher<Row>, BuildError> {
     Batcher::builder().idempotent(true).spawn_workers(move |worker| {
         let _ = made.send(worker);
@@ -29,7 +34,9 @@ fn spawn_short(config: Config, made: mpsc::Sender<Worker>) -> Result<Batcher<Row
 
 /// A restart that takes so long, in the middle of the rows.
 fn restart(away: Duration) {
-    let Some(mut server) = Postgres::own(&[]) else { return };
+    let Some(mut server) = Postgres::own(&[]) else {
+        return;
+    };
     let (config, client, _) = prepared(&server, "restart", Once::Key, 1);
     drop(client);
     let rows = restart_rows();
@@ -40,7 +47,8 @@ fn restart(away: Duration) {
         let (killed, is_killed) = mpsc::channel::<()>();
         let producer = batcher.producer();
         scope.spawn(move || {
-            // The last tenth comes after the kill, so that there is something to interrupt however fast the server is.
+            // The last tenth comes after the kill, so that there is something to interrupt however
+            // fast the server is.
             producer.add_many((0..rows - rows / 10).map(row)).unwrap();
             let _ = is_killed.recv();
             let _ = producer.add_many((rows - rows / 10..rows).map(row));
@@ -54,8 +62,16 @@ fn restart(away: Duration) {
         server.start();
     });
     let report = batcher.close(LONG);
-    assert!(report.is_clean() && report.handled == rows as u64, "{} failed of {rows}", report.failed_total);
-    assert_eq!(counts(&mut config.connect(NoTls).unwrap()), (rows, rows), "each once");
+    assert!(
+        report.is_clean() && report.handled == rows as u64,
+        "{} failed of {rows}",
+        report.failed_total
+    );
+    assert_eq!(
+        counts(&mut config.connect(NoTls).unwrap()),
+        (rows, rows),
+        "each once"
+    );
     assert!(handlers.iter().count() >= 2, "the connection was made anew");
 }
 
@@ -71,7 +87,9 @@ fn a_restart_of_eight_seconds_fails_no_row_with_nothing_set() {
 
 #[test]
 fn a_captured_connection_that_the_server_ends_is_made_anew() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, _) = prepared(server, "captured", Once::Key, 1);
     let (made, handlers) = mpsc::channel();
     let batcher = spawn_short(config, made).unwrap();
@@ -84,13 +102,18 @@ fn a_captured_connection_that_the_server_ends_is_made_anew() {
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(counts(&mut client), (1_000, 1_000));
-    assert!(handlers.iter().any(|worker| worker.times() > 0), "made again");
+    assert!(
+        handlers.iter().any(|worker| worker.times() > 0),
+        "made again"
+    );
 }
 
 /// Scenario 54. The table has no key, so that a row stored twice would be seen.
 #[test]
 fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, _) = prepared(server, "begin_panic", Once::Never, 1);
     let panics = Arc::new(AtomicBool::new(true));
     let batcher = Batcher::builder()
@@ -101,8 +124,14 @@ fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
             Ok::<_, postgres::Error>(move |batch: &mut Batch<Row>| {
                 client.batch_execute("BEGIN")?;
                 for (index, row) in batch.iter().enumerate() {
-                    assert!(index < 5 || !panics.swap(false, Ordering::SeqCst), "row 5 of the first call");
-                    client.execute("INSERT INTO readings VALUES ($1, $2, $3)", &[&row.id, &row.value, &row.text])?;
+                    assert!(
+                        index < 5 || !panics.swap(false, Ordering::SeqCst),
+                        "row 5 of the first call"
+                    );
+                    client.execute(
+                        "INSERT INTO readings VALUES ($1, $2, $3)",
+                        &[&row.id, &row.value, &row.text],
+                    )?;
                 }
                 client.batch_execute("COMMIT")?;
                 Ok(LoadFeedback::new())

@@ -24,25 +24,35 @@ use ingest::postgres_writer::{PostgresWriter, Way};
 use ingest::rows::Row;
 use load_aware_batcher::classify::{Stage, sqlstate};
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler, LoadFeedback, Outcome, Retry,
+    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler,
+    LoadFeedback, Outcome, Retry,
 };
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
-use servers::flows::{CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for};
+use servers::flows::{
+    CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for,
+};
 use servers::postgres::Postgres;
 use servers::process::small_disk;
 use servers::proxy::{Fate, Proxy};
 
 /// A database with the table, and a builder for rows that go into it.
-fn prepared(server: &Postgres, name: &str, once: Once, size: usize) -> (Config, Client, Builder<Row>) {
+fn prepared(
+    server: &Postgres,
+    name: &str,
+    once: Once,
+    size: usize,
+) -> (Config, Client, Builder<Row>) {
     let (config, mut client) = server.database(name);
     PostgresWriter::create_tables(&mut client, "readings", once).unwrap();
     (config, client, builder(once, size))
 }
 
 fn builder(once: Once, size: usize) -> Builder<Row> {
-    let builder =
-        Batcher::builder().policy(Fixed(size)).max_batch_size(size.max(1_000)).linger(Duration::from_millis(20));
+    let builder = Batcher::builder()
+        .policy(Fixed(size))
+        .max_batch_size(size.max(1_000))
+        .linger(Duration::from_millis(20));
     once.settle(builder).retry(patient(once))
 }
 
@@ -52,49 +62,87 @@ fn writer(config: &Config, once: Once) -> PostgresWriter {
 
 /// Rows and different ids.
 fn counts(client: &mut Client) -> (i64, i64) {
-    let row = client.query_one("SELECT count(*), count(DISTINCT id) FROM readings", &[]).unwrap();
+    let row = client
+        .query_one("SELECT count(*), count(DISTINCT id) FROM readings", &[])
+        .unwrap();
     (row.get(0), row.get(1))
 }
 
 #[test]
 fn a_hundred_thousand_rows_arrive_once_each_by_insert_and_by_copy() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     for (name, way, once) in [
         ("plenty_insert", Way::Insert, Once::Key),
         ("plenty_copy", Way::Copy, Once::Key),
         ("plenty_copy_keyless", Way::Copy, Once::Never),
     ] {
         let (config, mut client, builder) = prepared(server, name, once, 1_000);
-        let batcher = builder.spawn(PostgresWriter::new(config, "readings", once, way)).unwrap();
+        let batcher = builder
+            .spawn(PostgresWriter::new(config, "readings", once, way))
+            .unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let producer = batcher.producer();
-                scope.spawn(move || producer.add_many((thread * 25_000..(thread + 1) * 25_000).map(row)).unwrap());
+                scope.spawn(move || {
+                    producer
+                        .add_many((thread * 25_000..(thread + 1) * 25_000).map(row))
+                        .unwrap()
+                });
             }
         });
         let report = batcher.close(LONG);
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(counts(&mut client), (100_000, 100_000));
-        let sample = client.query_one("SELECT value, text FROM readings WHERE id = 99", &[]).unwrap();
-        assert_eq!((sample.get(0), sample.get(1)), (row(99).value, row(99).text));
+        let sample = client
+            .query_one("SELECT value, text FROM readings WHERE id = 99", &[])
+            .unwrap();
+        assert_eq!(
+            (sample.get(0), sample.get(1)),
+            (row(99).value, row(99).text)
+        );
     }
 }
 
 #[test]
 fn a_poisoned_row_fails_alone_within_the_promised_calls() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "poisoned", Once::Key, 1_000);
-    client.batch_execute("ALTER TABLE readings ADD CHECK (value >= 0)").unwrap();
+    client
+        .batch_execute("ALTER TABLE readings ADD CHECK (value >= 0)")
+        .unwrap();
     // One batch, however slowly the rows come.
-    let batcher = builder.linger(LONG).spawn(writer(&config, Once::Key)).unwrap();
-    batcher.add_many((0..1_000).map(|id| Row { value: if id == 617 { -1.0 } else { 1.0 }, ..row(id) })).unwrap();
-    assert_eq!(batcher.flush(LONG).unwrap_err().to_string(), "1 flushed items failed");
+    let batcher = builder
+        .linger(LONG)
+        .spawn(writer(&config, Once::Key))
+        .unwrap();
+    batcher
+        .add_many((0..1_000).map(|id| Row {
+            value: if id == 617 { -1.0 } else { 1.0 },
+            ..row(id)
+        }))
+        .unwrap();
+    assert_eq!(
+        batcher.flush(LONG).unwrap_err().to_string(),
+        "1 flushed items failed"
+    );
     let failed = batcher.take_failed();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].item.id, 617);
-    assert!(failed[0].error.is_permanent() && !failed[0].in_doubt, "{:?}", failed[0]);
+    assert!(
+        failed[0].error.is_permanent() && !failed[0].in_doubt,
+        "{:?}",
+        failed[0]
+    );
     assert_eq!(counts(&mut client), (999, 999));
-    assert!(batcher.stats().calls <= 1 + 2 * 10, "{}", batcher.stats().calls);
+    assert!(
+        batcher.stats().calls <= 1 + 2 * 10,
+        "{}",
+        batcher.stats().calls
+    );
 }
 
 /// What the class of an error is that this server gives to these statements.
@@ -102,45 +150,112 @@ fn class_on(client: &mut Client, statements: &str) -> (String, ErrorClass) {
     let error = client.batch_execute(statements).unwrap_err();
     let code = error.code().map(|code| code.code().to_owned());
     let _ = client.batch_execute("ROLLBACK");
-    (code.clone().unwrap_or_default(), sqlstate(code.as_deref(), Stage::Statement))
+    (
+        code.clone().unwrap_or_default(),
+        sqlstate(code.as_deref(), Stage::Statement),
+    )
 }
 
 #[test]
 fn this_servers_errors_have_the_class_of_the_table() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, _) = prepared(server, "classes", Once::Key, 1);
-    client.batch_execute("INSERT INTO readings VALUES (1, 1, '')").unwrap();
+    client
+        .batch_execute("INSERT INTO readings VALUES (1, 1, '')")
+        .unwrap();
     use ErrorClass::{Misconfigured, Permanent, Transient, Unclassified};
     for (statements, code, class) in [
         ("INSERT INTO readings VALUES (1, 1, '')", "23505", Permanent),
-        ("INSERT INTO readings VALUES (2, NULL, '')", "23502", Permanent),
-        ("INSERT INTO readings VALUES (99999999999999999999, 1, '')", "22003", Permanent),
-        ("INSERT INTO readings VALUES (2, 'x', '')", "22P02", Permanent),
-        ("SET statement_timeout = 1; SELECT pg_sleep(60)", "57014", Transient),
-        ("DO $$ BEGIN RAISE EXCEPTION 'no'; END $$", "P0001", Permanent),
+        (
+            "INSERT INTO readings VALUES (2, NULL, '')",
+            "23502",
+            Permanent,
+        ),
+        (
+            "INSERT INTO readings VALUES (99999999999999999999, 1, '')",
+            "22003",
+            Permanent,
+        ),
+        (
+            "INSERT INTO readings VALUES (2, 'x', '')",
+            "22P02",
+            Permanent,
+        ),
+        (
+            "SET statement_timeout = 1; SELECT pg_sleep(60)",
+            "57014",
+            Transient,
+        ),
+        (
+            "DO $$ BEGIN RAISE EXCEPTION 'no'; END $$",
+            "P0001",
+            Permanent,
+        ),
         ("DO $$ BEGIN ASSERT false; END $$", "P0004", Permanent),
-        ("DO $$ BEGIN CASE 1 WHEN 2 THEN END CASE; END $$", "20000", Permanent),
+        (
+            "DO $$ BEGIN CASE 1 WHEN 2 THEN END CASE; END $$",
+            "20000",
+            Permanent,
+        ),
         ("SELECT repeat('[', 1000000)::json", "54001", Permanent),
         ("SELECT 1 FROM no_such_table", "42P01", Misconfigured),
-        ("SELECT no_such_column FROM readings", "42703", Misconfigured),
-        ("INSERT INTO readings VALUES (1, 1, '') ON CONFLICT (value) DO NOTHING", "42P10", Misconfigured),
+        (
+            "SELECT no_such_column FROM readings",
+            "42703",
+            Misconfigured,
+        ),
+        (
+            "INSERT INTO readings VALUES (1, 1, '') ON CONFLICT (value) DO NOTHING",
+            "42P10",
+            Misconfigured,
+        ),
         ("SELEC 1", "42601", Misconfigured),
-        ("SET ROLE pg_monitor; CREATE TABLE public.mine (id int)", "42501", Unclassified),
-        ("BEGIN READ ONLY; INSERT INTO readings VALUES (2, 1, '')", "25006", ErrorClass::Unavailable),
+        (
+            "SET ROLE pg_monitor; CREATE TABLE public.mine (id int)",
+            "42501",
+            Unclassified,
+        ),
+        (
+            "BEGIN READ ONLY; INSERT INTO readings VALUES (2, 1, '')",
+            "25006",
+            ErrorClass::Unavailable,
+        ),
         ("EXECUTE no_such_statement", "26000", Transient),
     ] {
-        assert_eq!(class_on(&mut client, statements), (code.to_owned(), class), "{statements}");
+        assert_eq!(
+            class_on(&mut client, statements),
+            (code.to_owned(), class),
+            "{statements}"
+        );
     }
     // Two transactions that write what the other has read.
     let mut other = config.connect(NoTls).unwrap();
     let serializable = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM readings; ";
-    other.batch_execute(&format!("{serializable} INSERT INTO readings VALUES (3, 1, '')")).unwrap();
-    client.batch_execute(&format!("{serializable} INSERT INTO readings VALUES (4, 1, '')")).unwrap();
+    other
+        .batch_execute(&format!(
+            "{serializable} INSERT INTO readings VALUES (3, 1, '')"
+        ))
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "{serializable} INSERT INTO readings VALUES (4, 1, '')"
+        ))
+        .unwrap();
     other.batch_execute("COMMIT").unwrap();
-    assert_eq!(class_on(&mut client, "COMMIT"), ("40001".to_owned(), Transient));
+    assert_eq!(
+        class_on(&mut client, "COMMIT"),
+        ("40001".to_owned(), Transient)
+    );
     // An administrator's end of a session.
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
-    other.execute("SELECT pg_terminate_backend($1)", &[&pid]).unwrap();
+    let pid: i32 = client
+        .query_one("SELECT pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    other
+        .execute("SELECT pg_terminate_backend($1)", &[&pid])
+        .unwrap();
     let (code, class) = class_on(&mut client, "SELECT 1");
     assert!(code == "57P01" || code.is_empty(), "{code}");
     assert_eq!(class, Transient);
@@ -148,7 +263,9 @@ fn this_servers_errors_have_the_class_of_the_table() {
 
 #[test]
 fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "upsert", Once::Key, 100);
     let mut writer = config.connect(NoTls).unwrap();
     let batcher = builder
@@ -168,10 +285,21 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
         })
         .unwrap();
     // The later one of two rows with the same key, side by side, must win.
-    batcher.add_many((0..100).map(|n| Row { id: n / 2, value: n as f64, text: String::new() })).unwrap();
+    batcher
+        .add_many((0..100).map(|n| Row {
+            id: n / 2,
+            value: n as f64,
+            text: String::new(),
+        }))
+        .unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().retries, 0, "halved at once");
-    let won = client.query_one("SELECT count(*) FROM readings WHERE value = id * 2 + 1", &[]).unwrap();
+    let won = client
+        .query_one(
+            "SELECT count(*) FROM readings WHERE value = id * 2 + 1",
+            &[],
+        )
+        .unwrap();
     assert_eq!(won.get::<_, i64>(0), 50);
 }
 
@@ -183,7 +311,9 @@ fn code_of(error: &BatchError) -> Option<String> {
 
 #[test]
 fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
-    let Some(server) = Postgres::own(&["deadlock_timeout=5ms"]) else { return };
+    let Some(server) = Postgres::own(&["deadlock_timeout=5ms"]) else {
+        return;
+    };
     const ROUNDS: i64 = 5;
     for (name, sorted) in [("unsorted", false), ("sorted", true)] {
         let (config, mut client, _) = prepared(&server, name, Once::Key, 200);
@@ -193,28 +323,43 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
             writer.sorted = sorted;
             let tell = tell.clone();
             let handler = move |batch: &mut Batch<Row>| {
-                writer.handle(batch).inspect_err(|error| tell.send(code_of(error)).unwrap())
+                writer
+                    .handle(batch)
+                    .inspect_err(|error| tell.send(code_of(error)).unwrap())
             };
             // Each round is one batch of each writer.
             builder(Once::Key, 200).linger(LONG).spawn(handler).unwrap()
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
-            // The same keys in opposite orders, and one in the middle that both have to wait for: unsorted, each then holds
-            // what the other needs next.
+            // The same keys in opposite orders, and one in the middle that both have to wait for:
+            // unsorted, each then holds what the other needs next.
             let ids = round * 200..(round + 1) * 200;
-            client.batch_execute(&format!("BEGIN; INSERT INTO readings VALUES ({}, 0, '')", ids.start + 100)).unwrap();
+            client
+                .batch_execute(&format!(
+                    "BEGIN; INSERT INTO readings VALUES ({}, 0, '')",
+                    ids.start + 100
+                ))
+                .unwrap();
             writers[0].add_many(ids.clone().map(row)).unwrap();
             writers[1].add_many(ids.rev().map(row)).unwrap();
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
             until(|| client.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 2);
             client.batch_execute("ROLLBACK").unwrap();
-            writers.iter().for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
+            writers
+                .iter()
+                .for_each(|writer| assert_eq!(writer.flush(LONG), Ok(())));
         }
-        let retries: u64 = writers.iter().map(|writer| tried_again(&writer.stats())).sum();
+        let retries: u64 = writers
+            .iter()
+            .map(|writer| tried_again(&writer.stats()))
+            .sum();
         drop((writers, tell));
         let codes: Vec<_> = codes.iter().collect();
-        assert!(codes.iter().all(|code| code.as_deref() == Some("40P01")), "{name}: {codes:?}");
+        assert!(
+            codes.iter().all(|code| code.as_deref() == Some("40P01")),
+            "{name}: {codes:?}"
+        );
         assert_eq!(codes.len() as u64, retries, "{name}");
         assert_eq!(retries >= ROUNDS as u64, !sorted, "{name}: {retries}");
         assert!(!sorted || retries == 0, "{name}: {retries}");
@@ -224,10 +369,13 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
 
 #[test]
 fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
-    let Some(server) = Postgres::shared() else { return };
-    for (name, session) in
-        [("lock_timeout", "SET lock_timeout = '10ms'"), ("statement_timeout", "SET statement_timeout = '200ms'")]
-    {
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
+    for (name, session) in [
+        ("lock_timeout", "SET lock_timeout = '10ms'"),
+        ("statement_timeout", "SET statement_timeout = '200ms'"),
+    ] {
         let (config, mut client, builder) = prepared(server, name, Once::Key, 100);
         let writer = writer(&config, Once::Key).session(session);
         let timeouts = writer.timeouts();
@@ -235,7 +383,10 @@ fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
         batcher.add(row(0)).unwrap();
         assert_eq!(batcher.flush(LONG), Ok(()));
         // A slow server may have been too slow even for that.
-        let before = (tried_again(&batcher.stats()), timeouts.load(Ordering::Relaxed));
+        let before = (
+            tried_again(&batcher.stats()),
+            timeouts.load(Ordering::Relaxed),
+        );
         client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
         batcher.add_many((1..100).map(row)).unwrap();
         batcher.request_flush();
@@ -248,10 +399,13 @@ fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
     }
 }
 
-/// A list of VALUES needs three parameters a row: what the driver can send is a limit on the batch's weight.
+/// A list of VALUES needs three parameters a row: what the driver can send is a limit on the
+/// batch's weight.
 #[test]
 fn bind_parameters_stay_at_the_drivers_limit() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "parameters", Once::Key, 40_000);
     const LIMIT: usize = 65_535;
     let mut connection = config.connect(NoTls).unwrap();
@@ -267,13 +421,20 @@ fn bind_parameters_stay_at_the_drivers_limit() {
         .unwrap();
     batcher.add_many((0..50_000).map(row)).unwrap();
     assert!(batcher.close(LONG).is_clean());
-    assert_eq!(sizes.iter().max(), Some(LIMIT / 3), "as many as fit and no more");
+    assert_eq!(
+        sizes.iter().max(),
+        Some(LIMIT / 3),
+        "as many as fit and no more"
+    );
     assert_eq!(counts(&mut client), (50_000, 50_000));
     // The limit is real: one row more does not go through.
     let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1).map(row).collect();
     assert!(insert_values(&mut config.connect(NoTls).unwrap(), &rows).is_err());
     // The example's way takes three parameters in all.
-    let batcher = self::builder(Once::Key, 40_000).linger(LONG).spawn(writer(&config, Once::Key)).unwrap();
+    let batcher = self::builder(Once::Key, 40_000)
+        .linger(LONG)
+        .spawn(writer(&config, Once::Key))
+        .unwrap();
     batcher.add_many((100_000..140_000).map(row)).unwrap();
     let report = batcher.close(LONG);
     assert!(report.is_clean(), "{report:?}");
@@ -281,11 +442,17 @@ fn bind_parameters_stay_at_the_drivers_limit() {
 }
 
 fn insert_values(client: &mut Client, rows: &[Row]) -> Result<u64, postgres::Error> {
-    let places: Vec<String> =
-        (0..rows.len()).map(|n| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3)).collect();
-    let values: Vec<&(dyn ToSql + Sync)> =
-        rows.iter().flat_map(|row| [&row.id as &(dyn ToSql + Sync), &row.value, &row.text]).collect();
-    client.execute(&format!("INSERT INTO readings VALUES {}", places.join(",")), &values)
+    let places: Vec<String> = (0..rows.len())
+        .map(|n| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3))
+        .collect();
+    let values: Vec<&(dyn ToSql + Sync)> = rows
+        .iter()
+        .flat_map(|row| [&row.id as &(dyn ToSql + Sync), &row.value, &row.text])
+        .collect();
+    client.execute(
+        &format!("INSERT INTO readings VALUES {}", places.join(",")),
+        &values,
+    )
 }
 
 /// What a sensor says once the server answers it: it waits a second for that and no more.
@@ -300,35 +467,57 @@ fn answered(sensor: &mut impl Sensor) -> LoadFeedback {
 
 #[test]
 fn a_sensor_sees_waiting_locks_and_says_nothing_while_the_server_is_away() {
-    let Some(mut server) = Postgres::own(&[]) else { return };
+    let Some(mut server) = Postgres::own(&[]) else {
+        return;
+    };
     let (config, mut client, _) = prepared(&server, "sensor", Once::Key, 10);
     let mut sensor = PostgresLoad::new(config.clone(), Arc::new(AtomicU64::new(5)));
     let quiet = answered(&mut sensor);
-    let quiet_expected =
-        LoadFeedback::new().db_locks(0).queue_depth(0).custom("deadlocks", 0.0).custom("timeouts", 0.5);
+    let quiet_expected = LoadFeedback::new()
+        .db_locks(0)
+        .queue_depth(0)
+        .custom("deadlocks", 0.0)
+        .custom("timeouts", 0.5);
     assert_eq!(quiet, quiet_expected);
     client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
     let waiting = std::thread::spawn({
         let mut second = config.connect(NoTls).unwrap();
         move || second.batch_execute("SELECT * FROM readings")
     });
-    let expected = LoadFeedback::new().db_locks(1).queue_depth(1).custom("deadlocks", 0.0).custom("timeouts", 0.0);
+    let expected = LoadFeedback::new()
+        .db_locks(1)
+        .queue_depth(1)
+        .custom("deadlocks", 0.0)
+        .custom("timeouts", 0.0);
     until(|| sensor.sample(LoadFeedback::new()) == expected);
     client.batch_execute("ROLLBACK").unwrap();
     waiting.join().unwrap().unwrap();
     server.kill();
-    assert_eq!(sensor.sample(LoadFeedback::new().cpu_load(0.5)), LoadFeedback::new().cpu_load(0.5));
+    assert_eq!(
+        sensor.sample(LoadFeedback::new().cpu_load(0.5)),
+        LoadFeedback::new().cpu_load(0.5)
+    );
     server.start();
-    let back = LoadFeedback::new().db_locks(0).queue_depth(0).custom("deadlocks", 0.0).custom("timeouts", 0.0);
+    let back = LoadFeedback::new()
+        .db_locks(0)
+        .queue_depth(0)
+        .custom("deadlocks", 0.0)
+        .custom("timeouts", 0.0);
     until(|| sensor.sample(LoadFeedback::new()) == back);
 }
 
 #[test]
 fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, _client) = server.database("missing");
     let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
-    let batcher = builder(Once::Key, 1_000).linger(LONG).retry(retry).spawn(writer(&config, Once::Key)).unwrap();
+    let batcher = builder(Once::Key, 1_000)
+        .linger(LONG)
+        .retry(retry)
+        .spawn(writer(&config, Once::Key))
+        .unwrap();
     batcher.add_many((0..1_000).map(row)).unwrap();
     assert!(batcher.flush(LONG).is_err());
     // Row by row it would be two thousand.
@@ -336,5 +525,10 @@ fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
     assert!(calls < 100, "{calls}");
     let report = batcher.close(LONG);
     assert_eq!(report.failed.len(), 1_000);
-    assert!(report.failed.iter().all(|failed| failed.error.is_misconfigured()));
+    assert!(
+        report
+            .failed
+            .iter()
+            .all(|failed| failed.error.is_misconfigured())
+    );
 }

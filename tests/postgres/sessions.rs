@@ -1,5 +1,6 @@
-//! Sessions that are no longer what they were: read only, idle for too long, without their prepared statements, left in the
-//! middle of a transaction. The next attempt goes over a new one where that helps, and no row fails.
+//! Sessions that are no longer what they were: read only, idle for too long, without their prepared
+//! statements, left in the middle of a transaction. The next attempt goes over a new one where that
+//! helps, and no row fails.
 
 use postgres::Statement;
 
@@ -9,80 +10,137 @@ use crate::ingest::postgres_writer::failed;
 /// Scenario 43.
 #[test]
 fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
-    let (Some(old), Some(new)) = (Postgres::own(&[]), Postgres::own(&[])) else { return };
+    let (Some(old), Some(new)) = (Postgres::own(&[]), Postgres::own(&[])) else {
+        return;
+    };
     let (_, mut old_client, builder) = prepared(&old, "failover", Once::Never, 100);
     let (_, mut new_client, _) = prepared(&new, "failover", Once::Never, 100);
     let proxy = Proxy::start(&old.socket(), |_| Fate::Pass);
     let mut config = Config::new();
-    config.host("127.0.0.1").port(proxy.port()).user("postgres").dbname("failover");
+    config
+        .host("127.0.0.1")
+        .port(proxy.port())
+        .user("postgres")
+        .dbname("failover");
     let (tell, errors) = mpsc::channel();
     let mut writer = writer(&config, Once::Never);
     let handler = move |batch: &mut Batch<Row>| {
-        writer.handle(batch).inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
+        writer
+            .handle(batch)
+            .inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
     };
     let batcher = builder.spawn(handler).unwrap();
     batcher.add(row(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
-    old_client.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+    old_client
+        .batch_execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        .unwrap();
     old_client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    until(|| old_client.query_one("SHOW default_transaction_read_only", &[]).unwrap().get::<_, &str>(0) == "on");
+    until(|| {
+        old_client
+            .query_one("SHOW default_transaction_read_only", &[])
+            .unwrap()
+            .get::<_, &str>(0)
+            == "on"
+    });
     proxy.redirect(&new.socket());
     batcher.add_many((1..1_001).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().in_doubt, 0);
     drop(batcher);
-    // Each session reads the new setting before its next statement, but not all of them in the same instant.
+    // Each session reads the new setting before its next statement, but not all of them in the same
+    // instant.
     let (on_new, different) = counts(&mut new_client);
-    assert_eq!((on_new, on_new + counts(&mut old_client).0), (different, 1_001));
+    assert_eq!(
+        (on_new, on_new + counts(&mut old_client).0),
+        (different, 1_001)
+    );
     assert!(on_new >= 500, "{on_new}");
     let errors: Vec<_> = errors.iter().collect();
     assert!(!errors.is_empty());
-    assert!(errors.iter().all(|error| *error == (Some("25006".to_owned()), ErrorClass::Unavailable)), "{errors:?}");
+    assert!(
+        errors
+            .iter()
+            .all(|error| *error == (Some("25006".to_owned()), ErrorClass::Unavailable)),
+        "{errors:?}"
+    );
 }
 
 #[test]
 fn a_server_that_is_away_is_unavailable_and_one_that_dies_in_mid_session_is_transient() {
-    let Some(mut server) = Postgres::own(&[]) else { return };
+    let Some(mut server) = Postgres::own(&[]) else {
+        return;
+    };
     let (config, client, builder) = prepared(&server, "away", Once::Key, 10);
     drop(client);
     let (tell, classes) = mpsc::channel();
     let mut writer = writer(&config, Once::Key);
-    let handler =
-        move |batch: &mut Batch<Row>| writer.handle(batch).inspect_err(|error| tell.send(error.class()).unwrap());
+    let handler = move |batch: &mut Batch<Row>| {
+        writer
+            .handle(batch)
+            .inspect_err(|error| tell.send(error.class()).unwrap())
+    };
     let batcher = builder.spawn(handler).unwrap();
     batcher.add(row(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     server.kill();
     batcher.add(row(1)).unwrap();
     batcher.request_flush();
-    assert_eq!(classes.recv_timeout(LONG), Ok(ErrorClass::Transient), "the session that died");
-    assert_eq!(classes.recv_timeout(LONG), Ok(ErrorClass::Unavailable), "nobody is there");
+    assert_eq!(
+        classes.recv_timeout(LONG),
+        Ok(ErrorClass::Transient),
+        "the session that died"
+    );
+    assert_eq!(
+        classes.recv_timeout(LONG),
+        Ok(ErrorClass::Unavailable),
+        "nobody is there"
+    );
     server.start();
     assert_eq!(batcher.flush(LONG), Ok(()));
 }
 
 #[test]
-fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist_is_misconfigured() {
-    let Some(server) = Postgres::shared() else { return };
+fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist_is_misconfigured()
+{
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (mut config, mut client) = server.database("refused");
-    client.batch_execute("CREATE ROLE one_at_a_time LOGIN CONNECTION LIMIT 1").unwrap();
+    client
+        .batch_execute("CREATE ROLE one_at_a_time LOGIN CONNECTION LIMIT 1")
+        .unwrap();
     let refused = |config: &Config| {
         let error = failed(config.connect(NoTls).err().unwrap(), Stage::Connect);
         (code_of(&error), error.class())
     };
     config.user("one_at_a_time");
     let _first = config.connect(NoTls).unwrap();
-    assert_eq!(refused(&config), (Some("53300".to_owned()), ErrorClass::Unavailable));
+    assert_eq!(
+        refused(&config),
+        (Some("53300".to_owned()), ErrorClass::Unavailable)
+    );
     config.user("nobody_knows");
-    assert_eq!(refused(&config), (Some("28000".to_owned()), ErrorClass::Unavailable));
-    assert_eq!(refused(&server.config("no_such_database")), (Some("3D000".to_owned()), ErrorClass::Misconfigured));
+    assert_eq!(
+        refused(&config),
+        (Some("28000".to_owned()), ErrorClass::Unavailable)
+    );
+    assert_eq!(
+        refused(&server.config("no_such_database")),
+        (Some("3D000".to_owned()), ErrorClass::Misconfigured)
+    );
 }
 
 /// Scenario 44: a pooler that gives the session to somebody else, or a `DEALLOCATE ALL`.
 #[test]
 fn prepared_statements_that_are_gone_are_prepared_again_and_every_row_arrives() {
-    let Some(server) = Postgres::shared() else { return };
-    for (name, once) in [("deallocated", Once::Never), ("deallocated_batches", Once::BatchTable)] {
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
+    for (name, once) in [
+        ("deallocated", Once::Never),
+        ("deallocated_batches", Once::BatchTable),
+    ] {
         let (config, mut client, builder) = prepared(server, name, once, 100);
         let (tell, codes) = mpsc::channel();
         let mut writer = writer(&config, once);
@@ -92,7 +150,9 @@ fn prepared_statements_that_are_gone_are_prepared_again_and_every_row_arrives() 
             if let Some(client) = writer.client().filter(|_| calls % 2 == 0) {
                 client.batch_execute("DEALLOCATE ALL")?;
             }
-            writer.handle(batch).inspect_err(|error| tell.send(code_of(error)).unwrap())
+            writer
+                .handle(batch)
+                .inspect_err(|error| tell.send(code_of(error)).unwrap())
         };
         let batcher = builder.spawn(handler).unwrap();
         batcher.add_many((0..1_000).map(row)).unwrap();
@@ -101,30 +161,40 @@ fn prepared_statements_that_are_gone_are_prepared_again_and_every_row_arrives() 
         drop(batcher);
         assert_eq!(counts(&mut client), (1_000, 1_000));
         let codes: Vec<_> = codes.iter().collect();
-        assert!(!codes.is_empty() && codes.iter().all(|code| code.as_deref() == Some("26000")), "{codes:?}");
+        assert!(
+            !codes.is_empty() && codes.iter().all(|code| code.as_deref() == Some("26000")),
+            "{codes:?}"
+        );
     }
 }
 
-/// Scenario 44: `ALTER TABLE` under a prepared statement that returns rows. The handler is the recipe of the docs: it keeps a
-/// connection as long as its errors allow.
+/// Scenario 44: `ALTER TABLE` under a prepared statement that returns rows. The handler is the
+/// recipe of the docs: it keeps a connection as long as its errors allow.
 #[test]
 fn a_cached_plan_whose_result_type_changed_is_prepared_again_and_every_row_arrives() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "cached_plan", Once::Never, 100);
-    let insert =
-        "INSERT INTO readings (id, value, text) SELECT id, 0, '' FROM unnest($1::bigint[]) AS new (id) RETURNING *";
+    let insert = "INSERT INTO readings (id, value, text) SELECT id, 0, '' FROM unnest($1::bigint[]) AS new (id) RETURNING *";
     let mut link: Option<(Client, Statement)> = None;
     let mut write = move |batch: &Batch<Row>| {
         let (client, statement) = match &mut link {
             Some(link) => link,
             none => {
-                let mut client = config.connect(NoTls).map_err(|error| failed(error, Stage::Connect))?;
-                let statement = client.prepare(insert).map_err(|error| failed(error, Stage::Connect))?;
+                let mut client = config
+                    .connect(NoTls)
+                    .map_err(|error| failed(error, Stage::Connect))?;
+                let statement = client
+                    .prepare(insert)
+                    .map_err(|error| failed(error, Stage::Connect))?;
                 none.insert((client, statement))
             }
         };
         let ids: Vec<i64> = batch.iter().map(|row| row.id).collect();
-        let result = client.query(&*statement, &[&ids]).map_err(|error| failed(error, Stage::Commit));
+        let result = client
+            .query(&*statement, &[&ids])
+            .map_err(|error| failed(error, Stage::Commit));
         if matches!(&result, Err(error) if error.is_handler_broken()) {
             link = None;
         }
@@ -138,7 +208,9 @@ fn a_cached_plan_whose_result_type_changed_is_prepared_again_and_every_row_arriv
     let batcher = builder.spawn(handler).unwrap();
     batcher.add_many((0..100).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
-    client.batch_execute("ALTER TABLE readings ADD COLUMN more int").unwrap();
+    client
+        .batch_execute("ALTER TABLE readings ADD COLUMN more int")
+        .unwrap();
     batcher.add_many((100..1_000).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     drop(batcher);
@@ -149,17 +221,22 @@ fn a_cached_plan_whose_result_type_changed_is_prepared_again_and_every_row_arriv
 /// Scenario 47.
 #[test]
 fn the_first_batch_after_an_idle_timeout_is_stored_once_and_not_in_doubt_with_a_transaction() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "idle", Once::Never, 100);
     let (tell, classes) = mpsc::channel();
     let mut writer = writer(&config, Once::Never).session("SET idle_session_timeout = '100ms'");
     let handler = move |batch: &mut Batch<Row>| {
-        writer.handle(batch).inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
+        writer
+            .handle(batch)
+            .inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
     };
     let batcher = builder.spawn(handler).unwrap();
     batcher.add(row(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
-    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND pid <> pg_backend_pid()";
+    let others =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND pid <> pg_backend_pid()";
     until(|| client.query_one(others, &[]).unwrap().get::<_, i64>(0) == 0);
     batcher.add_many((1..100).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
@@ -168,37 +245,64 @@ fn the_first_batch_after_an_idle_timeout_is_stored_once_and_not_in_doubt_with_a_
     assert_eq!(counts(&mut client), (100, 100));
     let classes: Vec<_> = classes.iter().collect();
     assert!(!classes.is_empty(), "the session had ended");
-    assert!(classes.iter().all(|(_, class)| *class != ErrorClass::InDoubt), "{classes:?}");
+    assert!(
+        classes
+            .iter()
+            .all(|(_, class)| *class != ErrorClass::InDoubt),
+        "{classes:?}"
+    );
 }
 
-/// Scenario 47: without a transaction a statement that meets a closed session would be in doubt. A check before it is not.
+/// Scenario 47: without a transaction a statement that meets a closed session would be in doubt. A
+/// check before it is not.
 #[test]
-fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_putting_rows_in_doubt() {
-    let Some(server) = Postgres::shared() else { return };
+fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_putting_rows_in_doubt()
+ {
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "idle_autocommit", Once::Never, 100);
     let mut link: Option<Client> = None;
     let (tell, replaced) = mpsc::channel();
     let handler = move |batch: &mut Batch<Row>| {
-        if link.as_mut().is_some_and(|client| client.is_valid(LONG).is_err()) {
+        if link
+            .as_mut()
+            .is_some_and(|client| client.is_valid(LONG).is_err())
+        {
             link = None;
             tell.send(())?;
         }
         let client = match &mut link {
             Some(client) => client,
-            none => none.insert(config.connect(NoTls).map_err(|error| failed(error, Stage::Connect))?),
+            none => none.insert(
+                config
+                    .connect(NoTls)
+                    .map_err(|error| failed(error, Stage::Connect))?,
+            ),
         };
         let insert = "INSERT INTO readings SELECT id, 0, '' FROM unnest($1::bigint[]) AS new (id)";
         let ids: Vec<i64> = batch.iter().map(|row| row.id).collect();
-        client.execute(insert, &[&ids]).map_err(|error| failed(error, Stage::Commit))?;
+        client
+            .execute(insert, &[&ids])
+            .map_err(|error| failed(error, Stage::Commit))?;
         Ok(LoadFeedback::new())
     };
     let batcher = builder.spawn(handler).unwrap();
     batcher.add(row(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     // As a timeout would end it, but at a moment that is known.
-    let others = "FROM pg_stat_activity WHERE datname = 'idle_autocommit' AND pid <> pg_backend_pid()";
-    client.execute(&format!("SELECT pg_terminate_backend(pid) {others}"), &[]).unwrap();
-    until(|| client.query_one(&format!("SELECT count(*) {others}"), &[]).unwrap().get::<_, i64>(0) == 0);
+    let others =
+        "FROM pg_stat_activity WHERE datname = 'idle_autocommit' AND pid <> pg_backend_pid()";
+    client
+        .execute(&format!("SELECT pg_terminate_backend(pid) {others}"), &[])
+        .unwrap();
+    until(|| {
+        client
+            .query_one(&format!("SELECT count(*) {others}"), &[])
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+    });
     batcher.add_many((1..100).map(row)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().in_doubt, 0);
@@ -207,22 +311,31 @@ fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_p
     assert_eq!(counts(&mut client), (100, 100));
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes on.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes
+/// on.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
-    let Some(server) = Postgres::shared() else { return };
+    let Some(server) = Postgres::shared() else {
+        return;
+    };
     let (config, mut client, builder) = prepared(server, "panicked", Once::Never, 10);
     let mut writer = config.connect(NoTls).unwrap();
     let mut calls = 0;
     let handler = move |batch: &mut Batch<Row>| {
         calls += 1;
-        let mut transaction = writer.transaction().map_err(|error| failed(error, Stage::Statement))?;
+        let mut transaction = writer
+            .transaction()
+            .map_err(|error| failed(error, Stage::Statement))?;
         for (index, row) in batch.iter().enumerate() {
             assert!(calls != 1 || index != 5, "in the middle of the batch");
             let insert = "INSERT INTO readings VALUES ($1, 0, '')";
-            transaction.execute(insert, &[&row.id]).map_err(|error| failed(error, Stage::Statement))?;
+            transaction
+                .execute(insert, &[&row.id])
+                .map_err(|error| failed(error, Stage::Statement))?;
         }
-        transaction.commit().map_err(|error| failed(error, Stage::Commit))?;
+        transaction
+            .commit()
+            .map_err(|error| failed(error, Stage::Commit))?;
         Ok(LoadFeedback::new())
     };
     let batcher = builder.linger(LONG).spawn(handler).unwrap();

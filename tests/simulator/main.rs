@@ -26,19 +26,32 @@ fn costs(latency: f64, call: f64, item: f64) -> Costs {
     Costs::of_secs(latency / 1e3, call / 1e3, item / 1e3)
 }
 
-/// Nobody else there, no noise, no timeout: what a call takes can be told to the nanosecond. Costs in milliseconds.
+/// Nobody else there, no noise, no timeout: what a call takes can be told to the nanosecond. Costs
+/// in milliseconds.
 fn plain(latency: f64, call: f64, item: f64) -> Backend {
-    Backend::new().costs(costs(latency, call, item)).load(Load::Constant(0.0)).noise(0.0).timeout(None)
+    Backend::new()
+        .costs(costs(latency, call, item))
+        .load(Load::Constant(0.0))
+        .noise(0.0)
+        .timeout(None)
 }
 
 /// The calls of one batcher.
 fn of(report: &Report, batcher: usize) -> Vec<&Call> {
-    report.calls().iter().filter(|call| call.batcher == batcher).collect()
+    report
+        .calls()
+        .iter()
+        .filter(|call| call.batcher == batcher)
+        .collect()
 }
 
 /// When the first calls of one batcher ended, in milliseconds.
 fn ends(report: &Report, batcher: usize, first: usize) -> Vec<f64> {
-    of(report, batcher).iter().take(first).map(|call| call.at.as_secs_f64() * 1e3).collect()
+    of(report, batcher)
+        .iter()
+        .take(first)
+        .map(|call| call.at.as_secs_f64() * 1e3)
+        .collect()
 }
 
 /// When a call was begun, in seconds.
@@ -48,20 +61,34 @@ fn begun(call: &Call) -> f64 {
 
 #[track_caller]
 fn near(found: f64, expected: f64, tolerance: f64) {
-    assert!((found - expected).abs() <= tolerance, "{found} instead of {expected}");
+    assert!(
+        (found - expected).abs() <= tolerance,
+        "{found} instead of {expected}"
+    );
 }
 
 #[track_caller]
 fn all_near(found: &[f64], expected: &[f64], tolerance: f64) {
     let same = |(one, other): (&f64, &f64)| (one - other).abs() <= tolerance;
-    assert!(found.len() == expected.len() && found.iter().zip(expected).all(same), "{found:?} instead of {expected:?}");
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(same),
+        "{found:?} instead of {expected:?}"
+    );
 }
 
 fn mean_and_deviation(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let values: Vec<f64> = values.collect();
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    (mean, (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt())
+    (
+        mean,
+        (values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / count)
+            .sqrt(),
+    )
 }
 
 /// One asking of a policy.
@@ -86,7 +113,11 @@ struct Listener<F> {
 
 impl<F: FnMut(&Window<'_>, &Setpoint) -> Decision + Send> Listener<F> {
     fn new(cadence: Cadence, answer: F) -> Self {
-        Self { cadence, asked: Arc::default(), answer }
+        Self {
+            cadence,
+            asked: Arc::default(),
+            answer,
+        }
     }
 
     /// What it was told in a run, and the run.

@@ -1,4 +1,5 @@
-//! The account of a program that has ended: every item's end, against what reports, tickets and counters say.
+//! The account of a program that has ended: every item's end, against what reports, tickets and
+//! counters say.
 
 use std::collections::HashSet;
 use std::iter::Sum;
@@ -86,7 +87,10 @@ impl Shared {
 
     pub fn account(self, program: &Program, stats: Option<Stats>) -> Account {
         let ledger = &self.ledger;
-        let mut account = Account { programs: 1, ..Account::default() };
+        let mut account = Account {
+            programs: 1,
+            ..Account::default()
+        };
         let (mut missing, mut missing_doubt, mut told) = (0, 0, 0);
         let may_be_told = self.told.into_inner().unwrap();
         for (lane, flags) in ledger.lanes.iter().enumerate() {
@@ -109,23 +113,45 @@ impl Shared {
             }
         }
         if let Some(stats) = &stats {
-            // Others of them may have failed late: their tickets said so at the close, and nobody was left to take them.
+            // Others of them may have failed late: their tickets said so at the close, and nobody
+            // was left to take them.
             if stats.told > told {
-                ledger.violation(format!("{} told, but tickets of {told} rows returned it", stats.told));
+                ledger.violation(format!(
+                    "{} told, but tickets of {told} rows returned it",
+                    stats.told
+                ));
             }
             told = stats.told.min(missing);
         }
         account.dropped_late = missing - told;
         let reports = self.reports.into_inner().unwrap();
-        account.abandoned = reports.iter().map(|(_, report)| report.abandoned).max().unwrap_or(0);
-        account.closes_timed_out = reports.iter().filter(|(_, report)| report.timed_out).count() as u64;
+        account.abandoned = reports
+            .iter()
+            .map(|(_, report)| report.abandoned)
+            .max()
+            .unwrap_or(0);
+        account.closes_timed_out = reports
+            .iter()
+            .filter(|(_, report)| report.timed_out)
+            .count() as u64;
         // Whoever took the lists answers for everything, all others for as much as they saw.
         let sums = reports.iter().map(|(sum, _)| *sum);
-        if sums.clone().max() != Some(account.accepted) || sums.clone().any(|sum| sum > account.accepted) {
+        if sums.clone().max() != Some(account.accepted)
+            || sums.clone().any(|sum| sum > account.accepted)
+        {
             ledger.violation(format!("{} accepted, but {reports:?}", account.accepted));
         }
-        if account.dropped_late > if program.hook.is_some() { 0 } else { account.abandoned } {
-            ledger.violation(format!("{} dropped late, {reports:?}", account.dropped_late));
+        if account.dropped_late
+            > if program.hook.is_some() {
+                0
+            } else {
+                account.abandoned
+            }
+        {
+            ledger.violation(format!(
+                "{} dropped late, {reports:?}",
+                account.dropped_late
+            ));
         }
         for (lane, number, ticket) in self.tickets.into_inner().unwrap() {
             let flags = ledger.flags(lane, number);
@@ -141,12 +167,19 @@ impl Shared {
                 _ => false,
             };
             if !right {
-                ledger.violation(format!("{lane}/{number} is {flags:#b}, its ticket says {told:?}"));
+                ledger.violation(format!(
+                    "{lane}/{number} is {flags:#b}, its ticket says {told:?}"
+                ));
             }
         }
-        let left = (ledger.alive.load(SeqCst), ledger.dropped.load(SeqCst) as u64);
+        let left = (
+            ledger.alive.load(SeqCst),
+            ledger.dropped.load(SeqCst) as u64,
+        );
         if left != (0, missing) {
-            ledger.violation(format!("{left:?} items still live and dropped without an end"));
+            ledger.violation(format!(
+                "{left:?} items still live and dropped without an end"
+            ));
         }
         if let Some(stats) = stats {
             let refused = stats.refused;

@@ -1,4 +1,5 @@
-//! The binary of an example, up to date: `cargo test` has built it, `cargo test --test NAME` has not.
+//! The binary of an example, up to date: `cargo test` has built it, `cargo test --test NAME` has
+//! not.
 
 use std::process::Command;
 
@@ -12,8 +13,18 @@ pub fn command(name: &str) -> Command {
     };
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--example", name, "--profile", profile, "--target-dir"]);
-        build.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args([
+            "build",
+            "--quiet",
+            "--example",
+            name,
+            "--profile",
+            profile,
+            "--target-dir",
+        ]);
+        build
+            .arg(folder.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
         assert!(build.status().unwrap().success(), "the example builds");
     }
     Command::new(folder.join("examples").join(name))

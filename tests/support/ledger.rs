@@ -1,6 +1,8 @@
-//! Where every item of a program is written down, by identity: who accepted it, who lent it, how it ended.
+//! Where every item of a program is written down, by identity: who accepted it, who lent it, how it
+//! ended.
 //!
-//! Written by the producers' threads, the scripted handler, the hook and whoever gets a report. One byte an item.
+//! Written by the producers' threads, the scripted handler, the hook and whoever gets a report. One
+//! byte an item.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -61,7 +63,10 @@ impl Item {
     pub fn mark(&self, flags: u8) -> u8 {
         let before = self.ledger.lanes[self.lane][self.number].fetch_or(flags, SeqCst);
         if flags & ENDS != 0 && before & ENDS != 0 {
-            self.ledger.violation(format!("{}/{} ended twice: {before:#b}, then {flags:#b}", self.lane, self.number));
+            self.ledger.violation(format!(
+                "{}/{} ended twice: {before:#b}, then {flags:#b}",
+                self.lane, self.number
+            ));
         }
         before
     }
@@ -97,7 +102,11 @@ impl Ledger {
     pub fn item(self: &Arc<Self>, lane: usize, number: usize) -> Item {
         self.alive.fetch_add(1, SeqCst);
         self.begun.fetch_add(1, SeqCst);
-        Item { lane, number, ledger: Arc::clone(self) }
+        Item {
+            lane,
+            number,
+            ledger: Arc::clone(self),
+        }
     }
 
     pub fn flags(&self, lane: usize, number: usize) -> u8 {
@@ -115,20 +124,35 @@ impl Ledger {
     pub fn refused(&self, item: &Item) {
         let before = item.mark(REFUSED);
         if before != 0 {
-            self.violation(format!("{}/{} refused, but {before:#b}", item.lane, item.number));
+            self.violation(format!(
+                "{}/{} refused, but {before:#b}",
+                item.lane, item.number
+            ));
         }
     }
 
     /// Somebody was given these failed rows.
     pub fn given(&self, failed: &[Failed<Item>]) {
-        for Failed { item, in_doubt, attempts, .. } in failed {
+        for Failed {
+            item,
+            in_doubt,
+            attempts,
+            ..
+        } in failed
+        {
             self.failed.fetch_add(1, SeqCst);
             let before = item.mark(FAILED | OVER);
             if before & LENT == 0 || *attempts == 0 {
-                self.violation(format!("{}/{} failed without having been lent", item.lane, item.number));
+                self.violation(format!(
+                    "{}/{} failed without having been lent",
+                    item.lane, item.number
+                ));
             }
             if *in_doubt != (before & DOUBT != 0) {
-                self.violation(format!("{}/{} in doubt: {in_doubt}, but {before:#b}", item.lane, item.number));
+                self.violation(format!(
+                    "{}/{} in doubt: {in_doubt}, but {before:#b}",
+                    item.lane, item.number
+                ));
             }
         }
     }
@@ -139,7 +163,10 @@ impl Ledger {
         for item in &report.unsent {
             self.unsent.fetch_add(1, SeqCst);
             if item.mark(UNSENT | OVER) & LENT != 0 {
-                self.violation(format!("{}/{} unsent, but it was lent", item.lane, item.number));
+                self.violation(format!(
+                    "{}/{} unsent, but it was lent",
+                    item.lane, item.number
+                ));
             }
             if last[item.lane].replace(item.number) >= Some(item.number) {
                 self.violation(format!("{}/{} unsent out of order", item.lane, item.number));

@@ -1,21 +1,30 @@
-//! What the tests share: a handler that is directed call by call, a gate, and a net under what might hang.
+//! What the tests share: a handler that is directed call by call, a gate, and a net under what
+//! might hang.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batch, BatchError, BatchId, Batcher, Builder, Fixed, Handler, LoadFeedback, Stats, Trigger};
+use load_aware_batcher::{
+    Batch, BatchError, BatchId, Batcher, Builder, Fixed, Handler, LoadFeedback, Stats, Trigger,
+};
 
 /// Long enough for everything that ends at all: only failures wait for it.
 pub const LONG: Duration = Duration::from_secs(60);
 /// A linger or backoff that no test lives to see; nor a millionth of it, since backoffs are drawn.
 pub const NEVER: Duration = Duration::from_secs(1_000_000_000);
 
-/// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a close finds. Dropped, the
-/// batcher leaves a handler behind that still waits for its director.
+/// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a
+/// close finds. Dropped, the batcher leaves a handler behind that still waits for its director.
 pub fn fixed<T: Send + 'static>(size: usize) -> Builder<T> {
-    let sizes = Batcher::builder().initial_batch_size(size).min_batch_size(size).max_batch_size(size);
-    sizes.policy(Fixed(size)).linger(NEVER).close_timeout(Duration::ZERO)
+    let sizes = Batcher::builder()
+        .initial_batch_size(size)
+        .min_batch_size(size)
+        .max_batch_size(size);
+    sizes
+        .policy(Fixed(size))
+        .linger(NEVER)
+        .close_timeout(Duration::ZERO)
 }
 
 /// Runs the body, and fails instead of hanging.
@@ -24,13 +33,18 @@ pub fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
 }
 
 /// The same for a body that has much to do: the time is for the slowest machine.
-pub fn ends_within<R: Send + 'static>(time: Duration, body: impl FnOnce() -> R + Send + 'static) -> R {
+pub fn ends_within<R: Send + 'static>(
+    time: Duration,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> R {
     let (done, result) = mpsc::channel();
     let thread = std::thread::spawn(move || drop(done.send(body())));
     match result.recv_timeout(time) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().unwrap_err())
+        }
     }
 }
 
@@ -47,7 +61,8 @@ pub fn until<T: Send>(batcher: &Batcher<T>, expected: impl Fn(&Stats) -> bool) -
     }
 }
 
-/// Waits until the first call of a directed handler is settled: what failed in it is in backoff, or halved, or failed.
+/// Waits until the first call of a directed handler is settled: what failed in it is in backoff, or
+/// halved, or failed.
 pub fn first_call_settled<T: Send>(batcher: &Batcher<T>) {
     until(batcher, |stats| !stats.service_time.max.is_zero());
 }
@@ -73,7 +88,12 @@ impl Gate {
     }
 
     pub fn wait(&self) {
-        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
+        drop(
+            self.0
+                .1
+                .wait_while(self.0.0.lock().unwrap(), |open| !*open)
+                .unwrap(),
+        );
     }
 }
 
@@ -97,7 +117,8 @@ pub enum Reply {
     Panic,
 }
 
-/// Directs the handler of [`directed`]: each call is seen, and waits for its reply. Dropped, every call is `Ok`.
+/// Directs the handler of [`directed`]: each call is seen, and waits for its reply. Dropped, every
+/// call is `Ok`.
 pub struct Director<T> {
     calls: mpsc::Receiver<Call<T>>,
     replies: mpsc::Sender<Reply>,
@@ -106,7 +127,9 @@ pub struct Director<T> {
 impl<T> Director<T> {
     /// The next call. It waits for [`reply`](Self::reply).
     pub fn call(&self) -> Call<T> {
-        self.calls.recv_timeout(LONG).expect("the handler is called")
+        self.calls
+            .recv_timeout(LONG)
+            .expect("the handler is called")
     }
 
     pub fn reply(&self, reply: Reply) {
@@ -127,7 +150,10 @@ impl<T> Director<T> {
 
     /// Waits until the handler is dropped; true if it was not called again.
     pub fn gone(&self) -> bool {
-        matches!(self.calls.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected))
+        matches!(
+            self.calls.recv_timeout(LONG),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        )
     }
 }
 
@@ -140,7 +166,13 @@ pub struct Directed<T> {
 pub fn directed<T: Clone>() -> (Directed<T>, Director<T>) {
     let (calls, called) = mpsc::channel();
     let (reply, replies) = mpsc::channel();
-    (Directed { calls, replies }, Director { calls: called, replies: reply })
+    (
+        Directed { calls, replies },
+        Director {
+            calls: called,
+            replies: reply,
+        },
+    )
 }
 
 impl<T: Clone> Handler<T> for Directed<T> {
@@ -162,7 +194,8 @@ impl<T: Clone> Handler<T> for Directed<T> {
         match reply {
             Reply::Ok => {}
             Reply::Reject(rows) => {
-                rows.into_iter().for_each(|row| batch.reject(row, BatchError::permanent("rejected")));
+                rows.into_iter()
+                    .for_each(|row| batch.reject(row, BatchError::permanent("rejected")));
             }
             Reply::Err(error) => return Err(error),
             // Without the panic hook, which would print it.

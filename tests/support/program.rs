@@ -1,7 +1,9 @@
-//! Random programs for a batcher: what several threads do with it, how its handler behaves, how it ends.
+//! Random programs for a batcher: what several threads do with it, how its handler behaves, how it
+//! ends.
 //!
-//! Generated from a seed or from bytes without any dependency, run on real threads (`run.rs`), and accounted for item by item
-//! (`ledger.rs`). Shared by the property test, the soak and the fuzz target: include it with `#[path]`.
+//! Generated from a seed or from bytes without any dependency, run on real threads (`run.rs`), and
+//! accounted for item by item (`ledger.rs`). Shared by the property test, the soak and the fuzz
+//! target: include it with `#[path]`.
 //!
 //! ```ignore
 //! let program = Program::from_seed(seed, Scale::LARGE);
@@ -21,9 +23,11 @@ mod scripted;
 
 pub use account::Account;
 
-/// Where a program's choices come from. 0 is always the simplest choice, so that shorter bytes are simpler programs.
+/// Where a program's choices come from. 0 is always the simplest choice, so that shorter bytes are
+/// simpler programs.
 pub enum Dice<'a> {
-    /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+    /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA
+    /// 2014).
     Seed(u64),
     /// One byte a choice (two above 256); 0 for ever behind the last.
     Bytes(std::slice::Iter<'a, u8>),
@@ -42,7 +46,11 @@ impl Dice<'_> {
             }
             Self::Bytes(bytes) => {
                 let mut next = || u64::from(bytes.next().copied().unwrap_or(0));
-                if n > 256 { (next() << 8 | next()) % n } else { next() % n }
+                if n > 256 {
+                    (next() << 8 | next()) % n
+                } else {
+                    next() % n
+                }
             }
         }
     }
@@ -70,11 +78,29 @@ pub struct Scale {
 
 impl Scale {
     /// Some dozens of items: thousands of programs a minute, each small enough to read.
-    pub const SMALL: Self = Self { threads_max: 4, ops_max: 12, burst_max: 8, capacity_max: 12, batch_max: 8 };
+    pub const SMALL: Self = Self {
+        threads_max: 4,
+        ops_max: 12,
+        burst_max: 8,
+        capacity_max: 12,
+        batch_max: 8,
+    };
     /// For Miri.
-    pub const TINY: Self = Self { threads_max: 2, ops_max: 4, burst_max: 3, capacity_max: 3, batch_max: 3 };
+    pub const TINY: Self = Self {
+        threads_max: 2,
+        ops_max: 4,
+        burst_max: 3,
+        capacity_max: 3,
+        batch_max: 3,
+    };
     /// Up to some hundred thousand items.
-    pub const LARGE: Self = Self { threads_max: 6, ops_max: 400, burst_max: 300, capacity_max: 2_000, batch_max: 500 };
+    pub const LARGE: Self = Self {
+        threads_max: 6,
+        ops_max: 400,
+        burst_max: 300,
+        capacity_max: 2_000,
+        batch_max: 500,
+    };
 }
 
 /// What a thread does next. Each add repeats so many times, or adds so many at once.
@@ -111,7 +137,8 @@ pub enum Deed {
     Permanent,
     InDoubt,
     Panic,
-    /// A permanent error while a row whose number leaves no rest is among them: the search has to find it.
+    /// A permanent error while a row whose number leaves no rest is among them: the search has to
+    /// find it.
     BadRow(u64),
     /// The same with an error of no class.
     SulkyRow(u64),
@@ -142,7 +169,8 @@ pub struct Program {
     pub in_halves: bool,
     pub keep_order: bool,
     pub idempotent: bool,
-    /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time for each.
+    /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time
+    /// for each.
     pub hook: Option<(u64, Us)>,
     pub keep_failed: usize,
     /// The limit, and whether heavier items are refused. Items weigh 1 to 5.
@@ -176,7 +204,11 @@ impl Program {
         let capacity = 1 + dice.below(scale.capacity_max);
         let max = 1 + dice.below(scale.batch_max.min(capacity));
         let min = 1 + dice.below(max);
-        let calls_max = if dice.one_in(4) { 1 + dice.below(8 * scale.ops_max) } else { u64::MAX };
+        let calls_max = if dice.one_in(4) {
+            1 + dice.below(8 * scale.ops_max)
+        } else {
+            u64::MAX
+        };
         let mut program = Self {
             capacity: capacity as usize,
             min: min as usize,
@@ -188,12 +220,20 @@ impl Program {
             in_halves: dice.one_in(3),
             keep_order: dice.one_in(3),
             idempotent: dice.one_in(3),
-            hook: dice.one_in(2).then(|| (dice.below(5), [0, 0, 300][dice.below(3) as usize])),
+            hook: dice
+                .one_in(2)
+                .then(|| (dice.below(5), [0, 0, 300][dice.below(3) as usize])),
             keep_failed: [10_000, 1, 5][dice.below(3) as usize],
-            weight: dice.one_in(4).then(|| (3 + dice.below(2 * max) as usize, dice.one_in(2))),
+            weight: dice
+                .one_in(4)
+                .then(|| (3 + dice.below(2 * max) as usize, dice.one_in(2))),
             hang_at: dice.one_in(4).then(|| dice.below(2 * scale.ops_max)),
             calls_max,
-            ending: if dice.one_in(3) { Ending::Drop } else { Ending::Shutdown },
+            ending: if dice.one_in(3) {
+                Ending::Drop
+            } else {
+                Ending::Shutdown
+            },
             close_timeout: [LONG, LONG, LONG, 0, 300, 5_000][dice.below(6) as usize],
             deeds: Vec::new(),
             scripts: Vec::new(),
@@ -207,8 +247,14 @@ impl Program {
             program.deeds.push(deed(dice));
         }
         for _ in 0..threads {
-            let ops = if dice.is_exhausted() { 1 } else { 1 + dice.below(scale.ops_max) };
-            program.scripts.push((0..ops).map(|_| op(dice, scale, capacity)).collect());
+            let ops = if dice.is_exhausted() {
+                1
+            } else {
+                1 + dice.below(scale.ops_max)
+            };
+            program
+                .scripts
+                .push((0..ops).map(|_| op(dice, scale, capacity)).collect());
         }
         program
     }
@@ -250,7 +296,11 @@ fn op(dice: &mut Dice<'_>, scale: Scale, capacity: u64) -> Op {
         21 => Op::Report,
         22 => {
             let max = 1 + dice.below(scale.batch_max.min(capacity)) as usize;
-            Op::Reconfigure { min: 1 + dice.below(max as u64) as usize, max, linger: wait(dice) }
+            Op::Reconfigure {
+                min: 1 + dice.below(max as u64) as usize,
+                max,
+                linger: wait(dice),
+            }
         }
         _ if dice.one_in(10) => Op::Close(wait(dice)),
         _ => Op::Look,

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{AddError, Batcher, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats};
+use load_aware_batcher::{
+    AddError, Batcher, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats,
+};
 
 use super::account::{Account, Shared};
 use super::ledger::{ACCEPTED, Item, LENT, Ledger, OVER};
@@ -19,7 +21,10 @@ impl Program {
     /// Runs it to its end, which comes by itself, and accounts for every item.
     pub fn run(&self) -> Account {
         let program = Arc::new(self.clone());
-        let lanes = self.scripts.iter().map(|script| script.iter().map(Op::items).sum());
+        let lanes = self
+            .scripts
+            .iter()
+            .map(|script| script.iter().map(Op::items).sum());
         let ledger = Ledger::new(lanes.chain([OWN_ITEMS]), self.max);
         let gate = Arc::new(Gate::default());
         let own: Own = Arc::new(OnceLock::new());
@@ -44,7 +49,12 @@ impl Program {
             .queue_capacity(self.capacity)
             .linger(us(self.linger))
             .load_check_interval(us(1_000))
-            .retry(retry.bisect(self.bisect).in_halves(self.in_halves).keep_order(self.keep_order))
+            .retry(
+                retry
+                    .bisect(self.bisect)
+                    .in_halves(self.in_halves)
+                    .keep_order(self.keep_order),
+            )
             .idempotent(self.idempotent)
             .keep_failed(self.keep_failed)
             .close_timeout(us(self.close_timeout))
@@ -53,9 +63,15 @@ impl Program {
             builder = builder.on_failed(hook(Arc::clone(&ledger), Arc::clone(&own), every));
         }
         if let Some((limit, refuse)) = self.weight {
-            builder = builder.max_batch_weight(limit, Item::weight).refuse_too_heavy(refuse);
+            builder = builder
+                .max_batch_weight(limit, Item::weight)
+                .refuse_too_heavy(refuse);
         }
-        let batcher = Arc::new(builder.spawn(handler).expect("a program's settings are valid"));
+        let batcher = Arc::new(
+            builder
+                .spawn(handler)
+                .expect("a program's settings are valid"),
+        );
         let _ = own.set((Arc::downgrade(&batcher), batcher.producer()));
         let shared = Shared {
             ledger: Arc::clone(&ledger),
@@ -69,16 +85,26 @@ impl Program {
         let mut kept = Some(batcher);
         std::thread::scope(|scope| {
             for (lane, script) in self.scripts.iter().enumerate() {
-                let (shared, events, producer) = (&shared, events.clone(), kept.as_ref().unwrap().producer());
+                let (shared, events, producer) =
+                    (&shared, events.clone(), kept.as_ref().unwrap().producer());
                 scope.spawn(move || {
-                    let mut worker = Worker { lane, next: 0, flushed: 0, producer, shared, seen: None };
+                    let mut worker = Worker {
+                        lane,
+                        next: 0,
+                        flushed: 0,
+                        producer,
+                        shared,
+                        seen: None,
+                    };
                     script.iter().for_each(|op| worker.act(*op));
                     let _ = events.send(Event::Done);
                 });
             }
             self.wait(kept.as_ref().unwrap(), &happened, &shared);
             match self.ending {
-                Ending::Shutdown => shared.reported(kept.as_ref().unwrap().shutdown(us(self.close_timeout))),
+                Ending::Shutdown => {
+                    shared.reported(kept.as_ref().unwrap().shutdown(us(self.close_timeout)))
+                }
                 Ending::Drop => kept = None,
             }
             gate.open();
@@ -106,7 +132,8 @@ impl Program {
         shared.account(self, stats)
     }
 
-    /// Until all scripts are done, or the program is to end before. Makes room for failed rows meanwhile.
+    /// Until all scripts are done, or the program is to end before. Makes room for failed rows
+    /// meanwhile.
     fn wait(&self, batcher: &Batcher<Item>, happened: &mpsc::Receiver<Event>, shared: &Shared) {
         let begun = Instant::now();
         let mut running = self.scripts.len();
@@ -115,7 +142,9 @@ impl Program {
                 Ok(Event::Done) => running -= 1,
                 Ok(Event::End) => return,
                 Err(_) if begun.elapsed() > 2 * us(LONG) => {
-                    shared.ledger.violation(format!("it does not end: {:?}", batcher.stats()));
+                    shared
+                        .ledger
+                        .violation(format!("it does not end: {:?}", batcher.stats()));
                     return;
                 }
                 Err(_) if batcher.stats().stalled => shared.ledger.given(&batcher.take_failed()),
@@ -159,10 +188,14 @@ impl Worker<'_> {
         match op {
             Op::Add(n) => self.each(n, |producer, item| producer.add(item)),
             Op::TryAdd(n) => self.each(n, |producer, item| producer.try_add(item)),
-            Op::AddTimeout(n, wait) => self.each(n, |producer, item| producer.add_timeout(item, us(wait))),
+            Op::AddTimeout(n, wait) => {
+                self.each(n, |producer, item| producer.add_timeout(item, us(wait)))
+            }
             Op::AddMany(n) => self.many(n, |producer, items| producer.add_many(items)),
             Op::TryAddMany(n) => self.many(n, |producer, items| producer.try_add_many(items)),
-            Op::AddManyTimeout(n, wait) => self.many(n, |producer, items| producer.add_many_timeout(items, us(wait))),
+            Op::AddManyTimeout(n, wait) => self.many(n, |producer, items| {
+                producer.add_many_timeout(items, us(wait))
+            }),
             Op::Submit(n) => {
                 let (lane, shared) = (self.lane, self.shared);
                 self.each(n, |producer, item| {
@@ -179,20 +212,27 @@ impl Worker<'_> {
                     if matches!(outcome, Some(Outcome::Failed(_) | Outcome::InDoubt)) {
                         self.shared.told.lock().unwrap().insert((lane, number));
                     }
-                    self.shared.tickets.lock().unwrap().push((lane, number, ticket));
+                    self.shared
+                        .tickets
+                        .lock()
+                        .unwrap()
+                        .push((lane, number, ticket));
                 }
             }
             Op::Flush(wait) => self.flush(wait),
             Op::RequestFlush => self.producer.request_flush(),
             _ => {
-                let Some(batcher) = self.shared.batcher.upgrade() else { return };
+                let Some(batcher) = self.shared.batcher.upgrade() else {
+                    return;
+                };
                 match op {
                     Op::TakeFailed => ledger.given(&batcher.take_failed()),
                     Op::Report => batcher.report(LoadFeedback::new().cpu_load(0.1).queue_depth(3)),
                     Op::Reconfigure { min, max, linger } => {
                         ledger.batch_max.fetch_max(max, SeqCst);
                         let _ = batcher.reconfigure(|limits| {
-                            (limits.min_batch_size, limits.max_batch_size, limits.linger) = (min, max, us(linger));
+                            (limits.min_batch_size, limits.max_batch_size, limits.linger) =
+                                (min, max, us(linger));
                         });
                     }
                     Op::Close(wait) => self.shared.reported(batcher.shutdown(us(wait))),
@@ -202,7 +242,11 @@ impl Worker<'_> {
         }
     }
 
-    fn each(&mut self, n: u64, mut add: impl FnMut(&Producer<Item>, Item) -> Result<(), AddError<Item>>) {
+    fn each(
+        &mut self,
+        n: u64,
+        mut add: impl FnMut(&Producer<Item>, Item) -> Result<(), AddError<Item>>,
+    ) {
         let ledger = &self.shared.ledger;
         for number in self.next..self.next + n as usize {
             match add(&self.producer, ledger.item(self.lane, number)) {
@@ -219,7 +263,10 @@ impl Worker<'_> {
     fn many(
         &mut self,
         n: u64,
-        add: impl FnOnce(&Producer<Item>, &mut dyn Iterator<Item = Item>) -> Result<usize, AddError<Vec<Item>>>,
+        add: impl FnOnce(
+            &Producer<Item>,
+            &mut dyn Iterator<Item = Item>,
+        ) -> Result<usize, AddError<Vec<Item>>>,
     ) {
         let (ledger, lane, n) = (&self.shared.ledger, self.lane, n as usize);
         let numbers = self.next..self.next + n;
@@ -227,16 +274,24 @@ impl Worker<'_> {
         let mut items = numbers.clone().map(|number| ledger.item(lane, number));
         let back = match add(&self.producer, &mut items) {
             Ok(accepted) if accepted == n => Vec::new(),
-            Ok(accepted) => return ledger.violation(format!("{accepted} of {n} accepted, the rest nowhere")),
+            Ok(accepted) => {
+                return ledger.violation(format!("{accepted} of {n} accepted, the rest nowhere"));
+            }
             Err(refused) => {
                 ledger.refusals.fetch_add(1, SeqCst);
                 refused.into_inner()
             }
         };
         // What comes back is the end of what was given, in order.
-        if !back.iter().map(|item| item.number).eq(numbers.end - back.len()..numbers.end) {
-            ledger
-                .violation(format!("of {numbers:?} came back {:?}", back.iter().map(|i| i.number).collect::<Vec<_>>()));
+        if !back
+            .iter()
+            .map(|item| item.number)
+            .eq(numbers.end - back.len()..numbers.end)
+        {
+            ledger.violation(format!(
+                "of {numbers:?} came back {:?}",
+                back.iter().map(|i| i.number).collect::<Vec<_>>()
+            ));
         }
         (numbers.start..numbers.end - back.len()).for_each(|number| ledger.accepted(lane, number));
         back.iter().for_each(|item| ledger.refused(item));
@@ -251,7 +306,10 @@ impl Worker<'_> {
                     let flags = ledger.lanes[self.lane][number].load(SeqCst);
                     if flags & ACCEPTED != 0 {
                         if flags & LENT == 0 {
-                            ledger.violation(format!("{}/{number} was flushed and never lent", self.lane));
+                            ledger.violation(format!(
+                                "{}/{number} was flushed and never lent",
+                                self.lane
+                            ));
                         }
                         // It has its outcome: not lent again from now on.
                         ledger.lanes[self.lane][number].fetch_or(OVER, SeqCst);
@@ -259,7 +317,9 @@ impl Worker<'_> {
                 }
                 self.flushed = self.next;
             }
-            Err(FlushError::Reentrant) => ledger.violation("a flush on a producer's thread is reentrant".to_owned()),
+            Err(FlushError::Reentrant) => {
+                ledger.violation("a flush on a producer's thread is reentrant".to_owned())
+            }
             Err(_) => {}
         }
     }
@@ -268,7 +328,10 @@ impl Worker<'_> {
         let ledger = &self.shared.ledger;
         let accepted = ledger.accepted.load(SeqCst) as u64;
         let stats = batcher.stats();
-        let (begun, handled) = (ledger.begun.load(SeqCst) as u64, ledger.handled.load(SeqCst) as u64);
+        let (begun, handled) = (
+            ledger.begun.load(SeqCst) as u64,
+            ledger.handled.load(SeqCst) as u64,
+        );
         let ends = stats.handled + stats.failed + stats.unsent + stats.abandoned;
         let lent_max = ledger.batch_max.load(SeqCst) as u64;
         let sound = stats.added == ends + stats.pending
@@ -277,7 +340,9 @@ impl Worker<'_> {
             && stats.pending <= self.shared.pending_max + lent_max
             && stats.in_doubt.max(stats.rejected).max(stats.dropped_late) <= stats.failed;
         if !sound {
-            ledger.violation(format!("accepted {accepted}, begun {begun}, handled {handled}: {stats:?}"));
+            ledger.violation(format!(
+                "accepted {accepted}, begun {begun}, handled {handled}: {stats:?}"
+            ));
         }
         if let Some(before) = self.seen.replace(stats.clone()) {
             let numbers = |stats: &Stats| {
@@ -293,7 +358,11 @@ impl Worker<'_> {
                     stats.batches.total(),
                 ]
             };
-            if numbers(&before).iter().zip(numbers(&stats)).any(|(before, now)| *before > now) {
+            if numbers(&before)
+                .iter()
+                .zip(numbers(&stats))
+                .any(|(before, now)| *before > now)
+            {
                 ledger.violation(format!("backwards: {before:?} {stats:?}"));
             }
         }

@@ -1,4 +1,5 @@
-//! The handler and the hook of a program: they do what they are told to, and check what they are lent.
+//! The handler and the hook of a program: they do what they are told to, and check what they are
+//! lent.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -6,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, Failed, FlushError, Handler, LoadFeedback, Outcome, Producer,
+    AddError, Batch, BatchError, Batcher, Failed, FlushError, Handler, LoadFeedback, Outcome,
+    Producer,
 };
 
 use super::ledger::{DOUBT, HANDLED, Item, LENT, Ledger, OVER, UNSENT};
@@ -33,7 +35,11 @@ impl Gate {
     }
 
     fn wait(&self) {
-        drop(self.opened.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap());
+        drop(
+            self.opened
+                .wait_while(self.open.lock().unwrap(), |open| !*open)
+                .unwrap(),
+        );
     }
 }
 
@@ -69,7 +75,8 @@ pub struct State {
     named: HashMap<u128, (u32, Vec<(usize, usize)>)>,
     /// A call has failed: rows may have been set aside since.
     failed: bool,
-    /// The number handed over last for the first time, and the number settled last by a call that went through, by lane.
+    /// The number handed over last for the first time, and the number settled last by a call that
+    /// went through, by lane.
     lent: Vec<Option<usize>>,
     settled: Vec<Option<usize>>,
 }
@@ -95,7 +102,12 @@ impl Handler<Item> for Scripted {
 }
 
 impl Scripted {
-    fn act(&mut self, batch: &mut Batch<Item>, deed: Deed, call: u64) -> Result<LoadFeedback, BatchError> {
+    fn act(
+        &mut self,
+        batch: &mut Batch<Item>,
+        deed: Deed,
+        call: u64,
+    ) -> Result<LoadFeedback, BatchError> {
         match deed {
             Deed::Unclassified => return Err(std::io::Error::other("scripted").into()),
             Deed::Transient => return Err(BatchError::transient("scripted")),
@@ -120,7 +132,11 @@ impl Scripted {
             Deed::Close => self.close(),
             Deed::RejectEvery(_) | Deed::BadRow(_) | Deed::SulkyRow(_) | Deed::Ok => {}
         }
-        let every = if let Deed::RejectEvery(n) = deed { n } else { u64::MAX };
+        let every = if let Deed::RejectEvery(n) = deed {
+            n
+        } else {
+            u64::MAX
+        };
         if every < u64::MAX {
             batch.reject(batch.len(), BatchError::permanent("no such row"));
         }
@@ -129,7 +145,8 @@ impl Scripted {
             // Rows that were set aside come behind later ones, unless order is kept.
             let is_ordered = self.program.keep_order || !self.state.failed;
             if self.state.settled[lane].replace(number) >= Some(number) && is_ordered {
-                self.ledger.violation(format!("{lane}/{number} handled out of order"));
+                self.ledger
+                    .violation(format!("{lane}/{number} handled out of order"));
             }
             if (batch[index].number as u64 + 1) % every == 0 {
                 batch[index].mark(OVER);
@@ -175,9 +192,15 @@ impl Scripted {
         let (calls, named) = state.named.entry(name).or_insert_with(|| (0, ids.clone()));
         *calls += 1;
         if (*calls, &*named) != (batch.attempt(), &ids) {
-            ledger.violation(format!("attempt {} is not the same batch, or not counted", batch.attempt()));
+            ledger.violation(format!(
+                "attempt {} is not the same batch, or not counted",
+                batch.attempt()
+            ));
         }
-        if batch.parent().is_some_and(|parent| !state.named.contains_key(&parent.as_u128())) {
+        if batch
+            .parent()
+            .is_some_and(|parent| !state.named.contains_key(&parent.as_u128()))
+        {
             ledger.violation("a part of an unknown batch".to_owned());
         }
     }
@@ -186,7 +209,10 @@ impl Scripted {
         let number = self.state.own_items;
         (number < OWN_ITEMS).then(|| {
             self.state.own_items += 1;
-            (number, self.ledger.item(self.ledger.lanes.len() - 1, number))
+            (
+                number,
+                self.ledger.item(self.ledger.lanes.len() - 1, number),
+            )
         })
     }
 
@@ -205,7 +231,9 @@ impl Scripted {
 
     /// Everything that might wait for this very thread.
     fn reenter(&mut self) {
-        let Some((batcher, producer)) = self.own.get().cloned() else { return };
+        let Some((batcher, producer)) = self.own.get().cloned() else {
+            return;
+        };
         let long = Duration::from_micros(LONG);
         if let Some((number, item)) = self.own_item() {
             self.answered(number, producer.add(item));
@@ -215,7 +243,12 @@ impl Scripted {
         }
         if let Some((number, item)) = self.own_item() {
             let result = producer.add_many([item]);
-            self.answered(number, result.map(drop).map_err(|refused| refused.map(|mut items| items.remove(0))));
+            self.answered(
+                number,
+                result
+                    .map(drop)
+                    .map_err(|refused| refused.map(|mut items| items.remove(0))),
+            );
         }
         if let Some((number, item)) = self.own_item() {
             let result = producer.submit(item).map(|ticket| {
@@ -223,13 +256,15 @@ impl Scripted {
                 // A close that has run out of time has taken it meanwhile.
                 let seized = matches!(outcome, Outcome::Unsent) && producer.is_closed();
                 if !matches!(outcome, Outcome::Reentrant) && !seized {
-                    self.ledger.violation("a ticket's wait on the own thread".to_owned());
+                    self.ledger
+                        .violation("a ticket's wait on the own thread".to_owned());
                 }
             });
             self.answered(number, result);
         }
         if producer.flush(long) != Err(FlushError::Reentrant) {
-            self.ledger.violation("a flush on the own thread".to_owned());
+            self.ledger
+                .violation("a flush on the own thread".to_owned());
         }
         producer.request_flush();
         if let Some(batcher) = batcher.upgrade() {
@@ -239,16 +274,23 @@ impl Scripted {
     }
 
     fn close(&self) {
-        let Some(batcher) = self.own.get().and_then(|(batcher, _)| batcher.upgrade()) else { return };
+        let Some(batcher) = self.own.get().and_then(|(batcher, _)| batcher.upgrade()) else {
+            return;
+        };
         let report = batcher.shutdown(Duration::from_micros(LONG));
         if !report.reentrant || report.failed.len() + report.unsent.len() > 0 {
-            self.ledger.violation(format!("a close on the own thread: {report:?}"));
+            self.ledger
+                .violation(format!("a close on the own thread: {report:?}"));
         }
     }
 }
 
 /// The dead-letter hook; panics at every so-manieth row, takes its time at each.
-pub fn hook(ledger: Arc<Ledger>, own: Own, (panic_every, time): (u64, Us)) -> impl FnMut(Failed<Item>) + Send {
+pub fn hook(
+    ledger: Arc<Ledger>,
+    own: Own,
+    (panic_every, time): (u64, Us),
+) -> impl FnMut(Failed<Item>) + Send {
     let mut rows = 0;
     move |failed| {
         ledger.given(std::slice::from_ref(&failed));

@@ -1,4 +1,5 @@
-//! What the tests of the law on real threads share: a producer that never lacks items, and how good a size is.
+//! What the tests of the law on real threads share: a producer that never lacks items, and how good
+//! a size is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +32,16 @@ pub fn feed<'scope>(scope: &'scope Scope<'scope, '_>, batcher: &Batcher<u64>, it
     stop
 }
 
-/// The batch size in force brings at least 0.9 times 95 % of the best throughput, that of endless batches.
+/// The batch size in force brings at least 0.9 times 95 % of the best throughput, that of endless
+/// batches.
 pub fn assert_settled(batcher: &Batcher<u64>, call: Duration, item: Duration, sizes: &[usize]) {
     let stats = batcher.stats();
     let items = item.as_secs_f64() * stats.batch_size as f64;
     let found = items / (call.as_secs_f64() + items);
-    assert!(found >= 0.9 * 0.95, "{found} with {} after {sizes:?}: {}", stats.batch_size, stats.reason());
+    assert!(
+        found >= 0.9 * 0.95,
+        "{found} with {} after {sizes:?}: {}",
+        stats.batch_size,
+        stats.reason()
+    );
 }

@@ -1,4 +1,5 @@
-//! A tree of files in a folder of its own, the example that walks it, and its table as another program reads it.
+//! A tree of files in a folder of its own, the example that walks it, and its table as another
+//! program reads it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,7 +14,8 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
-/// The example's binary, up to date: `cargo test` has built it, `cargo test --test file_index` has not.
+/// The example's binary, up to date: `cargo test` has built it, `cargo test --test file_index` has
+/// not.
 pub fn example() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -26,8 +28,18 @@ pub fn example() -> &'static Path {
         };
         if let Some(cargo) = std::env::var_os("CARGO") {
             let mut build = Command::new(cargo);
-            build.args(["build", "--quiet", "--example", "file_index", "--profile", profile, "--target-dir"]);
-            build.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+            build.args([
+                "build",
+                "--quiet",
+                "--example",
+                "file_index",
+                "--profile",
+                profile,
+                "--target-dir",
+            ]);
+            build
+                .arg(folder.parent().unwrap())
+                .current_dir(env!("CARGO_MANIFEST_DIR"));
             assert!(build.status().unwrap().success(), "the example builds");
         }
         folder.join("examples/file_index")
@@ -47,7 +59,9 @@ impl Tree {
         let (root, db) = (folder.path().join("tree"), folder.path().join("x.db"));
         fs::create_dir(&root).unwrap();
         let tree = Self { folder, root, db };
-        files.iter().for_each(|name| tree.write(OsStr::new(name), name));
+        files
+            .iter()
+            .for_each(|name| tree.write(OsStr::new(name), name));
         tree
     }
 
@@ -59,7 +73,12 @@ impl Tree {
 
     pub fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(example());
-        command.arg(&self.root).arg("--db").arg(&self.db).args(options).current_dir(&self.folder);
+        command
+            .arg(&self.root)
+            .arg("--db")
+            .arg(&self.db)
+            .args(options)
+            .current_dir(&self.folder);
         command
     }
 
@@ -74,27 +93,42 @@ impl Tree {
     pub fn assert_indexed(&self) {
         let mut expected = BTreeMap::new();
         find(&self.root, &mut expected);
-        let rows = rows(&self.db, "SELECT CAST(path AS BLOB), size_bytes, modified_unix_ns FROM files");
+        let rows = rows(
+            &self.db,
+            "SELECT CAST(path AS BLOB), size_bytes, modified_unix_ns FROM files",
+        );
         let found: BTreeMap<Vec<u8>, (i64, i64)> = rows
             .iter()
             .map(|row| match &row[..] {
-                [Value::Blob(path), Value::Integer(size), Value::Integer(modified)] => {
-                    (path.clone(), (*size, *modified))
-                }
+                [
+                    Value::Blob(path),
+                    Value::Integer(size),
+                    Value::Integer(modified),
+                ] => (path.clone(), (*size, *modified)),
                 row => panic!("{row:?}"),
             })
             .collect();
         assert_eq!(found.len(), rows.len());
-        let missing: Vec<_> =
-            expected.keys().filter(|path| !found.contains_key(*path)).map(|path| shown(path)).collect();
-        let surplus: Vec<_> =
-            found.keys().filter(|path| !expected.contains_key(*path)).map(|path| shown(path)).collect();
-        assert!(missing.is_empty() && surplus.is_empty(), "missing {missing:?}, surplus {surplus:?}");
+        let missing: Vec<_> = expected
+            .keys()
+            .filter(|path| !found.contains_key(*path))
+            .map(|path| shown(path))
+            .collect();
+        let surplus: Vec<_> = found
+            .keys()
+            .filter(|path| !expected.contains_key(*path))
+            .map(|path| shown(path))
+            .collect();
+        assert!(
+            missing.is_empty() && surplus.is_empty(),
+            "missing {missing:?}, surplus {surplus:?}"
+        );
         assert_eq!(found, expected);
     }
 }
 
-/// What `find DIR -type f` prints, with size and time of modification: not by the walker that the example uses.
+/// What `find DIR -type f` prints, with size and time of modification: not by the walker that the
+/// example uses.
 fn find(dir: &Path, files: &mut BTreeMap<Vec<u8>, (i64, i64)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -103,7 +137,10 @@ fn find(dir: &Path, files: &mut BTreeMap<Vec<u8>, (i64, i64)>) {
             find(&path, files);
         } else if metadata.is_file() {
             let modified = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
-            files.insert(path.as_os_str().as_bytes().to_vec(), (metadata.len() as i64, modified));
+            files.insert(
+                path.as_os_str().as_bytes().to_vec(),
+                (metadata.len() as i64, modified),
+            );
         }
     }
 }
@@ -113,7 +150,9 @@ pub fn rows(db: &Path, query: &str) -> Vec<Vec<Value>> {
     let mut query = connection.prepare(query).unwrap();
     let columns = query.column_count();
     query
-        .query_map([], |row| (0..columns).map(|column| row.get(column)).collect())
+        .query_map([], |row| {
+            (0..columns).map(|column| row.get(column)).collect()
+        })
         .unwrap()
         .map(Result::unwrap)
         .collect()
@@ -126,7 +165,11 @@ fn shown(bytes: &[u8]) -> String {
 #[track_caller]
 pub fn ended(output: Output, code: i32) -> (String, String) {
     let (stdout, stderr) = (shown(&output.stdout), shown(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "stdout: {stdout}\nstderr: {stderr}");
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout: {stdout}\nstderr: {stderr}"
+    );
     assert!(!stderr.contains("panicked"), "{stderr}");
     (stdout, stderr)
 }
@@ -136,6 +179,12 @@ pub fn ended(output: Output, code: i32) -> (String, String) {
 pub fn assert_one_line(output: Output, about: &str) {
     let (stdout, stderr) = ended(output, 2);
     assert_eq!(stdout, "");
-    assert!(stderr.starts_with("file_index: ") && stderr.contains(about), "{about:?} in {stderr:?}");
-    assert!(stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr:?}");
+    assert!(
+        stderr.starts_with("file_index: ") && stderr.contains(about),
+        "{about:?} in {stderr:?}"
+    );
+    assert!(
+        stderr.ends_with('\n') && stderr.lines().count() == 1,
+        "{stderr:?}"
+    );
 }

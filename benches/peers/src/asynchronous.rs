@@ -14,7 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::work::{BATCH, CAPACITY, LINGER, TICK, Work, handle};
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("it starts")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_time()
+        .build()
+        .expect("it starts")
 }
 
 /// Tasks that send into a channel of tokio's, and a consumer of its other end.
@@ -39,7 +42,11 @@ async fn produce(work: Work, sender: &mpsc::Sender<u64>) {
     let begun = Instant::now();
     let mut next = 0;
     while next < work.share() {
-        let due = if work.rate == 0 { work.share() } else { work.due(begun.elapsed()) };
+        let due = if work.rate == 0 {
+            work.share()
+        } else {
+            work.due(begun.elapsed())
+        };
         while next < due {
             sender.send(next).await.expect("it is open");
             next += 1;
@@ -52,7 +59,9 @@ async fn produce(work: Work, sender: &mpsc::Sender<u64>) {
 
 pub fn tokio_stream(work: &Work) {
     through_channel(work, |items| async {
-        let mut batches = pin!(tokio_stream::StreamExt::chunks_timeout(items, BATCH, LINGER));
+        let mut batches = pin!(tokio_stream::StreamExt::chunks_timeout(
+            items, BATCH, LINGER
+        ));
         while let Some(batch) = batches.next().await {
             handle(&batch);
         }
@@ -68,7 +77,8 @@ pub fn futures_batch(work: &Work) {
     });
 }
 
-/// Keeps so many adds of one producer under way: the peers whose add ends with the item's batch need it to fill one.
+/// Keeps so many adds of one producer under way: the peers whose add ends with the item's batch
+/// need it to fill one.
 async fn in_flight<F: Future>(work: Work, add: impl Fn(u64) -> F) {
     let most = CAPACITY / work.producers;
     let mut pending = FuturesUnordered::new();
@@ -103,7 +113,12 @@ impl Processor for Count {
         Ok(())
     }
 
-    async fn process(&self, (): (), inputs: impl Iterator<Item = u64> + Send, (): ()) -> Result<Vec<()>, String> {
+    async fn process(
+        &self,
+        (): (),
+        inputs: impl Iterator<Item = u64> + Send,
+        (): (),
+    ) -> Result<Vec<()>, String> {
         let batch: Vec<u64> = inputs.collect();
         handle(&batch);
         Ok(vec![(); batch.len()])
@@ -112,9 +127,17 @@ impl Processor for Count {
 
 pub fn batch_aint_one(work: &Work) {
     runtime().block_on(async {
-        let limits = Limits::builder().max_batch_size(BATCH).max_key_concurrency(1).build();
+        let limits = Limits::builder()
+            .max_batch_size(BATCH)
+            .max_key_concurrency(1)
+            .build();
         let policy = BatchingPolicy::Duration(LINGER, OnFull::Process);
-        let batcher = Batcher::builder().name("peer").processor(Count).limits(limits).batching_policy(policy).build();
+        let batcher = Batcher::builder()
+            .name("peer")
+            .processor(Count)
+            .limits(limits)
+            .batching_policy(policy)
+            .build();
         let batcher = Arc::new(batcher);
         let producers: Vec<_> = (0..work.producers)
             .map(|_| {
@@ -146,7 +169,9 @@ pub fn batched_fn(work: &Work) {
         let _ = evaluate(item).await;
     }
     runtime().block_on(async {
-        let producers: Vec<_> = (0..work.producers).map(|_| tokio::spawn(in_flight(*work, add))).collect();
+        let producers: Vec<_> = (0..work.producers)
+            .map(|_| tokio::spawn(in_flight(*work, add)))
+            .collect();
         for producer in producers {
             producer.await.expect("it ends");
         }

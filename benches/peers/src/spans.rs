@@ -1,11 +1,15 @@
-//! The batch processor of OpenTelemetry's SDK: its items are spans, far larger than 8 bytes, and it drops what finds no room.
+//! The batch processor of OpenTelemetry's SDK: its items are spans, far larger than 8 bytes, and it
+//! drops what finds no room.
 
 use std::time::SystemTime;
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks,
+    SpanProcessor,
 };
 
 use crate::work::{BATCH, CAPACITY, LINGER, Work, handle};
@@ -15,7 +19,10 @@ struct Count;
 
 impl SpanExporter for Count {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let items: Vec<u64> = batch.iter().map(|span| u64::from_be_bytes(span.parent_span_id.to_bytes())).collect();
+        let items: Vec<u64> = batch
+            .iter()
+            .map(|span| u64::from_be_bytes(span.parent_span_id.to_bytes()))
+            .collect();
         handle(&items);
         Ok(())
     }
@@ -47,7 +54,9 @@ pub fn batch_span_processor(work: &Work) {
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(LINGER)
         .build();
-    let processor = BatchSpanProcessor::builder(Count).with_batch_config(config).build();
+    let processor = BatchSpanProcessor::builder(Count)
+        .with_batch_config(config)
+        .build();
     let at = SystemTime::now();
     work.on_threads(|| {
         let processor = &processor;

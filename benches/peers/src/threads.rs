@@ -82,7 +82,8 @@ pub fn multistream(work: &Work) {
     flusher.join().expect("it ends");
 }
 
-/// A channel whose other end takes one item after the other: its sender, and what takes the next item.
+/// A channel whose other end takes one item after the other: its sender, and what takes the next
+/// item.
 fn drained<S: Clone + Send, R: Send + 'static>(
     work: &Work,
     (sender, receiver): (S, R),
@@ -103,20 +104,40 @@ fn drained<S: Clone + Send, R: Send + 'static>(
 }
 
 pub fn crossbeam(work: &Work) {
-    drained(work, bounded(CAPACITY), |to, item| to.send(item).expect("it is open"), |from| from.recv().ok());
+    drained(
+        work,
+        bounded(CAPACITY),
+        |to, item| to.send(item).expect("it is open"),
+        |from| from.recv().ok(),
+    );
 }
 
 pub fn sync_channel(work: &Work) {
     let ends = mpsc::sync_channel(CAPACITY);
-    drained(work, ends, |to, item| to.send(item).expect("it is open"), |from| from.recv().ok());
+    drained(
+        work,
+        ends,
+        |to, item| to.send(item).expect("it is open"),
+        |from| from.recv().ok(),
+    );
 }
 
 pub fn kanal(work: &Work) {
-    drained(work, kanal::bounded(CAPACITY), |to, item| to.send(item).expect("it is open"), |from| from.recv().ok());
+    drained(
+        work,
+        kanal::bounded(CAPACITY),
+        |to, item| to.send(item).expect("it is open"),
+        |from| from.recv().ok(),
+    );
 }
 
 pub fn flume(work: &Work) {
-    drained(work, flume::bounded(CAPACITY), |to, item| to.send(item).expect("it is open"), |from| from.recv().ok());
+    drained(
+        work,
+        flume::bounded(CAPACITY),
+        |to, item| to.send(item).expect("it is open"),
+        |from| from.recv().ok(),
+    );
 }
 
 /// The producer that fills the vector flushes it, and all others wait meanwhile.

@@ -95,12 +95,20 @@ impl Work {
     }
 
     pub fn arguments(&self) -> [String; 3] {
-        [self.producers.to_string(), self.items.to_string(), self.rate.to_string()]
+        [
+            self.producers.to_string(),
+            self.items.to_string(),
+            self.rate.to_string(),
+        ]
     }
 
     pub fn parse(arguments: &[String]) -> Self {
         let number = |place: usize| arguments[place].parse::<u64>().expect("a number");
-        Self { producers: number(0) as usize, items: number(1), rate: number(2) }
+        Self {
+            producers: number(0) as usize,
+            items: number(1),
+            rate: number(2),
+        }
     }
 }
 
@@ -137,20 +145,33 @@ pub fn measure(work: &Work, peer: fn(&Work)) -> Measured {
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, delivered, sum_is_right, seconds, cpu_ns, peak_kib } = self;
-        write!(f, "{items} {delivered} {sum_is_right} {seconds} {cpu_ns} {peak_kib}")
+        let Self {
+            items,
+            delivered,
+            sum_is_right,
+            seconds,
+            cpu_ns,
+            peak_kib,
+        } = self;
+        write!(
+            f,
+            "{items} {delivered} {sum_is_right} {seconds} {cpu_ns} {peak_kib}"
+        )
     }
 }
 
 impl Measured {
     pub fn parse(line: &str) -> Self {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [items, delivered, sum, seconds, cpu, peak] = words[..] else { panic!("not a measurement: {line}") };
+        let [items, delivered, sum, seconds, cpu, peak] = words[..] else {
+            panic!("not a measurement: {line}")
+        };
         Self {
             items: items.parse().expect("a number"),
             delivered: delivered.parse().expect("a number"),

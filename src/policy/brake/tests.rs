@@ -1,7 +1,10 @@
 use super::*;
 
 fn cpu(load: f64) -> Signals {
-    Signals { cpu_load: Some(load), ..Signals::default() }
+    Signals {
+        cpu_load: Some(load),
+        ..Signals::default()
+    }
 }
 
 /// The share of the time in calls.
@@ -16,7 +19,10 @@ fn course(brake: &mut Brake, from: u64, looks: &[(f64, f64)]) -> Vec<f64> {
         brake.signals(&cpu(*load), &[]);
         brake.items(100.0, *refused);
         let before = duty(brake);
-        assert_eq!(brake.look(Duration::from_secs(second)), duty(brake) != before);
+        assert_eq!(
+            brake.look(Duration::from_secs(second)),
+            duty(brake) != before
+        );
         duties.push((duty(brake) * 1e6).round() / 1e6);
     }
     duties
@@ -31,13 +37,21 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
     let refused = |shares: &[f64]| shares.iter().map(|share| (0.0, *share)).collect::<Vec<_>>();
     let table = [
         ("cool", loads(&[0.0, 0.5, 0.7]), vec![1.0; 3]),
-        ("a threshold is not over itself", refused(&[0.0, 5.0]), vec![1.0; 2]),
+        (
+            "a threshold is not over itself",
+            refused(&[0.0, 5.0]),
+            vec![1.0; 2],
+        ),
         (
             "a cut, and up again, faster after three looks",
             loads(&[0.9, 0.1, 0.1, 0.1, 0.1]),
             vec![0.75, 0.81, 0.87, 0.93, 1.0],
         ),
-        ("refusals alike", refused(&[10.0, 0.0, 0.0, 0.0, 0.0]), vec![0.75, 0.81, 0.87, 0.93, 1.0]),
+        (
+            "refusals alike",
+            refused(&[10.0, 0.0, 0.0, 0.0, 0.0]),
+            vec![0.75, 0.81, 0.87, 0.93, 1.0],
+        ),
         (
             "a cut every second time, as long as they help",
             loads(&[0.9, 0.9, 0.78, 0.78, 0.78, 0.78]),
@@ -45,12 +59,23 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
         ),
     ];
     for (name, looks, expected) in table {
-        assert_eq!(course(&mut Brake::new(0.7, 0.05), 1, &looks), expected, "{name}");
+        assert_eq!(
+            course(&mut Brake::new(0.7, 0.05), 1, &looks),
+            expected,
+            "{name}"
+        );
     }
     let mut brake = Brake::new(0.7, 0.05);
-    let lowest = course(&mut brake, 1, &loads(&[&[0.99, 0.99][..], &[0.75; 60]].concat()));
+    let lowest = course(
+        &mut brake,
+        1,
+        &loads(&[&[0.99, 0.99][..], &[0.75; 60]].concat()),
+    );
     assert!((lowest[61] - DUTY_MIN).abs() < 1e-9, "{lowest:?}");
-    assert!((brake.pause_ratio() - 9.0).abs() < 1e-9, "nine times as long as the call");
+    assert!(
+        (brake.pause_ratio() - 9.0).abs() < 1e-9,
+        "nine times as long as the call"
+    );
 }
 
 #[test]
@@ -64,7 +89,10 @@ fn what_four_cuts_do_not_lower_is_ignored_for_half_a_minute_and_then_for_twice_a
     // A neighbour's load, and this batcher's own refusals on top: these are still heard.
     let mut brake = Brake::new(0.7, 0.05);
     course(&mut brake, 1, &loads(&[0.9; 10]));
-    assert_eq!(course(&mut brake, 11, &[(0.9, 10.0), (0.9, 10.0)]), [0.75, 0.75]);
+    assert_eq!(
+        course(&mut brake, 11, &[(0.9, 10.0), (0.9, 10.0)]),
+        [0.75, 0.75]
+    );
     // Once all was at ease the next time is half a minute again.
     let mut brake = Brake::new(0.7, 0.05);
     course(&mut brake, 1, &loads(&[&[0.9; 5][..], &[0.1; 40]].concat()));
@@ -106,9 +134,16 @@ fn custom_signals_take_part_with_their_weights() {
     brake.signals(&signals, &custom);
     assert!(brake.look(Duration::from_secs(1)));
     let (score, _) = brake.seen;
-    assert!((score.unwrap() - (0.04 + 1.2) / 1.6).abs() < 1e-12, "{score:?}");
+    assert!(
+        (score.unwrap() - (0.04 + 1.2) / 1.6).abs() < 1e-12,
+        "{score:?}"
+    );
     // And are forgotten with the others.
     brake.signals(&cpu(0.1), &custom);
     brake.look(Duration::from_secs(2));
-    assert!((brake.seen.0.unwrap() - 0.1).abs() < 1e-12, "{:?}", brake.seen);
+    assert!(
+        (brake.seen.0.unwrap() - 0.1).abs() < 1e-12,
+        "{:?}",
+        brake.seen
+    );
 }

@@ -1,23 +1,27 @@
-//! The sizes between which the formula holds. Above the upper fence an item costs more than in half a batch, or batches keep
-//! failing; under the lower one it costs more than in a much larger batch.
+//! The sizes between which the formula holds. Above the upper fence an item costs more than in half
+//! a batch, or batches keep failing; under the lower one it costs more than in a much larger batch.
 
 use super::model::Model;
 
 /// The mean over half batches: of about six.
 const GAIN: f64 = 0.15;
-/// Half a batch is cheaper where its mean is so many of its own standard errors under what was expected.
+/// Half a batch is cheaper where its mean is so many of its own standard errors under what was
+/// expected.
 const SURE: f64 = 1.8;
 /// And doubtful from half of that: then the upper fence does not rise.
 const DOUBT: f64 = 0.5;
 /// What the upper fence leaves of the size, and how much it rises with a clean full batch.
 const LOWER: f64 = 0.85;
 const RISE: f64 = 1.005;
-/// A much larger batch is cheaper where its items take less than this share of the time, so many times in a row.
+/// A much larger batch is cheaper where its items take less than this share of the time, so many
+/// times in a row.
 const CHEAPER: f64 = 0.85;
 const LOOKS: u32 = 2;
-/// And cheaper by half of the noise, where that is more: by all of it, a file whose fsyncs scatter was never found out.
+/// And cheaper by half of the noise, where that is more: by all of it, a file whose fsyncs scatter
+/// was never found out.
 const CLEARLY: f64 = 0.5;
-/// Failing again within so many batches, at no more than so many times the size, is failing for the size.
+/// Failing again within so many batches, at no more than so many times the size, is failing for the
+/// size.
 const AGAIN: u32 = 32;
 const LIKE: f64 = 1.3;
 
@@ -42,7 +46,17 @@ pub(super) struct Fences {
 impl Fences {
     pub(super) fn new() -> Self {
         let (low, high, failed) = (0.0, f64::INFINITY, (0.0, 0));
-        Self { low, high, item: 0.0, half: 0.0, looks: 0, variance: 0.0, in_doubt: false, cheaper: 0, failed }
+        Self {
+            low,
+            high,
+            item: 0.0,
+            half: 0.0,
+            looks: 0,
+            variance: 0.0,
+            in_doubt: false,
+            cheaper: 0,
+            failed,
+        }
     }
 
     /// A batch of half the size had this error.
@@ -51,7 +65,8 @@ impl Fences {
         let gain = (1.0 / (f64::from(self.looks) + 1.0)).max(GAIN);
         self.half += gain * (error.clamp(-0.5, 0.5) - self.half);
         self.variance = (1.0 - gain) * (1.0 - gain) * self.variance + gain * gain;
-        // An item of half a batch should cost more by the call's share. Half of that lost means that growing gains nothing.
+        // An item of half a batch should cost more by the call's share. Half of that lost means
+        // that growing gains nothing.
         let nothing_gained = model.call / (2.0 * (2.0 * model.call + size));
         let threshold = nothing_gained.max(SURE * model.noise * self.variance.sqrt());
         self.in_doubt = self.half < -DOUBT * threshold;
@@ -61,7 +76,8 @@ impl Fences {
         }
     }
 
-    /// A batch of `n`, much larger than the usual `size`, took so long; whether its items were cheaper.
+    /// A batch of `n`, much larger than the usual `size`, took so long; whether its items were
+    /// cheaper.
     pub(super) fn large_batch(&mut self, model: &Model, (n, time): (f64, f64), size: f64) -> bool {
         let clearly = CHEAPER.min(1.0 - CLEARLY * model.noise);
         let found = time / n < clearly * model.expected(size) / size;
@@ -89,10 +105,15 @@ impl Fences {
         }
     }
 
-    /// The model has jumped. What is cheaper when large stays so beside a neighbour; the upper fence was set by what is past.
+    /// The model has jumped. What is cheaper when large stays so beside a neighbour; the upper
+    /// fence was set by what is past.
     pub(super) fn jumped(&mut self, model: &Model) {
         if !(0.67..1.5).contains(&(model.item / self.item)) {
-            *self = Self { failed: self.failed, low: self.low, ..Self::new() };
+            *self = Self {
+                failed: self.failed,
+                low: self.low,
+                ..Self::new()
+            };
         }
     }
 

@@ -18,12 +18,15 @@ pub(super) fn learn(
 ) {
     let error = model.error(n, time);
     let batch = model.expected(size);
-    // Looks have their own back-off: one that was dear must not silence those that watch the upper fence.
+    // Looks have their own back-off: one that was dear must not silence those that watch the upper
+    // fence.
     let is_small = matches!(probing, Some(Probing::Call | Probing::Half));
     probes.pay(time, if is_small { batch * n / size } else { time }, batch);
     match probing {
         Some(Probing::Length) => {}
-        Some(Probing::Large) if is_much_larger(n, size) => probes.looked(fences.large_batch(model, (n, time), size)),
+        Some(Probing::Large) if is_much_larger(n, size) => {
+            probes.looked(fences.large_batch(model, (n, time), size))
+        }
         Some(Probing::Large) => probes.look_failed(),
         Some(Probing::Call) => match model.learn_from_probe(n, error) {
             Some(true) => probes.hurry(),

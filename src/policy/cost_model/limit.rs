@@ -2,12 +2,13 @@
 
 use super::model::Model;
 
-/// How near to the time of calls that failed others may plan, and how much nearer where a call is all that costs: there a
-/// larger batch is worth a failure now and then.
+/// How near to the time of calls that failed others may plan, and how much nearer where a call is
+/// all that costs: there a larger batch is worth a failure now and then.
 const NEAR: f64 = 0.83;
 const NEARER: f64 = 0.2;
-/// How fast the limit rises with a clean full batch, in proportion to what there is to gain; and once it is near the one that
-/// failed, where there is little to gain hardly anything is spent on finding out.
+/// How fast the limit rises with a clean full batch, in proportion to what there is to gain; and
+/// once it is near the one that failed, where there is little to gain hardly anything is spent on
+/// finding out.
 const RISE: f64 = 0.02;
 const RISE_KNOWN: f64 = 0.006;
 const KNOWN: f64 = 0.85;
@@ -24,15 +25,23 @@ pub(super) struct Limit {
 
 impl Limit {
     pub(super) fn new() -> Self {
-        Self { time: f64::INFINITY, before: f64::INFINITY }
+        Self {
+            time: f64::INFINITY,
+            before: f64::INFINITY,
+        }
     }
 
     /// What a batch of about this size may take of it, noise included.
     pub(super) fn budget(&self, model: &Model, size: f64) -> f64 {
-        if self.time.is_infinite() { self.time } else { self.time * (NEAR + NEARER * model.overhead(size)) }
+        if self.time.is_infinite() {
+            self.time
+        } else {
+            self.time * (NEAR + NEARER * model.overhead(size))
+        }
     }
 
-    /// A call failed after so many seconds, that many more than expected, as a share; `first` if the one before did not.
+    /// A call failed after so many seconds, that many more than expected, as a share; `first` if
+    /// the one before did not.
     pub(super) fn failed(&mut self, time: f64, error: f64, first: bool) {
         if first {
             self.before = self.time;
@@ -46,13 +55,18 @@ impl Limit {
     pub(super) fn clean_batch(&mut self, model: &Model, n: f64) {
         if self.time.is_finite() {
             let overhead = model.overhead(n);
-            let rise = if self.time >= KNOWN * self.before { RISE_KNOWN * overhead } else { RISE };
+            let rise = if self.time >= KNOWN * self.before {
+                RISE_KNOWN * overhead
+            } else {
+                RISE
+            };
             self.time *= 1.0 + rise * overhead;
         }
     }
 }
 
-/// Whether a call failed for another reason than the time it took, that many more than expected, as a share.
+/// Whether a call failed for another reason than the time it took, that many more than expected, as
+/// a share.
 pub(super) fn is_too_early(error: f64) -> bool {
     error <= TOO_EARLY - 1.0
 }

@@ -1,26 +1,31 @@
-//! Which batch is a probe: now and then one of another size, since batches of one size cannot tell two numbers apart.
+//! Which batch is a probe: now and then one of another size, since batches of one size cannot tell
+//! two numbers apart.
 
-/// Batches from one probe to the next: at first, when all has been quiet for long, and when something changed.
+/// Batches from one probe to the next: at first, when all has been quiet for long, and when
+/// something changed.
 const EVERY: u32 = 8;
 const EVERY_QUIET: u32 = 32;
 const EVERY_SURPRISED: u32 = 2;
 /// Probes after which it may become quiet.
 const QUIET: u32 = 6;
-/// Full batches to the next look at a much larger one: at first, and at most. Each that found nothing doubles them, and one that
-/// is further away waits so much longer: in the end 16 of 512 + 16 items are in looks, 3 %.
+/// Full batches to the next look at a much larger one: at first, and at most. Each that found
+/// nothing doubles them, and one that is further away waits so much longer: in the end 16 of 512 +
+/// 16 items are in looks, 3 %.
 const LOOK: u32 = 4;
 const LOOK_MAX: u32 = 512;
 /// A probe is so many times smaller than a batch, or larger where there is no smaller.
 const SMALLER: usize = 16;
 const LARGER: usize = 4;
-/// A much larger batch is so many times larger, or as large as may be, but not less than so many times. Each that found nothing
-/// is followed by one as many times larger again, up to the largest: where rows share the pages of an index, an item of a batch
-/// that writes one row to each page costs as much as in a small one.
+/// A much larger batch is so many times larger, or as large as may be, but not less than so many
+/// times. Each that found nothing is followed by one as many times larger again, up to the largest:
+/// where rows share the pages of an index, an item of a batch that writes one row to each page
+/// costs as much as in a small one.
 const MUCH: usize = 16;
 const MUCH_LEAST: usize = 2;
-/// Which share of the time probes may waste: as much as the calls themselves at an efficiency of 0.95. Where a probe meets a
-/// neighbour's lock, it waits as long as a large batch would: in step with the neighbour every probe does, each is a surprise,
-/// and a third of the time went into probes. What one of them wasted is paid off within so many batches, should it have hung for
+/// Which share of the time probes may waste: as much as the calls themselves at an efficiency of
+/// 0.95. Where a probe meets a neighbour's lock, it waits as long as a large batch would: in step
+/// with the neighbour every probe does, each is a surprise, and a third of the time went into
+/// probes. What one of them wasted is paid off within so many batches, should it have hung for
 /// more: for an hour after it nothing would be learnt otherwise.
 const WASTE: f64 = 0.05;
 const PAID_WITHIN: f64 = 256.0;
@@ -47,7 +52,8 @@ pub(super) struct Probes {
     half_next: bool,
     since_look: u32,
     look_every: u32,
-    /// How many times larger the next look is, and whether the last one was the largest batch of all.
+    /// How many times larger the next look is, and whether the last one was the largest batch of
+    /// all.
     reach: usize,
     at_most: bool,
     /// Seconds that probes wasted beyond their share; paid off by the time of batches.
@@ -73,11 +79,18 @@ impl Probes {
     pub(super) fn take(&mut self, is_probe: bool, full: bool, failed: bool) -> Option<Probing> {
         self.since = self.since.saturating_add(1);
         // Who fails should not try much more.
-        self.since_look = if failed { 0 } else { self.since_look.saturating_add(u32::from(full)) };
-        self.pending.take_if(|_| is_probe).map(|(probing, _)| probing)
+        self.since_look = if failed {
+            0
+        } else {
+            self.since_look.saturating_add(u32::from(full))
+        };
+        self.pending
+            .take_if(|_| is_probe)
+            .map(|(probing, _)| probing)
     }
 
-    /// A batch took so long, and would have taken `usual` as part of batches that take `batch` each.
+    /// A batch took so long, and would have taken `usual` as part of batches that take `batch`
+    /// each.
     pub(super) fn pay(&mut self, time: f64, usual: f64, batch: f64) {
         let debt = self.debt + (time - usual).max(0.0) - WASTE * time;
         self.debt = debt.clamp(0.0, PAID_WITHIN * WASTE * batch);
@@ -96,7 +109,11 @@ impl Probes {
 
     /// A probe was as expected, after so many of them.
     pub(super) fn relax(&mut self, probes: u32, in_doubt: bool) {
-        self.every = (2 * self.every).min(if probes < QUIET || in_doubt { EVERY } else { EVERY_QUIET });
+        self.every = (2 * self.every).min(if probes < QUIET || in_doubt {
+            EVERY
+        } else {
+            EVERY_QUIET
+        });
     }
 
     pub(super) fn doubt(&mut self) {
@@ -110,7 +127,11 @@ impl Probes {
             self.look_every = LOOK;
         } else {
             self.look_every = (2 * self.look_every).min(LOOK_MAX);
-            self.reach = if self.at_most { MUCH } else { self.reach.saturating_mul(MUCH) };
+            self.reach = if self.at_most {
+                MUCH
+            } else {
+                self.reach.saturating_mul(MUCH)
+            };
         }
     }
 
@@ -127,7 +148,8 @@ impl Probes {
         }
     }
 
-    /// Asks for the next probe, if there is one and it is time; `longest` is the largest size within the budget and the bounds.
+    /// Asks for the next probe, if there is one and it is time; `longest` is the largest size
+    /// within the budget and the bounds.
     pub(super) fn plan(&mut self, size: usize, longest: usize) {
         if self.pending.is_some() || self.debt > 0.0 {
             return;
@@ -136,7 +158,8 @@ impl Probes {
         // All of it where that is near: sizes between the two would never be looked at.
         let much = if longest / 2 <= reach { longest } else { reach };
         let further = much.div_ceil(MUCH.saturating_mul(size).max(1)).max(1);
-        let is_look_due = self.since_look as usize >= further.saturating_mul(self.look_every as usize);
+        let is_look_due =
+            self.since_look as usize >= further.saturating_mul(self.look_every as usize);
         let (probing, other) = if is_look_due && much >= MUCH_LEAST.saturating_mul(size) {
             self.since_look = 0;
             self.at_most = much == longest;

@@ -30,7 +30,11 @@ fn batch(len: usize, time: f64) -> BatchSample {
 }
 
 fn failing(len: usize, time: f64) -> BatchSample {
-    BatchSample { failed: len, outcome: CallOutcome::Transient, ..batch(len, time) }
+    BatchSample {
+        failed: len,
+        outcome: CallOutcome::Transient,
+        ..batch(len, time)
+    }
 }
 
 impl Course {
@@ -44,11 +48,19 @@ impl Course {
             score: None,
             reason: "the initial size".into(),
         };
-        Self { policy, setpoint, now: Duration::ZERO, probes: 0, max: 500 }
+        Self {
+            policy,
+            setpoint,
+            now: Duration::ZERO,
+            probes: 0,
+            max: 500,
+        }
     }
 
     fn next_size(&self) -> usize {
-        self.setpoint.probe.map_or(self.setpoint.batch_size, |probe| probe.batch_size)
+        self.setpoint
+            .probe
+            .map_or(self.setpoint.batch_size, |probe| probe.batch_size)
     }
 
     fn sample(&mut self, batch: BatchSample) -> usize {
@@ -57,7 +69,13 @@ impl Course {
 
     fn tell(&mut self, signals: Signals, batch: BatchSample) -> usize {
         self.now += batch.service_time;
-        self.decide(&[Sample { signals, batch: Some(batch) }], false);
+        self.decide(
+            &[Sample {
+                signals,
+                batch: Some(batch),
+            }],
+            false,
+        );
         self.setpoint.batch_size
     }
 
@@ -78,7 +96,11 @@ impl Course {
             custom: &[],
         };
         let decision = self.policy.decide(&window, &self.setpoint);
-        let bounds = crate::setpoint::Bounds { min: 1, max: self.max, linger: Duration::from_secs(1) };
+        let bounds = crate::setpoint::Bounds {
+            min: 1,
+            max: self.max,
+            linger: Duration::from_secs(1),
+        };
         self.setpoint = self.setpoint.follow(decision, &bounds, &mut self.probes);
     }
 
@@ -86,7 +108,10 @@ impl Course {
     fn run(&mut self, fixed: f64, each: f64) -> usize {
         let len = self.next_size();
         let probe = self.setpoint.probe.is_some();
-        self.sample(BatchSample { probe, ..batch(len, fixed + each * len as f64) });
+        self.sample(BatchSample {
+            probe,
+            ..batch(len, fixed + each * len as f64)
+        });
         len
     }
 
@@ -110,15 +135,19 @@ fn sharing(len: usize) -> f64 {
 #[test]
 fn the_golden_run_step_by_step() {
     let golden: [usize; 26] = [
-        20, 40, 80, 160, 320, 364, 364, 364, 22, 364, 364, 364, 364, 364, 364, 364, 182, 364, 364, 364, 364, 364, 364,
-        364, 22, 364,
+        20, 40, 80, 160, 320, 364, 364, 364, 22, 364, 364, 364, 364, 364, 364, 364, 182, 364, 364,
+        364, 364, 364, 364, 364, 22, 364,
     ];
     let mut course = Course::new(CostModel::new());
     for (place, expected) in golden.into_iter().enumerate() {
         assert_eq!(course.run(24.0, 1.25), expected, "batch {}", place + 1);
         if place > 0 {
             let model = course.policy.model.as_ref().unwrap();
-            assert!((model.call - 19.2).abs() < 1e-6 && (model.item - 0.00125).abs() < 1e-9, "batch {}", place + 1);
+            assert!(
+                (model.call - 19.2).abs() < 1e-6 && (model.item - 0.00125).abs() < 1e-9,
+                "batch {}",
+                place + 1
+            );
         }
     }
 }
@@ -141,7 +170,10 @@ fn the_start_finds_the_knee_of_any_backend() {
             course.run(fixed, each);
         });
         let size = course.setpoint.batch_size;
-        assert!(size.abs_diff(expected) <= 1 + expected / 50, "{fixed} + {each}·n: {size} instead of {expected}");
+        assert!(
+            size.abs_diff(expected) <= 1 + expected / 50,
+            "{fixed} + {each}·n: {size} instead of {expected}"
+        );
     }
 }
 
@@ -152,7 +184,11 @@ fn a_start_from_one_grows_although_sizes_round() {
     (0..30).for_each(|_| {
         course.run(24.0, 1.25);
     });
-    assert!(course.setpoint.batch_size >= 350, "{}", course.setpoint.batch_size);
+    assert!(
+        course.setpoint.batch_size >= 350,
+        "{}",
+        course.setpoint.batch_size
+    );
 }
 
 #[test]
@@ -164,14 +200,21 @@ fn the_users_bound_is_kept() {
     // 24 + 1.25·n over the least margin of the noise.
     let size = course.setpoint.batch_size;
     assert!((133..=136).contains(&size), "{size}");
-    assert!(matches!(course.setpoint.reason, Reason::BatchTime { .. }), "{}", course.setpoint.reason);
+    assert!(
+        matches!(course.setpoint.reason, Reason::BatchTime { .. }),
+        "{}",
+        course.setpoint.reason
+    );
 }
 
 #[test]
 fn a_failed_batch_halves_at_once_and_is_explained() {
     let mut course = Course::settled();
     assert_eq!(course.sample(failing(364, 400.0)), 182);
-    assert_eq!(course.setpoint.reason.to_string(), "a batch of 364 failed after 400 ms: 364 → 182");
+    assert_eq!(
+        course.setpoint.reason.to_string(),
+        "a batch of 364 failed after 400 ms: 364 → 182"
+    );
     assert_eq!(course.setpoint.zone, Zone::High);
     assert_eq!(course.sample(failing(182, 400.0)), 91);
     assert_eq!(course.sample(failing(91, 400.0)), 45);
@@ -179,7 +222,10 @@ fn a_failed_batch_halves_at_once_and_is_explained() {
         let size = course.setpoint.batch_size;
         course.sample(failing(size, 400.0));
     }
-    assert_eq!(course.setpoint.batch_size, 1, "an outage may go to the minimum");
+    assert_eq!(
+        course.setpoint.batch_size, 1,
+        "an outage may go to the minimum"
+    );
 }
 
 #[test]
@@ -191,7 +237,13 @@ fn a_failure_is_answered_once() {
     assert_eq!(course.sample(late), 182);
     assert_eq!(course.sample(BatchSample { attempt: 2, ..late }), 182);
     // But a part of it that fails alone is news.
-    assert!(course.sample(BatchSample { attempt: 2, full: false, ..failing(182, 400.0) }) < 182);
+    assert!(
+        course.sample(BatchSample {
+            attempt: 2,
+            full: false,
+            ..failing(182, 400.0)
+        }) < 182
+    );
 }
 
 #[test]
@@ -200,19 +252,35 @@ fn halves_that_are_refused_at_once_are_not_too_large() {
     course.sample(failing(364, 1.0));
     assert_eq!(course.setpoint.batch_size, 182);
     for (attempt, len) in [(2, 182), (3, 91), (4, 45)] {
-        course.sample(BatchSample { attempt, cut_at: 364, full: false, ..failing(len, 1.0) });
+        course.sample(BatchSample {
+            attempt,
+            cut_at: 364,
+            full: false,
+            ..failing(len, 1.0)
+        });
     }
     assert_eq!(course.setpoint.batch_size, 182);
     // But those that took as long as they should.
-    course.sample(BatchSample { attempt: 2, cut_at: 364, full: false, ..failing(182, 300.0) });
+    course.sample(BatchSample {
+        attempt: 2,
+        cut_at: 364,
+        full: false,
+        ..failing(182, 300.0)
+    });
     assert_eq!(course.setpoint.batch_size, 91);
 }
 
 #[test]
 fn rows_at_fault_move_nothing() {
     let mut course = Course::settled();
-    let permanent = BatchSample { outcome: CallOutcome::Permanent, ..failing(364, 1.0) };
-    let rejected = BatchSample { failed: 300, ..batch(364, 479.0) };
+    let permanent = BatchSample {
+        outcome: CallOutcome::Permanent,
+        ..failing(364, 1.0)
+    };
+    let rejected = BatchSample {
+        failed: 300,
+        ..batch(364, 479.0)
+    };
     for sample in [permanent, rejected] {
         (0..20).for_each(|_| {
             course.sample(sample);
@@ -235,7 +303,11 @@ fn a_call_that_failed_early_is_no_limit_for_those_to_come() {
         course.run(24.0, 1.25);
     });
     // 0.85 of it, less the margin for noise.
-    assert!((180..280).contains(&course.setpoint.batch_size), "{}", course.setpoint.batch_size);
+    assert!(
+        (180..280).contains(&course.setpoint.batch_size),
+        "{}",
+        course.setpoint.batch_size
+    );
 }
 
 #[test]
@@ -243,7 +315,11 @@ fn a_probe_that_never_tells_is_followed_by_another() {
     let overwritten: fn(&mut Course) = |course| course.decide_without(1, &[], false);
     // The rows' fault: its time tells nothing.
     let refused: fn(&mut Course) = |course| {
-        let sample = BatchSample { probe: true, outcome: CallOutcome::Permanent, ..failing(course.next_size(), 5.0) };
+        let sample = BatchSample {
+            probe: true,
+            outcome: CallOutcome::Permanent,
+            ..failing(course.next_size(), 5.0)
+        };
         course.sample(sample);
     };
     for silence in [overwritten, refused] {
@@ -253,7 +329,10 @@ fn a_probe_that_never_tells_is_followed_by_another() {
         }
         let first = course.probes;
         silence(&mut course);
-        assert!(course.setpoint.probe.is_none(), "the setpoint lets go of it");
+        assert!(
+            course.setpoint.probe.is_none(),
+            "the setpoint lets go of it"
+        );
         (0..32).for_each(|_| {
             course.run(24.0, 1.25);
         });
@@ -272,8 +351,15 @@ fn a_much_larger_batch_that_failed_leaves_the_size_alone_though_samples_were_los
         let (size, large) = (course.setpoint.batch_size, course.next_size());
         // It is under way.
         course.decide_without(lost, &[], false);
-        course.sample(BatchSample { probe: true, ..failing(large, 900.0) });
-        assert!(course.setpoint.batch_size > size / 2, "{size} to {} with {lost} lost", course.setpoint.batch_size);
+        course.sample(BatchSample {
+            probe: true,
+            ..failing(large, 900.0)
+        });
+        assert!(
+            course.setpoint.batch_size > size / 2,
+            "{size} to {} with {lost} lost",
+            course.setpoint.batch_size
+        );
     }
 }
 
@@ -286,7 +372,11 @@ fn a_neighbour_makes_items_slower_and_leaves_the_knee() {
     });
     let model = course.policy.model.as_ref().unwrap();
     assert!((model.item - 0.00375).abs() < 0.000_2, "{}", model.item);
-    assert!((course.setpoint.batch_size as f64 / 364.0 - 1.0).abs() < 0.15, "{}", course.setpoint.batch_size);
+    assert!(
+        (course.setpoint.batch_size as f64 / 364.0 - 1.0).abs() < 0.15,
+        "{}",
+        course.setpoint.batch_size
+    );
 }
 
 #[test]
@@ -294,8 +384,17 @@ fn size_grows_only_by_full_batches() {
     let mut course = Course::new(CostModel::new());
     for turn in 0..200 {
         let len = 2 + turn % 17;
-        course.sample(BatchSample { len, full: false, cut_at: 20, ..batch(len, 24.0 + 1.25 * len as f64) });
-        assert!(course.setpoint.batch_size <= 20, "{}", course.setpoint.batch_size);
+        course.sample(BatchSample {
+            len,
+            full: false,
+            cut_at: 20,
+            ..batch(len, 24.0 + 1.25 * len as f64)
+        });
+        assert!(
+            course.setpoint.batch_size <= 20,
+            "{}",
+            course.setpoint.batch_size
+        );
     }
 }
 
@@ -310,36 +409,69 @@ fn a_pinned_size_and_an_unchanged_one_are_explained_once() {
             said.push(course.setpoint.reason.clone());
         }
     }
-    assert_eq!(said.last().unwrap().to_string(), "the best size is the maximum or above");
+    assert_eq!(
+        said.last().unwrap().to_string(),
+        "the best size is the maximum or above"
+    );
     assert!(said.len() <= 5, "{said:#?}");
     // Nor is a figure that moved a little while the size did not.
-    let before = Reason::CallCost { items: 19.3, from: 320, to: 364 };
+    let before = Reason::CallCost {
+        items: 19.3,
+        from: 320,
+        to: 364,
+    };
     let times = (0.0, 0.0);
-    assert_eq!(Why::CallCost(19.2).or_said(364, 364, times, &before), before);
-    assert_ne!(Why::CallCost(19.2).or_said(364, 365, times, &before), before);
-    assert_ne!(Why::Maximum.or_said(364, 364, times, &"the initial size".into()), "the initial size".into());
+    assert_eq!(
+        Why::CallCost(19.2).or_said(364, 364, times, &before),
+        before
+    );
+    assert_ne!(
+        Why::CallCost(19.2).or_said(364, 365, times, &before),
+        before
+    );
+    assert_ne!(
+        Why::Maximum.or_said(364, 364, times, &"the initial size".into()),
+        "the initial size".into()
+    );
 }
 
 #[test]
 fn a_complaint_is_answered_by_pauses_and_not_by_size() {
-    let hot = Signals { cpu_load: Some(0.95), ..Signals::default() };
+    let hot = Signals {
+        cpu_load: Some(0.95),
+        ..Signals::default()
+    };
     let mut course = Course::settled();
     for _ in 0..8 {
         let size = course.setpoint.batch_size;
         course.tell(hot, batch(size, 24.0 + 1.25 * size as f64));
     }
     assert_eq!(course.setpoint.batch_size, 364);
-    assert!(course.setpoint.pause_ratio > 0.3, "{}", course.setpoint.pause_ratio);
-    let cool = Signals { cpu_load: Some(0.2), ..Signals::default() };
+    assert!(
+        course.setpoint.pause_ratio > 0.3,
+        "{}",
+        course.setpoint.pause_ratio
+    );
+    let cool = Signals {
+        cpu_load: Some(0.2),
+        ..Signals::default()
+    };
     for _ in 0..80 {
         course.tell(cool, batch(364, 479.0));
     }
-    assert!(course.setpoint.pause_ratio.abs() < 1e-9, "{}", course.setpoint.pause_ratio);
+    assert!(
+        course.setpoint.pause_ratio.abs() < 1e-9,
+        "{}",
+        course.setpoint.pause_ratio
+    );
 }
 
 #[test]
 fn a_complaint_that_pauses_do_not_lower_is_somebody_elses() {
-    let hot = Signals { cpu_load: Some(0.95), ..Signals::default() };
+    let hot = Signals {
+        cpu_load: Some(0.95),
+        ..Signals::default()
+    };
     let mut course = Course::settled();
     let ratios: Vec<f64> = (0..60)
         .map(|_| {
@@ -354,11 +486,26 @@ fn a_complaint_that_pauses_do_not_lower_is_somebody_elses() {
 #[test]
 fn settings_out_of_range_are_named() {
     let table = [
-        (CostModel::new().efficiency(1.0), "efficiency is 1: must be over 0 and under 1"),
-        (CostModel::new().efficiency(f64::NAN), "efficiency is NaN: must be over 0 and under 1"),
-        (CostModel::new().max_batch_time(Duration::ZERO), "max_batch_time is 0s: must be over zero"),
-        (CostModel::new().brake_above(1.5, 0.05), "brake_above is 1.5: must be within 0 and 1"),
-        (CostModel::new().brake_above(0.7, f64::NAN), "brake_above is NaN: must be within 0 and 1"),
+        (
+            CostModel::new().efficiency(1.0),
+            "efficiency is 1: must be over 0 and under 1",
+        ),
+        (
+            CostModel::new().efficiency(f64::NAN),
+            "efficiency is NaN: must be over 0 and under 1",
+        ),
+        (
+            CostModel::new().max_batch_time(Duration::ZERO),
+            "max_batch_time is 0s: must be over zero",
+        ),
+        (
+            CostModel::new().brake_above(1.5, 0.05),
+            "brake_above is 1.5: must be within 0 and 1",
+        ),
+        (
+            CostModel::new().brake_above(0.7, f64::NAN),
+            "brake_above is NaN: must be within 0 and 1",
+        ),
     ];
     for (policy, expected) in table {
         assert_eq!(policy.validate().unwrap_err().to_string(), expected);

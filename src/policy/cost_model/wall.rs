@@ -1,13 +1,16 @@
-//! A length beyond which the formula ends. Either the backend refuses it at once (too many parameters, a body that is too long):
-//! that shows as an event, a batch that failed as a whole twice while every part of it went through without a wait. Or it is a
-//! cliff (a sort that spills): a batch larger than the one before takes far longer than expected, and one of the size before
+//! A length beyond which the formula ends. Either the backend refuses it at once (too many
+//! parameters, a body that is too long): that shows as an event, a batch that failed as a whole
+//! twice while every part of it went through without a wait. Or it is a cliff (a sort that spills):
+//! a batch larger than the one before takes far longer than expected, and one of the size before
 //! does not. Until that is known, the model does not learn from the slow one.
 //!
-//! One such event may be chance. Two, with no success at or above the smaller length since the first, are a wall. It lies between
-//! the largest success and the smallest failure: probes halve the distance. Then a probe of the smallest failure asks after
-//! 32, 64, 128 … batches whether it is still there; one success at or above it takes it away.
+//! One such event may be chance. Two, with no success at or above the smaller length since the
+//! first, are a wall. It lies between the largest success and the smallest failure: probes halve
+//! the distance. Then a probe of the smallest failure asks after 32, 64, 128 … batches whether it
+//! is still there; one success at or above it takes it away.
 
-/// Full batches from one probe to the next while the wall is being located, and before the first look beyond it.
+/// Full batches from one probe to the next while the wall is being located, and before the first
+/// look beyond it.
 const EVERY: u32 = 2;
 const LOOK: u32 = 32;
 const LOOK_MAX: u32 = 1 << 16;
@@ -24,7 +27,8 @@ pub(super) struct Wall {
     passed: f64,
     /// The refused length was taken, and was far too slow.
     is_slow: bool,
-    /// The last ordinary batch that took about as long as expected, and a larger one after it that did not.
+    /// The last ordinary batch that took about as long as expected, and a larger one after it that
+    /// did not.
     good: f64,
     doubt: Option<f64>,
     since: u32,
@@ -47,7 +51,11 @@ impl Wall {
 
     /// The largest size that is known to pass.
     pub(super) fn ceiling(&self) -> f64 {
-        if self.refused.is_finite() { self.passed.max(1.0) } else { f64::INFINITY }
+        if self.refused.is_finite() {
+            self.passed.max(1.0)
+        } else {
+            f64::INFINITY
+        }
     }
 
     /// The smallest length that is known to be refused.
@@ -60,9 +68,16 @@ impl Wall {
         self.is_slow
     }
 
-    /// A batch of `n` went through, and was dear or not: far slower than expected. The size to go back to if it is in doubt
-    /// whether that is because of its length: then it must teach the model nothing. `trusted`: the model is no first guess.
-    pub(super) fn judge(&mut self, n: f64, (full, probe): (bool, bool), dear: bool, trusted: bool) -> Option<f64> {
+    /// A batch of `n` went through, and was dear or not: far slower than expected. The size to go
+    /// back to if it is in doubt whether that is because of its length: then it must teach the
+    /// model nothing. `trusted`: the model is no first guess.
+    pub(super) fn judge(
+        &mut self,
+        n: f64,
+        (full, probe): (bool, bool),
+        dear: bool,
+        trusted: bool,
+    ) -> Option<f64> {
         if !dear {
             if !probe {
                 if let Some(slow) = self.doubt.take().filter(|slow| n < *slow) {
@@ -99,7 +114,10 @@ impl Wall {
             self.suspect = None;
         }
         if n >= self.refused {
-            *self = Self { good: self.good, ..Self::new() };
+            *self = Self {
+                good: self.good,
+                ..Self::new()
+            };
         }
         self.passed = self.passed.max(n);
     }
@@ -135,8 +153,11 @@ impl Wall {
             return None;
         }
         let located = self.passed >= NEAR * self.refused || self.refused - self.passed <= 1.0;
-        let (every, length) =
-            if located { (self.look_every, self.refused) } else { (EVERY, (self.passed + self.refused) / 2.0) };
+        let (every, length) = if located {
+            (self.look_every, self.refused)
+        } else {
+            (EVERY, (self.passed + self.refused) / 2.0)
+        };
         if self.since < every || length > max {
             return None;
         }

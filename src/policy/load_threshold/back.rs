@@ -1,12 +1,14 @@
-//! The way back from the halving of a failed batch, so that failures are no ratchet where nothing makes the size grow.
+//! The way back from the halving of a failed batch, so that failures are no ratchet where nothing
+//! makes the size grow.
 
 use std::time::Duration;
 
-/// Clean full batches in a row after which a halved size returns. Each return that fails within as many takes four times as many, unless the call
-/// failed in less than half of the time of a clean one, up to
-/// the second figure: a size that runs into a timeout is tried seldom.
+/// Clean full batches in a row after which a halved size returns. Each return that fails within as
+/// many takes four times as many, unless the call failed in less than half of the time of a clean
+/// one, up to the second figure: a size that runs into a timeout is tried seldom.
 const RETURN: u32 = 4;
-/// And where the call did not fail in less than half of a clean one's time: the size may have been the reason.
+/// And where the call did not fail in less than half of a clean one's time: the size may have been
+/// the reason.
 const RETURN_LATE: u32 = 32;
 const RETURN_MAX: u32 = 256;
 
@@ -27,7 +29,13 @@ pub(super) struct Return {
 
 impl Return {
     pub(super) const fn new() -> Self {
-        Self { size: None, clean: 0, needed: RETURN, on_trial: false, usual: Duration::ZERO }
+        Self {
+            size: None,
+            clean: 0,
+            needed: RETURN,
+            on_trial: false,
+            usual: Duration::ZERO,
+        }
     }
 
     pub(super) fn clean_batch(&mut self, time: Duration) {
@@ -41,7 +49,12 @@ impl Return {
     pub(super) fn failed(&mut self, from: usize, time: Duration) {
         let on_trial = std::mem::take(&mut self.on_trial);
         if self.usual > Duration::ZERO && time >= self.usual / 2 {
-            self.needed = if on_trial { 4 * self.needed } else { self.needed }.clamp(RETURN_LATE, RETURN_MAX);
+            self.needed = if on_trial {
+                4 * self.needed
+            } else {
+                self.needed
+            }
+            .clamp(RETURN_LATE, RETURN_MAX);
         }
         self.clean = 0;
         self.size = Some(self.size.map_or(from, |size| size.max(from)));

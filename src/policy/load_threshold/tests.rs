@@ -51,7 +51,11 @@ fn full(feedback: LoadFeedback) -> Sample {
 }
 
 fn all(cpu: f64, errors: f64, queue: u64, locks: u64) -> LoadFeedback {
-    LoadFeedback::new().cpu_load(cpu).error_rate(errors).queue_depth(queue).db_locks(locks)
+    LoadFeedback::new()
+        .cpu_load(cpu)
+        .error_rate(errors)
+        .queue_depth(queue)
+        .db_locks(locks)
 }
 
 /// A feedback of all four signals that scores exactly the same in every term.
@@ -76,10 +80,16 @@ fn the_score_is_the_weighted_sum_of_the_four_signals() {
         ((0.0, 0.0, 0, 300), 0.1),
     ];
     for ((cpu, errors, queue, locks), expected) in table {
-        for mut policy in [LoadThreshold::strict(), LoadThreshold::new().error_floor(false)] {
+        for mut policy in [
+            LoadThreshold::strict(),
+            LoadThreshold::new().error_floor(false),
+        ] {
             let decision = check(&mut policy, 20, &[full(all(cpu, errors, queue, locks))]);
             let score = decision.score.unwrap();
-            assert!((score - expected).abs() < 1e-12, "{cpu} {errors} {queue} {locks}: {score} for {expected}");
+            assert!(
+                (score - expected).abs() < 1e-12,
+                "{cpu} {errors} {queue} {locks}: {score} for {expected}"
+            );
         }
     }
 }
@@ -87,17 +97,28 @@ fn the_score_is_the_weighted_sum_of_the_four_signals() {
 #[test]
 fn three_signals_at_their_end_count_as_over_the_threshold() {
     for mut policy in [LoadThreshold::strict(), LoadThreshold::new()] {
-        assert_eq!(check(&mut policy, 20, &[full(all(1.0, 0.0, 100, 50))]).batch_size, 16);
+        assert_eq!(
+            check(&mut policy, 20, &[full(all(1.0, 0.0, 100, 50))]).batch_size,
+            16
+        );
     }
 }
 
 #[test]
 fn the_documented_trace() {
-    for mut policy in [LoadThreshold::strict().adjustment_factor(0.3), LoadThreshold::new().adjustment_factor(0.3)] {
+    for mut policy in [
+        LoadThreshold::strict().adjustment_factor(0.3),
+        LoadThreshold::new().adjustment_factor(0.3),
+    ] {
         let mut size = 20;
         let mut sizes = Vec::new();
         for cpu in [0.25, 0.22, 0.85, 0.78] {
-            let feedback = all(cpu, cpu, (cpu * 100.0_f64).round() as u64, (cpu * 50.0_f64).round() as u64);
+            let feedback = all(
+                cpu,
+                cpu,
+                (cpu * 100.0_f64).round() as u64,
+                (cpu * 50.0_f64).round() as u64,
+            );
             size = check(&mut policy, size, &[full(feedback)]).batch_size;
             sizes.push(size);
         }
@@ -107,12 +128,27 @@ fn the_documented_trace() {
 
 #[test]
 fn a_step_is_rounded_and_never_nothing() {
-    let table = [(1, 2, 0), (2, 3, 1), (3, 4, 2), (10, 12, 8), (13, 16, 10), (1_000, 1_000, 800)];
+    let table = [
+        (1, 2, 0),
+        (2, 3, 1),
+        (3, 4, 2),
+        (10, 12, 8),
+        (13, 16, 10),
+        (1_000, 1_000, 800),
+    ];
     for (from, grown, shrunk) in table {
         let mut policy = LoadThreshold::new();
-        assert_eq!(check(&mut policy, from, &[full(level(0.0))]).batch_size, grown, "grow from {from}");
+        assert_eq!(
+            check(&mut policy, from, &[full(level(0.0))]).batch_size,
+            grown,
+            "grow from {from}"
+        );
         let expected = shrunk.max(1);
-        assert_eq!(check(&mut policy, from, &[full(level(1.0))]).batch_size, expected, "shrink from {from}");
+        assert_eq!(
+            check(&mut policy, from, &[full(level(1.0))]).batch_size,
+            expected,
+            "shrink from {from}"
+        );
     }
 }
 
@@ -143,7 +179,11 @@ fn an_average_wraps_around_many_feedbacks() {
 #[test]
 fn no_feedback_no_change() {
     for mut policy in [LoadThreshold::strict(), LoadThreshold::new()] {
-        for samples in [vec![], vec![full(LoadFeedback::new())], vec![full(LoadFeedback::new().cpu_load(f64::NAN))]] {
+        for samples in [
+            vec![],
+            vec![full(LoadFeedback::new())],
+            vec![full(LoadFeedback::new().cpu_load(f64::NAN))],
+        ] {
             assert_eq!(check(&mut policy, 20, &samples).batch_size, 20);
         }
     }
@@ -157,7 +197,11 @@ fn an_absent_signal_takes_no_part() {
     let mut strict = LoadThreshold::strict();
     assert_eq!(check(&mut strict, 20, &[only_cpu(0.9)]).batch_size, 20);
     // Averaged over the feedbacks that carry it.
-    let decision = check(&mut guarded, 20, &[only_cpu(0.9), full(LoadFeedback::new().error_rate(0.0))]);
+    let decision = check(
+        &mut guarded,
+        20,
+        &[only_cpu(0.9), full(LoadFeedback::new().error_rate(0.0))],
+    );
     let expected = 0.4 * 0.9 / 0.7;
     assert!((decision.score.unwrap() - expected).abs() < 1e-12);
 }
@@ -165,27 +209,59 @@ fn an_absent_signal_takes_no_part() {
 #[test]
 fn errors_alone_never_make_it_grow() {
     let mut guarded = LoadThreshold::new();
-    assert_eq!(check(&mut guarded, 20, &[full(all(0.0, 1.0, 0, 0))]).batch_size, 16);
+    assert_eq!(
+        check(&mut guarded, 20, &[full(all(0.0, 1.0, 0, 0))]).batch_size,
+        16
+    );
     let mut strict = LoadThreshold::strict();
-    assert_eq!(check(&mut strict, 20, &[full(all(0.0, 0.99, 0, 0))]).batch_size, 24, "the bare law does");
+    assert_eq!(
+        check(&mut strict, 20, &[full(all(0.0, 0.99, 0, 0))]).batch_size,
+        24,
+        "the bare law does"
+    );
 }
 
 #[test]
 fn growth_needs_a_full_batch() {
     let idle = sample(level(0.0), false, CallOutcome::Ok);
     assert_eq!(check(&mut LoadThreshold::new(), 20, &[idle]).batch_size, 20);
-    assert_eq!(check(&mut LoadThreshold::strict(), 20, &[idle]).batch_size, 24);
+    assert_eq!(
+        check(&mut LoadThreshold::strict(), 20, &[idle]).batch_size,
+        24
+    );
 }
 
 #[test]
 fn a_failed_batch_halves_at_once_and_a_monitor_never_does() {
     let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
     let mut policy = LoadThreshold::new();
-    assert_eq!(policy.decide(&window(&[failed], false), &setpoint(20)).batch_size, 10);
-    assert_eq!(policy.decide(&window(&[failed], false), &setpoint(1)).batch_size, 1);
-    let report = Sample { signals: level(1.0).resolve(&[]).0, batch: None };
-    assert_eq!(policy.decide(&window(&[report], false), &setpoint(20)).batch_size, 20);
-    assert_eq!(check(&mut policy, 20, &[]).batch_size, 16, "the report counts at the check");
+    assert_eq!(
+        policy
+            .decide(&window(&[failed], false), &setpoint(20))
+            .batch_size,
+        10
+    );
+    assert_eq!(
+        policy
+            .decide(&window(&[failed], false), &setpoint(1))
+            .batch_size,
+        1
+    );
+    let report = Sample {
+        signals: level(1.0).resolve(&[]).0,
+        batch: None,
+    };
+    assert_eq!(
+        policy
+            .decide(&window(&[report], false), &setpoint(20))
+            .batch_size,
+        20
+    );
+    assert_eq!(
+        check(&mut policy, 20, &[]).batch_size,
+        16,
+        "the report counts at the check"
+    );
 }
 
 #[test]
@@ -195,23 +271,44 @@ fn each_signal_is_averaged_over_the_feedbacks_that_carry_it() {
     let table = [
         (vec![cpu(0.9), cpu(0.1)], 0.5),
         (vec![cpu(0.9), cpu(0.3), cpu(0.3)], 0.5),
-        (vec![cpu(0.2), cpu(0.4), locks(50), locks(0), locks(0), locks(50)], (0.4 * 0.3 + 0.1 * 0.5) / 0.5),
-        (vec![full(all(0.2, 0.0, 0, 0)), full(all(0.6, 0.0, 100, 0))], 0.4 * 0.4 + 0.2 * 0.5),
+        (
+            vec![cpu(0.2), cpu(0.4), locks(50), locks(0), locks(0), locks(50)],
+            (0.4 * 0.3 + 0.1 * 0.5) / 0.5,
+        ),
+        (
+            vec![full(all(0.2, 0.0, 0, 0)), full(all(0.6, 0.0, 100, 0))],
+            0.4 * 0.4 + 0.2 * 0.5,
+        ),
     ];
     for (samples, expected) in table {
-        let score = check(&mut LoadThreshold::new(), 20, &samples).score.unwrap();
-        assert!((score - expected).abs() < 1e-12, "{score} for {expected}: {samples:?}");
+        let score = check(&mut LoadThreshold::new(), 20, &samples)
+            .score
+            .unwrap();
+        assert!(
+            (score - expected).abs() < 1e-12,
+            "{score} for {expected}: {samples:?}"
+        );
     }
 }
 
 #[test]
 fn a_score_on_a_threshold_changes_nothing() {
     for (cpu, expected) in [(0.25, 20), (0.249, 24), (0.75, 20), (0.751, 16)] {
-        let only = Weights { cpu_load: 1.0, error_rate: 0.0, queue_depth: 0.0, db_locks: 0.0 };
+        let only = Weights {
+            cpu_load: 1.0,
+            error_rate: 0.0,
+            queue_depth: 0.0,
+            db_locks: 0.0,
+        };
         let mut policy = LoadThreshold::new().thresholds(0.25, 0.75).weights(only);
         let decision = check(&mut policy, 20, &[full(LoadFeedback::new().cpu_load(cpu))]);
         assert_eq!(decision.batch_size, expected, "{cpu}");
-        assert_eq!(decision.reason.to_string().contains("between"), expected == 20, "{}", decision.reason);
+        assert_eq!(
+            decision.reason.to_string().contains("between"),
+            expected == 20,
+            "{}",
+            decision.reason
+        );
     }
 }
 
@@ -222,10 +319,17 @@ fn a_full_batch_is_news_until_the_next_check_and_a_probe_is_none() {
     assert_eq!(check(&mut policy, 20, &[full(level(0.0))]).batch_size, 24);
     assert_eq!(check(&mut policy, 24, &[idle]).batch_size, 24);
     policy.decide(&window(&[full(LoadFeedback::new())], false), &setpoint(24));
-    assert_eq!(check(&mut policy, 24, &[idle]).batch_size, 29, "one between the checks counts");
+    assert_eq!(
+        check(&mut policy, 24, &[idle]).batch_size,
+        29,
+        "one between the checks counts"
+    );
     let mut probe = full(level(0.0));
     probe.batch.as_mut().unwrap().probe = true;
-    assert_eq!(check(&mut LoadThreshold::new(), 20, &[probe]).batch_size, 20);
+    assert_eq!(
+        check(&mut LoadThreshold::new(), 20, &[probe]).batch_size,
+        20
+    );
 }
 
 #[test]
@@ -233,14 +337,36 @@ fn a_retry_that_fails_is_no_news_and_what_a_halving_answered_is_not_answered_aga
     let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
     let mut retry = failed;
     retry.batch.as_mut().unwrap().attempt = 2;
-    assert_eq!(LoadThreshold::new().decide(&window(&[retry], false), &setpoint(20)).batch_size, 20);
+    assert_eq!(
+        LoadThreshold::new()
+            .decide(&window(&[retry], false), &setpoint(20))
+            .batch_size,
+        20
+    );
     let mut without = LoadThreshold::new().halve_on_failure(false);
-    assert_eq!(without.decide(&window(&[failed], false), &setpoint(20)).batch_size, 20, "the guard is a switch");
+    assert_eq!(
+        without
+            .decide(&window(&[failed], false), &setpoint(20))
+            .batch_size,
+        20,
+        "the guard is a switch"
+    );
     // At a check: neither the load nor the full batches of before are left for the next one.
     let mut policy = LoadThreshold::new();
-    assert_eq!(check(&mut policy, 20, &[full(level(1.0)), failed]).batch_size, 10);
+    assert_eq!(
+        check(&mut policy, 20, &[full(level(1.0)), failed]).batch_size,
+        10
+    );
     assert_eq!(check(&mut policy, 10, &[]).score, None);
-    assert_eq!(check(&mut policy, 10, &[sample(level(0.0), false, CallOutcome::Ok)]).batch_size, 10);
+    assert_eq!(
+        check(
+            &mut policy,
+            10,
+            &[sample(level(0.0), false, CallOutcome::Ok)]
+        )
+        .batch_size,
+        10
+    );
 }
 
 #[test]
@@ -248,46 +374,105 @@ fn a_pinned_size_is_explained_once() {
     let mut policy = LoadThreshold::new();
     let mut at = setpoint(1_000);
     let decision = policy.decide(&window(&[full(level(0.0))], true), &at);
-    assert_eq!(decision.reason.to_string(), "the load is low and the size is at its maximum");
+    assert_eq!(
+        decision.reason.to_string(),
+        "the load is low and the size is at its maximum"
+    );
     at.reason = decision.reason.clone();
-    assert_eq!(policy.decide(&window(&[full(level(0.0))], true), &at).reason, decision.reason);
+    assert_eq!(
+        policy
+            .decide(&window(&[full(level(0.0))], true), &at)
+            .reason,
+        decision.reason
+    );
 }
 
 #[test]
 fn a_reason_reads_like_a_sentence() {
     let decision = check(&mut LoadThreshold::new(), 20, &[full(level(0.0))]);
-    assert_eq!(decision.reason.to_string(), "load 0.00 is under 0.30: 20 → 24");
+    assert_eq!(
+        decision.reason.to_string(),
+        "load 0.00 is under 0.30: 20 → 24"
+    );
     let decision = check(&mut LoadThreshold::new(), 20, &[full(level(0.5))]);
-    assert_eq!(decision.reason.to_string(), "load 0.50 is between 0.30 and 0.70: unchanged at 20");
+    assert_eq!(
+        decision.reason.to_string(),
+        "load 0.50 is between 0.30 and 0.70: unchanged at 20"
+    );
 }
 
 #[test]
 fn custom_signals_count_with_their_weights() {
     let custom = [("replica_lag", 0.5)];
-    let signals = LoadFeedback::new().cpu_load(0.0).custom("replica_lag", 1.0).resolve(&custom).0;
-    let samples = [Sample { signals, batch: None }];
-    let window = Window { custom: &custom, ..window(&samples, true) };
-    let score = LoadThreshold::new().decide(&window, &setpoint(20)).score.unwrap();
+    let signals = LoadFeedback::new()
+        .cpu_load(0.0)
+        .custom("replica_lag", 1.0)
+        .resolve(&custom)
+        .0;
+    let samples = [Sample {
+        signals,
+        batch: None,
+    }];
+    let window = Window {
+        custom: &custom,
+        ..window(&samples, true)
+    };
+    let score = LoadThreshold::new()
+        .decide(&window, &setpoint(20))
+        .score
+        .unwrap();
     assert!((score - 0.5 / 0.9).abs() < 1e-12, "{score}");
 }
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let weights = |cpu_load| Weights { cpu_load, error_rate: 0.0, queue_depth: 0.0, db_locks: 0.0 };
+    let weights = |cpu_load| Weights {
+        cpu_load,
+        error_rate: 0.0,
+        queue_depth: 0.0,
+        db_locks: 0.0,
+    };
     let table: [(LoadThreshold, &str); 10] = [
-        (LoadThreshold::new().adjustment_factor(0.0), "adjustment_factor is 0: must be over 0 and at most 1"),
-        (LoadThreshold::new().adjustment_factor(f64::NAN), "adjustment_factor is NaN: must be over 0 and at most 1"),
-        (LoadThreshold::new().adjustment_factor(1.5), "adjustment_factor is 1.5: must be over 0 and at most 1"),
-        (LoadThreshold::new().thresholds(-0.1, 0.7), "thresholds is -0.1: must be within 0 and 1"),
-        (LoadThreshold::new().thresholds(0.1, 7.0), "thresholds is 7: must be within 0 and 1"),
+        (
+            LoadThreshold::new().adjustment_factor(0.0),
+            "adjustment_factor is 0: must be over 0 and at most 1",
+        ),
+        (
+            LoadThreshold::new().adjustment_factor(f64::NAN),
+            "adjustment_factor is NaN: must be over 0 and at most 1",
+        ),
+        (
+            LoadThreshold::new().adjustment_factor(1.5),
+            "adjustment_factor is 1.5: must be over 0 and at most 1",
+        ),
+        (
+            LoadThreshold::new().thresholds(-0.1, 0.7),
+            "thresholds is -0.1: must be within 0 and 1",
+        ),
+        (
+            LoadThreshold::new().thresholds(0.1, 7.0),
+            "thresholds is 7: must be within 0 and 1",
+        ),
         (
             LoadThreshold::new().thresholds(0.8, 0.7),
             "low threshold is 0.8 and high threshold is 0.7: low must not exceed high",
         ),
-        (LoadThreshold::new().weights(weights(-1.0)), "weights is -1: must be finite and not negative"),
-        (LoadThreshold::new().weights(weights(f64::NAN)), "weights is NaN: must be finite and not negative"),
-        (LoadThreshold::new().weights(weights(0.0)), "weights is all zero: at least one must count"),
-        (LoadThreshold::new().queue_scale(0.0), "queue_scale is 0: must be over 0"),
+        (
+            LoadThreshold::new().weights(weights(-1.0)),
+            "weights is -1: must be finite and not negative",
+        ),
+        (
+            LoadThreshold::new().weights(weights(f64::NAN)),
+            "weights is NaN: must be finite and not negative",
+        ),
+        (
+            LoadThreshold::new().weights(weights(0.0)),
+            "weights is all zero: at least one must count",
+        ),
+        (
+            LoadThreshold::new().queue_scale(0.0),
+            "queue_scale is 0: must be over 0",
+        ),
     ];
     for (policy, expected) in table {
         assert_eq!(policy.validate().unwrap_err().to_string(), expected);
@@ -305,7 +490,9 @@ fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
     let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
     let mut policy = LoadThreshold::new();
     for size in [20, 10] {
-        let half = policy.decide(&window(&[failed], false), &setpoint(size)).batch_size;
+        let half = policy
+            .decide(&window(&[failed], false), &setpoint(size))
+            .batch_size;
         assert_eq!(half, size / 2);
     }
     // Cut before they were halved, or too few.
@@ -318,8 +505,14 @@ fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
     assert_eq!(check(&mut policy, 5, &[small(true); 3]).batch_size, 5);
     assert_eq!(check(&mut policy, 5, &[small(false); 9]).batch_size, 5);
     let decision = check(&mut policy, 5, &[small(true)]);
-    assert_eq!(decision.batch_size, 20, "back to where it was before the first failure");
-    assert_eq!(decision.reason.to_string(), "calls go through again: back to the size before the failure");
+    assert_eq!(
+        decision.batch_size, 20,
+        "back to where it was before the first failure"
+    );
+    assert_eq!(
+        decision.reason.to_string(),
+        "calls go through again: back to the size before the failure"
+    );
     // Again, and not early: eight times as many.
     policy.decide(&window(&[failed], false), &setpoint(20));
     assert_eq!(check(&mut policy, 10, &[small(true); 31]).batch_size, 10);
@@ -334,10 +527,19 @@ fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
 #[test]
 fn without_any_signal_since_the_start_it_says_that_it_cannot_grow() {
     let mut policy = LoadThreshold::new();
-    assert_eq!(check(&mut policy, 20, &[]).reason.to_string(), "no feedback since the last check: unchanged");
+    assert_eq!(
+        check(&mut policy, 20, &[]).reason.to_string(),
+        "no feedback since the last check: unchanged"
+    );
     let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
-    assert_eq!(decision.reason.to_string(), "no signal since start: this policy cannot grow");
+    assert_eq!(
+        decision.reason.to_string(),
+        "no signal since start: this policy cannot grow"
+    );
     check(&mut policy, 20, &[full(level(0.5))]);
     let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
-    assert_eq!(decision.reason.to_string(), "no feedback since the last check: unchanged");
+    assert_eq!(
+        decision.reason.to_string(),
+        "no feedback since the last check: unchanged"
+    );
 }

@@ -5,10 +5,18 @@ use super::*;
 #[test]
 fn a_dead_backend_costs_the_descent_and_three_calls_a_step() {
     for rows in [1, 2, 100, 1_000, 5_000] {
-        let world = World { rows, away: vec![(Duration::ZERO, Duration::MAX)], ..World::default() };
+        let world = World {
+            rows,
+            away: vec![(Duration::ZERO, Duration::MAX)],
+            ..World::default()
+        };
         let report = world.run();
         let depth = rows.next_power_of_two().ilog2() as usize;
-        assert!(report.calls <= 2 + depth + 3 * report.waits, "{rows} rows: {} calls", report.calls);
+        assert!(
+            report.calls <= 2 + depth + 3 * report.waits,
+            "{rows} rows: {} calls",
+            report.calls
+        );
         assert!(report.calls <= 120, "{rows} rows: {} calls", report.calls);
         assert_eq!((report.in_outage.len(), report.failed.len()), (rows, 0));
         assert!(
@@ -23,7 +31,13 @@ fn a_dead_backend_costs_the_descent_and_three_calls_a_step() {
 fn attempts_are_counted_where_they_are_set() {
     for (attempts, rows, calls) in [(1, 1, 1), (2, 1, 2), (5, 1, 5), (5, 4, 2 + 2 + 3 * 3)] {
         let away = vec![(Duration::ZERO, Duration::MAX)];
-        let report = World { retry: Retry::attempts(attempts), rows, away, ..World::default() }.run();
+        let report = World {
+            retry: Retry::attempts(attempts),
+            rows,
+            away,
+            ..World::default()
+        }
+        .run();
         assert_eq!(
             (report.calls, report.in_outage.len() + report.failed.len()),
             (calls, rows),
@@ -31,17 +45,37 @@ fn attempts_are_counted_where_they_are_set() {
         );
     }
     let away = vec![(Duration::ZERO, Duration::MAX)];
-    let both = Retry::attempts(40).for_at_least(Duration::from_secs(1)).backoff(MS, MS);
-    let report = World { retry: both, rows: 1, away, ..World::default() }.run();
-    assert!(report.calls >= 40 && report.time >= Duration::from_secs(1), "both are used up: {report:?}");
+    let both = Retry::attempts(40)
+        .for_at_least(Duration::from_secs(1))
+        .backoff(MS, MS);
+    let report = World {
+        retry: both,
+        rows: 1,
+        away,
+        ..World::default()
+    }
+    .run();
+    assert!(
+        report.calls >= 40 && report.time >= Duration::from_secs(1),
+        "both are used up: {report:?}"
+    );
 }
 
 #[test]
 fn a_poisoned_row_takes_less_than_a_second_where_others_answer() {
     for in_line in [1, 50] {
-        let report = World { rows: 1, in_line, ..World::default() }.bad([0]).run();
+        let report = World {
+            rows: 1,
+            in_line,
+            ..World::default()
+        }
+        .bad([0])
+        .run();
         assert_eq!((&report.failed[..], report.handled.len()), (&[0][..], 1));
-        assert!(report.time < Duration::from_secs(1) && report.calls <= 5, "{report:?}");
+        assert!(
+            report.time < Duration::from_secs(1) && report.calls <= 5,
+            "{report:?}"
+        );
     }
 }
 
@@ -58,54 +92,117 @@ fn a_flush_costs_no_patience_and_begins_one_attempt_a_first_step_at_most() {
     let away = vec![(Duration::ZERO, Duration::from_secs(50))];
     let flushes = (0..60_000).step_by(3).map(Duration::from_millis).collect();
     for retry in [Retry::default(), Retry::attempts(40)] {
-        let world = World { retry, rows: 100, away: away.clone(), ..World::default() };
+        let world = World {
+            retry,
+            rows: 100,
+            away: away.clone(),
+            ..World::default()
+        };
         let without = world.run();
-        let with = World { flushes: Vec::clone(&flushes), ..world }.run();
+        let with = World {
+            flushes: Vec::clone(&flushes),
+            ..world
+        }
+        .run();
         assert_eq!(with.failed.len() + with.in_outage.len(), 0, "{retry:?}");
-        assert_eq!(without.failed.len() + without.in_outage.len(), 0, "{retry:?}");
+        assert_eq!(
+            without.failed.len() + without.in_outage.len(),
+            0,
+            "{retry:?}"
+        );
         let early = with.calls as u64;
-        assert!(early <= without.calls as u64 + 50_000 / 50 + 50, "{early} calls");
+        assert!(
+            early <= without.calls as u64 + 50_000 / 50 + 50,
+            "{early} calls"
+        );
     }
 }
 
 #[test]
 fn what_the_backend_refuses_unseen_is_called_again_as_it_was() {
     let away = vec![(Duration::ZERO, Duration::from_secs(20))];
-    let report = World { away, away_fault: Fault::Unavailable, ..World::default() }.run();
-    assert_eq!((report.handled.len(), report.waits), (1_000, report.calls - 1));
-    assert!(report.ids.iter().all(|(_, rows, _)| rows.len() == 1_000), "no search begins");
+    let report = World {
+        away,
+        away_fault: Fault::Unavailable,
+        ..World::default()
+    }
+    .run();
+    assert_eq!(
+        (report.handled.len(), report.waits),
+        (1_000, report.calls - 1)
+    );
+    assert!(
+        report.ids.iter().all(|(_, rows, _)| rows.len() == 1_000),
+        "no search begins"
+    );
     let for_ever = vec![(Duration::ZERO, Duration::MAX)];
-    let report = World { away: for_ever, away_fault: Fault::Unavailable, ..World::default() }.run();
+    let report = World {
+        away: for_ever,
+        away_fault: Fault::Unavailable,
+        ..World::default()
+    }
+    .run();
     assert_eq!(report.in_outage.len(), 1_000);
     assert!(report.time >= Duration::from_secs(60));
 }
 
 #[test]
 fn a_statement_that_is_wrong_takes_five_attempts_and_a_row_alone() {
-    let world = World { fault: Fault::Misconfigured, ..World::default() };
-    let report = World { bad: (0..1_000).collect(), ..world }.run();
-    assert_eq!((report.calls, report.failed.len(), report.in_outage.len()), (6, 1_000, 0));
+    let world = World {
+        fault: Fault::Misconfigured,
+        ..World::default()
+    };
+    let report = World {
+        bad: (0..1_000).collect(),
+        ..world
+    }
+    .run();
+    assert_eq!(
+        (report.calls, report.failed.len(), report.in_outage.len()),
+        (6, 1_000, 0)
+    );
     assert!(report.time < Duration::from_secs(1));
 }
 
 #[test]
 fn a_length_that_is_refused_is_reported() {
-    let report = World { limit: 700, ..World::default() }.run();
-    assert_eq!((report.handled.len(), report.refused_len), (1_000, Some(1_000)));
+    let report = World {
+        limit: 700,
+        ..World::default()
+    }
+    .run();
+    assert_eq!(
+        (report.handled.len(), report.refused_len),
+        (1_000, Some(1_000))
+    );
     assert_eq!(report.calls, 4, "the whole twice, and two halves");
-    let report = World { limit: 700, ..World::default() }.bad([3]).run();
+    let report = World {
+        limit: 700,
+        ..World::default()
+    }
+    .bad([3])
+    .run();
     assert_eq!((report.failed, report.refused_len), (vec![3], None));
 }
 
 #[test]
 fn a_close_uses_its_time_and_gives_back_what_is_left() {
     let second = Duration::from_secs(1);
-    let back_after =
-        |time| World { away: vec![(Duration::ZERO, time)], close: Some((MS * 500, second * 30)), ..World::default() };
+    let back_after = |time| World {
+        away: vec![(Duration::ZERO, time)],
+        close: Some((MS * 500, second * 30)),
+        ..World::default()
+    };
     let report = back_after(second * 20).run();
     assert_eq!((report.handled.len(), report.gave_up.len()), (1_000, 0));
     let report = back_after(second * 40).run();
-    assert_eq!((report.handled.len(), report.failed.len() + report.in_outage.len()), (0, 0));
+    assert_eq!(
+        (
+            report.handled.len(),
+            report.failed.len() + report.in_outage.len()
+        ),
+        (0, 0)
+    );
     assert_eq!(report.gave_up.len(), 1_000);
     assert!(report.time <= MS * 30_500, "{:?}", report.time);
 }
@@ -114,10 +211,19 @@ fn a_close_uses_its_time_and_gives_back_what_is_left() {
 fn kept_order_is_order() {
     let retry = Retry::default().keep_order(true);
     let away = vec![(MS * 3, Duration::from_secs(9))];
-    let report = World { retry, away, in_line: 9, ..World::default() }.bad([17, 500, 501]).run();
+    let report = World {
+        retry,
+        away,
+        in_line: 9,
+        ..World::default()
+    }
+    .bad([17, 500, 501])
+    .run();
     assert!(report.handled.is_sorted(), "{:?}", report.handled);
     assert!(!report.failed.is_empty());
-    let good: Vec<u64> = (0..1_000).filter(|row| ![17, 500, 501].contains(row)).collect();
+    let good: Vec<u64> = (0..1_000)
+        .filter(|row| ![17, 500, 501].contains(row))
+        .collect();
     assert!(report.handled.iter().all(|row| good.contains(row)));
 }
 
@@ -132,12 +238,40 @@ fn a_batch_without_parts_keeps_its_id_and_its_attempts() {
         Some(Fault::Transient),
         None,
     ];
-    let report = World { retry, rows: 4, in_line: 1, script, ..World::default() }.run();
-    assert_eq!((report.failed.len() + report.in_outage.len(), report.handled.len()), (0, 5));
-    let whole: Vec<_> = report.ids.iter().filter(|(_, rows, _)| rows.len() == 4).map(|(id, ..)| *id).collect();
-    assert!(whole.len() == 5 && whole.iter().all(|id| *id == whole[0]), "{:?}", report.ids);
-    let report =
-        World { retry: Retry::default().bisect(false), rows: 4, in_line: 1, ..World::default() }.bad([2]).run();
+    let report = World {
+        retry,
+        rows: 4,
+        in_line: 1,
+        script,
+        ..World::default()
+    }
+    .run();
+    assert_eq!(
+        (
+            report.failed.len() + report.in_outage.len(),
+            report.handled.len()
+        ),
+        (0, 5)
+    );
+    let whole: Vec<_> = report
+        .ids
+        .iter()
+        .filter(|(_, rows, _)| rows.len() == 4)
+        .map(|(id, ..)| *id)
+        .collect();
+    assert!(
+        whole.len() == 5 && whole.iter().all(|id| *id == whole[0]),
+        "{:?}",
+        report.ids
+    );
+    let report = World {
+        retry: Retry::default().bisect(false),
+        rows: 4,
+        in_line: 1,
+        ..World::default()
+    }
+    .bad([2])
+    .run();
     assert_eq!(
         (report.failed, report.handled),
         (vec![0, 1, 2, 3], vec![4]),

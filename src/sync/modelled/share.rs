@@ -17,7 +17,11 @@ pub(crate) fn keep(sleep: usize, items: usize) {
 }
 
 pub(crate) fn use_up(sleep: usize, items: usize) -> bool {
-    let closed = if mutant("doorbell: a share that outlives a close") { 1 << (usize::BITS - 1) } else { 0 };
+    let closed = if mutant("doorbell: a share that outlives a close") {
+        1 << (usize::BITS - 1)
+    } else {
+        0
+    };
     let is_own = |of| of == sleep & !closed || mutant("doorbell: a share in another sleep");
     SHARE.with(|share| match share.get() {
         (of, left) if left >= items && is_own(of) => {

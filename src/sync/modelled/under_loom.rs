@@ -1,4 +1,5 @@
-//! Loom's primitives. Time stands still: a deadline in the future never comes, one that has passed is already there.
+//! Loom's primitives. Time stands still: a deadline in the future never comes, one that has passed
+//! is already there.
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -1,7 +1,8 @@
 //! Shuttle's primitives, and a clock that the schedule moves.
 //!
-//! A wait with a deadline within the next minutes may end at any look, by chance, and then it is that late; a deadline farther
-//! away never comes, so that a wake-up that is lost is a deadlock, which shuttle finds. Weak memory is loom's and Miri's part.
+//! A wait with a deadline within the next minutes may end at any look, by chance, and then it is
+//! that late; a deadline farther away never comes, so that a wake-up that is lost is a deadlock,
+//! which shuttle finds. Weak memory is loom's and Miri's part.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -61,7 +62,10 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Poisoned only where a model has failed.
-    MutexGuard { guard: mutex.lock().unwrap_or_else(PoisonError::into_inner), mutex }
+    MutexGuard {
+        guard: mutex.lock().unwrap_or_else(PoisonError::into_inner),
+        mutex,
+    }
 }
 
 pub(crate) fn wait_until<'a, T>(
@@ -72,7 +76,10 @@ pub(crate) fn wait_until<'a, T>(
     let MutexGuard { guard, mutex } = guard;
     let near = deadline.filter(|deadline| deadline.saturating_duration_since(now()) < HORIZON);
     let Some(deadline) = near else {
-        return MutexGuard { guard: condvar.wait(guard).unwrap_or_else(PoisonError::into_inner), mutex };
+        return MutexGuard {
+            guard: condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            mutex,
+        };
     };
     drop(guard);
     yield_now();

@@ -1,12 +1,14 @@
-//! A producer's share in what may be added uncounted to a flusher's sleep (see `doorbell`): which sleep, how many items are left.
+//! A producer's share in what may be added uncounted to a flusher's sleep (see `doorbell`): which
+//! sleep, how many items are left.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for so many adds.
+/// How many items a producer takes at a time: a read-modify-write on a shared word is paid once for
+/// so many adds.
 pub(crate) const ITEMS: usize = 64;
-/// How many of the missing items are counted one by one at the end. Fewer than may come between the flusher's two looks, and it
-/// stays awake.
+/// How many of the missing items are counted one by one at the end. Fewer than may come between the
+/// flusher's two looks, and it stays awake.
 pub(crate) const COUNTED: usize = 32;
 
 thread_local! {

@@ -12,7 +12,11 @@ use crate::ingest::rows::Row;
 pub const LONG: Duration = Duration::from_secs(120);
 
 pub fn row(id: i64) -> Row {
-    Row { id, value: id as f64 / 4.0, text: format!("reading number {id}") }
+    Row {
+        id,
+        value: id as f64 / 4.0,
+        text: format!("reading number {id}"),
+    }
 }
 
 /// As often as it takes: a server may need longer to come back than the examples wait for it.
@@ -63,7 +67,10 @@ pub struct Random(u64);
 
 impl Random {
     pub fn new() -> Self {
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64) | 1;
+        let seed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(1, |time| time.as_nanos() as u64)
+            | 1;
         eprintln!("seed {seed}");
         Self(seed)
     }
@@ -78,12 +85,16 @@ impl Random {
 
 /// How often servers are killed: `KILLS`, or 50.
 pub fn kills() -> u64 {
-    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
+    std::env::var("KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(50)
 }
 
-/// Adds rows 0, 1, 2 … without a pause while the server is killed and restarted at random moments, each time in the middle of
-/// the traffic. After each restart every row whose ticket said "handled" before the kill must be there: `stored_to(id)` counts
-/// the rows up to that id. Returns how many rows there are to be at the end; all were handled.
+/// Adds rows 0, 1, 2 … without a pause while the server is killed and restarted at random moments,
+/// each time in the middle of the traffic. After each restart every row whose ticket said "handled"
+/// before the kill must be there: `stored_to(id)` counts the rows up to that id. Returns how many
+/// rows there are to be at the end; all were handled.
 pub fn survive_kills(
     batcher: &Batcher<Row>,
     mut kill_and_restart: impl FnMut(),
@@ -99,7 +110,9 @@ pub fn survive_kills(
         let adding = scope.spawn(move || {
             let mut id = 0;
             while !stop.load(Ordering::SeqCst) {
-                let Ok(ticket) = producer.submit(row(id)) else { break };
+                let Ok(ticket) = producer.submit(row(id)) else {
+                    break;
+                };
                 if tickets.send((id, ticket)).is_err() {
                     break;
                 }
@@ -113,10 +126,17 @@ pub fn survive_kills(
         let mut resolve = |until: &dyn Fn(i64) -> bool, wait: Duration| {
             while !until(handled) {
                 let next = pending.take().or_else(|| submitted.recv_timeout(wait).ok());
-                let Some((id, ticket)): Option<(i64, load_aware_batcher::Ticket)> = next else { return handled };
+                let Some((id, ticket)): Option<(i64, load_aware_batcher::Ticket)> = next else {
+                    return handled;
+                };
                 match ticket.wait_timeout(wait) {
                     Some(outcome) => {
-                        assert_eq!(outcome, Outcome::Handled, "row {id}: {:?}", batcher.take_failed().first());
+                        assert_eq!(
+                            outcome,
+                            Outcome::Handled,
+                            "row {id}: {:?}",
+                            batcher.take_failed().first()
+                        );
                         assert_eq!(id, handled + 1);
                         handled = id;
                     }
@@ -132,7 +152,11 @@ pub fn survive_kills(
             // Traffic again, then a moment that nobody chose.
             let before = resolve(&|_| true, LONG);
             let seen = resolve(&|now| now > before, LONG);
-            assert!(seen > before, "no traffic after kill {kill}: {:#?}", batcher.stats());
+            assert!(
+                seen > before,
+                "no traffic after kill {kill}: {:#?}",
+                batcher.stats()
+            );
             std::thread::sleep(Duration::from_micros(random.below(60_000)));
             let promised = resolve(&|_| false, Duration::ZERO);
             kill_and_restart();
@@ -144,7 +168,12 @@ pub fn survive_kills(
             resolve(&|_| adding.is_finished(), LONG);
             adding.join().expect("the adding thread")
         };
-        assert_eq!(resolve(&|now| now + 1 == rows, LONG), rows - 1, "{:#?}", batcher.stats());
+        assert_eq!(
+            resolve(&|now| now + 1 == rows, LONG),
+            rows - 1,
+            "{:#?}",
+            batcher.stats()
+        );
         rows
     })
 }

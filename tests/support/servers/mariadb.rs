@@ -23,7 +23,10 @@ impl Mariadb {
     /// One for all tests of this process that leave it as it is, each in a database of its own.
     pub fn shared() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Mariadb>> = OnceLock::new();
-        SERVER.get_or_init(|| Self::find(&[])).as_ref().or_else(|| skip("there is no MariaDB, or nobody to run it as"))
+        SERVER
+            .get_or_init(|| Self::find(&[]))
+            .as_ref()
+            .or_else(|| skip("there is no MariaDB, or nobody to run it as"))
     }
 
     /// One of the test's own, with these settings.
@@ -36,11 +39,24 @@ impl Mariadb {
         let server = program(&folders, &["mariadbd"])?;
         let install = program(&folders, &["mariadb-install-db"])?;
         let account = Account::find(&["mysql", "nobody"])?;
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut new = Self { server, account, settings, process: None, folder: folder(account) };
+        let settings = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        let mut new = Self {
+            server,
+            account,
+            settings,
+            process: None,
+            folder: folder(account),
+        };
         run(account
             .command(&install)
-            .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
+            .args([
+                "--no-defaults",
+                "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+            ])
             .args(new.storage()));
         new.start();
         Some(new)
@@ -67,7 +83,11 @@ impl Mariadb {
                 .args(self.storage())
                 .arg(format!("--socket={}", self.socket().display()))
                 .arg(format!("--pid-file={}/pid", self.folder.path().display()))
-                .args(["--skip-networking", "--skip-name-resolve", "--innodb-buffer-pool-size=128M"])
+                .args([
+                    "--skip-networking",
+                    "--skip-name-resolve",
+                    "--innodb-buffer-pool-size=128M",
+                ])
                 .args(["--max-allowed-packet=64M", "--max-connections=100"])
                 .args(&self.settings);
             let mut process = Process::start(command, &log, self.folder.path());
@@ -101,13 +121,19 @@ impl Mariadb {
     /// Over the socket.
     pub fn opts(&self, database: Option<&str>) -> Opts {
         let socket = self.socket().display().to_string();
-        OptsBuilder::new().socket(Some(socket)).user(Some("root")).db_name(database).into()
+        OptsBuilder::new()
+            .socket(Some(socket))
+            .user(Some("root"))
+            .db_name(database)
+            .into()
     }
 
     /// A new database, and a connection to it.
     pub fn database(&self, name: &str) -> (Opts, Conn) {
         let mut admin = Conn::new(self.opts(None)).expect("the server answers");
-        admin.query_drop(format!("CREATE DATABASE {name}")).expect("a new database");
+        admin
+            .query_drop(format!("CREATE DATABASE {name}"))
+            .expect("a new database");
         let opts = self.opts(Some(name));
         let conn = Conn::new(opts.clone()).expect("the server answers");
         (opts, conn)

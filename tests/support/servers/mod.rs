@@ -1,8 +1,9 @@
-//! Real servers for tests and benches: each in a temporary folder, on a socket of its own, as another user than root, stopped
-//! by its own pid.
+//! Real servers for tests and benches: each in a temporary folder, on a socket of its own, as
+//! another user than root, stopped by its own pid.
 //!
-//! Where a server is not installed its tests say so on standard error and pass; with `REQUIRE_SERVERS=1` they fail. What the
-//! machine does not permit, such as to mount, is skipped all the same: no package brings that.
+//! Where a server is not installed its tests say so on standard error and pass; with
+//! `REQUIRE_SERVERS=1` they fail. What the machine does not permit, such as to mount, is skipped
+//! all the same: no package brings that.
 #![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod flows;
@@ -15,7 +16,10 @@ use std::io::Write;
 
 /// What to do where a server cannot be had.
 pub fn skip<T>(why: &str) -> Option<T> {
-    assert!(std::env::var_os("REQUIRE_SERVERS").is_none_or(|value| value != "1"), "REQUIRE_SERVERS=1, but {why}");
+    assert!(
+        std::env::var_os("REQUIRE_SERVERS").is_none_or(|value| value != "1"),
+        "REQUIRE_SERVERS=1, but {why}"
+    );
     not_permitted(why)
 }
 

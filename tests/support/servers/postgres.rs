@@ -38,45 +38,73 @@ impl Postgres {
 
     /// One of the test's own, with these settings.
     pub fn own(settings: &[&str]) -> Option<Self> {
-        Self::find(settings).map(Self::started).or_else(|| skip("there is no PostgreSQL, or nobody to run it as"))
+        Self::find(settings)
+            .map(Self::started)
+            .or_else(|| skip("there is no PostgreSQL, or nobody to run it as"))
     }
 
     fn find(settings: &[&str]) -> Option<Self> {
         // Debian keeps one folder a version and none of them in the path; the newest first.
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let versions = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten();
         let mut versions: Vec<PathBuf> = versions.map(|version| version.path()).collect();
         versions.sort_by(|a, b| version(b).total_cmp(&version(a)));
         let folders: Vec<PathBuf> = versions.iter().map(|version| version.join("bin")).collect();
         let binaries = program(&folders, &["postgres"])?.parent()?.to_owned();
         let account = Account::find(&["postgres", "nobody"])?;
-        let mut settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        if binaries.parent().is_some_and(|folder| version(folder) >= 14.0) {
-            // What was killed begins with an fsync of each of its thousand files: on a slow disk that takes a minute.
+        let mut settings: Vec<String> = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        if binaries
+            .parent()
+            .is_some_and(|folder| version(folder) >= 14.0)
+        {
+            // What was killed begins with an fsync of each of its thousand files: on a slow disk
+            // that takes a minute.
             settings.push("recovery_init_sync_method=syncfs".to_owned());
         }
-        Some(Self { binaries, account, settings, process: None, folder: folder(account) })
+        Some(Self {
+            binaries,
+            account,
+            settings,
+            process: None,
+            folder: folder(account),
+        })
     }
 
     fn started(mut self) -> Self {
         let data = self.folder.path().join("data");
-        run(self.account.command(&self.binaries.join("initdb")).arg("-D").arg(&data).args([
-            "--no-sync",
-            "--auth=trust",
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--locale=C",
-        ]));
+        run(self
+            .account
+            .command(&self.binaries.join("initdb"))
+            .arg("-D")
+            .arg(&data)
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+            ]));
         self.start();
         self
     }
 
-    /// Starts it, again if need be: the shared memory of one that was killed may take a moment to go.
+    /// Starts it, again if need be: the shared memory of one that was killed may take a moment to
+    /// go.
     pub fn start(&mut self) {
         let log = self.folder.path().join("log");
         let begun = Instant::now();
         while begun.elapsed() < START {
             let mut command = self.account.command(&self.binaries.join("postgres"));
-            command.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
+            command
+                .arg("-D")
+                .arg(self.folder.path().join("data"))
+                .arg("-k")
+                .arg(self.folder.path());
             let common = [
                 "listen_addresses=",
                 "shared_buffers=64MB",
@@ -87,7 +115,10 @@ impl Postgres {
                 "autovacuum=off",
                 "max_wal_size=2GB",
             ];
-            for setting in common.into_iter().chain(self.settings.iter().map(String::as_str)) {
+            for setting in common
+                .into_iter()
+                .chain(self.settings.iter().map(String::as_str))
+            {
                 command.args(["-c", setting]);
             }
             let mut process = Process::start(command, &log, self.folder.path());
@@ -117,7 +148,11 @@ impl Postgres {
     /// Over the socket.
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(self.folder.path()).user("postgres").dbname(database).connect_timeout(Duration::from_secs(5));
+        config
+            .host_path(self.folder.path())
+            .user("postgres")
+            .dbname(database)
+            .connect_timeout(Duration::from_secs(5));
         config
     }
 
@@ -128,8 +163,13 @@ impl Postgres {
 
     /// A new database, and a connection to it.
     pub fn database(&self, name: &str) -> (Config, Client) {
-        let mut admin = self.config("postgres").connect(NoTls).expect("the server answers");
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).expect("a new database");
+        let mut admin = self
+            .config("postgres")
+            .connect(NoTls)
+            .expect("the server answers");
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .expect("a new database");
         let config = self.config(name);
         let client = config.connect(NoTls).expect("the server answers");
         (config, client)
@@ -143,5 +183,8 @@ impl Postgres {
 
 /// The number that a folder is named after; 0 if it is none.
 fn version(folder: &Path) -> f64 {
-    folder.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0.0)
+    folder
+        .file_name()
+        .and_then(|name| name.to_str()?.parse().ok())
+        .unwrap_or(0.0)
 }

@@ -42,11 +42,16 @@ impl Proxy {
     pub fn start(socket: &Path, decide: impl FnMut(u64) -> Fate + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let (closed, commits, lost) = (Arc::<AtomicBool>::default(), Arc::default(), Arc::default());
+        let (closed, commits, lost) =
+            (Arc::<AtomicBool>::default(), Arc::default(), Arc::default());
         let decide: Arc<Mutex<Box<Decide>>> = Arc::new(Mutex::new(Box::new(decide)));
         let socket = Arc::new(Mutex::new(socket.to_owned()));
-        let shared =
-            Shared { socket: Arc::clone(&socket), decide, commits: Arc::clone(&commits), lost: Arc::clone(&lost) };
+        let shared = Shared {
+            socket: Arc::clone(&socket),
+            decide,
+            commits: Arc::clone(&commits),
+            lost: Arc::clone(&lost),
+        };
         let stop = Arc::clone(&closed);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -59,10 +64,17 @@ impl Proxy {
                 }
             }
         });
-        Self { address, closed, commits, lost, socket }
+        Self {
+            address,
+            closed,
+            commits,
+            lost,
+            socket,
+        }
     }
 
-    /// New connections go to another server; those that are open stay where they are, as after a failover.
+    /// New connections go to another server; those that are open stay where they are, as after a
+    /// failover.
     pub fn redirect(&self, socket: &Path) {
         socket.clone_into(&mut self.socket.lock().expect("no panic"));
     }
@@ -73,7 +85,10 @@ impl Proxy {
 
     /// Commits seen, and of them those that were lost one way or the other.
     pub fn counts(&self) -> (u64, u64) {
-        (self.commits.load(Ordering::SeqCst), self.lost.load(Ordering::SeqCst))
+        (
+            self.commits.load(Ordering::SeqCst),
+            self.lost.load(Ordering::SeqCst),
+        )
     }
 }
 
@@ -86,7 +101,10 @@ impl Drop for Proxy {
 
 fn pair(client: TcpStream, server: UnixStream, shared: &Shared) {
     let mute = Arc::new(AtomicBool::new(false));
-    let (from_client, to_server) = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+    let (from_client, to_server) = (
+        client.try_clone().expect("a handle"),
+        server.try_clone().expect("a handle"),
+    );
     let (shared, muted) = (shared.clone(), Arc::clone(&mute));
     thread::spawn(move || {
         requests(&from_client, &to_server, &shared, &mute);
@@ -111,7 +129,9 @@ fn requests(mut client: &TcpStream, mut server: &UnixStream, shared: &Shared, mu
         if bytes.len() < 32 && bytes.windows(6).any(|word| word == b"COMMIT") {
             let number = shared.commits.fetch_add(1, Ordering::SeqCst) + 1;
             let fate = (shared.decide.lock().expect("no panic"))(number);
-            shared.lost.fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
+            shared
+                .lost
+                .fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
             match fate {
                 Fate::Pass => {}
                 Fate::LoseAnswer => mute.store(true, Ordering::SeqCst),

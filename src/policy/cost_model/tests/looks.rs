@@ -9,17 +9,23 @@ fn items_that_share_pages_are_found_by_a_much_larger_batch() {
     let mut reasons = Vec::new();
     for _ in 0..100 {
         let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
-        course.sample(BatchSample { probe, ..batch(len, sharing(len)) });
+        course.sample(BatchSample {
+            probe,
+            ..batch(len, sharing(len))
+        });
         reasons.push(course.setpoint.reason.to_string());
     }
     assert_eq!(course.setpoint.batch_size, 5_000);
     assert!(
-        reasons.iter().any(|reason| reason.starts_with("an item costs less in a much larger batch: 1")),
+        reasons
+            .iter()
+            .any(|reason| reason.starts_with("an item costs less in a much larger batch: 1")),
         "{reasons:#?}"
     );
 }
 
-/// A thousand pages, of which each row of a small batch writes one: only far beyond is an item cheaper.
+/// A thousand pages, of which each row of a small batch writes one: only far beyond is an item
+/// cheaper.
 #[test]
 fn a_look_that_found_nothing_is_followed_by_one_further_away() {
     let mut course = Course::new(CostModel::new());
@@ -28,11 +34,18 @@ fn a_look_that_found_nothing_is_followed_by_one_further_away() {
     for (len, time) in [(20, 0.65), (40, 1.25), (80, 2.6)] {
         course.sample(batch(len, time));
     }
-    assert!(course.setpoint.batch_size < 100, "{}", course.setpoint.batch_size);
+    assert!(
+        course.setpoint.batch_size < 100,
+        "{}",
+        course.setpoint.batch_size
+    );
     for _ in 0..120 {
         let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
         let time = 0.11 + 0.009 * len as f64 + 0.018 * len.min(1_000) as f64;
-        course.sample(BatchSample { probe, ..batch(len, time) });
+        course.sample(BatchSample {
+            probe,
+            ..batch(len, time)
+        });
     }
     assert_eq!(course.setpoint.batch_size, 5_000);
 }
@@ -43,10 +56,16 @@ fn probes_that_wait_for_a_lock_waste_a_twentieth_of_the_time() {
     let (mut wasted, mut total) = (0.0, 0.0);
     for _ in 0..400 {
         let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
-        let (share, wait) =
-            if probe && len < course.setpoint.batch_size { (1.25 * len as f64, 500.0) } else { (0.0, 0.0) };
+        let (share, wait) = if probe && len < course.setpoint.batch_size {
+            (1.25 * len as f64, 500.0)
+        } else {
+            (0.0, 0.0)
+        };
         let time = 24.0 + 1.25 * len as f64 + wait;
-        course.sample(BatchSample { probe, ..batch(len, time) });
+        course.sample(BatchSample {
+            probe,
+            ..batch(len, time)
+        });
         total += time;
         wasted += if wait > 0.0 { time - share } else { 0.0 };
     }
@@ -61,7 +80,10 @@ fn one_probe_that_hung_does_not_silence_the_others_for_long() {
         let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
         let wait = if probe && !hung { 1e6 } else { 0.0 };
         hung |= probe;
-        course.sample(BatchSample { probe, ..batch(len, 24.0 + 1.25 * len as f64 + wait) });
+        course.sample(BatchSample {
+            probe,
+            ..batch(len, 24.0 + 1.25 * len as f64 + wait)
+        });
         probes += u32::from(probe);
     }
     assert!(probes > 10, "{probes}");
@@ -69,26 +91,47 @@ fn one_probe_that_hung_does_not_silence_the_others_for_long() {
 
 #[test]
 fn a_much_larger_batch_that_is_refused_or_cut_short_tells_nothing() {
-    // A packet that is too large, a connection that is reset, a linger that is over, a reset between two that were cheaper.
-    for (what, most) in [("refused", 8), ("failed", 8), ("cut short", 8), ("every other failed", 150)] {
+    // A packet that is too large, a connection that is reset, a linger that is over, a reset
+    // between two that were cheaper.
+    for (what, most) in [
+        ("refused", 8),
+        ("failed", 8),
+        ("cut short", 8),
+        ("every other failed", 150),
+    ] {
         let mut course = Course::new(CostModel::new());
         course.max = 5_000;
         let (mut looks, mut others) = (0, 0);
         for _ in 0..600 {
-            let (len, probe, size) = (course.next_size(), course.setpoint.probe.is_some(), course.setpoint.batch_size);
+            let (len, probe, size) = (
+                course.next_size(),
+                course.setpoint.probe.is_some(),
+                course.setpoint.batch_size,
+            );
             let look = probe && len > size;
             looks += u32::from(look);
             others += u32::from(probe && !look);
             let sample = match what {
                 _ if !look => batch(len, 0.1 + 0.027 * len as f64),
-                "refused" => BatchSample { outcome: CallOutcome::Permanent, ..failing(len, 0.1) },
-                "cut short" => BatchSample { full: false, cut_at: len, ..batch(size * 15 / 8, 1.0) },
+                "refused" => BatchSample {
+                    outcome: CallOutcome::Permanent,
+                    ..failing(len, 0.1)
+                },
+                "cut short" => BatchSample {
+                    full: false,
+                    cut_at: len,
+                    ..batch(size * 15 / 8, 1.0)
+                },
                 "every other failed" if looks % 2 == 1 => batch(len, 0.01 * len as f64),
                 _ => failing(len, 0.1),
             };
             course.sample(BatchSample { probe, ..sample });
         }
-        assert!(course.setpoint.batch_size < 90, "{what}: {}", course.setpoint.batch_size);
+        assert!(
+            course.setpoint.batch_size < 90,
+            "{what}: {}",
+            course.setpoint.batch_size
+        );
         assert!((2..=most).contains(&looks), "{what}: {looks}");
         assert!(others > 10, "{what}: {others} other probes");
     }
@@ -103,11 +146,17 @@ fn a_much_larger_batch_that_fails_leaves_the_size_alone() {
         let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
         if len > 1_000 {
             let before = course.setpoint.batch_size;
-            course.sample(BatchSample { probe, ..failing(len, 20.0) });
+            course.sample(BatchSample {
+                probe,
+                ..failing(len, 20.0)
+            });
             assert_eq!(course.setpoint.batch_size, before);
             failed += 1;
         } else {
-            course.sample(BatchSample { probe, ..batch(len, sharing(len)) });
+            course.sample(BatchSample {
+                probe,
+                ..batch(len, sharing(len))
+            });
         }
     }
     // It would take longer than the limit, so it is tried again only when that has risen.

@@ -47,7 +47,10 @@ fn one_surprise_moves_little_and_three_alike_are_a_change() {
             course.model().item / 0.00125
         })
         .collect();
-    assert!(items[0] < 1.05 && items[1] < 1.1 && items[2] > 1.3, "{items:?}");
+    assert!(
+        items[0] < 1.05 && items[1] < 1.1 && items[2] > 1.3,
+        "{items:?}"
+    );
 }
 
 #[test]
@@ -61,7 +64,10 @@ fn a_call_that_becomes_dearer_or_cheaper_is_found_by_probes() {
             course.run(fixed, 1.25);
         });
         let size = course.setpoint.batch_size as f64;
-        assert!((0.6..1.5).contains(&(size / knee)), "{fixed} ms a call: {size} instead of {knee}");
+        assert!(
+            (0.6..1.5).contains(&(size / knee)),
+            "{fixed} ms a call: {size} instead of {knee}"
+        );
     }
 }
 
@@ -73,11 +79,17 @@ fn what_is_cheaper_when_large_stays_so_where_a_neighbour_comes_or_goes() {
         let sizes: Vec<_> = (0..100)
             .map(|_| {
                 let (len, probe) = (course.next_size(), course.setpoint.probe.is_some());
-                course.sample(BatchSample { probe, ..batch(len, slower * sharing(len)) });
+                course.sample(BatchSample {
+                    probe,
+                    ..batch(len, slower * sharing(len))
+                });
                 course.setpoint.batch_size
             })
             .collect();
-        let low = *sizes[if slower > 1.0 { 0 } else { 60 }..].iter().min().unwrap();
+        let low = *sizes[if slower > 1.0 { 0 } else { 60 }..]
+            .iter()
+            .min()
+            .unwrap();
         assert!(low > 3_000, "{slower}: {sizes:?}");
         // Not only because a call happens to look dear.
         assert_eq!(course.policy.fences.low, 5_000.0);
@@ -114,9 +126,15 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
     let mut course = Course::settled();
     for expected in [f64::INFINITY, 0.85 * 364.0] {
         // Not so early that it was for another reason.
-        course.sample(BatchSample { cut_at: 1, ..failing(364, 300.0) });
+        course.sample(BatchSample {
+            cut_at: 1,
+            ..failing(364, 300.0)
+        });
         let high = course.policy.fences.high;
-        assert!(high == expected || (high - expected).abs() < 1.0, "{high} instead of {expected}");
+        assert!(
+            high == expected || (high - expected).abs() < 1.0,
+            "{high} instead of {expected}"
+        );
         (0..3).for_each(|_| {
             course.run(24.0, 1.25);
         });
@@ -125,18 +143,29 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
 
 #[test]
 fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() {
-    for outcome in [CallOutcome::Transient, CallOutcome::InDoubt, CallOutcome::Panicked] {
+    for outcome in [
+        CallOutcome::Transient,
+        CallOutcome::InDoubt,
+        CallOutcome::Panicked,
+    ] {
         let mut course = Course::settled();
         for _ in 0..100 {
             let size = course.setpoint.batch_size;
-            course.sample(BatchSample { outcome, ..failing(size, 0.1) });
+            course.sample(BatchSample {
+                outcome,
+                ..failing(size, 0.1)
+            });
             (0..4).for_each(|_| {
                 course.run(24.0, 1.25);
             });
         }
         assert!(course.policy.fences.high.is_infinite());
         assert!(course.policy.budget() >= 1.0, "{}", course.policy.budget());
-        assert!(course.setpoint.batch_size >= 345, "{}", course.setpoint.batch_size);
+        assert!(
+            course.setpoint.batch_size >= 345,
+            "{}",
+            course.setpoint.batch_size
+        );
     }
 }
 
@@ -151,7 +180,11 @@ fn refusals_in_the_start_keep_it_from_nothing() {
             course.run(24.0, 1.25);
         });
     }
-    assert!(course.setpoint.batch_size >= 345, "{}", course.setpoint.batch_size);
+    assert!(
+        course.setpoint.batch_size >= 345,
+        "{}",
+        course.setpoint.batch_size
+    );
     assert!(course.policy.budget() >= 1.0);
 }
 
@@ -159,7 +192,10 @@ fn refusals_in_the_start_keep_it_from_nothing() {
 fn a_second_failure_in_a_row_is_believed_in_its_time() {
     let mut course = Course::settled();
     course.sample(failing(364, 1_000.0));
-    assert!(course.model().item < 0.00126, "the first may be an accident");
+    assert!(
+        course.model().item < 0.00126,
+        "the first may be an accident"
+    );
     course.sample(failing(182, 1_000.0));
     let expected = course.model().expected(182.0);
     assert!(expected > 0.99, "{expected}");
@@ -186,7 +222,10 @@ fn a_batch_is_a_calls_worth_at_least_however_short_it_should_be() {
         course.run(24.0, 1.25);
     });
     let size = course.setpoint.batch_size;
-    assert!((18..=20).contains(&size), "a call costs as much as 19.2 items: {size}");
+    assert!(
+        (18..=20).contains(&size),
+        "a call costs as much as 19.2 items: {size}"
+    );
 }
 
 #[test]
@@ -208,7 +247,11 @@ fn without_a_batch_nothing_changes_and_nothing_new_is_said() {
 
 #[test]
 fn the_score_of_what_was_reported_is_shown() {
-    let hot = Signals { cpu_load: Some(0.95), db_locks: Some(0), ..Signals::default() };
+    let hot = Signals {
+        cpu_load: Some(0.95),
+        db_locks: Some(0),
+        ..Signals::default()
+    };
     let mut course = Course::settled();
     for _ in 0..4 {
         course.tell(hot, batch(364, 479.0));
