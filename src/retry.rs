@@ -155,7 +155,9 @@ impl Retry {
     ///
     /// For rows that replace one another, such as upserts of the same key: a row that was set aside
     /// and goes through later would overwrite a newer one. The price: a row that fails alone with
-    /// an error that is not permanent holds the line until it goes through or patience ends.
+    /// an error that is not permanent holds the line until it goes through or patience ends. Then it
+    /// fails alone if rows before it went through; two such rows side by side look like an outage,
+    /// and all that is left of the batch fails with them.
     pub fn keep_order(mut self, yes: bool) -> Self {
         self.keep_order = yes;
         self

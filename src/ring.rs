@@ -13,11 +13,17 @@
 //! | 2t + 1 | sample t is being written |
 //! | 2t + 2 | sample t is complete |
 //!
-//! Writer: (1) take ticket t; (2) load the stamp: if it is odd or belongs to a later sample, give
-//! up; (3) compare-exchange it to 2t + 1, give up if that fails; (4) store the fields; (5) store 2t
-//! + 2. Reader, for each ticket t from where it stopped, but at most `capacity` behind `head`: (a)
-//! load the stamp; (b) if it is 2t + 2, load the fields; (c) load the stamp again: unchanged, the
-//! sample is whole.
+//! A writer
+//! 1. takes ticket t;
+//! 2. loads the stamp, and gives up if it is odd or belongs to a later sample;
+//! 3. compare-exchanges it to `2t + 1`, and gives up if that fails;
+//! 4. stores the fields;
+//! 5. stores `2t + 2`.
+//!
+//! The reader, for each ticket t from where it stopped, but at most `capacity` behind `head`,
+//! - (a) loads the stamp;
+//! - (b) if it is `2t + 2`, loads the fields;
+//! - (c) loads the stamp again: if it is unchanged, the sample is whole.
 //!
 //! Why no sample is torn: two writers of one slot exclude each other by (3), since neither starts
 //! from an odd stamp. If the reader loads a field that writer t' stored, its fence before (c) meets

@@ -23,7 +23,7 @@ impl<T> Search<T> {
             }
             // With one bad row found, there may be no other.
             Purpose::Group if self.found < 2 => self.group = self.rows.len(),
-            Purpose::Group => self.group = self.group.saturating_mul(2),
+            Purpose::Group => self.group += self.group.div_ceil(2),
             // It was not bad.
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
             _ => {}
@@ -387,6 +387,10 @@ impl<T> Search<T> {
                 self.free_witnesses += 1;
                 self.state = State::Dark(Purpose::Witness);
             }
+            // Rows before it went through: it is taken for bad, so that it costs no good row behind it.
+            None if over && self.bisects && at.retry.keeps_order() && self.answered => {
+                return self.first_gives_up();
+            }
             None if over => return self.give_up(true),
             None => {
                 self.outage.begin_step(at);
@@ -394,6 +398,17 @@ impl<T> Search<T> {
             }
         }
         Verdict::none()
+    }
+
+    /// The first row fails, and the rows behind it have a patience of their own.
+    fn first_gives_up(&mut self) -> Verdict<T> {
+        let first = self.rows.pop_front().into_iter().collect();
+        self.answered();
+        self.answered = false;
+        Verdict {
+            outage: true,
+            ..self.decided(first)
+        }
     }
 
     /// Whether attempts are counted, and a row elsewhere has not failed alone yet.
@@ -486,17 +501,17 @@ impl<T> Search<T> {
         };
     }
 
-    /// Rows of the next group. With many bad rows found it is such that every second group holds
-    /// one: `ln 2` of the mean distance between them. With few, the geometric mean of that distance
-    /// and of the rows left for each: this may have been the last.
+    /// Rows of the next group, at least one. With many bad rows found it is half of the mean
+    /// distance between them. With few, the geometric mean of that distance and of the rows left
+    /// for each: this may have been the last.
     fn group_after(&self, number: u64) -> usize {
         let seen = (number + 1).saturating_sub(self.first) as f64;
         let found = self.found as f64;
         let rows = if self.found < FEW {
             (self.rows.len() as f64 * seen).sqrt()
         } else {
-            std::f64::consts::LN_2 * seen
+            0.5 * seen
         };
-        (rows / found) as usize
+        ((rows / found) as usize).max(1)
     }
 }
