@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Failed;
 use crate::controller::Control;
+use crate::error::BatchError;
 use crate::intake::{CloseTerms, Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
@@ -51,6 +52,9 @@ pub struct CloseReport<T> {
     /// it. Items then are failed, unsent or abandoned, or the handler, the hook or the policy still
     /// runs.
     pub timed_out: bool,
+    /// The error of the last failed call, if rows still waited for another attempt when the close
+    /// gave up or ran out of time.
+    pub last_error: Option<BatchError>,
     /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody
     /// waited for it.
     pub reentrant: bool,
@@ -69,6 +73,7 @@ impl<T> CloseReport<T> {
             failed_total: 0,
             unsent_total: 0,
             timed_out: false,
+            last_error: None,
             reentrant: false,
             forked: false,
         }
@@ -95,6 +100,7 @@ impl<T> fmt::Debug for CloseReport<T> {
             .field("failed_total", &self.failed_total)
             .field("unsent_total", &self.unsent_total)
             .field("timed_out", &self.timed_out)
+            .field("last_error", &self.last_error)
             .field("reentrant", &self.reentrant)
             .field("forked", &self.forked)
             .finish()
@@ -284,6 +290,7 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
         abandoned: counts.abandoned,
         failed_total: counts.failed,
         unsent_total: counts.unsent,
+        last_error: intake.last_error.clone(),
         ..CloseReport::empty()
     }
 }

@@ -13,7 +13,8 @@ pub use batch_error::{BatchError, ErrorClass};
 pub enum AddError<T> {
     /// The queue was full and the call does not wait.
     Full(T),
-    /// The queue stayed full until the deadline.
+    /// The queue stayed full until the deadline. If the backend is away,
+    /// [`Stats::retrying`](crate::Stats::retrying) has its last error.
     Timeout(T),
     /// The batcher is closed or is being closed.
     Closed(T),
@@ -133,7 +134,8 @@ pub enum FlushError {
         /// by one.
         items: u64,
     },
-    /// The deadline passed first. The flush itself goes on.
+    /// The deadline passed first. The flush itself goes on. If the backend is away,
+    /// [`Stats::retrying`](crate::Stats::retrying) has its last error.
     Timeout,
     /// The batcher was closed before every item had its outcome, and some came back unsent or were
     /// abandoned.

@@ -124,6 +124,8 @@ pub(crate) struct Intake<T> {
     pub(crate) close_terms: CloseTerms,
     /// While closing, it was seen that no further attempt fits.
     pub(crate) gave_up: bool,
+    /// Of rows that waited for another attempt when they were taken out.
+    pub(crate) last_error: Option<BatchError>,
     /// What the flusher gave up, unsent and failed, until a closer takes it.
     given_back: (Vec<T>, Vec<Failed<T>>),
     /// The call that is paused after: when it ended and how long it took.
@@ -185,6 +187,7 @@ impl<T> Intake<T> {
             answered_at: now,
             close_terms: CloseTerms::default(),
             gave_up: false,
+            last_error: None,
             given_back: (Vec::new(), Vec::new()),
             paused_after: None,
             cut_next_wait: false,
@@ -382,6 +385,7 @@ impl<T> Intake<T> {
         failed.extend(std::mem::take(&mut self.for_hook));
         if let Some(search) = self.search.take() {
             let error = search.outage.error.clone();
+            self.last_error = Some(error.clone());
             let rows = search.into_rows();
             failed.extend(self.fail_rows(rows, &error, false, false));
         }
@@ -392,6 +396,7 @@ impl<T> Intake<T> {
                 .take()
                 .expect("the handler asked for it again");
             failed.extend(self.fail_rows(vec![row], &again.error, false, false));
+            self.last_error.get_or_insert(again.error);
         }
         if let Some(lent) = &mut self.lent {
             self.counts.abandoned += lent.items as u64;

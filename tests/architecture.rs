@@ -87,6 +87,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "batch",
             "controller",
+            "error",
             "intake",
             "queue",
             "reporter",

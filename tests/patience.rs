@@ -373,6 +373,8 @@ fn a_close_that_ends_before_the_time_the_backend_asked_for_gives_back_at_once() 
             (failed, &*report.unsent, report.abandoned),
             (vec![0, 1], &[2, 3, 4][..], 0)
         );
+        let why = report.last_error.map(|error| error.to_string());
+        assert!(why.is_some_and(|why| why.contains("503 Service Unavailable")));
         assert!(director.gone());
     });
 }
