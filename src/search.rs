@@ -22,10 +22,11 @@
 //! fails alone is set aside and is called again after the next answer. It fails only if it failed
 //! alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad
 //! row the next group has half of their mean distance, or one row if two bad rows were neighbours.
-//! Each group that goes through is followed by one that is half as long again. For k bad rows of n
+//! Each group that goes through is followed by one that is half as long again. From the second bad
+//! row on, a group that fails is cut at two fifths, since it may hold several. For k bad rows of n
 //! at random places this takes `k·log2(n/k) + 4k` calls, measured 0.9 to 1.1 times that in the mean
-//! and at most 1.5 times: a group that fails is cut at two fifths, since it may hold several bad
-//! rows, and each bad row is called alone twice. (Halving all that is left takes `k·log2 n`.)
+//! and at most 1.5 times; each bad row is called alone twice. (Halving all that is left takes
+//! `k·log2 n`.)
 //!
 //! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage.
 //! A witness decides which: a single row elsewhere among the undecided rows, each time at another
@@ -327,8 +328,8 @@ impl<T> Search<T> {
             0 if self.found == 0 => self.rows.len(),
             0 => self.group.clamp(1, self.rows.len()),
             1 => 1,
-            known if self.verify || at.retry.splits() => known / 2,
-            known => (known * 2 / 5).max(1),
+            known if self.found == 0 || at.retry.splits() => known / 2,
+            known => (known * 2).div_ceil(5),
         };
         if len == 1 {
             return self.call_first(Purpose::Group);
