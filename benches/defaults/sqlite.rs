@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::{LONG, batcher};
 
-const ROWS: u64 = 400_000;
+const ROWS: u64 = 1_000_000;
 
 /// Rows a millisecond, from the start of the batcher to the end of its close.
 pub(crate) fn rows_per_ms(fixed: Option<usize>) -> f64 {
