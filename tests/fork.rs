@@ -104,6 +104,7 @@ fn at_once<R>(checks: &mut Checks, call: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Scenario 55.
 #[test]
 fn a_close_in_the_child_is_over_at_once_and_has_none_of_the_parents_rows() {
     let (batcher, gate) = held(0, fixed(4));

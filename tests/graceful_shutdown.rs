@@ -13,6 +13,7 @@ fn example() -> Command {
     example::command("graceful_shutdown")
 }
 
+/// Scenario 56.
 #[test]
 fn a_static_batcher_that_is_shut_down_at_the_end_of_main_has_handled_all() {
     let output = example().args(["--rows", "1017"]).output().unwrap();

@@ -64,6 +64,7 @@ impl Oracle {
     }
 }
 
+/// Scenario 53.
 #[test]
 fn rows_of_a_mebibyte_under_a_queue_limit_of_eight_never_wait_nine_at_a_time() {
     ends(|| {

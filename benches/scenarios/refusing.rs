@@ -54,7 +54,7 @@ pub fn limit(law: Law, seed: u64) -> Figures {
     shares(database().length_limit(700), MAX, law, seed)
 }
 
-/// Every tenth call is refused within 0.1 ms.
+/// Every tenth call is refused within 0.1 ms. Scenario 60.
 pub fn refused(law: Law, seed: u64) -> Figures {
     shares(database().refusals(0.1), MAX, law, seed)
 }
