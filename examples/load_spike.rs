@@ -1,5 +1,5 @@
-//! What the crate is for, as a picture: a minute against a backend whose neighbour takes over,
-//! under three laws.
+//! What the crate is for, as a picture: a minute against a backend that another workload takes over,
+//! under three policies.
 //!
 //! `cargo run --release --example load_spike [-- --pattern constant|sine|spikes|gradual|spike]
 //! [--out FILE]`
@@ -22,7 +22,7 @@ const END: Duration = Duration::from_secs(60);
 const BIN: f64 = 1.0;
 const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
 
-struct Law {
+struct Contender {
     name: &'static str,
     colour: RGBColor,
     report: Report,
@@ -34,14 +34,14 @@ type Curve = Vec<Option<f64>>;
 fn pattern(name: &str) -> Option<(Load, &'static str)> {
     let seconds = Duration::from_secs;
     Some(match name {
-        "constant" => (Load::Constant(0.2), "a steady neighbour takes 20 %"),
+        "constant" => (Load::Constant(0.2), "another workload takes 20 %"),
         "sine" => (
             Load::Sine {
                 low: 0.1,
                 high: 0.8,
                 period: seconds(30),
             },
-            "a neighbour takes 10 to 80 %",
+            "another workload takes 10 to 80 %",
         ),
         "spikes" => (
             Load::Spikes {
@@ -50,7 +50,7 @@ fn pattern(name: &str) -> Option<(Load, &'static str)> {
                 every: seconds(15),
                 lasting: seconds(4),
             },
-            "a neighbour takes 85 %",
+            "another workload takes 85 %",
         ),
         "gradual" => (
             Load::Ramp {
@@ -59,11 +59,11 @@ fn pattern(name: &str) -> Option<(Load, &'static str)> {
                 begin: seconds(15),
                 end: seconds(45),
             },
-            "a neighbour takes more and more",
+            "another workload takes more and more",
         ),
         "spike" => (
             Load::spike(0.2, 0.85, seconds(30), seconds(15)),
-            "a neighbour takes 85 %",
+            "another workload takes 85 %",
         ),
         _ => return None,
     })
@@ -89,39 +89,39 @@ fn main() -> Result<(), Box<dyn Error>> {
     let minute = Simulation::new(backend).duration(END).max_batch_size(500);
     // Half of what the backend allows, as a user would say who knows of its timeout; without, it
     // finds out at a price.
-    let told = CostModel::new().max_batch_time(Duration::from_millis(200));
-    let laws = [
-        Law {
+    let bounded = CostModel::new().max_batch_time(Duration::from_millis(200));
+    let policies = [
+        Contender {
             name: "Fixed(50)",
             colour: RGBColor(0x8a, 0x8a, 0x8a),
             report: minute.run(Fixed(50)),
         },
-        Law {
+        Contender {
             name: "LoadThreshold",
             colour: RGBColor(0xd9, 0x6c, 0x06),
             report: minute.run(LoadThreshold::new()),
         },
-        Law {
+        Contender {
             name: "CostModel",
             colour: RGBColor(0x0b, 0x5f, 0xa5),
-            report: minute.run(told),
+            report: minute.run(bounded),
         },
     ];
     println!(
         "{:<16}{:>12}{:>10}{:>12}",
         "", "handled", "lost", "of oracle"
     );
-    for law in &laws {
-        let report = &law.report;
+    for policy in &policies {
+        let report = &policy.report;
         let share = 100.0 * report.share_of_oracle();
         println!(
             "{:<16}{:>12}{:>10}{share:>10.0} %",
-            law.name,
+            policy.name,
             report.handled(),
             report.failed()
         );
     }
-    draw(&out, &load, story, &laws)?;
+    draw(&out, &load, story, &policies)?;
     println!("drawn: {out}");
     Ok(())
 }
@@ -150,7 +150,7 @@ fn spread(report: &Report, of: impl Fn(&load_aware_batcher::sim::Call) -> usize)
     sums.into_iter().map(Some).collect()
 }
 
-/// The load score as the threshold law sees it.
+/// The load score as `LoadThreshold` computes it.
 fn score(signals: Signals) -> Option<f64> {
     let samples = [Sample {
         signals,
@@ -178,7 +178,12 @@ fn score(signals: Signals) -> Option<f64> {
     LoadThreshold::new().decide(&window, &at).score
 }
 
-fn draw(out: &str, load: &Load, story: &str, laws: &[Law; 3]) -> Result<(), Box<dyn Error>> {
+fn draw(
+    out: &str,
+    load: &Load,
+    story: &str,
+    policies: &[Contender; 3],
+) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = std::path::Path::new(out).parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -186,22 +191,34 @@ fn draw(out: &str, load: &Load, story: &str, laws: &[Law; 3]) -> Result<(), Box<
     root.fill(&WHITE)?;
     let title = ("sans-serif", 23).into_font().color(&INK);
     root.draw(&Text::new(
-        "One backend, three laws of batch size",
+        "One backend, three policies of batch size",
         (20, 16),
         title,
     ))?;
     let small = ("sans-serif", 15).into_font().color(&INK);
-    let told = format!(
+    let caption = format!(
         "A call costs 20 ms and an item 1 ms; calls over 400 ms fail. CostModel is allowed 200 ms. Shaded: {story}."
     );
-    root.draw(&Text::new(told, (20, 48), small))?;
+    root.draw(&Text::new(caption, (20, 48), small))?;
     let (_, panels) = root.split_vertically(76);
     let panels = panels.split_evenly((4, 1));
     let panel = |place: usize, title: &str, top: f64, curves: Vec<Curve>| {
-        draw_panel(&panels[place], title, top, load, laws, &curves, place == 3)
+        draw_panel(
+            &panels[place],
+            title,
+            top,
+            load,
+            policies,
+            &curves,
+            place == 3,
+        )
     };
-    let all =
-        |of: &dyn Fn(&Report) -> Curve| laws.iter().map(|law| of(&law.report)).collect::<Vec<_>>();
+    let all = |of: &dyn Fn(&Report) -> Curve| {
+        policies
+            .iter()
+            .map(|policy| of(&policy.report))
+            .collect::<Vec<_>>()
+    };
     panel(
         0,
         "Items handled per second",
@@ -241,7 +258,7 @@ fn draw_panel(
     title: &str,
     top: f64,
     load: &Load,
-    laws: &[Law; 3],
+    policies: &[Contender; 3],
     curves: &[Curve],
     is_last: bool,
 ) -> Result<(), Box<dyn Error>> {
@@ -253,7 +270,7 @@ fn draw_panel(
         .x_label_area_size(if is_last { 34 } else { 20 })
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..end, 0.0..top)?;
-    // The neighbour: the darker, the more it takes.
+    // The other workload: the darker, the more it takes.
     for bin in 0..(end / 0.25) as usize {
         let from = bin as f64 * 0.25;
         let share = load.at(Duration::from_secs_f64(from));
@@ -282,8 +299,8 @@ fn draw_panel(
             .axis_desc_style(("sans-serif", 14).into_font().color(&INK));
     }
     mesh.draw()?;
-    let mut labels: Vec<(f64, &Law)> = Vec::new();
-    for (law, curve) in laws.iter().zip(curves) {
+    let mut labels: Vec<(f64, &Contender)> = Vec::new();
+    for (policy, curve) in policies.iter().zip(curves) {
         let points: Vec<(f64, f64)> = curve
             .iter()
             .enumerate()
@@ -291,8 +308,8 @@ fn draw_panel(
                 value.map(|value| ((bin as f64 + 0.5) * BIN, value.min(top)))
             })
             .collect();
-        labels.push((points.last().map_or(0.0, |point| point.1), law));
-        chart.draw_series(LineSeries::new(points, law.colour.stroke_width(2)))?;
+        labels.push((points.last().map_or(0.0, |point| point.1), policy));
+        chart.draw_series(LineSeries::new(points, policy.colour.stroke_width(2)))?;
     }
     // Each name beside the end of its curve, pushed apart where the curves end together.
     labels.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -300,13 +317,13 @@ fn draw_panel(
     for place in 1..labels.len() {
         labels[place].0 = labels[place].0.max(labels[place - 1].0 + apart);
     }
-    for (height, law) in labels {
+    for (height, policy) in labels {
         let style = TextStyle::from(("sans-serif", 15).into_font())
-            .color(&law.colour)
+            .color(&policy.colour)
             .pos(Pos::new(HPos::Left, VPos::Center));
         let (x, y) = chart.backend_coord(&(end, height.min(top)));
         let (left, upper) = area.get_base_pixel();
-        area.draw(&Text::new(law.name, (x - left + 8, y - upper), style))?;
+        area.draw(&Text::new(policy.name, (x - left + 8, y - upper), style))?;
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ impl Arguments {
     }
 }
 
-/// Resident memory, where the system tells.
+/// Resident memory, where the system reports it.
 fn resident_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -115,7 +115,7 @@ fn soak(arguments: &Arguments) -> Vec<String> {
                 wrong.push(format!("program of seed {seed}: {account:#?}"));
             }
             programs.add(account);
-            steady.look(seed, &mut wrong);
+            steady.check(seed, &mut wrong);
             let tenths = 10 * begun.elapsed().as_millis() / total.as_millis();
             if tenths >= 1 && early.is_none() {
                 early = resident_kib();

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // There is no CPU load or lock to ask a pipe for; how long it takes is what we know of it.
         .custom_signal("latency", 1.0)
         .spawn(|batch: &mut Batch<String>| {
-            // The items are lent: should the write fail, they come back. A part of it may be out by
+            // The handler borrows the items: if the write fails, they are returned. A part of it may be out by
             // then, so the error is in doubt and the lines are not sent twice. Where nothing can
             // have been applied, a plain `?` has them retried.
             let begun = Instant::now();
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
 
-    // Hands over what is left, and tells what became of every line: none is lost without a word.
+    // Hands over what is left, and reports the outcome of every line.
     let report = batcher.close(Duration::from_secs(10));
     eprintln!(
         "{} lines written, {} failed, {} unsent",

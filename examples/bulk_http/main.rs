@@ -5,11 +5,11 @@
 //! | --- | --- |
 //! | 200 for a document | it is stored |
 //! | 400 for a document | `reject`: it fails, alone and at once |
-//! | 429 for a document | `retry`: it goes with a later request; its neighbours are done |
+//! | 429 for a document | `retry`: it goes with a later request; the other documents are done |
 //! | 503 for the request, with `Retry-After` | `unavailable`: all of it again, not earlier than that |
 //! | no answer | `in_doubt`: all of it again, since a document with an id may be stored twice |
 //!
-//! `cargo run --example bulk_http -- stored.txt 20000` sends so many documents to an endpoint of
+//! `cargo run --example bulk_http -- stored.txt 20000` sends 20 000 documents to an endpoint of
 //! its own, which writes the id of each document that it stores to the file, a line each.
 
 mod endpoint;

@@ -101,8 +101,8 @@ fn run() -> Result<u8, String> {
     let store = Arc::new(Mutex::new(store));
     let findings = Arc::new(Findings::default());
     let failures = Arc::new(Mutex::new(Failures::default()));
-    let (tell, events) = channel();
-    listen_for_interrupt(tell.clone())?;
+    let (sender, events) = channel();
+    listen_for_interrupt(sender.clone())?;
 
     let mut progress = Progress::new(options.quiet);
     let writer = Writer {
@@ -113,7 +113,7 @@ fn run() -> Result<u8, String> {
     let batcher = start(
         options.policy,
         writer,
-        on_failed(Arc::clone(&failures), options.db.clone(), tell.clone()),
+        on_failed(Arc::clone(&failures), options.db.clone(), sender.clone()),
     )?;
     let walker = Walker {
         producer: batcher.producer(),
@@ -121,7 +121,7 @@ fn run() -> Result<u8, String> {
         hash: options.hash,
         journals,
     };
-    let walk = walk::begin(&options.dir, options.threads, walker, tell)
+    let walk = walk::begin(&options.dir, options.threads, walker, sender)
         .map_err(|error| format!("no thread: {error}"))?;
 
     let mut end = watch(&batcher, &events, &mut progress);
@@ -194,14 +194,14 @@ fn run() -> Result<u8, String> {
     Ok(if stats.failed > 0 { REFUSED } else { 0 })
 }
 
-fn listen_for_interrupt(tell: Sender<Event>) -> Result<(), String> {
+fn listen_for_interrupt(sender: Sender<Event>) -> Result<(), String> {
     let again = AtomicBool::new(false);
     ctrlc::set_handler(move || {
         if again.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
         // If nobody listens it is over anyway.
-        let _ = tell.send(Event::Interrupted);
+        let _ = sender.send(Event::Interrupted);
     })
     .map_err(|error| format!("Ctrl-C cannot be listened for: {error}"))
 }
@@ -227,7 +227,7 @@ fn start(
             .max_batch_size(QUEUE_CAPACITY / 2)
             .queue_capacity(QUEUE_CAPACITY),
         Sizing::Threshold => builder
-            // Each commit waits for the disk once. From 50 the law took too long to get anywhere:
+            // Each commit waits for the disk once. From 50 the size took too long to grow:
             // it goes by load, not by rows a second, and walkers alone keep a small host busy.
             .initial_batch_size(500)
             .min_batch_size(50)
@@ -243,23 +243,23 @@ fn start(
 fn on_failed(
     failures: Arc<Mutex<Failures>>,
     db: PathBuf,
-    tell: Sender<Event>,
+    sender: Sender<Event>,
 ) -> impl FnMut(Failed<Row>) + Send + 'static {
-    let mut told = false;
+    let mut reported = false;
     move |failed| match failed.error.source().downcast_ref::<rusqlite::Error>() {
         Some(error) if store::is_refusal(error) => failures
             .lock()
             .expect("nothing panics under it")
             .note(&failed),
         // Once: the rows of a batch fail together.
-        _ if told => {}
+        _ if reported => {}
         error => {
-            told = true;
+            reported = true;
             let problem = error.map_or_else(
                 || failed.error.to_string(),
                 |error| store::describe(&db, error),
             );
-            let _ = tell.send(Event::Failed(problem));
+            let _ = sender.send(Event::Failed(problem));
         }
     }
 }
@@ -281,7 +281,7 @@ fn watch(batcher: &Batcher<Row>, events: &Receiver<Event>, progress: &mut Progre
         }
         progress.tick(&batcher.stats());
         // Not the close, which would cut the retries of a batch short. Rows that fail have been
-        // told of.
+        // reported.
         if walked && batcher.flush(TICK) != Err(FlushError::Timeout) {
             return events.try_iter().next().unwrap_or(Event::Walked);
         }

@@ -10,7 +10,7 @@ use load_aware_batcher::Stats;
 
 use crate::chart::Samples;
 
-/// How often the bar moves and the batch size is looked at.
+/// How often the bar moves and the batch size is read.
 pub const TICK: Duration = Duration::from_millis(50);
 const LINE_EVERY: Duration = Duration::from_secs(1);
 /// The rate shown is that of the last 20 ticks.

@@ -11,7 +11,7 @@ use crate::chart::Samples;
 use crate::row::{Row, one_line};
 use crate::walk::Findings;
 
-/// How many different reasons are told apart.
+/// How many different reasons are counted separately.
 const REASONS_MAX: usize = 20;
 
 /// Why rows were not written, and how many for each reason.

@@ -77,7 +77,7 @@ pub fn begin(
     dir: &Path,
     threads: usize,
     walker: Walker,
-    tell: Sender<Event>,
+    sender: Sender<Event>,
 ) -> io::Result<JoinHandle<()>> {
     let mut builder = WalkBuilder::new(dir);
     builder
@@ -85,7 +85,7 @@ pub fn begin(
         .follow_links(false)
         .threads(threads);
     thread::Builder::new().name("walk".into()).spawn(move || {
-        let _at_end = TellAtEnd(tell);
+        let _at_end = SendAtEnd(sender);
         builder.build_parallel().run(|| {
             let (walker, mut buffer) = (walker.clone(), Vec::new());
             Box::new(move |entry| walker.visit(entry, &mut buffer))
@@ -93,9 +93,9 @@ pub fn begin(
     })
 }
 
-struct TellAtEnd(Sender<Event>);
+struct SendAtEnd(Sender<Event>);
 
-impl Drop for TellAtEnd {
+impl Drop for SendAtEnd {
     fn drop(&mut self) {
         // Nobody listens any more if the main thread has given up on the walk.
         let _ = self.0.send(Event::Walked);
@@ -186,7 +186,7 @@ impl Walker {
         Ok(None)
     }
 
-    /// Compares names first: few files are called like a journal, and only those are worth a look
+    /// Compares names first: few files are called like a journal, and only those are worth a check
     /// at their directory.
     fn is_journal(&self, path: &Path) -> bool {
         self.journals

@@ -12,7 +12,7 @@ use load_aware_batcher::Failed;
 use super::rows::Row;
 
 /// One line a dead letter: kind, reason, the row as it was read, with tabs in between. Kinds:
-/// `malformed`, `failed`, `in-doubt` (look whether it is there before you send it again) and
+/// `malformed`, `failed`, `in-doubt` (check whether it is stored before you send it again) and
 /// `unsent`.
 #[derive(Clone)]
 pub struct DeadLetters(Arc<Mutex<Open>>);

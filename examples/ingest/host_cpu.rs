@@ -23,7 +23,7 @@ impl HostCpu {
 impl Sensor for HostCpu {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
         self.system.refresh_cpu_usage();
-        // A load is a difference between two looks: the first has none.
+        // A load is the difference of two readings: the first has none.
         if std::mem::take(&mut self.first) {
             return feedback;
         }

@@ -46,7 +46,7 @@ impl MariadbLoad {
         }
     }
 
-    fn look(&mut self) -> Result<Figures, Error> {
+    fn read_figures(&mut self) -> Result<Figures, Error> {
         // Taken out: only a connection that has answered is kept.
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
@@ -71,7 +71,7 @@ impl MariadbLoad {
 
 impl Sensor for MariadbLoad {
     fn sample(&mut self, mut feedback: LoadFeedback) -> LoadFeedback {
-        let Ok(figures) = self.look() else {
+        let Ok(figures) = self.read_figures() else {
             // The server may be back with counters at zero.
             self.deadlocks = None;
             return feedback;

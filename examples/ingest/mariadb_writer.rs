@@ -1,13 +1,13 @@
 //! Rows into MariaDB or MySQL, with the crate `mysql`: a handler that reconnects and classifies
 //! each error by code and stage.
 //!
-//! Multi-row `INSERT`s, prepared. A statement is prepared for one number of rows, and a law that
+//! Multi-row `INSERT`s, prepared. A statement is prepared for one number of rows, and a policy that
 //! learns changes the size of the batches all the time: so a batch goes in statements of 512 rows
 //! and the rest in powers of two, each prepared once, in one transaction. Preparing for every new
 //! size instead cost a quarter of the throughput at 3 000 rows.
 //!
 //! Where a batch is to be one statement, the protocol's 65 535 bind parameters are its limit, here
-//! three a row: tell the builder, `.max_batch_weight(BIND_PARAMETERS_MAX, |_|
+//! three a row: set on the builder, `.max_batch_weight(BIND_PARAMETERS_MAX, |_|
 //! BIND_PARAMETERS_A_ROW)`.
 //!
 //! Rows that are there already are skipped by `ON DUPLICATE KEY UPDATE id = id`, not by `INSERT
@@ -98,7 +98,7 @@ impl MariadbWriter {
         ))
     }
 
-    /// Connects and looks at the table: what is wrong with URL, login or table shows here and not
+    /// Connects and reads the table: what is wrong with URL, login or table shows here and not
     /// in the first batch.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A thread that tells the batcher how loaded the backend is, beside the data's way.
+//! A thread that reports the backend's load to the batcher, on a connection of its own.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};

@@ -40,7 +40,7 @@ impl PostgresLoad {
         }
     }
 
-    fn look(&mut self) -> Result<Figures, Error> {
+    fn read_figures(&mut self) -> Result<Figures, Error> {
         // Taken out: only a connection that has answered is kept.
         let mut client = match self.client.take() {
             Some(client) => client,
@@ -64,7 +64,7 @@ impl PostgresLoad {
 
 impl Sensor for PostgresLoad {
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
-        let Ok(figures) = self.look() else {
+        let Ok(figures) = self.read_figures() else {
             // The server may be back with counters at zero.
             self.deadlocks = None;
             return feedback;

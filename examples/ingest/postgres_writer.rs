@@ -224,7 +224,7 @@ pub fn failed(error: Error, stage: Stage) -> BatchError {
 /// Whether the driver could not encode a value or a message.
 fn was_not_sent(error: &Error) -> bool {
     match error.source() {
-        // A socket fails with this type too. The driver's own text is all that tells the two apart.
+        // A socket fails with this type too. The driver's own text is all that distinguishes the two.
         Some(source) if source.is::<io::Error>() => {
             error.to_string().starts_with("error encoding message")
         }

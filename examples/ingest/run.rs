@@ -44,7 +44,7 @@ pub fn builder(options: &Options, dead_letters: &DeadLetters) -> Builder<Row> {
         }))
 }
 
-/// What the reading thread tells at its end.
+/// What the reading thread reports at its end.
 struct Read {
     lines: u64,
     malformed: u64,
@@ -69,17 +69,17 @@ pub fn ingest<H: Handler<Row> + Send + 'static>(
         Err(problem) => return give_up(program, &problem),
     };
     let monitor = Monitor::start(&batcher, sensors, Duration::from_millis(200));
-    let (tell, told) = mpsc::channel();
-    let on_interrupt = tell.clone();
+    let (sender, events) = mpsc::channel();
+    let on_interrupt = sender.clone();
     if let Err(problem) = ctrlc::set_handler(move || drop(on_interrupt.send(None))) {
         eprintln!("{program}: Ctrl-C will lose rows: {problem}");
     }
     let (producer, letters, log) = (batcher.producer(), dead_letters.clone(), options.log);
-    std::thread::spawn(move || drop(tell.send(Some(read(input, log, &producer, &letters)))));
+    std::thread::spawn(move || drop(sender.send(Some(read(input, log, &producer, &letters)))));
 
     let begun = Instant::now();
     let read = loop {
-        match told.recv_timeout(Duration::from_millis(500)) {
+        match events.recv_timeout(Duration::from_millis(500)) {
             Err(RecvTimeoutError::Timeout) => show(&batcher, begun),
             Ok(read) => break read,
             Err(RecvTimeoutError::Disconnected) => break None,
@@ -222,7 +222,7 @@ fn show(batcher: &Batcher<Row>, begun: Instant) {
         stats.service_time.p99,
     );
     let mut out = io::stderr();
-    // One line that changes, where somebody looks.
+    // One line that changes, on a terminal.
     let _ = if out.is_terminal() {
         write!(out, "\r\x1b[2K{line}")
     } else {

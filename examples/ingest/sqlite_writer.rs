@@ -77,7 +77,7 @@ impl SqliteWriter {
         ))
     }
 
-    /// Opens the file and looks at the table: what is wrong shows here and not in the first batch.
+    /// Opens the file and reads the table: what is wrong shows here and not in the first batch.
     ///
     /// # Errors
     /// Whatever SQLite says.

@@ -114,7 +114,7 @@ impl Steady {
             .max_batch_size(2_000)
             .queue_capacity(4_000)
             .linger(Duration::from_millis(1))
-            // The threshold law would go to batches of one under so many failures, and nothing
+            // `LoadThreshold` would go to batches of one under so many failures, and nothing
             // would be searched for bad rows.
             .policy(Fixed(200))
             .load_check_interval(Duration::from_millis(5))
@@ -136,7 +136,7 @@ impl Steady {
         }
     }
 
-    /// Starts the producers; they end when told to.
+    /// Starts the producers; they end on request.
     pub fn produce<'scope>(&self, scope: &'scope Scope<'scope, '_>, stop: &'scope AtomicBool) {
         for lane in 1..=LANES {
             let account = Arc::clone(&self.account);
@@ -161,8 +161,8 @@ impl Steady {
         self.account.accepted.get().0
     }
 
-    /// A look from outside, and a change of the limits.
-    pub fn look(&self, seed: u64, wrong: &mut Vec<String>) {
+    /// A check from outside, and a change of the limits.
+    pub fn check(&self, seed: u64, wrong: &mut Vec<String>) {
         let stats = self.batcher.stats();
         if stats.added
             != stats.handled + stats.failed + stats.unsent + stats.abandoned + stats.pending
@@ -375,7 +375,7 @@ impl Lane {
         self.settle(TICKETS_MAX);
     }
 
-    /// Waits for the oldest tickets until so many are left.
+    /// Waits for the oldest tickets until `left` are left.
     fn settle(&mut self, left: usize) {
         while self.tickets.len() > left {
             let Some((item, ticket)) = self.tickets.pop_front() else {
