@@ -3,20 +3,28 @@
 //!
 //! `cargo bench --bench defaults -- [--check] [word …]`: all lines, or those whose name contains
 //! one of the words. With `--check` it exits 1 and names the lines beyond their target. It takes
-//! about two minutes.
+//! about three minutes.
 //!
-//! The backends sleep for what a call costs, but for SQLite, which is real. The runs of a line take
+//! The backends sleep for what a call costs, but for SQLite, PostgreSQL and MariaDB, which are real:
+//! the servers' lines are skipped where they are not installed. The runs of a line take
 //! turns, and a line's ratio is the median of its rounds.
 
 #[path = "defaults/bulk.rs"]
 mod bulk;
 #[allow(dead_code)]
+#[path = "../examples/ingest/mod.rs"]
+mod ingest;
+#[allow(dead_code)]
 #[path = "channel/pairs.rs"]
 mod pairs;
+#[path = "defaults/servers.rs"]
+mod servers;
 #[path = "defaults/sleeping.rs"]
 mod sleeping;
 #[path = "defaults/sqlite.rs"]
 mod sqlite;
+#[path = "../tests/support/servers/mod.rs"]
+mod support;
 #[path = "defaults/waiting.rs"]
 mod waiting;
 
@@ -26,6 +34,8 @@ use std::time::Duration;
 use load_aware_batcher::{Batcher, Fixed};
 use pairs::{Pairs, Quartiles, Report, Target};
 use sleeping::Backend;
+use support::mariadb::Mariadb;
+use support::postgres::Postgres;
 
 /// A net for what should come soon.
 const LONG: Duration = Duration::from_secs(60);
@@ -112,6 +122,19 @@ fn main() -> ExitCode {
             0.9,
             sqlite::rows_per_ms,
         );
+    }
+    let sizes = [1_000, 5_000, 10_000];
+    let name = "PostgreSQL, eight lines";
+    if let Some(server) = wanted(name).then(|| Postgres::own(&[])).flatten() {
+        rate(&mut report, name, &sizes, 0.9, |fixed| {
+            servers::postgres(fixed, &server)
+        });
+    }
+    let name = "MariaDB, eight lines";
+    if let Some(server) = wanted(name).then(|| Mariadb::own(&[])).flatten() {
+        rate(&mut report, name, &sizes, 0.9, |fixed| {
+            servers::mariadb(fixed, &server)
+        });
     }
     let name = "eight threads wait for their rows, p50 in calls";
     if wanted(name) {

@@ -1,0 +1,65 @@
+//! The program of eight lines that everybody writes first, into real servers.
+
+use std::time::Instant;
+
+use load_aware_batcher::{Batch, Handler, LoadFeedback};
+use mysql::prelude::Queryable;
+use mysql::{Conn, TxOpts};
+use postgres::NoTls;
+
+use super::support::mariadb::Mariadb;
+use super::support::postgres::Postgres;
+use crate::{LONG, batcher};
+
+const ROWS: u64 = 300_000;
+
+/// Rows a millisecond through `handler`, from the start of the batcher to the end of its close.
+fn rows_per_ms(fixed: Option<usize>, handler: impl Handler<u64> + Send + 'static) -> f64 {
+    let begun = Instant::now();
+    let batcher = batcher(fixed).spawn(handler).expect("two threads start");
+    batcher.add_many(0..ROWS).expect("open until its close");
+    let report = batcher.close(LONG);
+    assert!(report.is_clean() && report.handled == ROWS, "{report:?}");
+    ROWS as f64 / begun.elapsed().as_secs_f64() / 1e3
+}
+
+/// One statement a batch, with arrays.
+pub(crate) fn postgres(fixed: Option<usize>, server: &Postgres) -> f64 {
+    let mut client = server.config("postgres").connect(NoTls).expect("it runs");
+    let table = "DROP TABLE IF EXISTS readings;
+         CREATE TABLE readings (id bigint PRIMARY KEY, value float8, text text)";
+    client.batch_execute(table).expect("a table");
+    let insert =
+        "INSERT INTO readings SELECT * FROM unnest($1::bigint[], $2::float8[], $3::text[])";
+    rows_per_ms(fixed, move |batch: &mut Batch<u64>| {
+        let ids: Vec<i64> = batch.iter().map(|id| *id as i64).collect();
+        let values: Vec<f64> = batch.iter().map(|id| *id as f64 / 4.0).collect();
+        let texts = vec!["a reading"; batch.len()];
+        client.execute(insert, &[&ids, &values, &texts])?;
+        Ok(LoadFeedback::new())
+    })
+}
+
+/// One transaction a batch, and in it statements of up to 1 000 rows.
+pub(crate) fn mariadb(fixed: Option<usize>, server: &Mariadb) -> f64 {
+    let mut conn = Conn::new(server.opts(Some("mysql"))).expect("it runs");
+    for statement in [
+        "CREATE DATABASE IF NOT EXISTS defaults",
+        "USE defaults",
+        "DROP TABLE IF EXISTS readings",
+        "CREATE TABLE readings (id bigint PRIMARY KEY, value double, text text)",
+    ] {
+        conn.query_drop(statement).expect("a table");
+    }
+    rows_per_ms(fixed, move |batch: &mut Batch<u64>| {
+        let mut transaction = conn.start_transaction(TxOpts::default())?;
+        let ids: Vec<u64> = batch.iter().copied().collect();
+        for ids in ids.chunks(1_000) {
+            let row = |id: &u64| format!("({id}, {}, 'a reading')", *id as f64 / 4.0);
+            let rows: Vec<String> = ids.iter().map(row).collect();
+            transaction.query_drop(format!("INSERT INTO readings VALUES {}", rows.join(",")))?;
+        }
+        transaction.commit()?;
+        Ok(LoadFeedback::new())
+    })
+}
