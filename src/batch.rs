@@ -154,6 +154,16 @@ impl<T> Batch<T> {
 
     /// The batch's id: the same on every attempt at the same items. A part of it has an id of its
     /// own.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     println!("batch {}", batch.id()); // the same on each attempt
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
     #[must_use]
     pub fn id(&self) -> BatchId {
         self.id
@@ -167,18 +177,56 @@ impl<T> Batch<T> {
     }
 
     /// Which attempt under this id this is, from 1; a part begins at 1 again.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     if batch.attempt() > 1 {
+    ///         eprintln!("batch {} once more", batch.id());
+    ///     }
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// What made the flusher hand the batch over.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     if batch.trigger() == Trigger::Linger {
+    ///         eprintln!("{} rows, not full", batch.len());
+    ///     }
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
     #[must_use]
     pub fn trigger(&self) -> Trigger {
         self.trigger
     }
 
     /// Whether the batcher is being closed, as of now: changes while the handler runs.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     for _row in batch.iter() {
+    ///         if batch.is_closing() {
+    ///             return Err(BatchError::transient("stopped before the commit"));
+    ///         }
+    ///     }
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.has_begun()
@@ -267,6 +315,17 @@ impl<T> Batch<T> {
 
     /// [`retry`](Self::retry) not before `wait` has passed: for backends that say when. Capped at
     /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after), default 5 min.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     let wait = std::time::Duration::from_secs(2);
+    ///     batch.retry_after(0, wait, std::io::Error::other("429 Too Many Requests"));
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
     pub fn retry_after(&self, index: usize, wait: Duration, error: impl Into<BatchError>) {
         self.retry(index, error.into().retry_after(wait));
     }

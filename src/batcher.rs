@@ -100,6 +100,15 @@ impl<T: Send + 'static> Batcher<T> {
     }
 
     /// A handle for another thread.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let producer = batcher.producer();
+    /// std::thread::spawn(move || producer.add(1)).join().unwrap()?;
+    /// assert_eq!(batcher.close(std::time::Duration::from_secs(9)).handled, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn producer(&self) -> Producer<T> {
         let failed = self.core.queue.lock().flushes.failed();
         let queue = Arc::clone(&self.core.queue);
@@ -120,6 +129,18 @@ macro_rules! adding {
         /// more than 16 KiB: without optimisation an item of 32 KiB can overflow the 2 MiB stack of
         /// a thread that waits here on a full queue.
         ///
+        /// ```
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+        /// batcher.add(1)?;
+        /// # let producer = batcher.producer();
+        /// # let _ = batcher.shutdown(std::time::Duration::from_secs(9));
+        /// let refused = producer.add(2).unwrap_err(); // after the close
+        /// assert!(refused.is_closed());
+        /// assert_eq!(refused.into_inner(), 2);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        ///
         /// # Errors
         /// With the item: [`Closed`](AddError::Closed), at once also if it waits;
         /// [`Reentrant`](AddError::Reentrant) on one of the batcher's own threads if it would wait;
@@ -133,6 +154,24 @@ macro_rules! adding {
 
         /// Adds an item if the queue has room; never waits.
         ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let (release, busy) = std::sync::mpsc::channel::<()>();
+        /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
+        /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
+        /// // The handler is busy, and the queue fills up.
+        /// let refused = loop {
+        ///     if let Err(refused) = batcher.try_add(7) {
+        ///         break refused;
+        ///     }
+        /// };
+        /// assert!(refused.is_full());
+        /// assert_eq!(refused.into_inner(), 7);
+        /// # drop(release);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        ///
         /// # Errors
         /// As [`add`](Self::add), and [`Full`](AddError::Full) with the item.
         #[inline]
@@ -141,6 +180,23 @@ macro_rules! adding {
         }
 
         /// Adds an item; waits for room for at most `timeout`.
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let (release, busy) = std::sync::mpsc::channel::<()>();
+        /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
+        /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
+        /// // The handler is busy, and the queue fills up.
+        /// let refused = loop {
+        ///     if let Err(refused) = batcher.add_timeout(7, Duration::from_millis(1)) {
+        ///         break refused;
+        ///     }
+        /// };
+        /// assert!(refused.is_timeout());
+        /// # drop(release);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         ///
         /// # Errors
         /// As [`add`](Self::add), and [`Timeout`](AddError::Timeout) with the item.
@@ -152,6 +208,17 @@ macro_rules! adding {
         /// queue is full. Returns how many.
         ///
         /// A fraction of the price of as many calls of [`add`](Self::add).
+        ///
+        /// ```
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+        /// assert_eq!(batcher.add_many(0..1_000)?, 1_000);
+        /// # let producer = batcher.producer();
+        /// # let _ = batcher.shutdown(std::time::Duration::from_secs(9));
+        /// let refused = producer.add_many([1, 2]).unwrap_err(); // after the close
+        /// assert_eq!(refused.into_inner(), [1, 2]);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         ///
         /// # Errors
         /// As [`add`](Self::add), with all items that were not accepted, what the iterator still
@@ -165,6 +232,20 @@ macro_rules! adding {
 
         /// Adds as many items as there is room for; never waits.
         ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let (release, busy) = std::sync::mpsc::channel::<()>();
+        /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
+        /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
+        /// match batcher.try_add_many([1, 2, 3, 4, 5, 6, 7, 8]) {
+        ///     Ok(count) => assert_eq!(count, 8),
+        ///     Err(refused) => assert_eq!(refused.into_inner().last(), Some(&8)),
+        /// }
+        /// # drop(release);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        ///
         /// # Errors
         /// As [`add_many`](Self::add_many), and [`Full`](AddError::Full) with all items that were
         /// not accepted.
@@ -176,6 +257,17 @@ macro_rules! adding {
         }
 
         /// Adds many items; waits for room for at most `timeout` in all.
+        ///
+        /// ```
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+        /// let wait = std::time::Duration::from_millis(50);
+        /// match batcher.add_many_timeout(0..100, wait) {
+        ///     Ok(count) => assert_eq!(count, 100),
+        ///     Err(refused) => eprintln!("{} rows are left", refused.into_inner().len()),
+        /// }
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         ///
         /// # Errors
         /// As [`add_many`](Self::add_many), and [`Timeout`](AddError::Timeout) with all items that
@@ -236,6 +328,23 @@ macro_rules! adding {
         /// workers with one `&Batcher`, hear of one another's failures. To learn the outcome of
         /// one's own row, use the [`Ticket`] of [`submit`](Self::submit).
         ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # use load_aware_batcher::{Batch, BatchError, Batcher, FlushError, LoadFeedback};
+        /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+        /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
+        /// #         batch.reject(index, BatchError::permanent("unlucky"));
+        /// #     }
+        /// #     Ok(LoadFeedback::new())
+        /// # })?;
+        /// batcher.add(12)?;
+        /// assert!(batcher.flush(Duration::from_secs(9)).is_ok());
+        /// batcher.add(13)?;
+        /// let failed = batcher.flush(Duration::from_secs(9)).unwrap_err();
+        /// assert!(matches!(failed, FlushError::Failed { items: 1, .. }));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        ///
         /// # Errors
         /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included.
         /// Failures before the call count too, until a flush through this handle has reported them.
@@ -251,6 +360,15 @@ macro_rules! adding {
 
         /// Asks for everything added so far to be handed over without waiting for size or linger,
         /// and returns at once.
+        ///
+        /// ```
+        /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+        /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+        /// let ticket = batcher.submit(1)?;
+        /// batcher.request_flush(); // returns at once
+        /// assert!(ticket.wait().is_handled());
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         pub fn request_flush(&self) {
             let queue = self.$queue();
             if !queue.is_orphaned() {
@@ -283,6 +401,16 @@ impl<T: Send + 'static> Batcher<T> {
     /// before, and are not in one now, come back as `failed`, in doubt where they were. What a
     /// handler holds that has not come back counts as `abandoned`. Such a handler is left behind on
     /// its thread: it may still write what it holds, and is given nothing more.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add_many(0..100)?;
+    /// let report = batcher.close(std::time::Duration::from_secs(9));
+    /// assert!(report.is_clean(), "{report:?}");
+    /// assert_eq!(report.handled, 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self, timeout: Duration) -> CloseReport<T> {
         self.core.shutdown(timeout)
     }
@@ -290,6 +418,16 @@ impl<T: Send + 'static> Batcher<T> {
     /// [`close`](Self::close) through a shared reference. Whoever calls it first gets the lists;
     /// later callers wait within their own timeout and get the counts with empty lists. On one of
     /// the batcher's own threads it begins the close and returns at once, `reentrant`.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// let report = batcher.shutdown(std::time::Duration::from_secs(9));
+    /// assert_eq!(report.handled, 1);
+    /// assert!(batcher.add(2).unwrap_err().is_closed());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
         self.core.shutdown(timeout)
     }
@@ -297,6 +435,23 @@ impl<T: Send + 'static> Batcher<T> {
     /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the
     /// order in which they left the queue. A row whose ticket has returned its failure is not among
     /// them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, FlushError, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
+    /// #         batch.reject(index, BatchError::permanent("unlucky"));
+    /// #     }
+    /// #     Ok(LoadFeedback::new())
+    /// # })?;
+    /// batcher.add_many([12, 13])?;
+    /// assert!(batcher.flush(Duration::from_secs(9)).is_err());
+    /// let failed = batcher.take_failed();
+    /// assert_eq!((failed.len(), failed[0].item), (1, 13));
+    /// assert!(batcher.take_failed().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_failed(&self) -> Vec<Failed<T>> {
         if self.core.queue.is_orphaned() {
             return Vec::new();
@@ -313,6 +468,14 @@ impl<T: Send + 'static> Batcher<T> {
 
     /// Reports to the controller how loaded the backend is, from any thread: for a monitor
     /// alongside the handler.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().cpu_load(1.5)); // out of range: clamped and counted
+    /// assert_eq!(batcher.stats().values_corrected, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn report(&self, feedback: LoadFeedback) {
         self.core.reporter.report(&feedback);
     }
@@ -338,6 +501,16 @@ impl<T: Send + 'static> Batcher<T> {
     }
 
     /// The numbers, as one consistent snapshot.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// batcher.flush(std::time::Duration::from_secs(9))?;
+    /// let stats = batcher.stats();
+    /// assert_eq!((stats.added, stats.handled, stats.pending), (1, 1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let setpoint = self.setpoint.read(Setpoint::clone);
         let control = self.core.control.lock();
@@ -393,6 +566,15 @@ impl<T: Send + 'static> Batcher<T> {
     }
 
     /// The last 128 decisions, oldest first; those that only repeat the one before are left out.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// for decision in batcher.decisions() {
+    ///     println!("{} -> {}: {}", decision.from, decision.to, decision.reason);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decisions(&self) -> Vec<DecisionRecord> {
         self.core.control.decisions()
     }
@@ -414,6 +596,16 @@ impl<T: Send + 'static> Producer<T> {
     }
 
     /// Whether the batcher is closed: then every add is refused.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let producer = batcher.producer();
+    /// assert!(!producer.is_closed());
+    /// drop(batcher);
+    /// assert!(producer.is_closed());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.queue.doorbell.is_closed()
     }

@@ -95,12 +95,30 @@ impl<T: Send + 'static> Builder<T> {
 
     /// The batch size to start with, in items. Default 20 within the bounds, or what the policy
     /// starts with.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .initial_batch_size(500)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().batch_size, 500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn initial_batch_size(mut self, items: usize) -> Self {
         self.initial_batch_size = Some(items);
         self
     }
 
     /// The smallest batch size, in items, at least 1. Default 1.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let refused = Batcher::builder()
+    ///     .min_batch_size(0)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert_eq!(refused.err().unwrap().to_string(), "min_batch_size is 0: must be at least 1");
+    /// ```
     pub fn min_batch_size(mut self, items: usize) -> Self {
         self.min_batch_size = Some(items);
         self
@@ -110,6 +128,16 @@ impl<T: Send + 'static> Builder<T> {
     /// otherwise, and is allocated at the start: the size of an item times that. Default the
     /// largest of 10 000, the initial and the smallest size, as far as a `queue_capacity` that was
     /// set allows.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_size(10)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.stats().batch_size <= 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_batch_size(mut self, items: usize) -> Self {
         self.max_batch_size = Some(items);
         self
@@ -120,6 +148,16 @@ impl<T: Send + 'static> Builder<T> {
     ///
     /// An item whose [`Ticket`](crate::Ticket) somebody waits for does not linger, unless
     /// [`wait_overrides_linger`](Self::wait_overrides_linger) is off.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .linger(Duration::ZERO)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?; // handed over at once
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
@@ -128,6 +166,17 @@ impl<T: Send + 'static> Builder<T> {
     /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is
     /// free, with everything in line before it, instead of waiting for its batch to fill. Default
     /// true; see [`Ticket`](crate::Ticket).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .linger(Duration::from_millis(5))
+    ///     .wait_overrides_linger(false)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.submit(1)?.wait().is_handled()); // after 5 ms
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_overrides_linger(mut self, yes: bool) -> Self {
         self.wait_overrides_linger = yes;
         self
@@ -136,12 +185,30 @@ impl<T: Send + 'static> Builder<T> {
     /// How many items wait at most before producers do, from single adds, and as many again from
     /// `add_many`; at least the largest batch size, at most 2^30. Its memory is allocated at the
     /// start. Default the larger of 1 024 and twice the largest batch size.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .queue_capacity(1 << 16)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn queue_capacity(mut self, items: usize) -> Self {
         self.queue_capacity = Some(items);
         self
     }
 
     /// How often the policy is asked, over zero. Default 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .load_check_interval(Duration::from_millis(250))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn load_check_interval(mut self, interval: Duration) -> Self {
         self.load_check_interval = interval;
         self
@@ -149,6 +216,15 @@ impl<T: Send + 'static> Builder<T> {
 
     /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded
     /// up to a power of two. Default 1 024.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .feedback_capacity(64)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn feedback_capacity(mut self, samples: usize) -> Self {
         self.feedback_capacity = samples;
         self
@@ -156,12 +232,33 @@ impl<T: Send + 'static> Builder<T> {
 
     /// Declares a custom signal and how much it counts in a load score beside the policy's own
     /// weights; up to 8, each name once, the weight finite and not negative.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .custom_signal("replica_lag", 0.5)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().custom("replica_lag", 0.2));
+    /// assert_eq!(batcher.stats().unknown_signals, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn custom_signal(mut self, name: &'static str, weight: f64) -> Self {
         self.custom.push((name, weight));
         self
     }
 
     /// The policy that sizes the batches. Default [`CostModel::new`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .policy(load_aware_batcher::Fixed(250))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().batch_size, 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Box::new(policy);
         self
@@ -169,6 +266,15 @@ impl<T: Send + 'static> Builder<T> {
 
     /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers,
     /// for at least 60 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .retry(load_aware_batcher::Retry::attempts(3))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
@@ -178,6 +284,15 @@ impl<T: Send + 'static> Builder<T> {
     /// or overwrites what it has: then a batch in doubt is tried again. Each row may be applied
     /// more than once. Default false: what is in doubt fails, marked in doubt, and is never sent
     /// twice.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .idempotent(true) // INSERT … ON CONFLICT (key) DO NOTHING
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn idempotent(mut self, yes: bool) -> Self {
         self.idempotent = yes;
         self
@@ -229,6 +344,15 @@ impl<T: Send + 'static> Builder<T> {
     /// [`FlushError::Stalled`](crate::FlushError::Stalled). Nothing is dropped, and everything goes
     /// on when the rows are taken. A caller that waited before is answered at most as much later
     /// again. Zero answers at once. Default 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .stall_timeout(Duration::from_secs(10))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
@@ -237,6 +361,19 @@ impl<T: Send + 'static> Builder<T> {
     /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught
     /// and counted, and takes the row with it; a hook that can fail is
     /// [`try_on_failed`](Self::try_on_failed).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// let (sender, failed) = std::sync::mpsc::channel();
+    /// let batcher = Batcher::builder()
+    ///     .on_failed(move |row| sender.send(row.item).expect("somebody reads"))
+    ///     .spawn(|_: &mut Batch<u64>| Err::<LoadFeedback, _>(BatchError::permanent("not this one")))?;
+    /// batcher.add(7)?;
+    /// assert!(batcher.close(Duration::from_secs(9)).failed.is_empty());
+    /// assert_eq!(failed.recv(), Ok(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_failed(mut self, mut hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
         self.on_failed = Some(Box::new(move |failed| {
             hook(failed);
@@ -280,6 +417,17 @@ impl<T: Send + 'static> Builder<T> {
     /// How long dropping the batcher waits for its close at most, while calls go through. Default
     /// 30 s. A batcher in a `static` is not dropped at the end of the process: call
     /// [`Batcher::shutdown`] there.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .close_timeout(Duration::from_secs(8))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// drop(batcher); // waits for the row, at most 8 s
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
@@ -289,6 +437,15 @@ impl<T: Send + 'static> Builder<T> {
     /// test or an early return against a backend that is away does not hang. A call that takes
     /// longer than this counts as abandoned. A thread that drops the batcher in a panic makes one
     /// attempt at each batch. Does not concern [`Batcher::close`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .drop_patience(Duration::ZERO)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drop_patience(mut self, patience: Duration) -> Self {
         self.drop_patience = patience;
         self
@@ -296,6 +453,17 @@ impl<T: Send + 'static> Builder<T> {
 
     /// Is given the report when the batcher is dropped without having been closed. Its panic is
     /// caught and counted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .on_close(|report| assert_eq!(report.handled, 1))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// drop(batcher);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_close(mut self, hook: impl FnOnce(CloseReport<T>) + Send + 'static) -> Self {
         self.on_close = Some(Box::new(hook));
         self
@@ -305,6 +473,15 @@ impl<T: Send + 'static> Builder<T> {
     /// Items are weighed on the producer's thread, once each; a weigher that panics takes what is
     /// being added with it, as any panic there does. An item over the limit goes alone, or is
     /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(1 << 20, |row: &String| row.len())
+    ///     .spawn(|_: &mut Batch<String>| Ok(LoadFeedback::new()))?;
+    /// batcher.add("a row".to_owned())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_batch_weight(
         mut self,
         limit: usize,
@@ -349,6 +526,16 @@ impl<T: Send + 'static> Builder<T> {
 
     /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default
     /// false: it goes alone.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(4, |row: &String| row.len())
+    ///     .refuse_too_heavy(true)
+    ///     .spawn(|_: &mut Batch<String>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.add("a long row".to_owned()).unwrap_err().is_too_heavy());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
         self
@@ -357,6 +544,15 @@ impl<T: Send + 'static> Builder<T> {
     /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy.
     /// Linux shows the first 15 bytes of a thread's name, so 9 bytes of this one. Default
     /// `batcher`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .thread_name("orders") // threads flush-orders and ctl-orders
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
@@ -364,6 +560,22 @@ impl<T: Send + 'static> Builder<T> {
 
     /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
     /// implements [`Handler`].
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, Handler, LoadFeedback};
+    /// struct Count(usize);
+    ///
+    /// impl Handler<u64> for Count {
+    ///     fn handle(&mut self, batch: &mut Batch<u64>) -> Result<LoadFeedback, BatchError> {
+    ///         self.0 += batch.len();
+    ///         Ok(LoadFeedback::new())
+    ///     }
+    /// }
+    ///
+    /// let batcher = Batcher::builder().spawn(Count(0))?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
@@ -377,6 +589,18 @@ impl<T: Send + 'static> Builder<T> {
     /// Starts the batcher with a handler that is made on the flusher's thread: for a connection
     /// that is not `Send`. Returns when the handler is made.
     ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// use std::rc::Rc;
+    ///
+    /// let batcher = Batcher::builder().spawn_with(|| {
+    ///     let connection = Rc::new("not Send");
+    ///     move |_: &mut Batch<u64>| { let _ = &connection; Ok(LoadFeedback::new()) }
+    /// })?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`spawn`](Self::spawn), and if making the handler panics.
     pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
@@ -389,6 +613,17 @@ impl<T: Send + 'static> Builder<T> {
 
     /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does
     /// not open.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let refused = Batcher::builder().try_spawn_with(|| {
+    ///     let port: u16 = "many".parse()?;
+    ///     Ok::<_, std::num::ParseIntError>(move |_: &mut Batch<u64>| {
+    ///         Ok(LoadFeedback::new().queue_depth(u64::from(port)))
+    ///     })
+    /// });
+    /// assert!(refused.err().unwrap().to_string().starts_with("failed to create the handler: "));
+    /// ```
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,

@@ -80,6 +80,22 @@ impl<T> CloseReport<T> {
     }
 
     /// Whether every item that was ever added was handled.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
+    /// #         batch.reject(index, BatchError::permanent("unlucky"));
+    /// #     }
+    /// #     Ok(LoadFeedback::new())
+    /// # })?;
+    /// batcher.add(13)?;
+    /// let report = batcher.close(Duration::from_secs(9));
+    /// assert!(!report.is_clean());
+    /// assert_eq!(report.failed[0].item, 13);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         !self.timed_out

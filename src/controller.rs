@@ -68,6 +68,13 @@ impl Limits {
     }
 
     /// Exchanges the policy. The new one begins without memory.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.reconfigure(|limits| limits.policy(load_aware_batcher::Fixed(50)))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn policy(&mut self, policy: impl Policy + 'static) {
         self.policy = Some(Box::new(policy));
     }

@@ -33,6 +33,11 @@ pub enum AddError<T> {
 
 impl<T> AddError<T> {
     /// The item that was refused.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert_eq!(AddError::Full("row").into_inner(), "row");
+    /// ```
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(item)
@@ -75,6 +80,11 @@ impl<T> AddError<T> {
     }
 
     /// The same refusal with another item in it.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert_eq!(AddError::Full(2).map(|row| row * 10), AddError::Full(20));
+    /// ```
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> AddError<U> {
         match self {
             Self::Full(item) => AddError::Full(change(item)),
@@ -217,6 +227,12 @@ pub enum BuildError {
 impl BuildError {
     /// A setting whose value makes no sense; for a [`Policy`](crate::Policy) that checks its own
     /// settings.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BuildError;
+    /// let error = BuildError::setting("step", 0, "must be at least 1");
+    /// assert_eq!(error.to_string(), "step is 0: must be at least 1");
+    /// ```
     pub fn setting(setting: &'static str, value: impl fmt::Display, problem: &'static str) -> Self {
         Self::Setting {
             setting,

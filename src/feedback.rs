@@ -79,6 +79,16 @@ impl LoadFeedback {
     /// A name that was not declared is ignored and counted in
     /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). The same name twice: the later
     /// value counts.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .custom_signal("replica_lag", 0.5)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().custom("replica-lag", 0.2)); // not the name declared
+    /// assert_eq!(batcher.stats().unknown_signals, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn custom(mut self, name: &'static str, share: f64) -> Self {
         if let Some(value) = self.share(share) {
             let place = self
@@ -146,6 +156,11 @@ pub struct Signals {
 
 impl Signals {
     /// Whether no signal is set: then the feedback is no evidence.
+    ///
+    /// ```
+    /// # use load_aware_batcher::Signals;
+    /// assert!(Signals::default().is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

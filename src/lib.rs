@@ -272,6 +272,7 @@
 //!
 //! `sim` (off): a deterministic simulator of batchers that share a backend, to judge a policy with.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ages;
 mod batch;
@@ -305,6 +306,7 @@ mod search;
 mod setpoint;
 mod settle;
 #[cfg(feature = "sim")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
 mod stall;
 mod stats;

@@ -79,6 +79,15 @@ impl Retry {
     /// Calls that search for bad rows do not count. Where the rows of a batch can be told apart
     /// (`bisect`), one round of calls after the search is made even if fewer than three attempts
     /// are allowed: the whole rest, its first row, another row.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let refused = Batcher::builder()
+    ///     .retry(Retry::attempts(0))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert_eq!(refused.err().unwrap().to_string(), "retry attempts is 0: must be at least 1");
+    /// ```
     pub fn attempts(attempts: u32) -> Self {
         Self {
             attempts: Some(attempts),
@@ -87,6 +96,12 @@ impl Retry {
     }
 
     /// One attempt, no bisection: what fails, fails as a whole.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// assert_eq!(Retry::none(), Retry::attempts(1).bisect(false));
+    /// ```
     pub fn none() -> Self {
         Self {
             bisect: false,
@@ -97,12 +112,26 @@ impl Retry {
     /// The least time for which a batch is tried again while nothing answers, from the end of its
     /// first failed call. The last attempt begins at this time or later, and there are never fewer
     /// than three. Default 60 s, or none after [`attempts`](Self::attempts).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().for_at_least(Duration::from_secs(300)); // a restart of five minutes
+    /// # let _ = retry;
+    /// ```
     pub fn for_at_least(mut self, patience: Duration) -> Self {
         self.at_least = Some(patience);
         self
     }
 
     /// The upper bound of the first wait and of every wait. Defaults 50 ms and 5 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().backoff(Duration::from_millis(100), Duration::from_secs(30));
+    /// # let _ = retry;
+    /// ```
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.first, self.longest) = (first, longest);
         self
@@ -110,6 +139,16 @@ impl Retry {
 
     /// No further attempt begins later than this after the first failed call, while nothing
     /// answers. Must not be less than [`for_at_least`](Self::for_at_least). Default: no such limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default()
+    ///     .for_at_least(Duration::from_secs(9))
+    ///     .total_limit(Duration::from_secs(8));
+    /// let refused = Batcher::builder().retry(retry).spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert!(refused.is_err()); // the limit is less than the patience
+    /// ```
     pub fn total_limit(mut self, limit: Duration) -> Self {
         self.total = Some(limit);
         self
@@ -118,6 +157,13 @@ impl Retry {
     /// The longest wait that a backend may ask for with
     /// [`BatchError::retry_after`](crate::BatchError::retry_after); a longer one is cut and counted
     /// in [`Stats::retry_after_capped`](crate::Stats::retry_after_capped). Default 5 min.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().longest_retry_after(Duration::from_secs(30));
+    /// # let _ = retry;
+    /// ```
     pub fn longest_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after_max = wait;
         self
@@ -127,6 +173,13 @@ impl Retry {
     ///
     /// Set it to false where a table of batch ids makes a retry harmless: a part of a batch has
     /// another id than the batch.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().bisect(false); // the table of batch ids knows whole batches
+    /// # let _ = retry;
+    /// ```
     pub fn bisect(mut self, on: bool) -> Self {
         self.bisect = on;
         self
@@ -145,6 +198,13 @@ impl Retry {
     /// again under its id, and so is a batch of which any attempt ended in doubt: a table of
     /// applied batches would not know the halves. So this goes with such a table, and with
     /// `bisect(false)`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().bisect(false).in_halves(true);
+    /// # let _ = retry;
+    /// ```
     pub fn in_halves(mut self, on: bool) -> Self {
         self.in_halves = on;
         self
@@ -158,6 +218,13 @@ impl Retry {
     /// an error that is not permanent holds the line until it goes through or patience ends. Then it
     /// fails alone if rows before it went through; two such rows side by side look like an outage,
     /// and all that is left of the batch fails with them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().keep_order(true); // upserts of the same keys
+    /// # let _ = retry;
+    /// ```
     pub fn keep_order(mut self, yes: bool) -> Self {
         self.keep_order = yes;
         self
@@ -165,6 +232,13 @@ impl Retry {
 
     /// Whether a batch that fails while the batcher is being closed is tried again, as far as the
     /// close's deadline allows. Default true; false: what fails then has failed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// let retry = Retry::default().while_closing(false);
+    /// # let _ = retry;
+    /// ```
     pub fn while_closing(mut self, yes: bool) -> Self {
         self.while_closing = yes;
         self

@@ -201,6 +201,13 @@ pub struct Stats {
 
 impl Stats {
     /// Why the size is what it is.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// println!("{} rows a batch: {}", batcher.stats().batch_size, batcher.stats().reason());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn reason(&self) -> &Reason {
         &self.setpoint.reason

@@ -55,6 +55,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// Whether the handler took the item.
+    ///
+    /// ```
+    /// # use load_aware_batcher::Outcome;
+    /// assert!(Outcome::Handled.is_handled());
+    /// assert!(!Outcome::InDoubt.is_handled());
+    /// ```
     #[must_use]
     pub fn is_handled(&self) -> bool {
         matches!(self, Self::Handled)
@@ -169,6 +175,23 @@ impl Ticket {
     /// A failed item whose row is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed))
     /// is dropped once this or one of the other two methods has returned `Failed` or `InDoubt` for
     /// it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, Outcome, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
+    /// #         batch.reject(index, BatchError::permanent("unlucky"));
+    /// #     }
+    /// #     Ok(LoadFeedback::new())
+    /// # })?;
+    /// assert_eq!(batcher.submit(12)?.wait(), Outcome::Handled);
+    /// match batcher.submit(13)?.wait() {
+    ///     Outcome::Failed(error) => assert_eq!(error.to_string(), "unlucky"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(self) -> Outcome {
         self.wait_until(None).unwrap_or(Outcome::Reentrant)
     }
@@ -176,12 +199,38 @@ impl Ticket {
     /// Waits for at most `timeout`; `None` if there is no outcome yet. With a `timeout` of zero it
     /// asks for nothing; otherwise the item is handed over as by [`wait`](Self::wait), also if the
     /// time is over before.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let (release, busy) = std::sync::mpsc::channel::<()>();
+    /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
+    /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
+    /// let ticket = batcher.submit(1)?;
+    /// assert_eq!(ticket.wait_timeout(Duration::from_millis(1)), None); // the handler is busy
+    /// # drop(release);
+    /// assert!(ticket.wait().is_handled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Outcome> {
         let deadline = now().checked_add(timeout);
         self.wait_until(deadline)
     }
 
     /// The outcome, if there is one yet. Asks for nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let (release, busy) = std::sync::mpsc::channel::<()>();
+    /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
+    /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
+    /// let ticket = batcher.submit(1)?;
+    /// assert_eq!(ticket.try_wait(), None); // the handler is busy
+    /// # drop(release);
+    /// assert!(ticket.wait().is_handled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_wait(&self) -> Option<Outcome> {
         self.hand_out(self.cell.state.lock())
     }

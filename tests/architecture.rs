@@ -126,6 +126,9 @@ const BEHIND_THE_DOOR: &[&str] = &[
 /// Policies, retry, the classes of errors and the simulator are pure: no door, no clock.
 const PURE: &[&str] = &["policy", "retry", "classify", "sim"];
 
+/// The longest file, in lines that are neither blank nor a comment.
+const CODE_LINES_MAX: usize = 510;
+
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -220,10 +223,18 @@ fn policies_retry_and_the_simulator_are_pure() {
     }
 }
 
+/// Comments and blank lines are free: an example in the documentation is no reason to split a file.
 #[test]
 fn files_stay_readable() {
     for (path, text) in sources() {
-        let lines = text.lines().count();
-        assert!(lines <= 550, "{path} has {lines} lines: split it");
+        let lines = text
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| !line.is_empty() && !line.starts_with("//"))
+            .count();
+        assert!(
+            lines <= CODE_LINES_MAX,
+            "{path} has {lines} lines of code: split it"
+        );
     }
 }

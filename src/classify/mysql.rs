@@ -7,6 +7,14 @@ use crate::error::ErrorClass;
 
 /// The class of an error code of a MySQL or MariaDB server or of its C client; `None` if the server
 /// gave no answer.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// use load_aware_batcher::classify::{Stage, mysql};
+///
+/// assert_eq!(mysql(Some(1062), Stage::Statement), ErrorClass::Permanent); // duplicate entry
+/// assert_eq!(mysql(None, Stage::Commit), ErrorClass::InDoubt); // no answer
+/// ```
 #[must_use]
 pub fn mysql(code: Option<u16>, stage: Stage) -> ErrorClass {
     mysql_verdict(code, stage).class

@@ -7,6 +7,13 @@ use crate::error::ErrorClass;
 
 /// The class of an SQLite result code, primary or extended; `None` if the error did not come from
 /// SQLite itself.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// use load_aware_batcher::classify::{Stage, sqlite};
+///
+/// assert_eq!(sqlite(Some(19), Stage::Statement), ErrorClass::Permanent); // SQLITE_CONSTRAINT
+/// ```
 #[must_use]
 pub fn sqlite(code: Option<i32>, stage: Stage) -> ErrorClass {
     sqlite_verdict(code, stage).class

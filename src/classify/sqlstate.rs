@@ -7,6 +7,14 @@ use super::{Answers, Stage, Verdict, verdict};
 use crate::error::ErrorClass;
 
 /// The class of an SQLSTATE, five characters; `None` if the server gave no answer.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// use load_aware_batcher::classify::{Stage, sqlstate};
+///
+/// assert_eq!(sqlstate(Some("23505"), Stage::Statement), ErrorClass::Permanent); // unique_violation
+/// assert_eq!(sqlstate(None, Stage::Commit), ErrorClass::InDoubt); // no answer
+/// ```
 #[must_use]
 pub fn sqlstate(code: Option<&str>, stage: Stage) -> ErrorClass {
     sqlstate_verdict(code, stage).class

@@ -66,23 +66,43 @@ pub struct BatchError {
 
 impl BatchError {
     /// An error of no class, as by `?`: nothing was applied, and another attempt may succeed.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert_eq!(BatchError::new("no idea").class(), ErrorClass::Unclassified);
+    /// ```
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Unclassified, error)
     }
 
     /// Nothing was applied and another attempt may succeed: retried.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert!(BatchError::transient("deadlock").is_transient());
+    /// ```
     pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Transient, error)
     }
 
     /// Nothing was applied and these rows will fail again: the rows at fault are searched for at
     /// once.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert!(BatchError::permanent("value out of range").is_permanent());
+    /// ```
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Permanent, error)
     }
 
     /// The backend may or may not have applied the rows: retried only under
     /// [`Builder::idempotent`](crate::Builder::idempotent).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert!(BatchError::in_doubt("no answer to the commit").is_in_doubt());
+    /// ```
     pub fn in_doubt(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::InDoubt, error)
     }
@@ -113,11 +133,22 @@ impl BatchError {
     ///
     /// Five attempts within a second, then the first row alone; if that fails alike, the batch
     /// fails as a whole, and later batches get one attempt each while the error stays the same.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert!(BatchError::misconfigured("no such table").is_misconfigured());
+    /// ```
     pub fn misconfigured(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::classified(ErrorClass::Misconfigured, error)
     }
 
     /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// let error = BatchError::classified(ErrorClass::Permanent, "duplicate key");
+    /// assert_eq!(error, BatchError::permanent("duplicate key"));
+    /// ```
     pub fn classified(class: ErrorClass, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             class,
@@ -151,6 +182,14 @@ impl BatchError {
     /// The backend says when to come again: the next attempt does not begin earlier. Capped at
     /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that
     /// are [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// use std::time::Duration;
+    ///
+    /// let error = BatchError::unavailable("429").retry_after(Duration::from_secs(2));
+    /// assert_eq!(error.wait_asked(), Some(Duration::from_secs(2)));
+    /// ```
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -220,6 +259,12 @@ impl BatchError {
     }
 
     /// The error that the handler returned, for `downcast_ref`.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// let error = BatchError::from(std::io::Error::other("disk full"));
+    /// assert!(error.source().downcast_ref::<std::io::Error>().is_some());
+    /// ```
     pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
     }

@@ -23,6 +23,15 @@ pub struct Aimd {
 
 impl Aimd {
     /// With this target for the time of a batch.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Aimd};
+    /// let batcher = Batcher::builder()
+    ///     .policy(Aimd::new(Duration::from_millis(50)).increase(5).decrease(0.8))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(target: Duration) -> Self {
         Self {
             target,

@@ -145,6 +145,15 @@ impl CostModel {
 
     /// Which share of a batch's time should be work on items, over 0 and under 1. Default 0.95; 0.9
     /// halves the batches.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, CostModel};
+    /// let refused = Batcher::builder()
+    ///     .policy(CostModel::new().efficiency(1.0)) // must be under 1
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert!(refused.is_err());
+    /// ```
     pub fn efficiency(mut self, share: f64) -> Self {
         self.efficiency = share;
         self
@@ -153,6 +162,15 @@ impl CostModel {
     /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s.
     /// There is no need to configure the backend's own timeout here: the policy learns it from
     /// calls that fail.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, CostModel};
+    /// let batcher = Batcher::builder()
+    ///     .policy(CostModel::new().max_batch_time(Duration::from_millis(200)))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_batch_time(mut self, time: Duration) -> Self {
         self.max_batch_time = time.as_secs_f64();
         self
@@ -161,6 +179,15 @@ impl CostModel {
     /// From which load score and which share of refused items on to pause between calls, each 0 to
     /// 1; 1 is never. Defaults 0.7 and 0.05. The score is that of
     /// [`LoadThreshold`](crate::LoadThreshold), over the signals reported.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, CostModel};
+    /// let batcher = Batcher::builder()
+    ///     .policy(CostModel::new().brake_above(1.0, 1.0)) // never pauses
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn brake_above(mut self, score: f64, refused: f64) -> Self {
         self.brake = Brake::new(score, refused);
         self

@@ -5,6 +5,15 @@ use crate::policy::{Decision, Policy, Window};
 use crate::setpoint::Setpoint;
 
 /// Always the same size, clamped to the builder's bounds.
+///
+/// ```
+/// # use load_aware_batcher::{Batch, Batcher, Fixed, LoadFeedback};
+/// let batcher = Batcher::builder()
+///     .policy(Fixed(250))
+///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+/// assert_eq!(batcher.stats().batch_size, 250);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed(
     /// The batch size in items, at least 1.

@@ -40,6 +40,15 @@ impl Default for HillClimb {
 
 impl HillClimb {
     /// Begins upwards.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, HillClimb};
+    /// let batcher = Batcher::builder()
+    ///     .policy(HillClimb::new())
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> Self {
         let (size, batches, handled, seconds) = (0.0, 0, 0.0, 0.0);
         Self {

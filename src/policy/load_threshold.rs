@@ -125,6 +125,15 @@ impl LoadThreshold {
     /// batches in a row, after 32 where the call took half of a clean one's time or longer, and
     /// after up to 256 where the last return failed. Calls refused unseen and broken statements
     /// halve nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let batcher = Batcher::builder()
+    ///     .policy(LoadThreshold::new())
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> Self {
         Self {
             adjustment_factor: 0.2,
@@ -146,6 +155,15 @@ impl LoadThreshold {
     }
 
     /// The bare law, without a guard: an absent signal counts as 0.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let batcher = Batcher::builder()
+    ///     .policy(LoadThreshold::strict())
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn strict() -> Self {
         Self {
             normalise: false,
@@ -157,6 +175,15 @@ impl LoadThreshold {
     }
 
     /// By which share of itself the size changes, over 0 and at most 1. Default 0.2.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let refused = Batcher::builder()
+    ///     .policy(LoadThreshold::new().adjustment_factor(0.0)) // must be over 0
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert!(refused.is_err());
+    /// ```
     pub fn adjustment_factor(mut self, share: f64) -> Self {
         self.adjustment_factor = share;
         self
@@ -164,12 +191,30 @@ impl LoadThreshold {
 
     /// Below `low` the size grows, above `high` it shrinks: `0 <= low <= high <= 1`. Defaults 0.3
     /// and 0.7.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let refused = Batcher::builder()
+    ///     .policy(LoadThreshold::new().thresholds(0.8, 0.2)) // low over high
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert!(refused.is_err());
+    /// ```
     pub fn thresholds(mut self, low: f64, high: f64) -> Self {
         (self.low, self.high) = (low, high);
         self
     }
 
     /// How much each signal counts: none negative, not all zero.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold, Weights};
+    /// let batcher = Batcher::builder()
+    ///     .policy(LoadThreshold::new().weights(Weights { db_locks: 0.0, ..Weights::default() }))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn weights(mut self, weights: Weights) -> Self {
         self.scale.weights = weights;
         self
