@@ -238,3 +238,101 @@ fn files_stay_readable() {
         );
     }
 }
+
+/// Public functions whose one sentence says all, or that stand in another's example: questions
+/// with a yes or no, plain setters, the second of a pair. The simulator has examples as a whole.
+const WITHOUT_EXAMPLE: &[(&str, &[&str])] = &[
+    ("src/batch.rs", &["parent", "deadline"]),
+    ("src/batch_id.rs", &["as_u128"]),
+    ("src/batcher.rs", &["builder"]),
+    ("src/classify.rs", &["error"]),
+    ("src/classify/mysql.rs", &["mysql_verdict"]),
+    ("src/classify/sqlite.rs", &["sqlite_verdict"]),
+    ("src/classify/sqlstate.rs", &["sqlstate_verdict"]),
+    (
+        "src/controller.rs",
+        &["min_batch_size", "max_batch_size", "linger"],
+    ),
+    (
+        "src/error.rs",
+        &[
+            "is_full",
+            "is_timeout",
+            "is_closed",
+            "is_reentrant",
+            "is_too_heavy",
+            "is_stalled",
+        ],
+    ),
+    (
+        "src/error/batch_error.rs",
+        &[
+            "class",
+            "is_transient",
+            "is_permanent",
+            "is_in_doubt",
+            "is_unavailable",
+            "is_misconfigured",
+            "is_panic",
+            "is_handler_broken",
+            "wait_asked",
+        ],
+    ),
+    (
+        "src/feedback.rs",
+        &[
+            "new",
+            "cpu_load",
+            "queue_depth",
+            "processing_time",
+            "error_rate",
+            "db_locks",
+            "failed_share",
+        ],
+    ),
+    ("src/policy.rs", &["hold", "resize"]),
+    ("src/policy/aimd.rs", &["increase", "decrease"]),
+    ("src/policy/cost_model.rs", &["new"]),
+    (
+        "src/policy/load_threshold.rs",
+        &[
+            "queue_scale",
+            "lock_scale",
+            "normalise",
+            "error_floor",
+            "grow_only_when_full",
+            "halve_on_failure",
+        ],
+    ),
+    ("src/stats.rs", &["total"]),
+    ("src/workers.rs", &["index", "times"]),
+];
+
+#[test]
+fn public_functions_have_an_example() {
+    let mut missing = Vec::new();
+    for (path, text) in sources() {
+        let file = format!("src/{}", path.rsplit_once("/src/").unwrap().1);
+        let mut documentation = String::new();
+        for line in text.lines().map(str::trim_start) {
+            if line.starts_with("///") {
+                documentation.push_str(line);
+            } else if let (Some(rest), false) =
+                (line.strip_prefix("pub fn "), documentation.is_empty())
+            {
+                let name = rest.split(['(', '<']).next().unwrap();
+                let excepted = file.starts_with("src/sim")
+                    || WITHOUT_EXAMPLE
+                        .iter()
+                        .any(|(of, names)| *of == file && names.contains(&name));
+                if !documentation.contains("```") && !excepted {
+                    missing.push(format!("{file}: {name}"));
+                }
+                documentation.clear();
+            } else if !line.starts_with("#[") {
+                documentation.clear();
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
