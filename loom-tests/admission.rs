@@ -1,6 +1,6 @@
 //! Admission against close: every `Ok` is delivered, every refused item comes back, nobody hangs.
 
-use super::{Parts, close_and_seize, model, mutants, thread};
+use super::{Parts, close_and_seize, model, thread};
 use crate::error::AddError;
 use crate::queue::Patience;
 use crate::sync::Arc;
@@ -58,14 +58,6 @@ fn a_producer_that_waits_for_room_is_woken_by_close() {
     });
 }
 
-mutants! {
-    mutant_an_add_without_its_second_look_is_found: "queue: no second look" => || race(2, Patience::Never);
-    mutant_a_close_that_counts_first_is_found: "close: length before the closed bit" => || race(2, Patience::Never);
-    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: doorbell" => || race(2, Patience::Never);
-    mutant_a_length_that_orders_nothing_is_found: "unordered loads: length" => || race(2, Patience::Never);
-    mutant_a_settling_producer_that_looks_at_one_message_is_found: "settle: one message is looked at" => || race(2, Patience::Never);
-}
-
 /// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch
 /// and main closes.
 fn far_race() {
@@ -95,10 +87,6 @@ fn far_race() {
 #[test]
 fn an_add_that_is_not_counted_sees_a_close() {
     model("admission: a share beside a close", 45_000, far_race);
-}
-
-mutants! {
-    mutant_a_share_that_outlives_a_close_is_found: "doorbell: a share that outlives a close" => far_race;
 }
 
 /// A chunk larger than the credit, against a close.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::parts::{LONG, Outcome, Parts};
-use super::{model, mutants, thread};
+use super::{model, thread};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::close::{CloseReport, Core};
@@ -37,13 +37,6 @@ fn a_close_hands_over_what_waits_and_returns() {
     model("close: in time", 300, close_in_time);
 }
 
-mutants! {
-    mutant_a_close_that_does_not_ring_the_flusher_is_found: "close: the flusher is not rung" => close_in_time;
-    mutant_a_ring_that_only_takes_the_number_away_is_found: "doorbell: a ring without unpark" => close_in_time;
-    mutant_a_flusher_that_ends_silently_is_found: "finish: nobody is told" => close_in_time;
-    mutant_a_thread_that_ends_silently_is_found: "latch: nobody is told" => close_in_time;
-}
-
 /// An add behind a close whose flusher falls asleep at that moment is refused.
 fn asleep() {
     let core = Parts::<u32>::new(2, 2).core(fine);
@@ -57,10 +50,6 @@ fn asleep() {
 #[test]
 fn an_announced_sleep_never_hides_a_close() {
     model("close: against falling asleep", 350, asleep);
-}
-
-mutants! {
-    mutant_an_announcement_over_the_closed_bit_is_found: "doorbell: an announcement over the closed bit" => asleep;
 }
 
 /// Two items in batches of one, the handler as given; a close whose deadline has passed beside one
@@ -130,12 +119,6 @@ fn done_and_abandoned_exclude_each_other() {
     );
 }
 
-mutants! {
-    mutant_a_close_that_gives_up_without_a_word_is_found: "close: out of time without a word" => out_of_time_handled;
-    mutant_a_flusher_that_calls_abandoned_done_is_found: "finish: done over abandoned" => out_of_time_handled;
-    mutant_a_late_return_counted_twice_is_found: "settle: a late return counts twice" => out_of_time_handled;
-}
-
 /// The same with a handler that only fails: what fails late is counted too, whoever has it.
 #[test]
 fn a_failure_behind_the_deadline_is_counted_once() {
@@ -173,10 +156,6 @@ fn a_flush_learns_of_a_close_that_gives_up() {
         6,
         flush_beside_close,
     );
-}
-
-mutants! {
-    mutant_a_close_that_does_not_tell_the_flushes_is_found: "close: the flushes are not told" => flush_beside_close;
 }
 
 /// The queue is full and the handler stuck; two producers wait for room without a bound, one for
@@ -243,10 +222,4 @@ fn blocked_chunk() {
 #[test]
 fn a_chunk_that_waits_for_credit_is_refused_at_once() {
     model("close: a chunk waits for credit", 26, blocked_chunk);
-}
-
-mutants! {
-    mutant_a_close_that_leaves_those_who_wait_is_found: "close: the waiting are not woken" => blocked_chunk;
-    mutant_a_waiter_that_does_not_see_the_close_is_found: "credit: a waiter does not see the close" => blocked_chunk;
-    mutant_a_wake_up_without_the_lock_is_found: "credit: a wake-up without the lock" => blocked_chunk;
 }

@@ -1,7 +1,7 @@
 //! Flush: everything added before the call has its outcome when it returns, and it returns.
 
 use super::parts::LONG;
-use super::{Parts, begin_close, model, mutants};
+use super::{Parts, begin_close, model};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
@@ -43,9 +43,4 @@ fn a_flush_returns_when_its_items_have_their_outcome() {
 #[test]
 fn a_flush_of_a_failed_batch_says_so() {
     model("flush: one item fails", 300, || flush_one(true));
-}
-
-mutants! {
-    mutant_a_flush_that_wakes_nobody_is_found: "flush: no ring" => || flush_one(false);
-    mutant_a_completion_that_tells_nobody_is_found: "flush: nobody is told" => || flush_one(false);
 }

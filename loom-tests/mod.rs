@@ -1,13 +1,17 @@
 //! The protocols as models, each a few threads on a part of the batcher, and whole batchers as
 //! scenarios.
 //!
-//! Each model is named after the promise it keeps and has mutants beside it: the same model with
-//! one deliberate mistake in the protocol, which it must find. Mistakes are made at run time, by
-//! `sync::mutant`, so one build runs them all. A mutant passes when the model fails.
+//! Each model is named after the promise it keeps. `mutants.list` has the deliberate mistakes, each
+//! with the models that must fail with it. The sources hold no trace of them: `weave` copies the
+//! tree, writes the mistakes into the copy and runs the models there. `.ci/run` runs
+//!
+//! `cargo run --manifest-path loom-tests/weave/Cargo.toml --target-dir target/weave/tool`
+//!
+//! and a part of a mutant's name behind `--` runs this one alone.
 //!
 //! | how | what it shows | what it cannot |
 //! | --- | --- | --- |
-//! | `RUSTFLAGS="--cfg loom" cargo test --profile loom --lib` | every order of the models' steps and every value a load may return, within `LOOM_MAX_PREEMPTIONS` (3 in the gate and by default); all mutants | the real channel and arc-swap; see below |
+//! | `RUSTFLAGS="--cfg loom" cargo test --profile loom --lib` | every order of the models' steps and every value a load may return, within `LOOM_MAX_PREEMPTIONS` (3 in the gate and by default) | the real channel and arc-swap; see below |
 //! | `RUSTFLAGS="--cfg shuttle" cargo test --profile loom --lib` | random orders of the models' and the scenarios' steps, `SHUTTLE_SCHEDULES` of each | weak memory |
 //! | `cargo +nightly miri test --lib` | the models on the real parts, weak memory and data races, one order a seed | most orders |
 //! | `cargo test --lib` | the models on the real parts and the real machine | most orders, weak memory on x86-64 |
@@ -46,8 +50,6 @@
 //!   a token that ends the park; the look saves the way into it.
 
 mod admission;
-#[cfg(any(loom, shuttle))]
-mod child;
 mod close;
 mod flush;
 mod parts;
@@ -63,7 +65,7 @@ mod whole;
 #[cfg(loom)]
 mod exhausted;
 #[cfg(loom)]
-use exhausted::{model, mutant, thread};
+use exhausted::{model, thread};
 
 #[cfg(shuttle)]
 mod sampled;
@@ -78,18 +80,3 @@ mod repeated;
 use repeated::{model, thread};
 
 use parts::{Parts, begin_close, close_and_seize};
-
-/// Mutants for loom, which finds them all: `name: "the mistake" => the model;`.
-macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident: $mistake:literal => $body:expr;)*) => {
-        $(
-            $(#[$doc])*
-            #[cfg(loom)]
-            #[test]
-            fn $name() {
-                super::mutant($mistake, $body);
-            }
-        )*
-    };
-}
-use mutants;

@@ -2,7 +2,7 @@
 //! that moment.
 
 use super::parts::{LONG, Parts};
-use super::{model, mutants, thread};
+use super::{model, thread};
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::{Decision, Policy, Window};
 use crate::setpoint::Setpoint;
@@ -54,14 +54,4 @@ fn one_failed_batch() {
 #[test]
 fn a_failed_batch_is_decided_on_without_waiting_for_a_check() {
     model("reporter: a failed batch", 350, one_failed_batch);
-}
-
-mutants! {
-    mutant_a_look_before_pending_is_set_is_found: "reporter: looks before pending is set" => one_failed_batch;
-    mutant_a_wake_up_before_the_sample_is_found: "reporter: wakes before it reports" => one_failed_batch;
-    mutant_a_sleep_without_its_second_look_is_found: "doorbell: no re-check" => one_failed_batch;
-    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: pending" => one_failed_batch;
-    mutant_a_look_at_the_alarm_that_orders_nothing_is_found: "unordered loads: doorbell" => one_failed_batch;
-    mutant_an_alarm_without_unpark_is_found: "doorbell: a completing add without unpark" => one_failed_batch;
-    mutant_a_close_that_does_not_ring_the_controller_is_found: "close: the controller is not rung" => one_failed_batch;
 }

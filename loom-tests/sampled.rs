@@ -13,8 +13,7 @@ use std::time::Instant;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
-use super::child::must_fail;
-use crate::sync::{begin_time, make_mistake};
+use crate::sync::begin_time;
 
 pub(super) use shuttle::thread;
 
@@ -35,7 +34,6 @@ fn seed() -> u64 {
 
 /// Runs a scenario on many schedules.
 pub(super) fn scenario(name: &str, body: impl Fn() + Sync + Send + 'static) {
-    make_mistake(None);
     let begun = Instant::now();
     let body = Arc::new(body);
     let run = catch_unwind(AssertUnwindSafe(|| explore(schedules(), &body)));
@@ -62,13 +60,6 @@ pub(super) fn scenario(name: &str, body: impl Fn() + Sync + Send + 'static) {
 /// The models of few steps, on as many schedules.
 pub(super) fn model(name: &str, _floor: usize, body: impl Fn() + Sync + Send + 'static) {
     scenario(name, body);
-}
-
-/// Runs a scenario with a mistake in the protocol; some schedule must fail.
-pub(super) fn mutant(mistake: &'static str, body: fn()) {
-    must_fail(mistake, || {
-        explore(schedules().max(20_000), &Arc::new(body));
-    });
 }
 
 fn explore(schedules: usize, body: &Arc<impl Fn() + Sync + Send + 'static>) -> usize {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::parts::no_line;
-use super::{Parts, begin_close, model, mutants, thread};
+use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
@@ -40,10 +40,6 @@ fn a_smaller_size_wakes_a_flusher_that_waits_for_a_larger_batch() {
     model("setpoint: two becomes one", 400, shrink);
 }
 
-mutants! {
-    mutant_a_publication_that_wakes_nobody_is_found: "setpoint: no ring" => shrink;
-}
-
 /// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own:
 /// loom never shows a thread that has yielded the values that it saw before, and main saw the first
 /// ones.
@@ -68,9 +64,4 @@ fn look_beside() {
 #[test]
 fn a_size_is_never_ahead_of_its_setpoint() {
     model("setpoint: size and whole", 50, look_beside);
-}
-
-mutants! {
-    mutant_a_relaxed_size_is_found: "setpoint: relaxed size" => look_beside;
-    mutant_a_relaxed_look_at_the_size_is_found: "setpoint: relaxed look" => look_beside;
 }

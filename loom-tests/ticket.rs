@@ -1,7 +1,7 @@
 //! Tickets: the first outcome stays, and no ticket hangs.
 
 use super::parts::no_line;
-use super::{model, mutants, thread};
+use super::{model, thread};
 use crate::sync::Arc;
 use crate::ticket::{Outcome, Wakes, pair};
 
@@ -15,11 +15,6 @@ fn wait_for_outcome() {
 #[test]
 fn a_ticket_wakes_with_its_outcome() {
     model("ticket: told while waiting", 14, wait_for_outcome);
-}
-
-mutants! {
-    mutant_an_outcome_that_wakes_nobody_is_found: "ticket: no notification" => wait_for_outcome;
-    mutant_a_waiter_that_does_not_say_so_is_found: "ticket: a waiter does not say so" => wait_for_outcome;
 }
 
 /// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for
@@ -40,10 +35,6 @@ fn the_first_of_two_outcomes_stays() {
     model("ticket: two tell", 4, two_tell);
 }
 
-mutants! {
-    mutant_an_outcome_that_is_overwritten_is_found: "ticket: the last outcome stays" => two_tell;
-}
-
 fn drop_while_waiting() {
     let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let dropper = thread::spawn(move || drop(resolver));
@@ -54,10 +45,6 @@ fn drop_while_waiting() {
 #[test]
 fn a_resolver_that_is_dropped_says_in_doubt() {
     model("ticket: dropped while waiting", 8, drop_while_waiting);
-}
-
-mutants! {
-    mutant_a_resolver_that_is_dropped_silently_is_found: "ticket: a dropped resolver is silent" => drop_while_waiting;
 }
 
 /// Two wait for the outcomes of one batch; the flusher notifies one of them, and that one the
@@ -82,8 +69,4 @@ fn two_wait_for_a_batch() {
 #[test]
 fn the_waiters_of_a_batch_notify_each_other() {
     model("ticket: two wait for a batch", 100, two_wait_for_a_batch);
-}
-
-mutants! {
-    mutant_a_waiter_that_passes_nothing_on_is_found: "ticket: a relay is not passed on" => two_wait_for_a_batch;
 }

@@ -1,6 +1,6 @@
 //! A wait for a ticket against a flusher that falls asleep for a whole linger.
 
-use super::{Parts, begin_close, model, mutants, thread};
+use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::line::Handle;
@@ -35,11 +35,6 @@ fn a_wait_wakes_a_flusher_that_lingers() {
     model("waiters: one waits", 200, one_waits);
 }
 
-mutants! {
-    mutant_a_wait_that_registers_without_a_ring_is_found: "waiters: registers without a ring" => one_waits;
-    mutant_a_wait_that_rings_before_it_registers_is_found: "waiters: rings before it registers" => one_waits;
-}
-
 /// Two wait, in a line of three items and batches of two. The one whose item is last may find that
 /// the other has registered, and leave it at a mark.
 fn two_wait() {
@@ -64,9 +59,4 @@ fn two_wait() {
 #[test]
 fn a_wait_that_joins_another_is_handed_over_too() {
     model("waiters: two wait", 100_000, two_wait);
-}
-
-mutants! {
-    mutant_a_wait_that_joins_without_a_mark_is_found: "waiters: joins without a mark" => two_wait;
-    mutant_a_check_that_reads_the_end_first_is_found: "waiters: the end before the word" => two_wait;
 }

@@ -1,7 +1,7 @@
 //! The coalesced wake-up and the credit of chunks: no lost wake-up.
 
 use super::parts::no_line;
-use super::{Parts, begin_close, model, mutants, thread};
+use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::queue::Patience;
@@ -40,13 +40,6 @@ fn the_completing_add_wakes_the_flusher() {
     );
 }
 
-mutants! {
-    mutant_a_sleep_without_its_second_look_is_found: "doorbell: no re-check" => sleep_for_two;
-    mutant_a_second_look_that_orders_nothing_is_found: "unordered loads: doorbell" => sleep_for_two;
-    mutant_a_count_that_orders_nothing_is_found: "unordered loads: length" => sleep_for_two;
-    mutant_a_completing_add_without_unpark_is_found: "doorbell: a completing add without unpark" => sleep_for_two;
-}
-
 /// A flusher far from what it waits for, the sum of what its producers add one by one; all but one
 /// of what is missing may come uncounted, in shares of two.
 fn sleep_from_afar<const N: usize>(items: [u32; N]) {
@@ -78,16 +71,6 @@ fn an_add_that_finds_none_ahead_counts_for_all() {
     model("wake-up: a share and one more", 40_000, || {
         sleep_from_afar([3, 1])
     });
-}
-
-mutants! {
-    mutant_a_far_sleep_that_nobody_makes_near_is_found: "doorbell: nobody makes it near" => || sleep_from_afar([2, 1]);
-    mutant_a_second_look_that_forgets_those_ahead_is_found: "queue: a second look that forgets those ahead" => || sleep_from_afar([2, 1]);
-    mutant_a_second_look_that_lets_one_more_come_is_found: "queue: a second look that lets one more come" => || sleep_from_afar([2, 1]);
-    mutant_a_count_that_precedes_the_near_word_is_found: "queue: counts before it is near" => || sleep_from_afar([2, 1]);
-    mutant_a_share_that_is_not_taken_off_whole_is_found: "doorbell: a share of 1 is taken off" => || sleep_from_afar([2, 2]);
-    mutant_a_share_of_more_than_there_is_is_found: "doorbell: a share of more than there is" => || sleep_from_afar([2, 2]);
-    mutant_a_share_that_forgets_its_first_add_is_found: "doorbell: a share forgets its first add" => || sleep_from_afar([3, 1]);
 }
 
 /// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep
@@ -162,6 +145,10 @@ fn a_share_is_worth_nothing_in_another_sleep() {
         140_000,
         sleep_again_from_afar,
     );
+}
+
+#[test]
+fn a_sleep_for_fewer_counts_up_to_those() {
     model(
         "wake-up: the size gets smaller",
         50_000,
@@ -176,14 +163,6 @@ fn a_chunk_takes_a_share_for_all_its_items() {
         140_000,
         a_chunk_from_afar,
     );
-}
-
-mutants! {
-    mutant_a_share_that_is_used_in_another_sleep_is_found: "doorbell: a share in another sleep" => sleep_again_from_afar;
-    mutant_a_number_announced_before_what_is_ahead_is_found: "doorbell: ahead behind the word" => sleep_again_from_afar;
-    mutant_a_number_announced_before_what_is_wanted_is_found: "doorbell: wanted behind the word" => sleep_for_fewer_from_afar;
-    mutant_a_chunk_that_takes_a_share_for_one_is_found: "doorbell: a chunk takes a share for one" => a_chunk_from_afar;
-    mutant_a_number_below_zero_that_counts_as_much_is_found: "doorbell: below zero is much" => a_chunk_from_afar;
 }
 
 /// A chunk of two completes a batch of two: its surplus item counts.
@@ -202,11 +181,6 @@ fn sleep_for_a_chunk() {
 #[test]
 fn a_chunk_wakes_the_flusher_for_all_its_items() {
     model("wake-up: a chunk completes a batch", 100, sleep_for_a_chunk);
-}
-
-mutants! {
-    mutant_a_chunk_that_counts_after_its_look_is_found: "queue: counts after its look" => sleep_for_a_chunk;
-    mutant_a_surplus_that_orders_nothing_is_found: "unordered loads: chunk surplus" => sleep_for_a_chunk;
 }
 
 /// Two items whose weight fills a batch though their number does not: the real flusher hands them
@@ -243,11 +217,6 @@ fn an_add_that_completes_the_weight_wakes_the_flusher() {
     );
 }
 
-mutants! {
-    mutant_an_add_that_does_not_weigh_is_found: "queue: an add that does not weigh" => sleep_for_weight;
-    mutant_a_second_look_that_does_not_weigh_is_found: "queue: a second look that does not weigh" => sleep_for_weight;
-}
-
 /// A producer waits for the credit that the flusher gives back.
 fn wait_for_credit() {
     let Parts { queue, .. } = Parts::<u32>::new(1, 1);
@@ -264,13 +233,4 @@ fn wait_for_credit() {
 #[test]
 fn credit_given_back_wakes_who_waits_for_it() {
     model("credit: one waits, one is given back", 20, wait_for_credit);
-}
-
-mutants! {
-    mutant_credit_without_a_wake_up_is_found: "credit: waiters are not woken" => wait_for_credit;
-    mutant_credit_with_a_wake_up_without_the_lock_is_found: "credit: a wake-up without the lock" => wait_for_credit;
-    mutant_a_waiter_that_is_not_counted_in_is_found: "credit: a waiter is not counted in" => wait_for_credit;
-    mutant_a_look_for_waiters_that_orders_nothing_is_found: "unordered loads: waiting" => wait_for_credit;
-    /// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
-    mutant_a_look_for_credit_that_orders_nothing_is_found: "unordered loads: credit, doorbell" => wait_for_credit;
 }

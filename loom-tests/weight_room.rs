@@ -1,6 +1,6 @@
 //! Room by weight: no lost wake-up, first come first served, a press is seen.
 
-use super::{Parts, begin_close, close_and_seize, model, mutants, thread};
+use super::{Parts, begin_close, close_and_seize, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::message::Load;
@@ -48,14 +48,6 @@ fn room_given_back_wakes_who_waits_for_it() {
     model("weight room: one waits, room comes back", 50, wait_for_room);
 }
 
-mutants! {
-    mutant_room_without_a_wake_up_is_found: "weight room: waiters are not woken" => wait_for_room;
-    mutant_a_waiter_that_is_not_counted_in_is_found: "weight room: a waiter is not counted in" => wait_for_room;
-    mutant_a_look_for_waiters_that_orders_nothing_is_found: "unordered loads: weight waiting" => wait_for_room;
-    /// The waiter's look at the closed bit comes first and has a fence too: both are taken away.
-    mutant_a_look_for_room_that_orders_nothing_is_found: "unordered loads: weight room, doorbell" => wait_for_room;
-}
-
 /// Two producers wait, for half of the room each; it comes back at once.
 fn wait_in_line() {
     let queue = parts(2, 2).queue;
@@ -82,10 +74,6 @@ fn room_for_two_lets_two_in() {
         29_000,
         wait_in_line,
     );
-}
-
-mutants! {
-    mutant_a_line_whose_next_is_not_woken_is_found: "weight room: the next in line is not woken" => wait_in_line;
 }
 
 /// What waits is no batch, by number or by weight, and leaves no room for the next item: the real
@@ -133,11 +121,6 @@ fn a_press_beside_an_add_is_not_lost() {
     );
 }
 
-mutants! {
-    mutant_a_press_without_a_ring_is_found: "weight room: a press without a ring" => press;
-    mutant_a_press_that_is_not_seen_is_found: "weight room: a press is not seen" => press;
-}
-
 /// A producer waits for room that nobody gives back; main closes.
 fn closed() {
     let queue = parts(2, 2).queue;
@@ -158,10 +141,6 @@ fn closed() {
 #[test]
 fn close_wakes_who_waits_for_room() {
     model("weight room: a close beside a waiter", 250, closed);
-}
-
-mutants! {
-    mutant_a_waiter_that_does_not_see_the_close_is_found: "weight room: a waiter does not see the close" => closed;
 }
 
 /// The limit holds, whatever adds run beside one another and beside a gather.

@@ -2,7 +2,7 @@
 //! a close.
 
 use super::parts::LONG;
-use super::{Parts, begin_close, model, mutants, thread};
+use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
@@ -94,9 +94,4 @@ fn every_item_of_two_producers_ends_once() {
         200_000,
         || conserve(false, 2, false),
     );
-}
-
-mutants! {
-    mutant_an_add_without_its_second_look_is_found: "queue: no second look" => || conserve(false, 1, true);
-    mutant_a_close_that_counts_first_is_found: "close: length before the closed bit" => || conserve(false, 2, false);
 }

@@ -14,7 +14,7 @@ use crate::line::Handle;
 use crate::queue::{Patience, Queue};
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::stats::Stats;
-use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, mutant, now};
+use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its
@@ -637,9 +637,7 @@ pub(crate) fn flush<T>(
     let Some(waiter) = intake.register_flush(now()) else {
         return told_of.report(seen, intake.flushes.failed());
     };
-    if !mutant("flush: no ring") {
-        queue.doorbell.ring();
-    }
+    queue.doorbell.ring();
     let result = loop {
         if let Some(failed) = intake.flushes.failed_before(waiter) {
             break told_of.report(seen, failed);

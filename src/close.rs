@@ -25,7 +25,7 @@ use crate::error::BatchError;
 use crate::intake::{CloseTerms, Intake, Phase};
 use crate::queue::Queue;
 use crate::reporter::Reporter;
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, mutant, now};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, now};
 use crate::unwind::{drop_each, message};
 
 /// What became of everything: the answer of a close.
@@ -139,9 +139,7 @@ impl Latch {
 
     pub(crate) fn open(&self) {
         *self.open.lock() = true;
-        if !mutant("latch: nobody is told") {
-            self.opened.notify_all();
-        }
+        self.opened.notify_all();
     }
 
     /// Whether it was opened in time.
@@ -192,20 +190,12 @@ impl<T> Core<T> {
     fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
         let mut intake = self.queue.lock();
         intake.close(&self.queue, terms, now());
-        let claimed = claim
-            && (!std::mem::replace(&mut intake.collected, true)
-                || mutant("close: everybody claims"));
+        let claimed = claim && !std::mem::replace(&mut intake.collected, true);
         drop(intake);
-        if !mutant("close: the flusher is not rung") {
-            self.queue.doorbell.ring();
-        }
-        if !mutant("close: the waiting are not woken") {
-            self.queue.credit.wake_all();
-        }
+        self.queue.doorbell.ring();
+        self.queue.credit.wake_all();
         self.reporter.alarm.close();
-        if !mutant("close: the controller is not rung") {
-            self.reporter.alarm.ring();
-        }
+        self.reporter.alarm.ring();
         claimed
     }
 
@@ -252,7 +242,7 @@ impl<T> Core<T> {
             answer = report(&mut self.queue.lock(), false);
         }
         answer.timed_out = !ended || !(in_time || given_up_before);
-        if claimed && !mutant("close: the flushes are not told") {
+        if claimed {
             // Flushes that wait for what is now unsent or abandoned.
             self.queue.changed.notify_all();
         }

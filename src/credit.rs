@@ -17,7 +17,7 @@
 use std::time::Instant;
 
 use crate::sync::{
-    CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, mutant, now, yield_now,
+    CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, now, yield_now,
 };
 use crate::weight_room::WeightRoom;
 
@@ -45,8 +45,8 @@ impl Credit {
     pub(crate) fn new(capacity: usize, weight_limit: Option<usize>) -> Self {
         Self {
             capacity,
-            taken: CachePadded::new(SeqCstUsize::new(0, "credit")),
-            waiting: SeqCstUsize::new(0, "waiting"),
+            taken: CachePadded::new(SeqCstUsize::new(0)),
+            waiting: SeqCstUsize::new(0),
             room: Mutex::new(()),
             room_changed: Condvar::new(),
             weight: weight_limit.map(WeightRoom::new),
@@ -91,11 +91,9 @@ impl Credit {
             return Ok(granted);
         }
         let mut room = self.room.lock();
-        if !mutant("credit: a waiter is not counted in") {
-            self.waiting.fetch_add(1);
-        }
+        self.waiting.fetch_add(1);
         let granted = loop {
-            if is_closed() && !mutant("credit: a waiter does not see the close") {
+            if is_closed() {
                 break Err(Denied::Closed);
             }
             if let Some(granted) = self.try_take(wanted) {
@@ -116,7 +114,7 @@ impl Credit {
             return;
         }
         self.taken.fetch_sub(items);
-        if self.waiting.load() > 0 && !mutant("credit: waiters are not woken") {
+        if self.waiting.load() > 0 {
             self.wake();
         }
     }
@@ -132,9 +130,7 @@ impl Credit {
     /// Wakes all that wait for credit, to try again.
     fn wake(&self) {
         // The lock: a waiter that has looked and not yet waited holds it.
-        if !mutant("credit: a wake-up without the lock") {
-            drop(self.room.lock());
-        }
+        drop(self.room.lock());
         self.room_changed.notify_all();
     }
 }

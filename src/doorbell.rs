@@ -66,9 +66,7 @@
 
 use std::time::Instant;
 
-use crate::sync::{
-    AtomicUsize, CachePadded, Ordering, Parker, SeqCstUsize, Unparker, mutant, share,
-};
+use crate::sync::{AtomicUsize, CachePadded, Ordering, Parker, SeqCstUsize, Unparker, share};
 
 /// Set for ever by close.
 pub(crate) const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -104,8 +102,8 @@ pub(crate) fn uncounted(missing: usize) -> usize {
 impl Doorbell {
     pub(crate) fn new(parker: &Parker) -> Self {
         Self {
-            word: CachePadded::new(SeqCstUsize::new(0, "doorbell")),
-            ahead: CachePadded::new(SeqCstUsize::new(0, "ahead")),
+            word: CachePadded::new(SeqCstUsize::new(0)),
+            ahead: CachePadded::new(SeqCstUsize::new(0)),
             wanted: AtomicUsize::new(0),
             unparker: parker.unparker().clone(),
         }
@@ -131,16 +129,12 @@ impl Doorbell {
     /// Wakes the flusher, whatever it sleeps for. What it is to find was written before.
     pub(crate) fn ring(&self) {
         self.word.fetch_and(CLOSED);
-        if !mutant("doorbell: a ring without unpark") {
-            self.unparker.unpark();
-        }
+        self.unparker.unpark();
     }
 
     /// Step (d): wakes the flusher if nobody else did since the word was read.
     pub(crate) fn ring_for(&self, word: usize) {
-        if self.word.compare_exchange(word, 0).is_ok()
-            && !mutant("doorbell: a completing add without unpark")
-        {
+        if self.word.compare_exchange(word, 0).is_ok() {
             self.unparker.unpark();
         }
     }
@@ -155,9 +149,6 @@ impl Doorbell {
         // Relaxed: the load of the word, which saw this sleep announced, comes first. With another
         // sleep's number the compare-exchange fails.
         let wanted = self.wanted.load(Ordering::Relaxed);
-        if mutant("doorbell: nobody makes it near") {
-            return Some(wanted);
-        }
         // Otherwise somebody else did, and counts behind this add's send. Or this sleep is over:
         // the flusher looks behind this add's send, or was closed behind it.
         self.word
@@ -169,30 +160,11 @@ impl Doorbell {
     /// Takes a share off `ahead`, if it is to be had; returns what is left of it behind so many
     /// items.
     fn take_share(&self, items: usize) -> Option<usize> {
-        let items = if mutant("doorbell: a chunk takes a share for one") {
-            1
-        } else {
-            items
-        };
         let taken = items.max(share::ITEMS);
-        let off = if mutant("doorbell: a share of 1 is taken off") {
-            1
-        } else {
-            taken
-        };
-        let ahead = self.ahead.fetch_sub(off);
-        let is_had = match () {
-            () if mutant("doorbell: below zero is much") => ahead >= taken,
-            () if mutant("doorbell: a share of more than there is") => ahead as isize > 0,
-            // Signed: adds to an earlier sleep may have taken more than there is.
-            () => ahead as isize >= taken as isize,
-        };
-        let left = if mutant("doorbell: a share forgets its first add") {
-            taken
-        } else {
-            taken - items
-        };
-        is_had.then_some(left)
+        let ahead = self.ahead.fetch_sub(taken);
+        // Signed: adds to an earlier sleep may have taken more than there is.
+        let is_had = ahead as isize >= taken as isize;
+        is_had.then_some(taken - items)
     }
 
     /// Steps (1) to (5). `wanted` is how many items in the channel end the sleep, 0 for none;
@@ -224,47 +196,27 @@ impl Doorbell {
                 self.announce_far(wanted, ahead)
             };
         // Not announced although something is wanted: closed meanwhile; the flusher looks again.
-        if (wanted == 0 || announced) && (mutant("doorbell: no re-check") || !enough()) {
+        if (wanted == 0 || announced) && !enough() {
             match deadline {
                 Some(deadline) => parker.park_deadline(deadline),
                 None => parker.park(),
             }
         }
-        if announced && !mutant("doorbell: the word is not taken back") {
+        if announced {
             self.word.fetch_and(CLOSED);
         }
     }
 
     /// Step (1). A compare-exchange, so that the closed bit stays.
     fn announce(&self, wanted: usize) -> bool {
-        if mutant("doorbell: an announcement over the closed bit") {
-            self.word.fetch_and(0);
-            self.word.fetch_or(wanted);
-            return true;
-        }
         self.word.compare_exchange(0, wanted).is_ok()
     }
 
     /// Step (1) of a far sleep: first what the number stands for, then the number.
     fn announce_far(&self, wanted: usize, ahead: usize) -> bool {
-        let [late_wanted, late_ahead] = [
-            mutant("doorbell: wanted behind the word"),
-            mutant("doorbell: ahead behind the word"),
-        ];
-        if !late_wanted {
-            // Relaxed: published with the word.
-            self.wanted.store(wanted, Ordering::Relaxed);
-        }
-        if !late_ahead {
-            self.ahead.swap(ahead);
-        }
-        let announced = self.announce(FAR | share::next_sleep());
-        if late_wanted {
-            self.wanted.store(wanted, Ordering::Relaxed);
-        }
-        if late_ahead {
-            self.ahead.swap(ahead);
-        }
-        announced
+        // Relaxed: published with the word.
+        self.wanted.store(wanted, Ordering::Relaxed);
+        self.ahead.swap(ahead);
+        self.announce(FAR | share::next_sleep())
     }
 }

@@ -20,7 +20,7 @@ use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::settle::{Finished, Leftover, Marked};
-use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, mutant, now, yield_now};
+use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, now, yield_now};
 use crate::unwind::{drop_each, message};
 use crate::workers::HandlerSlot;
 
@@ -91,7 +91,7 @@ impl<T> Flusher<T> {
             }
             let step = intake.next(&self.queue, target, at, &mut flushed);
             drop(intake);
-            if flushed && !mutant("flush: nobody is told") {
+            if flushed {
                 self.queue.changed.notify_all();
             }
             if let Some(leftover) = leftover {
@@ -353,16 +353,14 @@ impl<T> Flusher<T> {
     pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
         let on_failed = self.on_failed.take();
         let mut intake = self.queue.lock();
-        if intake.phase != Phase::Abandoned || mutant("finish: done over abandoned") {
+        if intake.phase != Phase::Abandoned {
             intake.phase = Phase::Done;
         }
         drop(intake);
-        if !mutant("finish: nobody is told") {
-            self.queue.changed.notify_all();
-        }
+        self.queue.changed.notify_all();
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
-        if self.queue.lock().deliver_at_end && !mutant("finish: the report is kept") {
+        if self.queue.lock().deliver_at_end {
             deliver_unclaimed(&self.queue, on_close);
         }
     }

@@ -25,7 +25,7 @@ use crate::queue::Queue;
 use crate::rows::{Memo, Row};
 use crate::search::{Search, later};
 use crate::stats::{Counts, Retrying};
-use crate::sync::{Arc, mutant};
+use crate::sync::Arc;
 use crate::ticket::{Outcome, Resolver, Wakes};
 use crate::waiters::Waited;
 
@@ -212,9 +212,6 @@ impl<T> Intake<T> {
     pub(crate) fn settle_late(&mut self, tag: usize) -> Option<Message<T>> {
         while let Some(message) = self.outlet.try_recv() {
             self.late.push(message);
-            if mutant("settle: one message is looked at") {
-                break;
-            }
         }
         let place = self.late.iter().position(|message| message.tag == tag)?;
         Some(self.late.swap_remove(place))
@@ -231,9 +228,8 @@ impl<T> Intake<T> {
         self.close_terms = terms;
         self.answered_at = self.answered_at.max(now);
         self.closing.begin(terms.deadline);
-        let before = mutant("close: length before the closed bit").then(|| self.outlet.len());
         queue.doorbell.close();
-        let accepted = before.unwrap_or_else(|| self.outlet.len());
+        let accepted = self.outlet.len();
         for _ in 0..accepted {
             // The lock is held and so many are there: each is received, at the latest when its
             // sender has written it.
@@ -348,7 +344,7 @@ impl<T> Intake<T> {
     /// a close in time there are only the kept rows; otherwise the flusher is left with what its
     /// user code holds, which counts as abandoned.
     pub(crate) fn seize(&mut self) -> (Vec<T>, Vec<Failed<T>>) {
-        if self.phase != Phase::Done && !mutant("close: out of time without a word") {
+        if self.phase != Phase::Done {
             self.phase = Phase::Abandoned;
         }
         let (mut unsent, mut failed) = std::mem::take(&mut self.given_back);

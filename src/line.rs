@@ -2,7 +2,7 @@
 
 use crate::intake::Phase;
 use crate::queue::Queue;
-use crate::sync::{Arc, Shared, mutant};
+use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;
 
@@ -26,10 +26,6 @@ impl<T: Send + 'static> Line for Handle<T> {
         if place.is_left() || queue.waiters.joins() {
             return;
         }
-        let too_early = mutant("waiters: rings before it registers");
-        if too_early && queue.lock().waited.wake() {
-            queue.doorbell.ring();
-        }
         let mut intake = queue.lock();
         if place.is_left() || intake.phase != Phase::Open {
             return;
@@ -37,7 +33,7 @@ impl<T: Send + 'static> Line for Handle<T> {
         let end = intake.end();
         let rings = queue.waiters.register(&mut intake.waited, end);
         drop(intake);
-        if rings && !too_early {
+        if rings {
             queue.doorbell.ring();
         }
     }

@@ -45,7 +45,7 @@ use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, SpareChunks, 
 use crate::refused::RefusedCounters;
 use crate::stall::Stall;
 use crate::sync::{
-    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, mutant, share,
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Parker, SeqCstUsize, TrySendError, share,
     thread_tag,
 };
 use crate::ticket::Resolver;
@@ -109,9 +109,9 @@ impl<T> Queue<T> {
             doorbell,
             weigher,
             serial,
-            chunk_surplus: CachePadded::new(SeqCstUsize::new(0, "chunk surplus")),
+            chunk_surplus: CachePadded::new(SeqCstUsize::new(0)),
             credit: Credit::new(capacity, weight_limit),
-            weight: SeqCstUsize::new(0, "weight"),
+            weight: SeqCstUsize::new(0),
             spare_chunks: SpareChunks::new(capacity),
             refused: RefusedCounters::default(),
             waiters: Waiters::new(true),
@@ -141,7 +141,6 @@ impl<T> Queue<T> {
             return self.add_weighed(item, patience);
         }
         match self.inlet.try_send_one(tag, item) {
-            Ok(()) if mutant("queue: no second look") => Ok(()),
             Ok(()) => match self.doorbell.word() {
                 0 => Ok(()),
                 word if share::use_up(word, 1) => Ok(()),
@@ -350,17 +349,13 @@ impl<T> Queue<T> {
     /// that nothing counts that is not there, and before the word is loaded, so that a sleeping
     /// flusher and this producer cannot both miss it.
     fn sent_with(&self, tag: usize, extra: Extra) -> Result<(), AddError<Message<T>>> {
-        let is_heavy = || self.is_heavy() && !mutant("queue: an add that does not weigh");
-        let too_early = mutant("queue: counts after its look")
-            .then(|| self.sent(tag, extra.items + 1, is_heavy));
         if extra.items > 0 {
             self.chunk_surplus.fetch_add(extra.items);
         }
         if extra.weight > 0 {
             self.weight.fetch_add(extra.weight);
         }
-        too_early
-            .unwrap_or_else(|| self.sent(tag, extra.items + 1, is_heavy))
+        self.sent(tag, extra.items + 1, || self.is_heavy())
             .inspect_err(|_| {
                 self.chunk_left(extra.items);
                 self.uncount_weight(extra.weight);
@@ -398,7 +393,6 @@ impl<T> Queue<T> {
     ) -> Result<(), AddError<Message<T>>> {
         match self.doorbell.word() {
             0 => Ok(()),
-            _ if mutant("queue: no second look") => Ok(()),
             word if share::use_up(word, items) => Ok(()),
             word => self.answer(tag, word, items, is_heavy),
         }
@@ -417,15 +411,15 @@ impl<T> Queue<T> {
         if word & CLOSED != 0 {
             return self.settle(tag);
         }
-        let too_early = mutant("queue: counts before it is near").then(|| self.items_in_channel());
         let wanted = if word & FAR == 0 {
             Some(word)
         } else {
             self.doorbell.come_near(word, items)
         };
-        let there = || too_early.unwrap_or_else(|| self.items_in_channel());
         match wanted {
-            Some(wanted) if there() >= wanted || is_heavy() => self.doorbell.ring_for(wanted),
+            Some(wanted) if self.items_in_channel() >= wanted || is_heavy() => {
+                self.doorbell.ring_for(wanted)
+            }
             _ => {}
         }
         Ok(())
@@ -444,10 +438,6 @@ impl<T> Queue<T> {
     /// Items in the channel, those of chunks that were counted included.
     #[inline]
     pub(crate) fn items_in_channel(&self) -> usize {
-        if mutant("unordered loads: chunk surplus") {
-            let surplus = self.chunk_surplus();
-            return self.inlet.len().saturating_add_signed(surplus);
-        }
         // Below zero is none.
         (self.inlet.len() as isize + self.chunk_surplus()).max(0) as usize
     }
@@ -469,16 +459,9 @@ impl<T> Queue<T> {
         };
         self.doorbell
             .sleep_far(parker, (wanted, ahead), deadline, || {
-                let one = usize::from(mutant("queue: a second look that lets one more come"));
-                let counted = if mutant("queue: a second look that forgets those ahead") {
-                    0
-                } else {
-                    ahead.saturating_sub(one)
-                };
-                let heavy =
-                    || self.is_heavy() && !mutant("queue: a second look that does not weigh");
                 changed()
-                    || (wanted > 0 && (self.items_in_channel() + counted >= wanted || heavy()))
+                    || (wanted > 0
+                        && (self.items_in_channel() + ahead >= wanted || self.is_heavy()))
             });
     }
 

@@ -8,7 +8,7 @@
 use crate::doorbell::{CLOSED, Doorbell};
 use crate::feedback::{BatchSample, CallOutcome, LoadFeedback, Sample, Signals};
 use crate::ring::Ring;
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, SeqCstUsize, mutant};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, SeqCstUsize};
 
 /// See the module's doc.
 pub(crate) struct Reporter {
@@ -32,7 +32,7 @@ impl Reporter {
             ring,
             custom,
             alarm,
-            pending: SeqCstUsize::new(0, "pending"),
+            pending: SeqCstUsize::new(0),
             every_batch: AtomicU32::new(0),
             corrected: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
@@ -53,10 +53,6 @@ impl Reporter {
     /// A batch with what its handler said.
     pub(crate) fn report_batch(&self, feedback: Option<&LoadFeedback>, batch: BatchSample) {
         let signals = feedback.map_or_else(Signals::default, |feedback| self.resolve(feedback));
-        let too_early = mutant("reporter: wakes before it reports");
-        if too_early {
-            self.wake();
-        }
         self.ring.report(&Sample {
             signals,
             batch: Some(batch),
@@ -64,7 +60,7 @@ impl Reporter {
         // Relaxed: a cadence that changes just now may be seen one batch late.
         let deserved =
             batch.outcome != CallOutcome::Ok || self.every_batch.load(Ordering::Relaxed) == 1;
-        if deserved && !too_early {
+        if deserved {
             self.wake();
         }
     }
@@ -82,9 +78,8 @@ impl Reporter {
 
     /// Asks the controller for a decision now.
     pub(crate) fn wake(&self) {
-        let too_early = mutant("reporter: looks before pending is set").then(|| self.alarm.word());
         self.pending.fetch_or(1);
-        let word = too_early.unwrap_or_else(|| self.alarm.word());
+        let word = self.alarm.word();
         if word != 0 && word & CLOSED == 0 {
             self.alarm.ring_for(word);
         }

@@ -44,7 +44,7 @@
 use std::time::Duration;
 
 use crate::feedback::{BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, Sample, Signals};
-use crate::sync::{Arc, AtomicF64, AtomicU64, CachePadded, Ordering, fence, mutant, relaxed_if};
+use crate::sync::{Arc, AtomicF64, AtomicU64, CachePadded, Ordering, fence};
 
 const CPU: u64 = 1;
 const QUEUE: u64 = 1 << 1;
@@ -131,14 +131,11 @@ impl Ring {
         let slot = self.slot(ticket);
         // Relaxed: the compare-exchange decides.
         let before = slot.stamp.load(Ordering::Relaxed);
-        let is_written =
-            before % 2 == 1 && !mutant("ring: a slot that is being written is entered");
+        let is_written = before % 2 == 1;
         if is_written || before > 2 * ticket {
             return;
         }
-        if mutant("ring: a claim without compare-exchange") {
-            slot.stamp.store(2 * ticket + 1, Ordering::Relaxed);
-        } else if slot
+        if slot
             .stamp
             .compare_exchange(before, 2 * ticket + 1, Ordering::Acquire, Ordering::Relaxed)
             .is_err()
@@ -149,15 +146,10 @@ impl Ring {
         }
         // Release: pairs with the Acquire fence in `look`; who sees a field of ours sees the odd
         // stamp.
-        if !mutant("ring: no writer fence") {
-            fence(Ordering::Release);
-        }
+        fence(Ordering::Release);
         slot.store(sample);
         // Release: pairs with the Acquire in `look`; who sees the even stamp sees the fields.
-        slot.stamp.store(
-            2 * ticket + 2,
-            relaxed_if("ring: relaxed publish", Ordering::Release),
-        );
+        slot.stamp.store(2 * ticket + 2, Ordering::Release);
     }
 
     /// Samples lost so far, as far as the reader has come.
@@ -174,9 +166,7 @@ impl Ring {
         let slot = self.slot(ticket);
         let whole = 2 * ticket + 2;
         // Acquire: pairs with the Release at the end of `report`.
-        let stamp = slot
-            .stamp
-            .load(relaxed_if("ring: relaxed first look", Ordering::Acquire));
+        let stamp = slot.stamp.load(Ordering::Acquire);
         if stamp < whole {
             return Look::NotYet;
         }
@@ -185,12 +175,10 @@ impl Ring {
         }
         let sample = slot.load();
         // Acquire: pairs with the Release fence in `report`.
-        if !mutant("ring: no reader fence") {
-            fence(Ordering::Acquire);
-        }
+        fence(Ordering::Acquire);
         // Relaxed: the fence orders it behind the fields.
         let after = slot.stamp.load(Ordering::Relaxed);
-        if after == whole || mutant("ring: no second look") {
+        if after == whole {
             Look::Whole(sample)
         } else {
             Look::Lost

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::policy::{Decision, Reason, Zone};
-use crate::sync::{Arc, AtomicUsize, Ordering, Published, mutant, relaxed_if};
+use crate::sync::{Arc, AtomicUsize, Ordering, Published};
 
 /// The size of the next batch alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +150,8 @@ impl SetpointCell {
         });
         // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the
         // setpoint it came with.
-        self.batch_size.store(
-            batch_size,
-            relaxed_if("setpoint: relaxed size", Ordering::Release),
-        );
-        if shorter && !mutant("setpoint: no ring") {
+        self.batch_size.store(batch_size, Ordering::Release);
+        if shorter {
             self.doorbell.ring();
         }
     }
@@ -162,8 +159,7 @@ impl SetpointCell {
     /// The size in force.
     pub(crate) fn batch_size(&self) -> usize {
         // Acquire: pairs with the Release in `publish`.
-        self.batch_size
-            .load(relaxed_if("setpoint: relaxed look", Ordering::Acquire))
+        self.batch_size.load(Ordering::Acquire)
     }
 
     /// Looks at the whole setpoint without copying it.

@@ -15,7 +15,6 @@ use crate::queue::Queue;
 use crate::retry::Retry;
 use crate::rows::{Again, Memo, Name, Purpose, Row};
 use crate::search::{Failure, Search, Verdict, later};
-use crate::sync::mutant;
 use crate::ticket::Outcome;
 
 /// A row of a call that the handler marked.
@@ -87,7 +86,7 @@ impl<T> Intake<T> {
         let mut lent = self.lent.take().expect("a call ends once");
         let len = lent.items;
         let late = self.phase == Phase::Abandoned;
-        if late && !mutant("settle: a late return counts twice") {
+        if late {
             self.counts.abandoned -= len as u64;
         }
         let retry = self.retry_in_force(&target.rules);

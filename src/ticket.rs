@@ -27,8 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
 use crate::sync::{
-    Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, mutant,
-    now,
+    Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Shared, belongs_to, is_forked, now,
 };
 
 /// How an item ended.
@@ -261,7 +260,7 @@ impl Ticket {
                 state = self.cell.state.lock();
                 continue;
             }
-            state.waiting += u32::from(!mutant("ticket: a waiter does not say so"));
+            state.waiting += 1;
             state = self
                 .cell
                 .told
@@ -282,12 +281,10 @@ impl Ticket {
         let row = state.kept_row.take();
         let relay = std::mem::take(&mut state.relay);
         drop(state);
-        if !mutant("ticket: a relay is not passed on") {
-            relay
-                .into_iter()
-                .flatten()
-                .for_each(|cell| cell.told.notify_all());
-        }
+        relay
+            .into_iter()
+            .flatten()
+            .for_each(|cell| cell.told.notify_all());
         if let Some(row) = row {
             self.line.told(row);
         }
@@ -321,11 +318,11 @@ impl Resolver {
     /// Stores the outcome, if there is none; whether somebody is to be notified.
     fn store(&self, outcome: Outcome, kept_row: Option<u64>) -> bool {
         let mut state = self.0.state.lock();
-        if state.outcome.is_some() && !mutant("ticket: the last outcome stays") {
+        if state.outcome.is_some() {
             return false;
         }
         (state.outcome, state.kept_row) = (Some(outcome), kept_row);
-        state.waiting > 0 && !mutant("ticket: no notification")
+        state.waiting > 0
     }
 
     /// The item has left the line. Under the backlog's lock.
@@ -386,9 +383,7 @@ impl Cell {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        if !mutant("ticket: a dropped resolver is silent") {
-            self.tell(Outcome::InDoubt);
-        }
+        self.tell(Outcome::InDoubt);
     }
 }
 

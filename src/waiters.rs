@@ -42,7 +42,7 @@
 //! waiter moves before and the flusher reads behind. `before` and `dozes` are only touched under
 //! the lock.
 
-use crate::sync::{CachePadded, SeqCstUsize, mutant};
+use crate::sync::{CachePadded, SeqCstUsize};
 
 const NOBODY: usize = 0;
 const ONE: usize = 1;
@@ -58,7 +58,7 @@ pub(crate) struct Waiters {
 impl Waiters {
     pub(crate) fn new(overrides_linger: bool) -> Self {
         Self {
-            word: CachePadded::new(SeqCstUsize::new(NOBODY, "waiters")),
+            word: CachePadded::new(SeqCstUsize::new(NOBODY)),
             overrides_linger,
         }
     }
@@ -68,7 +68,6 @@ impl Waiters {
         match self.word.load() {
             _ if !self.overrides_linger => true,
             NOBODY => false,
-            _ if mutant("waiters: joins without a mark") => true,
             ONE => self.word.compare_exchange(ONE, MORE) != Err(NOBODY),
             _ => true,
         }
@@ -103,18 +102,15 @@ impl Waited {
         self.dozes = false;
         // Reads first: in most checks nobody has come, and a swap would take the line from who
         // waits.
-        if waiters.has_come() {
-            let too_early = mutant("waiters: the end before the word").then(&end);
-            if waiters.word.swap(NOBODY) == MORE {
-                self.before = self.before.max(too_early.unwrap_or_else(end));
-            }
+        if waiters.has_come() && waiters.word.swap(NOBODY) == MORE {
+            self.before = self.before.max(end());
         }
         first < self.before
     }
 
     /// Step (e).
     pub(crate) fn doze(&mut self) {
-        self.dozes = !mutant("waiters: registers without a ring");
+        self.dozes = true;
     }
 
     /// Step (5): whether the flusher sleeps, and is to be rung.

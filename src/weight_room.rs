@@ -37,7 +37,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::sync::{CachePadded, Condvar, Mutex, SeqCstUsize, Shared, mutant};
+use crate::sync::{CachePadded, Condvar, Mutex, SeqCstUsize, Shared};
 
 /// See the module's doc.
 pub(crate) struct WeightRoom {
@@ -73,9 +73,9 @@ impl WeightRoom {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
-            taken: CachePadded::new(SeqCstUsize::new(0, "weight room")),
-            waiting: SeqCstUsize::new(0, "weight waiting"),
-            pressed: SeqCstUsize::new(0, "weight pressed"),
+            taken: CachePadded::new(SeqCstUsize::new(0)),
+            waiting: SeqCstUsize::new(0),
+            pressed: SeqCstUsize::new(0),
             line: Mutex::new(Line::default()),
         }
     }
@@ -83,7 +83,7 @@ impl WeightRoom {
     /// Step (1): takes room for as many of the items with these weights as there is, from the first
     /// on, unless somebody waits.
     pub(crate) fn take(&self, weights: &[usize]) -> Option<Granted> {
-        let may_take = self.waiting.load() == 0 || mutant("weight room: a newcomer overtakes");
+        let may_take = self.waiting.load() == 0;
         self.try_take(weights, if may_take { self.limit } else { 0 })
     }
 
@@ -119,9 +119,7 @@ impl WeightRoom {
             number,
             turn: Shared::clone(&turn),
         });
-        if !mutant("weight room: a waiter is not counted in") {
-            self.waiting.fetch_add(1);
-        }
+        self.waiting.fetch_add(1);
         let result = loop {
             if let Some(answer) = stop() {
                 break Err(answer);
@@ -140,15 +138,13 @@ impl WeightRoom {
         };
         line.waiters.retain(|waiter| waiter.number != number);
         self.waiting.fetch_sub(1);
-        if !mutant("weight room: the next in line is not woken") {
-            line.wake_first();
-        }
+        line.wake_first();
         result
     }
 
     /// Step (4): there was no room.
     pub(crate) fn press(&self, ring: impl Fn()) {
-        if self.pressed.swap(1) == 0 && !mutant("weight room: a press without a ring") {
+        if self.pressed.swap(1) == 0 {
             ring();
         }
     }
@@ -172,7 +168,7 @@ impl WeightRoom {
             return;
         }
         self.taken.fetch_sub(weight);
-        if self.waiting.load() > 0 && !mutant("weight room: waiters are not woken") {
+        if self.waiting.load() > 0 {
             self.line.lock().wake_first();
         }
     }

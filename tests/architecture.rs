@@ -211,6 +211,14 @@ fn only_the_door_names_concurrency() {
     }
 }
 
+/// They are woven into a copy: see loom-tests/mutants.list.
+#[test]
+fn the_sources_hold_no_mutants() {
+    for (path, text) in sources() {
+        assert!(!text.contains("mutant("), "{path} holds a mutant");
+    }
+}
+
 #[test]
 fn policies_retry_and_the_simulator_are_pure() {
     for (path, text) in sources()

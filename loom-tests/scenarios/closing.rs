@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::account::assert_balanced;
-use super::{Account, Gate, LONG, SOON, builder, mutant, scenario};
+use super::{Account, Gate, LONG, SOON, builder, scenario};
 use crate::{Batch, Batcher, CloseReport, LoadFeedback, Retry};
 
 fn recording(
@@ -53,27 +53,6 @@ fn producers_beside_a_close() {
 #[test]
 fn producers_that_never_stop_are_refused_and_nothing_is_lost() {
     scenario("producers beside a close", producers_beside_a_close);
-}
-
-#[test]
-fn mutant_an_add_without_its_second_look_is_found() {
-    mutant("queue: no second look", producers_beside_a_close);
-}
-
-#[test]
-fn mutant_a_close_that_counts_first_is_found() {
-    mutant(
-        "close: length before the closed bit",
-        producers_beside_a_close,
-    );
-}
-
-#[test]
-fn mutant_a_sleep_that_is_never_taken_back_is_found() {
-    mutant(
-        "doorbell: the word is not taken back",
-        producers_beside_a_close,
-    );
 }
 
 /// The handler is stuck, the queue full, two producers wait; a close runs out of time, the handler
@@ -128,16 +107,6 @@ fn a_stuck_handler() {
 #[test]
 fn a_close_comes_back_from_a_stuck_handler_with_what_it_was_not_lent() {
     scenario("a stuck handler", a_stuck_handler);
-}
-
-#[test]
-fn mutant_a_close_that_gives_up_without_a_word_is_found() {
-    mutant("close: out of time without a word", a_stuck_handler);
-}
-
-#[test]
-fn mutant_a_late_return_counted_twice_is_found() {
-    mutant("settle: a late return counts twice", a_stuck_handler);
 }
 
 /// Three closers with different patience, one of them the drop, beside producers and somebody who
@@ -201,11 +170,6 @@ fn of_many_closers_one_has_the_lists() {
     scenario("many closers", many_closers);
 }
 
-#[test]
-fn mutant_two_claims_to_the_lists_are_found() {
-    mutant("close: everybody claims", many_closers);
-}
-
 /// The last owner goes on the handler's own thread: nobody waits for itself, the rest is handled,
 /// the hook has the report.
 fn dropped_by_the_handler() {
@@ -246,9 +210,4 @@ fn dropped_by_the_handler() {
 #[test]
 fn a_batcher_dropped_by_its_own_handler_delivers_its_report() {
     scenario("dropped by the handler", dropped_by_the_handler);
-}
-
-#[test]
-fn mutant_a_report_that_nobody_delivers_is_found() {
-    mutant("finish: the report is kept", dropped_by_the_handler);
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::account::assert_balanced;
-use super::{Account, LONG, SOON, builder, mutant, panic_quietly, scenario};
+use super::{Account, LONG, SOON, builder, panic_quietly, scenario};
 use crate::sync::pass_time;
 use crate::{AddError, Batch, BatchError, FlushError, LoadFeedback, Outcome, Retry};
 
@@ -86,11 +86,6 @@ fn retries_and_panics() {
 #[test]
 fn no_error_and_no_panic_loses_an_item() {
     scenario("retries and panics", retries_and_panics);
-}
-
-#[test]
-fn mutant_a_completion_that_tells_nobody_is_found() {
-    mutant("flush: nobody is told", flush_for_ever);
 }
 
 /// Flushes without a bound from two threads beside that script: each returns, and behind it no item
@@ -201,11 +196,6 @@ fn no_ticket_hangs_and_none_lies() {
     scenario("tickets", tickets);
 }
 
-#[test]
-fn mutant_an_outcome_that_wakes_nobody_is_found() {
-    mutant("ticket: no notification", tickets);
-}
-
 /// The hook hangs back behind a close that gives up: what it is given and what comes back are the
 /// same rows, once.
 fn hook_behind_a_close() {
@@ -263,11 +253,6 @@ fn hook_behind_a_close() {
 #[test]
 fn a_failed_row_is_given_to_the_hook_or_comes_back() {
     scenario("hook behind a close", hook_behind_a_close);
-}
-
-#[test]
-fn mutant_a_late_failure_counted_twice_is_found() {
-    mutant("settle: a late return counts twice", hook_behind_a_close);
 }
 
 /// Every call from inside the handler and the hook works or says `Reentrant`, on a queue that is
@@ -350,9 +335,4 @@ fn calls_from_inside() {
 #[test]
 fn no_call_from_inside_waits_for_itself() {
     scenario("calls from inside", calls_from_inside);
-}
-
-#[test]
-fn mutant_a_batcher_that_does_not_know_its_own_threads_is_found() {
-    mutant("sync: no thread is its own", calls_from_inside);
 }

@@ -1,7 +1,7 @@
 //! Sizes that change, credit that runs out, policies that decide: nothing is slept through.
 
 use super::account::assert_balanced;
-use super::{Account, LONG, SOON, builder, mutant, panic_quietly, scenario};
+use super::{Account, LONG, SOON, builder, panic_quietly, scenario};
 use crate::{Batch, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window};
 
 /// Panics, then probes, then moves between two sizes, with each batch.
@@ -90,11 +90,6 @@ fn no_smaller_size_is_slept_through() {
     scenario("sizes that move", sizes_that_move);
 }
 
-#[test]
-fn mutant_a_publication_that_wakes_nobody_is_found() {
-    mutant("setpoint: no ring", sizes_that_move);
-}
-
 /// Chunks larger than the credit from three threads, patient, hasty and with a deadline, against
 /// single adds and a close.
 fn credit_runs_out() {
@@ -146,16 +141,6 @@ fn credit_runs_out() {
 #[test]
 fn chunks_beyond_the_credit_wait_or_come_back() {
     scenario("credit runs out", credit_runs_out);
-}
-
-#[test]
-fn mutant_a_chunk_without_its_second_look_is_found() {
-    mutant("queue: no second look", credit_runs_out);
-}
-
-#[test]
-fn mutant_credit_without_a_wake_up_is_found() {
-    mutant("credit: waiters are not woken", credit_for_ever);
 }
 
 /// The same without a close that would wake whoever waits.

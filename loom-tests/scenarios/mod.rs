@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sampled::{mutant, scenario};
+use super::sampled::scenario;
 use crate::{Batcher, Builder};
 use account::Account;
 

@@ -8,7 +8,7 @@ use super::{Patience, Queue};
 use crate::credit::Denied;
 use crate::error::AddError;
 use crate::message::{Chunk, Extra, Message};
-use crate::sync::{SendError, SendTimeoutError, belongs_to, is_forked, mutant, now};
+use crate::sync::{SendError, SendTimeoutError, belongs_to, is_forked, now};
 use crate::weight_room::Granted;
 
 impl<T> Queue<T> {
@@ -125,11 +125,7 @@ impl<T> Queue<T> {
             Patience::Forever => None,
         };
         let stop = || match () {
-            () if self.doorbell.is_closed()
-                && !mutant("weight room: a waiter does not see the close") =>
-            {
-                Some(AddError::Closed(()))
-            }
+            () if self.doorbell.is_closed() => Some(AddError::Closed(())),
             () if self.stall.has_lasted() => Some(AddError::Stalled(())),
             () if deadline.is_some_and(|deadline| deadline <= now()) => Some(AddError::Timeout(())),
             () => None,
@@ -177,9 +173,7 @@ impl<T> Queue<T> {
     pub(crate) fn is_pressed(&self) -> bool {
         self.credit.weight.as_ref().is_some_and(|room| {
             // First the weight: it is counted before its producer asks this.
-            self.weight.load() as isize > 0
-                && room.is_pressed()
-                && !mutant("weight room: a press is not seen")
+            self.weight.load() as isize > 0 && room.is_pressed()
         })
     }
 

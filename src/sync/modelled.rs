@@ -79,23 +79,33 @@ impl<T> std::ops::Deref for CachePadded<T> {
 
 /// A word whose accesses are all SeqCst. Loom counts SeqCst accesses as AcqRel only, so each load
 /// is led by a SeqCst fence: of the two mappings of SeqCst onto fences the one that leaves the
-/// stores alone. So each load is one side of a store-then-load pair, and without its fence, which
-/// is a mistake by the word's name, neither it nor the store before it is SeqCst.
+/// stores alone. So each load is one side of a store-then-load pair, and without its fence neither
+/// it nor the store before it is SeqCst.
 pub(crate) struct SeqCstUsize {
     value: AtomicUsize,
-    name: &'static str,
+    /// Whether a load has its fence.
+    ordered: bool,
 }
 
 impl SeqCstUsize {
-    pub(crate) fn new(value: usize, name: &'static str) -> Self {
+    pub(crate) fn new(value: usize) -> Self {
         Self {
             value: AtomicUsize::new(value),
-            name,
+            ordered: true,
+        }
+    }
+
+    /// A word whose loads order nothing.
+    #[allow(dead_code, reason = "only mutants have one: see mutants.list")]
+    pub(crate) fn unordered(value: usize) -> Self {
+        Self {
+            value: AtomicUsize::new(value),
+            ordered: false,
         }
     }
 
     pub(crate) fn load(&self) -> usize {
-        if !unordered(self.name) {
+        if self.ordered {
             fence(Ordering::SeqCst);
         }
         self.value.load(Ordering::Acquire)
@@ -125,15 +135,6 @@ impl SeqCstUsize {
         self.value
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
-}
-
-/// Whether the loads of this word are to order nothing.
-fn unordered(word: &str) -> bool {
-    with_mistakes(|mistakes| {
-        mistakes
-            .strip_prefix("unordered loads: ")
-            .is_some_and(|words| words.split(", ").any(|w| w == word))
-    })
 }
 
 pub(crate) struct AtomicF64(AtomicU64);
@@ -295,9 +296,7 @@ impl<T> Sender<T> {
 impl<T> Channel<T> {
     fn len(&self) -> usize {
         // The real one loads the tail SeqCst.
-        if !unordered("length") {
-            fence(Ordering::SeqCst);
-        }
+        fence(Ordering::SeqCst);
         let head = self.head.load(Ordering::Acquire);
         self.tail.load(Ordering::Acquire).saturating_sub(head)
     }
@@ -419,7 +418,7 @@ pub(crate) fn belong_to(serial: u64) {
 }
 
 pub(crate) fn belongs_to(serial: u64) -> bool {
-    BATCHER.with(Cell::get) == serial && !mutant("sync: no thread is its own")
+    BATCHER.with(Cell::get) == serial
 }
 
 pub(crate) fn next_serial() -> u64 {
@@ -435,32 +434,4 @@ pub(crate) fn is_forked(_serial: u64) -> bool {
 /// Always the same: a model repeats itself.
 pub(crate) fn random_seed() -> u64 {
     0
-}
-
-std::thread_local! {
-    /// The mistake that the model on this thread must find. Both checkers run a model's threads on
-    /// one thread of the system.
-    static MISTAKE: Cell<Option<&'static str>> = const { Cell::new(None) };
-}
-
-fn with_mistakes(look: impl FnOnce(&'static str) -> bool) -> bool {
-    MISTAKE.with(|mistake| mistake.get().is_some_and(look))
-}
-
-/// Whether this mistake is made on purpose.
-pub(crate) fn mutant(mistake: &str) -> bool {
-    with_mistakes(|made| made == mistake)
-}
-
-/// The ordering, or Relaxed where this mistake is made.
-pub(crate) fn relaxed_if(mistake: &str, ordering: Ordering) -> Ordering {
-    if mutant(mistake) {
-        Ordering::Relaxed
-    } else {
-        ordering
-    }
-}
-
-pub(crate) fn make_mistake(mistake: Option<&'static str>) {
-    MISTAKE.with(|made| made.set(mistake));
 }

@@ -78,8 +78,7 @@ impl Condvar {
 pub(crate) struct SeqCstUsize(AtomicUsize);
 
 impl SeqCstUsize {
-    /// The name is for the models, which make mistakes by it.
-    pub(crate) const fn new(value: usize, _name: &'static str) -> Self {
+    pub(crate) const fn new(value: usize) -> Self {
         Self(AtomicUsize::new(value))
     }
 
@@ -267,16 +266,4 @@ pub(crate) fn random_seed() -> u64 {
     std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish()
-}
-
-/// Whether this mistake is made on purpose: only in a model that has to find it.
-#[inline]
-pub(crate) const fn mutant(_mistake: &str) -> bool {
-    false
-}
-
-/// The ordering, or Relaxed where this mistake is made.
-#[inline]
-pub(crate) const fn relaxed_if(_mistake: &str, ordering: Ordering) -> Ordering {
-    ordering
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{checker, mutant};
+use super::checker;
 
 pub(crate) const ITEMS: usize = 2;
 pub(crate) const COUNTED: usize = 1;
@@ -17,14 +17,8 @@ pub(crate) fn keep(sleep: usize, items: usize) {
 }
 
 pub(crate) fn use_up(sleep: usize, items: usize) -> bool {
-    let closed = if mutant("doorbell: a share that outlives a close") {
-        1 << (usize::BITS - 1)
-    } else {
-        0
-    };
-    let is_own = |of| of == sleep & !closed || mutant("doorbell: a share in another sleep");
     SHARE.with(|share| match share.get() {
-        (of, left) if left >= items && is_own(of) => {
+        (of, left) if left >= items && of == sleep => {
             share.set((of, left - items));
             true
         }
