@@ -12,9 +12,6 @@
 #[path = "defaults/bulk.rs"]
 mod bulk;
 #[allow(dead_code)]
-#[path = "../examples/ingest/mod.rs"]
-mod ingest;
-#[allow(dead_code)]
 #[path = "channel/pairs.rs"]
 mod pairs;
 #[path = "defaults/servers.rs"]
@@ -23,8 +20,6 @@ mod servers;
 mod sleeping;
 #[path = "defaults/sqlite.rs"]
 mod sqlite;
-#[path = "../tests/support/servers/mod.rs"]
-mod support;
 #[path = "defaults/waiting.rs"]
 mod waiting;
 
@@ -34,8 +29,8 @@ use std::time::Duration;
 use load_aware_batcher::{Batcher, Fixed};
 use pairs::{Pairs, Quartiles, Report, Target};
 use sleeping::Backend;
-use support::mariadb::Mariadb;
-use support::postgres::Postgres;
+use testkit::servers::mariadb::Mariadb;
+use testkit::servers::postgres::Postgres;
 
 /// A net for what should come soon.
 const LONG: Duration = Duration::from_secs(60);

@@ -4,15 +4,13 @@
 //! until so many items were accepted as well. Two things run side by side: one batcher that lives
 //! from the first to the last second at full speed with every fault but a hang (`soak/steady.rs`),
 //! and random programs, one after the other, that start, fail in every way, hang and close
-//! (`tests/support/program.rs`). Prints what it did and the account; exits 1 on any difference, 2
+//! (`testkit/src/program.rs`). Prints what it did and the account; exits 1 on any difference, 2
 //! on a bad argument.
 //!
 //! The resident memory at the end may exceed that after the first tenth by [`SLACK_KIB`]: the
 //! largest program comes at any time, and the allocator keeps what it needed. A leak of one byte an
 //! item would be ten times that in a minute.
 
-#[path = "../tests/support/program.rs"]
-mod program;
 #[path = "soak/steady.rs"]
 mod steady;
 
@@ -20,8 +18,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use program::{Account, Program, Scale};
 use steady::Steady;
+use testkit::program::{Account, Program, Scale};
 
 /// See the module's doc.
 const SLACK_KIB: u64 = 8 * 1_024;

@@ -1,15 +1,13 @@
 //! Rows that the handler asks for again, rejections of calls that fail, and handlers that are made
 //! anew.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, BatchError, FlushError, LoadFeedback, Outcome, Retry};
-use support::{LONG, ends, fixed, until};
+use testkit::{LONG, ends, fixed, until};
 
 const AT_ONCE: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_millis(20);

@@ -2,9 +2,6 @@
 //! stored.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
-#[path = "support/example.rs"]
-mod example;
-
 use std::fs;
 
 /// Scenario 52.
@@ -12,7 +9,7 @@ use std::fs;
 fn each_document_is_stored_once_however_the_endpoint_refuses_and_a_bad_one_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stored.txt");
-    let output = example::command("bulk_http")
+    let output = testkit::example::command("bulk_http")
         .arg(&path)
         .arg("20000")
         .output()

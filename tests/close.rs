@@ -1,7 +1,5 @@
 //! Close loses nothing, doubles nothing, and comes back in time.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
@@ -10,7 +8,7 @@ use std::time::Duration;
 use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, FlushError, LoadFeedback, Retry, Trigger,
 };
-use support::{Gate, LONG, NEVER, Reply, directed, ends, fixed, until};
+use testkit::{Gate, LONG, NEVER, Reply, directed, ends, fixed, until};
 
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 1_000 };
 const PRODUCERS: u64 = if cfg!(miri) { 3 } else { 8 };

@@ -1,14 +1,11 @@
 //! Nothing is lost, nothing is doubled, nothing is out of order: random programs, every item
 //! accounted for by identity.
 //!
-//! The programs and the accounting are in `support/program.rs`. Reproduce a seed with `SEED=… cargo
+//! The programs and the accounting are in `testkit/src/program.rs`. Reproduce a seed with `SEED=… cargo
 //! test --test conservation`.
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Account, Program, Scale};
 use proptest::prelude::{ProptestConfig, any, proptest};
+use testkit::program::{Account, Program, Scale};
 
 fn check(program: &Program) -> Account {
     let account = program.run();

@@ -6,9 +6,6 @@
 //! looked at beside it.
 #![cfg(not(loom))]
 
-#[path = "support/settling.rs"]
-mod settling;
-
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -16,7 +13,7 @@ use load_aware_batcher::{
     Batch, Batcher, Cadence, CostModel, Decision, LoadFeedback, Policy, Setpoint, Trigger, Window,
 };
 
-use settling::{assert_settled, feed};
+use testkit::settling::{assert_settled, feed};
 
 const LONG: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(1_000_000);

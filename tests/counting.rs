@@ -1,12 +1,10 @@
 //! After whatever happened the counters are back at zero: the queue has its whole room again.
 
-mod support;
-
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{AddError, Batch, BatchError, Batcher, LoadFeedback, Retry};
-use support::{Gate, LONG, Reply, directed, ends_within, fixed, until};
+use testkit::{Gate, LONG, Reply, directed, ends_within, fixed, until};
 
 const CAPACITY: usize = 100;
 

@@ -1,12 +1,10 @@
 //! Failed rows: to the hook, or kept up to a bound, and never dropped.
 
-mod support;
-
 use std::sync::mpsc;
 use std::time::Duration;
 
 use load_aware_batcher::{Batch, BatchError, Failed, FlushError, LoadFeedback, Retry};
-use support::{LONG, Reply, directed, fixed, until};
+use testkit::{LONG, Reply, directed, fixed, until};
 
 const AT_ONCE: Duration = Duration::ZERO;
 

@@ -1,13 +1,11 @@
 //! A close that runs out of time: what comes back, what is counted, and what a handler that was
 //! left behind may still settle.
 
-mod support;
-
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, BatchError, Batcher, CloseReport, LoadFeedback, Outcome, Retry};
-use support::{
+use testkit::{
     Call, Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until,
 };
 

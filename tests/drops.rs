@@ -1,8 +1,6 @@
 //! Drops of the user's values are the user's code: their panics are caught and counted, and cost
 //! nobody an item.
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -11,7 +9,7 @@ use load_aware_batcher::{
     Batch, BatchError, Batcher, BuildError, Decision, Handler, LoadFeedback, Policy, Producer,
     Retry, Setpoint, Window,
 };
-use support::{Gate, LONG, NEVER, ends, fixed, until};
+use testkit::{Gate, LONG, NEVER, ends, fixed, until};
 
 /// Panics when it is dropped, if it is said to; counts its drops.
 struct Item(bool, Arc<AtomicUsize>);
@@ -139,7 +137,7 @@ impl std::error::Error for Loud {}
 
 impl Drop for Loud {
     fn drop(&mut self) {
-        support::wait_for(&self.0).request_flush();
+        testkit::wait_for(&self.0).request_flush();
         if self.1 && !std::thread::panicking() {
             std::panic::resume_unwind(Box::new("dropped"));
         }
@@ -204,7 +202,7 @@ impl Policy for Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        support::wait_for(&self.0).stats();
+        testkit::wait_for(&self.0).stats();
     }
 }
 

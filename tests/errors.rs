@@ -1,8 +1,6 @@
 //! What a handler's failure costs: its batch an attempt, its bad rows their place, and nobody else
 //! anything.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -10,7 +8,7 @@ use std::time::Duration;
 use load_aware_batcher::{
     Batch, BatchError, Batcher, Builder, FlushError, LoadFeedback, Outcome, Retry,
 };
-use support::{LONG, Reply, directed, ends, first_call_settled, fixed, until};
+use testkit::{LONG, Reply, directed, ends, first_call_settled, fixed, until};
 
 const AT_ONCE: Duration = Duration::ZERO;
 

@@ -1,11 +1,8 @@
 //! A fault at every n: the n-th call of the handler fails, once and for ever, in each way that a
-//! call can fail. Every item is accounted for by identity (`support/ledger.rs`), and the counters
+//! call can fail. Every item is accounted for by identity (`testkit/src/program/ledger.rs`), and the counters
 //! are looked at all the while.
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Account, Deed, Ending, LONG, Op, Program};
+use testkit::program::{Account, Deed, Ending, LONG, Op, Program};
 
 /// Calls that may be hit: more than a run without a fault has.
 const CALLS: u64 = if cfg!(miri) { 2 } else { 10 };

@@ -1,8 +1,6 @@
 //! Flush: everything that was added before it has its outcome when it returns, and it says if any
 //! failed.
 
-mod support;
-
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use load_aware_batcher::{
     Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Policy, Producer,
     Retry, Setpoint, Trigger, Window,
 };
-use support::{
+use testkit::{
     Director, Gate, LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until,
 };
 

@@ -2,8 +2,6 @@
 //! the rows stay the parent's.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +12,7 @@ use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, Builder, FlushError, LoadFeedback, Outcome,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Gate, LONG, fixed};
+use testkit::{Gate, LONG, fixed};
 
 /// What the child found: it cannot print, since threads that it does not have may hold the locks
 /// for that.

@@ -6,11 +6,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-#[path = "support/example.rs"]
-mod example;
-
 fn example() -> Command {
-    example::command("graceful_shutdown")
+    testkit::example::command("graceful_shutdown")
 }
 
 /// Scenario 56.

@@ -1,15 +1,13 @@
 //! A handler that a factory makes: when another one is made, and what becomes of the rows
 //! meanwhile.
 
-mod support;
-
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, LoadFeedback, Outcome, Retry};
-use support::{LONG, ends, fixed, until};
+use testkit::{LONG, ends, fixed, until};
 
 /// The default patience with short waits.
 fn briskly() -> Retry {

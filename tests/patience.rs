@@ -1,8 +1,6 @@
 //! A backend that is away: how long it is waited for, and what flush, close and drop change about
 //! that.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -10,7 +8,7 @@ use std::time::{Duration, Instant};
 use load_aware_batcher::{
     Batch, BatchError, Batcher, CloseReport, FlushError, LoadFeedback, Retry, Trigger,
 };
-use support::{LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until};
+use testkit::{LONG, NEVER, Reply, directed, ends, first_call_settled, fixed, until};
 
 /// Longer than any test, and less than the longest wait that a backend may ask for.
 const LONGER: Duration = Duration::from_secs(290);

@@ -1,8 +1,6 @@
 //! The limit on the weight of what waits: it is kept, what finds no room comes back or waits, and
 //! nobody waits for ever.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -10,7 +8,7 @@ use std::time::Duration;
 
 use load_aware_batcher::{AddError, Batch, Batcher, Builder, LoadFeedback, Trigger};
 use proptest::prelude::*;
-use support::{Director, LONG, Reply, directed, ends, fixed, until};
+use testkit::{Director, LONG, Reply, directed, ends, fixed, until};
 
 const MIB: usize = 1 << 20;
 
@@ -216,7 +214,7 @@ fn the_batchers_own_threads_do_not_wait_for_room_by_weight() {
         let batcher = weighed(4, 8)
             .spawn(move |batch: &mut Batch<usize>| {
                 if batch[0] == 0 {
-                    let producer = support::wait_for(&producer);
+                    let producer = testkit::wait_for(&producer);
                     producer.add(8).unwrap();
                     answers
                         .0

@@ -1,7 +1,5 @@
 //! The batcher's own threads may call everything: it works, or it says `Reentrant` at once.
 
-mod support;
-
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -9,7 +7,7 @@ use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, Cadence, Decision, FlushError, LoadFeedback, Outcome,
     Policy, Producer, Retry, Setpoint, Ticket, Window,
 };
-use support::{LONG, ends, fixed, until, wait_for};
+use testkit::{LONG, ends, fixed, until, wait_for};
 
 /// The batcher as its own threads know it.
 type Own = Arc<OnceLock<Arc<Batcher<u64>>>>;
@@ -161,7 +159,7 @@ fn every_call_from_the_policy_works_or_is_reentrant() {
     ends(|| {
         let own = Own::default();
         let (done, called) = mpsc::channel();
-        let (handler, director) = support::directed();
+        let (handler, director) = testkit::directed();
         let batcher = fixed(4)
             .queue_capacity(4)
             .load_check_interval(Duration::from_millis(1))

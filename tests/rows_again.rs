@@ -1,7 +1,5 @@
 //! Rows that the handler asks for again, and rows that it rejects in a call that fails.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -9,7 +7,7 @@ use std::time::{Duration, Instant};
 use load_aware_batcher::{
     Batch, BatchError, BatchId, Batcher, FlushError, LoadFeedback, Outcome, Retry,
 };
-use support::{LONG, ends, fixed, until};
+use testkit::{LONG, ends, fixed, until};
 
 /// Longer than any test, and less than the longest wait that a backend may ask for.
 const LONGER: Duration = Duration::from_secs(290);

@@ -5,9 +5,6 @@
 //! bounded; `cost_model` tells the law exact costs on the same threads.
 #![cfg(not(loom))]
 
-#[path = "support/settling.rs"]
-mod settling;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -15,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, Batcher, CostModel, LoadFeedback, Trigger};
 
-use settling::{assert_settled, feed};
+use testkit::settling::{assert_settled, feed};
 
 const LONG: Duration = Duration::from_secs(60);
 /// What a call and an item cost.

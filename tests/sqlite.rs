@@ -1,11 +1,11 @@
 //! The example's handler against real SQLite files: every row is stored or told of, once.
 
-#![cfg(not(loom))]
+#![cfg(all(unix, not(loom)))]
 
+#[path = "support/flows.rs"]
+mod flows;
 #[path = "../examples/ingest/mod.rs"]
 mod ingest;
-#[path = "support/servers/mod.rs"]
-mod servers;
 
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
 use ingest::monitor::{Sensor, share};
 use ingest::once::Once;
 use ingest::rows::Row;
@@ -25,9 +26,8 @@ use load_aware_batcher::{
     Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, Handler, LoadFeedback, Retry,
 };
 use rusqlite::Connection;
-use servers::flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
-use servers::process::small_disk;
 use tempfile::TempDir;
+use testkit::servers::process::small_disk;
 
 struct File {
     folder: TempDir,

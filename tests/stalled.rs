@@ -1,14 +1,12 @@
 //! When as many failed rows are kept as may be and nobody takes them, whoever waits for the flusher
 //! is answered.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{
     AddError, Batch, BatchError, Batcher, Builder, FlushError, Outcome, Retry,
 };
-use support::{LONG, NEVER, Reply, directed, ends, fixed, until};
+use testkit::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 const SOON: Duration = Duration::from_millis(30);
 

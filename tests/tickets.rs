@@ -1,14 +1,12 @@
 //! A ticket tells its own item's outcome, and never hangs.
 
-mod support;
-
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
     Batch, BatchError, Batcher, LoadFeedback, Outcome, Retry, Ticket, Trigger,
 };
-use support::{LONG, NEVER, Reply, directed, ends, fixed, until};
+use testkit::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 fn wait_all(tickets: Vec<Ticket>) -> Vec<Outcome> {
     tickets.into_iter().map(Ticket::wait).collect()
@@ -119,7 +117,7 @@ fn a_ticket_in_backoff_is_told_by_the_close() {
         .unwrap();
     let ticket = batcher.submit(1).unwrap();
     director.answer(Reply::Err(BatchError::transient("down")));
-    support::first_call_settled(&batcher);
+    testkit::first_call_settled(&batcher);
     let report = batcher.close(Duration::ZERO);
     let told = ticket.wait();
     // Without time: failed with the last error, or its last attempt was just lent.
@@ -289,7 +287,7 @@ fn a_wait_cuts_no_backoff() {
     let batcher = fixed(1).retry(retry).spawn(handler).unwrap();
     batcher.add(1).unwrap();
     director.answer(Reply::Err(BatchError::transient("down")));
-    support::first_call_settled(&batcher);
+    testkit::first_call_settled(&batcher);
     let ticket = batcher.submit(2).unwrap();
     assert_eq!(ticket.wait_timeout(Duration::from_millis(20)), None);
     assert!(director.no_call());

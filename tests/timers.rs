@@ -1,13 +1,11 @@
 //! The age of the oldest item, and nothing else, ends a linger.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, LoadFeedback, Trigger};
-use support::{LONG, Reply, directed, ends, fixed, until};
+use testkit::{LONG, Reply, directed, ends, fixed, until};
 
 #[test]
 fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {

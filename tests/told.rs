@@ -1,7 +1,5 @@
 //! A failed row is kept until its ticket has returned the failure, and no longer.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +7,7 @@ use std::time::Duration;
 use load_aware_batcher::{
     Batch, BatchError, Batcher, Builder, Failed, LoadFeedback, Outcome, Retry,
 };
-use support::{LONG, Reply, directed, ends, fixed, until};
+use testkit::{LONG, Reply, directed, ends, fixed, until};
 
 /// Rejects every row.
 fn rejecting<T: Send + 'static>(builder: Builder<T>) -> Batcher<T> {

@@ -1,14 +1,12 @@
 //! A full batch is handed over at once, however its items came: nothing else ends the flusher's
 //! sleep here.
 
-mod support;
-
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
 
 use load_aware_batcher::{Batch, Batcher, LoadFeedback, Producer};
 
-use support::{LONG, fixed};
+use testkit::{LONG, fixed};
 
 const SIZE: usize = 300;
 const THREADS: usize = 4;

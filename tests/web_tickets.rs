@@ -2,9 +2,6 @@
 //! by another connection.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
-#[path = "support/example.rs"]
-mod example;
-
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -28,7 +25,7 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = folder.path().join("notes.db");
-        let mut command = example::command("web_tickets");
+        let mut command = testkit::example::command("web_tickets");
         let mut child = command
             .arg(&db)
             .arg("127.0.0.1:0")

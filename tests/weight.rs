@@ -1,12 +1,10 @@
 //! The limit on a batch's weight: kept by every batch, and no item is stuck because of it.
 
-mod support;
-
 use std::sync::mpsc;
 use std::time::Duration;
 
 use load_aware_batcher::{AddError, Batch, Batcher, Fixed, LoadFeedback, Trigger};
-use support::{Director, LONG, Reply, directed, ends, fixed, until};
+use testkit::{Director, LONG, Reply, directed, ends, fixed, until};
 
 const LIMIT: usize = 10;
 

@@ -7,9 +7,9 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, TxOpts};
 use postgres::NoTls;
 
-use super::support::mariadb::Mariadb;
-use super::support::postgres::Postgres;
 use crate::{LONG, batcher};
+use testkit::servers::mariadb::Mariadb;
+use testkit::servers::postgres::Postgres;
 
 const ROWS: u64 = 300_000;
 

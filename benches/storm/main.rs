@@ -17,8 +17,6 @@
 
 #[path = "../../examples/ingest/mod.rs"]
 mod ingest;
-#[path = "../../tests/support/servers/mod.rs"]
-mod servers;
 
 mod backend;
 mod chart;

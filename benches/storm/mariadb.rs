@@ -14,7 +14,7 @@ use crate::ingest::monitor::Sensor;
 use crate::ingest::once::Once;
 use crate::ingest::rows::Row;
 use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
-use crate::servers::mariadb::Mariadb;
+use testkit::servers::mariadb::Mariadb;
 
 struct Measured {
     opts: Opts,

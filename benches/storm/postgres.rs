@@ -12,7 +12,7 @@ use crate::ingest::postgres_load::PostgresLoad;
 use crate::ingest::postgres_writer::{PostgresWriter, Way};
 use crate::ingest::rows::Row;
 use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
-use crate::servers::postgres::Postgres;
+use testkit::servers::postgres::Postgres;
 
 struct Measured {
     config: Config,

@@ -1,6 +1,6 @@
 //! Random programs for a batcher, drawn from the fuzzer's bytes: every item must end exactly once.
 //!
-//! The programs and the account are those of `tests/conservation.rs` (`tests/support/program.rs`);
+//! The programs and the account are those of `tests/conservation.rs` (`testkit/src/program.rs`);
 //! here coverage leads to them.
 //!
 //! ```text
@@ -17,11 +17,8 @@
 //! nothing, because they unwind without the hook that the fuzzer aborts in.
 #![no_main]
 
-#[path = "../../tests/support/program.rs"]
-mod program;
-
 use libfuzzer_sys::fuzz_target;
-use program::{Account, Program};
+use testkit::program::{Account, Program};
 
 fuzz_target!(|bytes: &[u8]| {
     let program = Program::from_bytes(bytes);

@@ -1,11 +1,11 @@
 //! The example's handler against a real MariaDB: every row is stored or told of, once.
 
-#![cfg(not(loom))]
+#![cfg(all(unix, not(loom)))]
 
+#[path = "../support/flows.rs"]
+mod flows;
 #[path = "../../examples/ingest/mod.rs"]
 mod ingest;
-#[path = "../support/servers/mod.rs"]
-mod servers;
 
 mod outages;
 mod refusals;
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use flows::{CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for};
 use ingest::mariadb_load::MariadbLoad;
 use ingest::mariadb_writer::{BIND_PARAMETERS_A_ROW, BIND_PARAMETERS_MAX, MariadbWriter};
 use ingest::monitor::Sensor;
@@ -28,12 +29,9 @@ use load_aware_batcher::{
 };
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
-use servers::flows::{
-    CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for,
-};
-use servers::mariadb::Mariadb;
-use servers::process::small_disk;
-use servers::proxy::{Fate, Proxy};
+use testkit::servers::mariadb::Mariadb;
+use testkit::servers::process::small_disk;
+use testkit::servers::proxy::{Fate, Proxy};
 
 /// A database with the table, and a builder for rows that go into it.
 fn prepared(server: &Mariadb, name: &str, once: Once, size: usize) -> (Opts, Conn, Builder<Row>) {

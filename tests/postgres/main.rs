@@ -1,11 +1,11 @@
 //! The example's handler against a real PostgreSQL: every row is stored or told of, once.
 
-#![cfg(not(loom))]
+#![cfg(all(unix, not(loom)))]
 
+#[path = "../support/flows.rs"]
+mod flows;
 #[path = "../../examples/ingest/mod.rs"]
 mod ingest;
-#[path = "../support/servers/mod.rs"]
-mod servers;
 
 mod anew;
 mod outages;
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use flows::{CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for};
 use ingest::monitor::Sensor;
 use ingest::once::Once;
 use ingest::postgres_load::PostgresLoad;
@@ -29,12 +30,9 @@ use load_aware_batcher::{
 };
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
-use servers::flows::{
-    CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for,
-};
-use servers::postgres::Postgres;
-use servers::process::small_disk;
-use servers::proxy::{Fate, Proxy};
+use testkit::servers::postgres::Postgres;
+use testkit::servers::process::small_disk;
+use testkit::servers::proxy::{Fate, Proxy};
 
 /// A database with the table, and a builder for rows that go into it.
 fn prepared(

@@ -14,36 +14,9 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
-/// The example's binary, up to date: `cargo test` has built it, `cargo test --test file_index` has
-/// not.
 pub fn example() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // This is `target/<profile>/deps/file_index-<hash>`.
-        let exe = std::env::current_exe().unwrap();
-        let folder = exe.ancestors().nth(2).unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            profile => profile,
-        };
-        if let Some(cargo) = std::env::var_os("CARGO") {
-            let mut build = Command::new(cargo);
-            build.args([
-                "build",
-                "--quiet",
-                "--example",
-                "file_index",
-                "--profile",
-                profile,
-                "--target-dir",
-            ]);
-            build
-                .arg(folder.parent().unwrap())
-                .current_dir(env!("CARGO_MANIFEST_DIR"));
-            assert!(build.status().unwrap().success(), "the example builds");
-        }
-        folder.join("examples/file_index")
-    })
+    BINARY.get_or_init(|| testkit::example::binary("file_index"))
 }
 
 /// A folder of its own for each test, with the tree below it and the database beside that.

@@ -4,9 +4,7 @@
 //! Where a server is not installed its tests say so on standard error and pass; with
 //! `REQUIRE_SERVERS=1` they fail. What the machine does not permit, such as to mount, is skipped
 //! all the same: no package brings that.
-#![allow(dead_code, reason = "no test uses all of it")]
 
-pub mod flows;
 pub mod mariadb;
 pub mod postgres;
 pub mod process;

@@ -1,9 +1,14 @@
 //! The binary of an example, up to date: `cargo test` has built it, `cargo test --test NAME` has
 //! not.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 pub fn command(name: &str) -> Command {
+    Command::new(binary(name))
+}
+
+pub fn binary(name: &str) -> PathBuf {
     // This is `target/<profile>/deps/<test>-<hash>`.
     let exe = std::env::current_exe().unwrap();
     let folder = exe.ancestors().nth(2).unwrap();
@@ -24,8 +29,8 @@ pub fn command(name: &str) -> Command {
         ]);
         build
             .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         assert!(build.status().unwrap().success(), "the example builds");
     }
-    Command::new(folder.join("examples").join(name))
+    folder.join("examples").join(name)
 }

@@ -3,22 +3,17 @@
 //!
 //! Generated from a seed or from bytes without any dependency, run on real threads (`run.rs`), and
 //! accounted for item by item (`ledger.rs`). Shared by the property test, the soak and the fuzz
-//! target: include it with `#[path]`.
+//! target.
 //!
 //! ```ignore
 //! let program = Program::from_seed(seed, Scale::LARGE);
 //! let account = program.run();
 //! assert!(account.violations.is_empty(), "{program:#?}\n{account:#?}");
 //! ```
-#![allow(dead_code, reason = "each includer uses its part")]
 
-#[path = "account.rs"]
 mod account;
-#[path = "ledger.rs"]
 mod ledger;
-#[path = "run.rs"]
 mod run;
-#[path = "scripted.rs"]
 mod scripted;
 
 pub use account::Account;

@@ -1,0 +1,116 @@
+//! A handler that is directed call by call.
+
+use std::sync::mpsc;
+use std::time::Instant;
+
+use load_aware_batcher::{Batch, BatchError, BatchId, Handler, LoadFeedback, Trigger};
+
+use crate::LONG;
+
+/// What the handler was lent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call<T> {
+    pub items: Vec<T>,
+    pub id: BatchId,
+    pub parent: Option<BatchId>,
+    pub attempt: u32,
+    pub trigger: Trigger,
+    pub at: Instant,
+}
+
+/// What the handler is to do.
+pub enum Reply {
+    Ok,
+    /// The rows with these indices, permanently.
+    Reject(Vec<usize>),
+    Err(BatchError),
+    Panic,
+}
+
+/// Directs the handler of [`directed`]: each call is seen, and waits for its reply. Dropped, every
+/// call is `Ok`.
+pub struct Director<T> {
+    calls: mpsc::Receiver<Call<T>>,
+    replies: mpsc::Sender<Reply>,
+}
+
+impl<T> Director<T> {
+    /// The next call. It waits for [`reply`](Self::reply).
+    pub fn call(&self) -> Call<T> {
+        self.calls
+            .recv_timeout(LONG)
+            .expect("the handler is called")
+    }
+
+    pub fn reply(&self, reply: Reply) {
+        let _ = self.replies.send(reply);
+    }
+
+    /// The next call's items, and its reply.
+    pub fn answer(&self, reply: Reply) -> Vec<T> {
+        let call = self.call();
+        self.reply(reply);
+        call.items
+    }
+
+    /// Whether the handler was called again, or is gone.
+    pub fn no_call(&self) -> bool {
+        self.calls.try_recv().is_err()
+    }
+
+    /// Waits until the handler is dropped; true if it was not called again.
+    pub fn gone(&self) -> bool {
+        matches!(
+            self.calls.recv_timeout(LONG),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        )
+    }
+}
+
+/// A handler that does as its director says.
+pub struct Directed<T> {
+    calls: mpsc::Sender<Call<T>>,
+    replies: mpsc::Receiver<Reply>,
+}
+
+pub fn directed<T: Clone>() -> (Directed<T>, Director<T>) {
+    let (calls, called) = mpsc::channel();
+    let (reply, replies) = mpsc::channel();
+    (
+        Directed { calls, replies },
+        Director {
+            calls: called,
+            replies: reply,
+        },
+    )
+}
+
+impl<T: Clone> Handler<T> for Directed<T> {
+    fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError> {
+        let at = Instant::now();
+        let _ = self.calls.send(Call {
+            items: batch.to_vec(),
+            id: batch.id(),
+            parent: batch.parent(),
+            attempt: batch.attempt(),
+            trigger: batch.trigger(),
+            at,
+        });
+        let reply = self.replies.recv().unwrap_or(Reply::Ok);
+        // No call is too short for the clock: that it took time shows that it is settled.
+        while at.elapsed().is_zero() {
+            std::thread::yield_now();
+        }
+        match reply {
+            Reply::Ok => {}
+            Reply::Reject(rows) => {
+                rows.into_iter()
+                    .for_each(|row| batch.reject(row, BatchError::permanent("rejected")));
+            }
+            Reply::Err(error) => return Err(error),
+            // Without the panic hook, which would print it.
+            Reply::Panic => std::panic::resume_unwind(Box::new("directed")),
+        }
+        Ok(LoadFeedback::new())
+    }
+}

@@ -1,0 +1,18 @@
+//! The test kit of load-aware-batcher: what its tests, benches, examples and fuzz target share.
+//!
+//! Without features it needs the crate alone, so that it builds everywhere. The feature `servers`
+//! adds real databases; the crate's own models (`--cfg loom`) leave them out, because the drivers do
+//! not build there.
+
+mod directed;
+pub mod example;
+pub mod program;
+#[cfg(all(unix, feature = "servers", not(loom)))]
+pub mod servers;
+pub mod settling;
+mod waiting;
+
+pub use directed::{Call, Directed, Director, Reply, directed};
+pub use waiting::{
+    Gate, LONG, NEVER, ends, ends_within, first_call_settled, fixed, until, wait_for,
+};
