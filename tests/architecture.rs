@@ -344,3 +344,31 @@ fn public_functions_have_an_example() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// What a program that links the crate builds besides it.
+#[test]
+fn the_core_has_four_dependencies_at_run_time() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(path).unwrap();
+    let mut names = Vec::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line == "[dependencies]";
+            let other = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+            assert!(
+                inside || !other || line == "[workspace.dependencies]",
+                "{line} adds to what is built"
+            );
+        } else if let Some((name, _)) = line.split_once('=').filter(|_| inside) {
+            names.push(name.trim());
+        }
+    }
+    let expected = [
+        "arc-swap",
+        "atomic_float",
+        "crossbeam-channel",
+        "crossbeam-utils",
+    ];
+    assert_eq!(names, expected);
+}
