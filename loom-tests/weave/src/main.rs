@@ -69,7 +69,7 @@ fn run() -> Result<(), String> {
             .iter()
             .filter(|mutant| mutant.red.iter().any(|(of, _)| *of == kind))
             .collect();
-        let woven = tree::weave(&root, &of_kind)?;
+        let woven = tree::weave(&root, &of_kind, kind != Kind::Lib)?;
         tree::copy(&root, &copy, "", &woven)
             .map_err(|error| format!("{}: {error}", copy.display()))?;
         println!("{}: {} mutants apply", kind.name(), of_kind.len());
