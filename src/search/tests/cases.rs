@@ -320,3 +320,19 @@ fn the_search_costs_what_it_says_in_the_mean() {
         assert!(share <= 1.1, "{n} rows, {k} bad: {share:.2} of the price");
     }
 }
+
+#[test]
+fn an_answer_begins_the_patience_anew() {
+    let ms = |from: u32, to: u32| (MS * from, MS * to);
+    let world = World {
+        call_time: MS * 100,
+        away: vec![ms(200, 30_000), ms(36_000, 80_000)],
+        ..World::default()
+    };
+    let world = world.bad((0..10).map(|row| row * 97));
+    let report = world.run();
+    assert!(report.time > MS * 80_000, "both outages met the batch");
+    assert_eq!(report.in_outage, [], "neither was longer than patience");
+    let failed: BTreeSet<u64> = report.failed.into_iter().collect();
+    assert_eq!(failed, world.bad);
+}
