@@ -501,4 +501,4 @@ fn fill<T>(batch: &mut Batch<T>, rows: Vec<Row<T>>) {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 #[path = "gather/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -350,8 +350,7 @@ impl<T> Search<T> {
         if self.rows.is_empty() || (self.rows.len() == 1 && self.whole.is_none()) {
             return self.call_first(purpose);
         }
-        let behind: usize = self.behind.iter().sum();
-        let len = self.rows.len() - behind;
+        let len = self.piece_len();
         Next::Call {
             rows: self.rows.drain(..len).collect(),
             purpose,
@@ -359,16 +358,20 @@ impl<T> Search<T> {
         }
     }
 
+    /// Rows of the first piece: all undecided rows, but for those of the pieces behind it.
+    fn piece_len(&self) -> usize {
+        self.rows.len() - self.behind.iter().sum::<usize>()
+    }
+
     /// The first piece in two.
     fn cut_piece(&mut self) {
-        let len = self.rows.len() - self.behind.iter().sum::<usize>();
-        self.behind.push(len / 2);
+        self.behind.push(self.piece_len() / 2);
         self.begin_piece();
     }
 
     /// If the first piece is decided, the next one is treated as a batch that has not failed yet.
     fn next_piece(&mut self) {
-        if self.rows.len() == self.behind.iter().sum() && self.behind.pop().is_some() {
+        if self.piece_len() == 0 && self.behind.pop().is_some() {
             self.begin_piece();
         }
     }

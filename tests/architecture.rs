@@ -127,7 +127,9 @@ const BEHIND_THE_DOOR: &[&str] = &[
 const PURE: &[&str] = &["policy", "retry", "classify", "sim"];
 
 /// The longest file, in lines that are neither blank nor a comment.
-const CODE_LINES_MAX: usize = 510;
+const CODE_LINES_MAX: usize = 475;
+/// The same in a file of tests.
+const TEST_LINES_MAX: usize = 510;
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
@@ -240,10 +242,12 @@ fn files_stay_readable() {
             .map(str::trim_start)
             .filter(|line| !line.is_empty() && !line.starts_with("//"))
             .count();
-        assert!(
-            lines <= CODE_LINES_MAX,
-            "{path} has {lines} lines of code: split it"
-        );
+        let most = if path.ends_with("tests.rs") {
+            TEST_LINES_MAX
+        } else {
+            CODE_LINES_MAX
+        };
+        assert!(lines <= most, "{path} has {lines} lines of code: split it");
     }
 }
 

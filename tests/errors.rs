@@ -176,16 +176,20 @@ fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() 
     assert!(batcher.close(LONG).is_clean());
 }
 
+/// Halves instead of bisection.
+fn in_halves(attempts: u32) -> Retry {
+    Retry::attempts(attempts)
+        .in_halves(true)
+        .bisect(false)
+        .backoff(AT_ONCE, AT_ONCE)
+}
+
 #[test]
 fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(3)
-        .in_halves(true)
-        .bisect(false)
-        .backoff(AT_ONCE, AT_ONCE);
     let batcher = fixed(4)
         .idempotent(true)
-        .retry(retry)
+        .retry(in_halves(3))
         .spawn(handler)
         .unwrap();
     batcher.add_many(1..=8).unwrap();
@@ -236,12 +240,8 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
 #[test]
 fn halves_have_the_attempts_that_are_left() {
     let (handler, director) = directed();
-    let retry = Retry::attempts(2)
-        .in_halves(true)
-        .bisect(false)
-        .backoff(AT_ONCE, AT_ONCE);
     let batcher = fixed(4)
-        .retry(retry)
+        .retry(in_halves(2))
         .on_failed(drop)
         .spawn(handler)
         .unwrap();

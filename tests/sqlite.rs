@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use flows::{CloseOnPanic, LONG, Random, kills, patient, row, tried_again, wait_for};
+use flows::{
+    CloseOnPanic, LONG, Random, kills, one_poisoned_row_fails_alone, patient, row, tried_again,
+    wait_for,
+};
 use ingest::monitor::{Sensor, share};
 use ingest::once::Once;
 use ingest::rows::Row;
@@ -105,25 +108,7 @@ fn a_poisoned_row_is_rejected_in_the_same_call_that_stores_the_rest() {
         .linger(LONG)
         .spawn(writer(&file.path(), Once::Key))
         .unwrap();
-    batcher
-        .add_many((0..1_000).map(|id| Row {
-            value: if id == 617 { -1.0 } else { 1.0 },
-            ..row(id)
-        }))
-        .unwrap();
-    assert_eq!(
-        batcher.flush(LONG).unwrap_err().to_string(),
-        "1 flushed items failed"
-    );
-    let failed = batcher.take_failed();
-    assert_eq!(
-        failed
-            .iter()
-            .map(|failed| failed.item.id)
-            .collect::<Vec<_>>(),
-        [617]
-    );
-    assert!(failed[0].error.is_permanent());
+    one_poisoned_row_fails_alone(&batcher);
     assert_eq!((batcher.stats().calls, batcher.stats().rejected), (1, 1));
     assert_eq!(counts(&file.open()), (999, 999));
 }

@@ -16,8 +16,9 @@ struct Line {
     batch_size: usize,
 }
 
+/// What the flusher would do.
 #[derive(Debug, PartialEq)]
-enum Look {
+pub(crate) enum Look {
     Lends(Vec<u64>, Trigger),
     /// Until so many milliseconds after the start, or for good.
     Sleeps(Option<u64>),
@@ -25,27 +26,32 @@ enum Look {
 
 use Look::{Lends, Sleeps};
 
+/// A queue of nothing, with room for 1 024 items, no hook and no bound of kept rows.
+pub(crate) fn empty_queue(start: Instant) -> Queue<u64> {
+    let doorbell = Arc::new(Doorbell::new(&Parker::new()));
+    let serial = crate::sync::next_serial();
+    Queue::new(1_024, None, doorbell, serial, |receiver| {
+        let closing = Arc::new(Closing::new());
+        Intake::new(receiver, closing, 0, start, (false, usize::MAX))
+    })
+}
+
+/// A look at the queue, with no call under way.
+pub(crate) fn look(queue: &Queue<u64>, target: Target, start: Instant, now: Instant) -> Look {
+    match queue.lock().next(queue, target, now, &mut false) {
+        Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
+        Step::Sleep { deadline, .. } => {
+            Sleeps(deadline.map(|time| time.duration_since(start).as_millis() as u64))
+        }
+        Step::Hook(_) | Step::Stop => unreachable!("nothing failed and nobody closed"),
+    }
+}
+
 impl Line {
     fn new(batch_size: usize) -> Self {
         let start = crate::sync::now();
-        let doorbell = Arc::new(Doorbell::new(&Parker::new()));
-        let queue = Queue::new(
-            1_024,
-            None,
-            doorbell,
-            crate::sync::next_serial(),
-            |receiver| {
-                Intake::new(
-                    receiver,
-                    Arc::new(Closing::new()),
-                    0,
-                    start,
-                    (false, usize::MAX),
-                )
-            },
-        );
         Self {
-            queue,
+            queue: empty_queue(start),
             start,
             batch_size,
         }
@@ -79,13 +85,7 @@ impl Line {
             chance: 0,
         };
         let now = self.start + Duration::from_millis(millis);
-        match self.queue.lock().next(&self.queue, target, now, &mut false) {
-            Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
-            Step::Sleep { deadline, .. } => {
-                Sleeps(deadline.map(|time| time.duration_since(self.start).as_millis() as u64))
-            }
-            Step::Hook(_) | Step::Stop => unreachable!("nothing failed and nobody closed"),
-        }
+        look(&self.queue, target, self.start, now)
     }
 }
 

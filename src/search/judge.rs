@@ -43,8 +43,7 @@ impl<T> Search<T> {
         (self.known, self.whole, self.group_name) = (0, None, None);
         if !self.bisects && !self.rows.is_empty() {
             // They are a piece of their own.
-            self.behind
-                .push(self.rows.len() - self.behind.iter().sum::<usize>());
+            self.behind.push(self.piece_len());
             self.begin_piece();
         }
         self.put_back(rows, Purpose::Group);
@@ -233,7 +232,7 @@ impl<T> Search<T> {
             self.outage.wait_briefly(at);
             return Verdict::none();
         }
-        let piece = self.rows.len() - self.behind.iter().sum::<usize>();
+        let piece = self.piece_len();
         if self.whole_failed == 1
             && piece > 1
             && Self::is_divisible(self.rows.iter().take(piece), failure, at)

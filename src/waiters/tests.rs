@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::batch::{Closing, Trigger};
-use crate::doorbell::Doorbell;
-use crate::gather::{Step, Target};
-use crate::intake::Intake;
+use crate::batch::Trigger;
+use crate::gather::Target;
+use crate::gather::tests::Look::{self, Lends, Sleeps};
+use crate::gather::tests::{empty_queue, look};
 use crate::line::Handle;
 use crate::queue::{Patience, Queue};
-use crate::sync::{Arc, Parker};
+use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
 const LINGER: Duration = Duration::from_millis(10);
@@ -21,37 +21,12 @@ struct Line {
     pause_ratio: f64,
 }
 
-#[derive(Debug, PartialEq)]
-enum Look {
-    Lends(Vec<u64>, Trigger),
-    /// Until so many milliseconds after the start, or for good.
-    Sleeps(Option<u64>),
-}
-
-use Look::{Lends, Sleeps};
-
 impl Line {
     fn new(wait_overrides_linger: bool) -> Self {
         let start = crate::sync::now();
-        let doorbell = Arc::new(Doorbell::new(&Parker::new()));
-        let queue = Queue::new(
-            1_024,
-            None,
-            doorbell,
-            crate::sync::next_serial(),
-            |receiver| {
-                Intake::new(
-                    receiver,
-                    Arc::new(Closing::new()),
-                    0,
-                    start,
-                    (false, usize::MAX),
-                )
-            },
-        );
-        let queue = Arc::new(queue.waiting(wait_overrides_linger, Duration::MAX));
+        let queue = empty_queue(start).waiting(wait_overrides_linger, Duration::MAX);
         Self {
-            queue,
+            queue: Arc::new(queue),
             start,
             waited_linger: 0,
             pause_ratio: 0.0,
@@ -90,17 +65,7 @@ impl Line {
             },
             chance: 0,
         };
-        match self
-            .queue
-            .lock()
-            .next(&self.queue, target, self.time(millis), &mut false)
-        {
-            Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
-            Step::Sleep { deadline, .. } => {
-                Sleeps(deadline.map(|time| time.duration_since(self.start).as_millis() as u64))
-            }
-            _ => unreachable!("nothing failed and nobody closed"),
-        }
+        look(&self.queue, target, self.start, self.time(millis))
     }
 
     /// Whether a wait would ring now. Takes the flag.

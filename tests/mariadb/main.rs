@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use flows::{CloseOnPanic, LONG, patient, row, survive_kills, tried_again, until, wait_for};
+use flows::{
+    CloseOnPanic, LONG, one_poisoned_row_fails_alone, patient, row, survive_kills, tried_again,
+    until, wait_for,
+};
 use ingest::mariadb_load::MariadbLoad;
 use ingest::mariadb_writer::{BIND_PARAMETERS_A_ROW, BIND_PARAMETERS_MAX, MariadbWriter};
 use ingest::monitor::Sensor;
@@ -99,24 +102,7 @@ fn a_poisoned_row_fails_alone_within_the_promised_calls() {
         .linger(LONG)
         .spawn(writer(&opts, Once::Key))
         .unwrap();
-    batcher
-        .add_many((0..1_000).map(|id| Row {
-            value: if id == 617 { -1.0 } else { 1.0 },
-            ..row(id)
-        }))
-        .unwrap();
-    assert_eq!(
-        batcher.flush(LONG).unwrap_err().to_string(),
-        "1 flushed items failed"
-    );
-    let failed = batcher.take_failed();
-    assert_eq!(failed.len(), 1);
-    assert_eq!(failed[0].item.id, 617);
-    assert!(
-        failed[0].error.is_permanent() && !failed[0].in_doubt,
-        "{:?}",
-        failed[0]
-    );
+    one_poisoned_row_fails_alone(&batcher);
     assert_eq!(counts(&mut conn), (999, 999));
     assert!(
         batcher.stats().calls <= 1 + 2 * 10,

@@ -52,6 +52,28 @@ pub fn wait_for(batcher: &Batcher<Row>, expected: impl Fn(&Stats) -> bool) {
     }
 }
 
+/// Of a thousand rows that go in one batch, the backend refuses one: it alone fails, for good.
+pub fn one_poisoned_row_fails_alone(batcher: &Batcher<Row>) {
+    batcher
+        .add_many((0..1_000).map(|id| Row {
+            value: if id == 617 { -1.0 } else { 1.0 },
+            ..row(id)
+        }))
+        .unwrap();
+    assert_eq!(
+        batcher.flush(LONG).unwrap_err().to_string(),
+        "1 flushed items failed"
+    );
+    let failed = batcher.take_failed();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].item.id, 617);
+    assert!(
+        failed[0].error.is_permanent() && !failed[0].in_doubt,
+        "{:?}",
+        failed[0]
+    );
+}
+
 /// Closes the batcher if the test fails, so that threads which add come back and the failure shows.
 pub struct CloseOnPanic<'a>(pub &'a Batcher<Row>);
 

@@ -63,6 +63,10 @@ fn run() -> Result<(), String> {
     let path = root.join("loom-tests/mutants.list");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mutants = list::parse(&text)?;
+    let known = |part: &String| mutants.iter().any(|mutant| mutant.name.contains(part));
+    if let Some(part) = name.as_ref().filter(|part| !known(part)) {
+        return Err(format!("no mutant's name contains {part:?}"));
+    }
     for kind in kinds {
         let copy = root.join("target/weave").join(kind.name());
         let of_kind: Vec<_> = mutants
