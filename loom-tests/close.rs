@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::parts::{LONG, Outcome, Parts};
 use super::{model, thread};
 use crate::batch::Batch;
-use crate::batcher::{ToldOf, flush};
 use crate::close::{CloseReport, Core};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::intake::Phase;
+use crate::producer::{FailureCursor, flush};
 use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
@@ -142,7 +142,7 @@ fn flush_beside_close() {
     assert!(queue.add(1, Patience::Never).is_ok());
     // Without a flusher, as if its handler never came back.
     let core = parts.stuck();
-    let flusher = thread::spawn(move || flush(&queue, &ToldOf::new(0), LONG));
+    let flusher = thread::spawn(move || flush(&queue, &FailureCursor::new(0), LONG));
     thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(report.unsent, [1]);

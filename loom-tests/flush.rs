@@ -3,9 +3,9 @@
 use super::parts::LONG;
 use super::{Parts, begin_close, model};
 use crate::batch::Batch;
-use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
+use crate::producer::{FailureCursor, flush};
 use crate::queue::Patience;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ fn flush_one(fails: bool) {
         Ok(LoadFeedback::new())
     });
     assert!(queue.add(1, Patience::Never).is_ok());
-    let result = flush(&queue, &ToldOf::new(0), LONG);
+    let result = flush(&queue, &FailureCursor::new(0), LONG);
     if fails {
         assert_eq!(result, Err(FlushError::Failed { items: 1 }));
     } else {

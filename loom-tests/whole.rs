@@ -4,9 +4,9 @@
 use super::parts::LONG;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
-use crate::batcher::{ToldOf, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
+use crate::producer::{FailureCursor, flush};
 use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
@@ -49,7 +49,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
     }
     // The handler may hold the items for good if close comes between its two attempts: then they
     // fail with its error.
-    let flushed = flush(&queue, &ToldOf::new(0), LONG);
+    let flushed = flush(&queue, &FailureCursor::new(0), LONG);
     assert!(
         matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })),
         "{flushed:?}"

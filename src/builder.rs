@@ -16,9 +16,11 @@ use crate::flusher::OnFailed;
 use crate::policy::{CostModel, Policy};
 use crate::queue::STALL_TIMEOUT;
 use crate::retry::Retry;
+use crate::sensor::Sampled;
 use crate::weigher::Weigh;
 use crate::workers::{HandlerSlot, Worker};
 
+mod sink;
 mod start;
 mod valid;
 
@@ -36,6 +38,7 @@ pub struct Builder<T> {
     initial_batch_size: Option<usize>,
     min_batch_size: Option<usize>,
     max_batch_size: Option<usize>,
+    default_max_batch_size: usize,
     linger: Duration,
     wait_overrides_linger: bool,
     queue_capacity: Option<usize>,
@@ -55,6 +58,7 @@ pub struct Builder<T> {
     max_queue_weight: Option<usize>,
     refuse_too_heavy: bool,
     thread_name: String,
+    sensors: Vec<Sampled>,
 }
 
 /// The sizes that hold once everything is known.
@@ -71,6 +75,7 @@ impl<T: Send + 'static> Builder<T> {
             initial_batch_size: None,
             min_batch_size: None,
             max_batch_size: None,
+            default_max_batch_size: MAX_BATCH_SIZE,
             linger: Duration::from_secs(1),
             wait_overrides_linger: true,
             queue_capacity: None,
@@ -90,6 +95,7 @@ impl<T: Send + 'static> Builder<T> {
             max_queue_weight: None,
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
+            sensors: Vec::new(),
         }
     }
 
@@ -301,7 +307,7 @@ impl<T: Send + 'static> Builder<T> {
     /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
     /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
-    /// A row that was [`submit`](Batcher::submit)ted is kept until its ticket has returned `Failed`
+    /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned `Failed`
     /// or `InDoubt`; then it is dropped and counted in [`Stats::told`](crate::Stats::told). If its
     /// ticket is dropped unread, the row stays kept. So a program that reads the outcome of every
     /// item needs neither the hook nor `take_failed`.

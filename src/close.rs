@@ -143,7 +143,7 @@ impl Latch {
     }
 
     /// Whether it was opened in time.
-    fn wait_until(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let mut open = self.open.lock();
         while !*open && deadline.is_none_or(|deadline| now() < deadline) {
             open = self.opened.wait_until(open, deadline);

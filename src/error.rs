@@ -222,6 +222,16 @@ pub enum BuildError {
         /// with what lies behind it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
+    /// A [`Sink`](crate::Sink) did not start: its address, its table or its columns do not fit the
+    /// backend, or there is no connection.
+    #[non_exhaustive]
+    Sink {
+        /// What is wrong, in one sentence.
+        message: String,
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on
+        /// with what lies behind it.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
 }
 
 impl BuildError {
@@ -277,6 +287,7 @@ impl fmt::Display for BuildError {
                 )
             }
             Self::Handler { message, .. } => write!(f, "failed to create the handler: {message}"),
+            Self::Sink { message, .. } => f.write_str(message),
             Self::Thread { name, .. } => write!(f, "failed to spawn the {name} thread"),
         }
     }
@@ -287,6 +298,10 @@ impl Error for BuildError {
         match self {
             Self::Thread { source, .. } => Some(source),
             Self::Handler {
+                source: Some(source),
+                ..
+            }
+            | Self::Sink {
                 source: Some(source),
                 ..
             } => source.source(),

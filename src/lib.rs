@@ -52,7 +52,7 @@
 //! **Add.** `add`, `try_add`, `add_timeout` and the `add_many` variants enqueue items from any
 //! thread, through `&Batcher` or a cloneable [`Producer`]. When the queue is full, `add` blocks,
 //! `try_add` returns `Full`, and `add_timeout` blocks up to its timeout. A refused item is always
-//! returned inside the error. [`Batcher::submit`] returns a [`Ticket`] for the item's own outcome;
+//! returned inside the error. [`Producer::submit`] returns a [`Ticket`] for the item's own outcome;
 //! an item whose ticket a thread waits for is handed over as soon as the handler is free. Otherwise
 //! the flusher hands a batch over when it has the size in force, or when its oldest item has waited
 //! for one linger.
@@ -62,7 +62,7 @@
 //! [`handler_broken`](BatchError::handler_broken), and in an outage. A handler that owns one
 //! connection forever (`spawn`) must reconnect by itself.
 //!
-//! **Flush.** [`Batcher::flush`] hands over what was added before the call and waits for its
+//! **Flush.** [`Producer::flush`] hands over what was added before the call and waits for its
 //! outcome. It reports failures of all threads that share the handle; a web worker that shares
 //! `&Batcher` learns what became of its own row from its [`Ticket`].
 //!
@@ -295,6 +295,7 @@ mod intake;
 mod line;
 mod message;
 mod policy;
+mod producer;
 mod queue;
 mod refused;
 mod regroup;
@@ -303,11 +304,13 @@ mod retry;
 mod ring;
 mod rows;
 mod search;
+mod sensor;
 mod setpoint;
 mod settle;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+mod sink;
 mod stall;
 mod stats;
 mod sync;
@@ -320,7 +323,7 @@ mod workers;
 
 pub use batch::{Batch, Failed, Handler, Trigger};
 pub use batch_id::BatchId;
-pub use batcher::{Batcher, Producer};
+pub use batcher::Batcher;
 pub use builder::Builder;
 pub use close::CloseReport;
 pub use controller::{DecisionRecord, Limits};
@@ -330,8 +333,11 @@ pub use policy::{
     Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights,
     Window, Zone,
 };
+pub use producer::{Producer, SubmitManyError};
 pub use retry::Retry;
+pub use sensor::Sensor;
 pub use setpoint::{Probe, Setpoint};
+pub use sink::{Sink, SinkError};
 pub use stats::{BatchesByTrigger, FailedCalls, Quantiles, Refused, Retrying, Stats};
 pub use ticket::{Outcome, Ticket};
 pub use workers::Worker;

@@ -24,6 +24,7 @@ pub(crate) struct Reporter {
     /// Relaxed: counts for people.
     corrected: AtomicU64,
     unknown: AtomicU64,
+    sensor_panics: AtomicU64,
 }
 
 impl Reporter {
@@ -36,6 +37,7 @@ impl Reporter {
             every_batch: AtomicU32::new(0),
             corrected: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
+            sensor_panics: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +108,16 @@ impl Reporter {
     pub(crate) fn corrected(&self) -> u64 {
         // Relaxed: a count for people.
         self.corrected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sensor_panicked(&self) {
+        // Relaxed: a count for people.
+        self.sensor_panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sensor_panics(&self) -> u64 {
+        // Relaxed: a count for people.
+        self.sensor_panics.load(Ordering::Relaxed)
     }
 
     pub(crate) fn unknown(&self) -> u64 {

@@ -176,6 +176,8 @@ pub struct Stats {
     pub hook_panics: u64,
     /// Panics of the policy, caught.
     pub policy_panics: u64,
+    /// Panics of sensors, caught.
+    pub sensor_panics: u64,
     /// Panics while items or the handler were dropped on the flusher's thread, caught.
     pub drop_panics: u64,
     /// Rejections of an index that the batch did not have.

@@ -115,11 +115,11 @@ struct State {
     relay: [Option<Arc<Cell>>; 2],
 }
 
-/// A handle to one item's outcome, from [`Batcher::submit`](crate::Batcher::submit). Dropping it
+/// A handle to one item's outcome, from [`Producer::submit`](crate::Producer::submit). Dropping it
 /// changes nothing for the item.
 ///
 /// Where threads share a batcher, such as the workers of a web server, the ticket reports the
-/// outcome of one's own row. [`Batcher::flush`](crate::Batcher::flush) reports failures of all of
+/// outcome of one's own row. [`Producer::flush`](crate::Producer::flush) reports failures of all of
 /// them.
 ///
 /// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed

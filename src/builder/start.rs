@@ -5,19 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Builder, Sizes};
 use crate::batch::{Closing, Handler};
-use crate::batcher::{Batcher, ToldOf};
+use crate::batcher::Batcher;
 use crate::close::{Core, Latch, OnClose, Thread};
 use crate::controller::{Control, Controller, Limits};
 use crate::doorbell::Doorbell;
 use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher};
 use crate::intake::Intake;
-use crate::line::Handle;
 use crate::policy::{Policy, Zone};
+use crate::producer::Producer;
 use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::ring::Ring;
+use crate::sensor::Sampled;
 use crate::setpoint::{Setpoint, SetpointCell};
 use crate::sync::{
     Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
@@ -116,17 +117,25 @@ impl<T: Send + 'static> Builder<T> {
             controller,
             on_close,
         };
+        let problem = problem.or_else(|| {
+            let start = |sensor: Sampled| {
+                let (reporter, ended) = (&core.reporter, &core.controller.ended);
+                sensor.start(&self.thread_name, Arc::clone(reporter), Arc::clone(ended))
+            };
+            self.sensors
+                .into_iter()
+                .find_map(|sensor| start(sensor).err())
+        });
         match problem {
             None => {
-                let line = Handle::shared(&core.queue);
+                let producer = Producer::new(&core.queue);
                 let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
                 Ok(Batcher {
                     core,
                     setpoint,
-                    line,
+                    producer,
                     close_timeout,
                     drop_patience,
-                    told_of: ToldOf::new(0),
                 })
             }
             Some(problem) => {

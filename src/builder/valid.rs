@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Builder, CAPACITY_MAX, FEEDBACK_MAX, MAX_BATCH_SIZE, Sizes};
+use super::{Builder, CAPACITY_MAX, FEEDBACK_MAX, Sizes};
 use crate::controller::check_sizes;
 use crate::error::BuildError;
 use crate::feedback::CUSTOM_SIGNALS_MAX;
@@ -23,6 +23,9 @@ impl<T: Send + 'static> Builder<T> {
                 self.feedback_capacity,
                 problem,
             ));
+        }
+        if self.sensors.iter().any(|sensor| sensor.interval.is_zero()) {
+            return Err(BuildError::setting("sensor", "0s", "must be over zero"));
         }
         if self.keep_failed == 0 {
             return Err(BuildError::setting("keep_failed", 0, "must be at least 1"));
@@ -151,7 +154,7 @@ impl<T: Send + 'static> Builder<T> {
         let min = self.min_batch_size.unwrap_or(1);
         let capacity_max = self.queue_capacity.unwrap_or(CAPACITY_MAX);
         let max = self.max_batch_size.unwrap_or_else(|| {
-            MAX_BATCH_SIZE
+            self.default_max_batch_size
                 .max(wanted.unwrap_or(0))
                 .max(min)
                 .min(capacity_max)
