@@ -2,7 +2,7 @@
 
 use super::{Parts, close_and_seize, model, thread};
 use crate::error::AddError;
-use crate::queue::Patience;
+use crate::gate::Patience;
 use crate::sync::Arc;
 
 /// What a producer was told of its item.
@@ -18,19 +18,19 @@ fn told(result: Result<(), AddError<u32>>, item: u32) -> Option<u32> {
 
 /// Two producers add while main closes; the items told accepted are those the close has.
 fn race(capacity: usize, patience: Patience) {
-    let Parts { queue, .. } = Parts::<u32>::new(capacity, 8);
+    let Parts { lane, .. } = Parts::<u32>::new(capacity, 8);
     let producers: Vec<_> = [1, 2]
         .into_iter()
         .map(|item| {
-            let queue = Arc::clone(&queue);
+            let lane = Arc::clone(&lane);
             thread::spawn(move || {
                 thread::yield_now();
-                told(queue.add(item, patience), item)
+                told(lane.add(item, patience), item)
             })
         })
         .collect();
     thread::yield_now();
-    let mut delivered = close_and_seize(&queue);
+    let mut delivered = close_and_seize(&lane);
     let mut accepted: Vec<_> = producers
         .into_iter()
         .filter_map(|producer| producer.join().unwrap())
@@ -39,7 +39,7 @@ fn race(capacity: usize, patience: Patience) {
     accepted.sort_unstable();
     assert_eq!(accepted, delivered);
     assert!(
-        queue.lock().settle_late(usize::MAX).is_none(),
+        lane.lock().confirm_admission(usize::MAX).is_none(),
         "and none is left in the channel"
     );
 }
@@ -61,24 +61,24 @@ fn a_producer_that_waits_for_room_is_woken_by_close() {
 /// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch
 /// and main closes.
 fn far_race() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(8, 8);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(8, 8);
     let flusher = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || queue.sleep(&parker, 8, None, || false))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || lane.gate.sleep(&parker, 8, None, || false))
     };
     let producer = {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
-            [1, 2].map(|item| told(queue.add(item, Patience::Never), item))
+            [1, 2].map(|item| told(lane.add(item, Patience::Never), item))
         })
     };
     thread::yield_now();
-    let delivered = close_and_seize(&queue);
+    let delivered = close_and_seize(&lane);
     let accepted: Vec<_> = producer.join().unwrap().into_iter().flatten().collect();
     assert_eq!(accepted, delivered);
     assert!(
-        queue.lock().settle_late(usize::MAX).is_none(),
+        lane.lock().confirm_admission(usize::MAX).is_none(),
         "and none is left in the channel"
     );
     flusher.join().unwrap();
@@ -91,10 +91,10 @@ fn an_add_that_is_not_counted_sees_a_close() {
 
 /// A chunk larger than the credit, against a close.
 fn chunk_race() {
-    let Parts { queue, .. } = Parts::<u32>::new(1, 8);
+    let Parts { lane, .. } = Parts::<u32>::new(1, 8);
     let producer = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || match queue.add_many([1, 2], Patience::Forever) {
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || match lane.add_many([1, 2], Patience::Forever) {
             Ok(added) => (added, Vec::new()),
             Err(refused) => {
                 let back = refused.into_inner();
@@ -103,7 +103,7 @@ fn chunk_race() {
         })
     };
     thread::yield_now();
-    let delivered = close_and_seize(&queue);
+    let delivered = close_and_seize(&lane);
     let (added, back) = producer.join().unwrap();
     let all: Vec<_> = delivered.iter().chain(&back).copied().collect();
     assert_eq!((delivered.len(), all), (added, vec![1, 2]));

@@ -9,9 +9,9 @@ use crate::batch::Batch;
 use crate::close::{CloseReport, Core};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
+use crate::gate::Patience;
 use crate::intake::Phase;
 use crate::producer::{FailureCursor, flush};
-use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
 fn fine(_: &mut Batch<u32>) -> Outcome {
@@ -26,7 +26,7 @@ fn counted(report: &CloseReport<u32>) -> u64 {
 fn close_in_time() {
     let parts = Parts::<u32>::new(2, 2);
     let core = parts.core(fine);
-    assert!(core.queue.add(1, Patience::Never).is_ok());
+    assert!(core.lane.add(1, Patience::Never).is_ok());
     let report = core.shutdown(LONG);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.handled, 1);
@@ -43,7 +43,7 @@ fn asleep() {
     thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(counted(&report), 0);
-    assert!(core.queue.add(1, Patience::Never).unwrap_err().is_closed());
+    assert!(core.lane.add(1, Patience::Never).unwrap_err().is_closed());
     let _ = core.shutdown(LONG);
 }
 
@@ -59,8 +59,8 @@ fn out_of_time(
     handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static,
 ) -> (Arc<Core<u32>>, Vec<u32>, bool) {
     let parts = Parts::<u32>::new(2, 1);
-    let queue = Arc::clone(&parts.queue);
-    assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2);
+    let lane = Arc::clone(&parts.lane);
+    assert_eq!(lane.add_many([1, 2], Patience::Never).unwrap(), 2);
     let core = parts.core(handler);
     let patient = {
         let core = Arc::clone(&core);
@@ -68,7 +68,7 @@ fn out_of_time(
     };
     thread::yield_now();
     let hasty = core.shutdown(Duration::ZERO);
-    let given_up = core.queue.lock().phase == Phase::Abandoned;
+    let given_up = core.lane.lock().phase == Phase::Abandoned;
     assert!(hasty.timed_out || counted(&hasty) == 2, "{hasty:?}");
     let patient = patient.join().unwrap();
     let lists = [&hasty, &patient].map(|report| report.failed.len() + report.unsent.len());
@@ -100,11 +100,7 @@ fn out_of_time_handled() {
     );
     assert!(!last.timed_out);
     // As after an end in time: what an earlier close gave up is not called done.
-    assert_eq!(
-        core.queue.lock().phase == Phase::Done,
-        !given_up,
-        "{last:?}"
-    );
+    assert_eq!(core.lane.lock().phase == Phase::Done, !given_up, "{last:?}");
     let mut ended = handled.lock().clone();
     ended.extend(back);
     assert_eq!(ended, [1, 2], "nothing twice, in order");
@@ -130,7 +126,7 @@ fn a_failure_behind_the_deadline_is_counted_once() {
             (0, 2, 0),
             "{last:?}"
         );
-        let dropped = core.queue.lock().counts.dropped_late;
+        let dropped = core.lane.lock().counts.dropped_late;
         assert_eq!(back.len() as u64 + dropped, 2, "in a list, or dropped late");
     });
 }
@@ -138,11 +134,11 @@ fn a_failure_behind_the_deadline_is_counted_once() {
 /// A flush waits while a close runs out of time and takes what it waits for.
 fn flush_beside_close() {
     let parts = Parts::<u32>::new(2, 2);
-    let queue = Arc::clone(&parts.queue);
-    assert!(queue.add(1, Patience::Never).is_ok());
+    let lane = Arc::clone(&parts.lane);
+    assert!(lane.add(1, Patience::Never).is_ok());
     // Without a flusher, as if its handler never came back.
     let core = parts.stuck();
-    let flusher = thread::spawn(move || flush(&queue, &FailureCursor::new(0), LONG));
+    let flusher = thread::spawn(move || flush(&lane, &FailureCursor::new(0), LONG));
     thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(report.unsent, [1]);
@@ -162,18 +158,18 @@ fn a_flush_learns_of_a_close_that_gives_up() {
 /// credit.
 fn blocked(capacity: usize) {
     let parts = Parts::<u32>::new(capacity, 8);
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     for item in 0..capacity as u32 {
-        assert!(queue.add(item, Patience::Never).is_ok());
+        assert!(lane.add(item, Patience::Never).is_ok());
     }
     let core = parts.stuck();
     let producers: Vec<_> = [10, 11]
         .into_iter()
         .map(|item| {
-            let queue = Arc::clone(&queue);
+            let lane = Arc::clone(&lane);
             thread::spawn(move || {
                 thread::yield_now();
-                let refused = queue
+                let refused = lane
                     .add(item, Patience::Forever)
                     .expect_err("there is no room until it is closed");
                 assert!(refused.is_closed() && refused.into_inner() == item);
@@ -188,7 +184,7 @@ fn blocked(capacity: usize) {
         .for_each(|producer| producer.join().unwrap());
     back.sort_unstable();
     assert_eq!(back, (0..capacity as u32).collect::<Vec<_>>());
-    assert_eq!(core.queue.items_in_channel(), 0);
+    assert_eq!(core.lane.gate.items_in_channel(), 0);
 }
 
 #[test]
@@ -208,10 +204,10 @@ fn all_that_wait_are_refused_however_many_places_there_are() {
 /// A chunk waits for credit that a stuck flusher never gives back.
 fn blocked_chunk() {
     let parts = Parts::<u32>::new(1, 8);
-    let queue = Arc::clone(&parts.queue);
-    assert_eq!(queue.add_many([0], Patience::Never).unwrap(), 1);
+    let lane = Arc::clone(&parts.lane);
+    assert_eq!(lane.add_many([0], Patience::Never).unwrap(), 1);
     let core = parts.stuck();
-    let producer = thread::spawn(move || queue.add_many([1, 2], Patience::Forever).unwrap_err());
+    let producer = thread::spawn(move || lane.add_many([1, 2], Patience::Forever).unwrap_err());
     thread::yield_now();
     assert_eq!(core.shutdown(Duration::ZERO).unsent, [0]);
     let refused = producer.join().unwrap();

@@ -5,15 +5,15 @@ use super::{Parts, begin_close, model};
 use crate::batch::Batch;
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
+use crate::gate::Patience;
 use crate::producer::{FailureCursor, flush};
-use crate::queue::Patience;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails
 /// it.
 fn flush_one(fails: bool) {
     let parts = Parts::<u32>::new(2, 2);
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     let handled = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&handled);
     let flusher = parts.start(move |batch: &mut Batch<u32>| {
@@ -24,14 +24,14 @@ fn flush_one(fails: bool) {
         count.fetch_add(batch.len(), Ordering::Relaxed);
         Ok(LoadFeedback::new())
     });
-    assert!(queue.add(1, Patience::Never).is_ok());
-    let result = flush(&queue, &FailureCursor::new(0), LONG);
+    assert!(lane.add(1, Patience::Never).is_ok());
+    let result = flush(&lane, &FailureCursor::new(0), LONG);
     if fails {
         assert_eq!(result, Err(FlushError::Failed { items: 1 }));
     } else {
         assert_eq!((result, handled.load(Ordering::Relaxed)), (Ok(()), 1));
     }
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
 }
 

@@ -10,9 +10,10 @@ use crate::doorbell::Doorbell;
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::flusher::{Chance, Flusher};
+use crate::gate::GateSettings;
 use crate::intake::{CloseTerms, Intake};
+use crate::lane::Lane;
 use crate::policy::{Policy, Zone};
-use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::retry::{Retry, Rules};
 use crate::ring::{Reader, Ring};
@@ -29,7 +30,7 @@ pub(super) type Outcome = Result<LoadFeedback, BatchError>;
 
 /// A batcher whose threads have not started.
 pub(super) struct Parts<T> {
-    pub(super) queue: Arc<Queue<T>>,
+    pub(super) lane: Arc<Lane<T>>,
     pub(super) setpoint: Arc<SetpointCell>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) parker: Parker,
@@ -107,19 +108,19 @@ impl<T> Parts<T> {
             reason: "start".into(),
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let queue = Queue::new(capacity, weigher, doorbell, next_serial(), |receiver| {
-            Intake::new(
-                receiver,
-                Arc::new(Closing::new()),
-                0,
-                now(),
-                (false, usize::MAX),
-            )
-        });
-        // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
-        let queue = Arc::new(queue.waiting(true, LONG));
+        let settings = GateSettings {
+            capacity,
+            weigher,
+            wait_overrides_linger: true,
+            // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
+            stall_timeout: LONG,
+        };
+        let lane = Arc::new(Lane::new(settings, doorbell, next_serial(), |outlet| {
+            let closing = Arc::new(Closing::new());
+            Intake::new(outlet, closing, 0, now(), (false, usize::MAX))
+        }));
         Self {
-            queue,
+            lane,
             setpoint,
             reporter,
             parker,
@@ -149,7 +150,7 @@ impl<T> Parts<T> {
         T: Send + 'static,
     {
         let Self {
-            queue,
+            lane,
             setpoint,
             reporter,
             parker,
@@ -163,7 +164,7 @@ impl<T> Parts<T> {
             idempotent: false,
         };
         let mut flusher = Flusher {
-            queue,
+            lane,
             setpoint,
             reporter,
             parker,
@@ -186,15 +187,15 @@ impl<T> Parts<T> {
     where
         T: Send + 'static,
     {
-        let (queue, reporter, control) = (
-            Arc::clone(&self.queue),
+        let (lane, reporter, control) = (
+            Arc::clone(&self.lane),
             Arc::clone(&self.reporter),
             self.control(),
         );
         let flusher = thread(self.flusher(handler));
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            queue,
+            lane,
             reporter,
             control,
             flusher,
@@ -205,14 +206,14 @@ impl<T> Parts<T> {
 
     /// A core whose handler never comes back: nobody takes anything from the queue.
     pub(super) fn stuck(self) -> Arc<Core<T>> {
-        let (queue, reporter, control) = (
-            Arc::clone(&self.queue),
+        let (lane, reporter, control) = (
+            Arc::clone(&self.lane),
             Arc::clone(&self.reporter),
             self.control(),
         );
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            queue,
+            lane,
             reporter,
             control,
             flusher: no_thread(),
@@ -225,13 +226,13 @@ impl<T> Parts<T> {
     pub(super) fn controlled(self, policy: impl Policy + 'static) -> Arc<Core<T>> {
         let control = self.control();
         let Self {
-            queue,
+            lane,
             reporter,
             alarm_parker: parker,
             reader,
             ..
         } = self;
-        queue.lock().phase = crate::intake::Phase::Done;
+        lane.lock().phase = crate::intake::Phase::Done;
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),
@@ -242,7 +243,7 @@ impl<T> Parts<T> {
         let controller = thread(move || controller.run(Box::new(policy)));
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            queue,
+            lane,
             reporter,
             control,
             flusher: no_thread(),
@@ -263,13 +264,13 @@ impl<T> Parts<T> {
 }
 
 /// Closes as `Core` does, without a flusher: everything accepted comes back.
-pub(super) fn close_and_seize<T>(queue: &Queue<T>) -> Vec<T> {
-    begin_close(queue);
-    queue.lock().seize().0
+pub(super) fn close_and_seize<T>(lane: &Lane<T>) -> Vec<T> {
+    begin_close(lane);
+    lane.lock().seize().0
 }
 
-pub(super) fn begin_close<T>(queue: &Queue<T>) {
-    queue.lock().close(queue, CloseTerms::default(), now());
-    queue.doorbell.ring();
-    queue.credit.wake_all();
+pub(super) fn begin_close<T>(lane: &Lane<T>) {
+    lane.lock().close(&lane.gate, CloseTerms::default(), now());
+    lane.gate.doorbell.ring();
+    lane.gate.credit.wake_all();
 }

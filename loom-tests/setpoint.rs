@@ -6,7 +6,7 @@ use super::parts::no_line;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::queue::Patience;
+use crate::gate::Patience;
 use crate::setpoint::Setpoint;
 use crate::sync::Arc;
 use crate::ticket;
@@ -15,13 +15,9 @@ use crate::ticket;
 /// happening.
 fn shrink() {
     let parts = Parts::<u32>::new(2, 2);
-    let (queue, setpoint) = (Arc::clone(&parts.queue), Arc::clone(&parts.setpoint));
+    let (lane, setpoint) = (Arc::clone(&parts.lane), Arc::clone(&parts.setpoint));
     let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
-    assert!(
-        queue
-            .add_special(1, Some(resolver), Patience::Never)
-            .is_ok()
-    );
+    assert!(lane.add_tracked(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
     let smaller = setpoint.read(|now| Setpoint {
@@ -31,7 +27,7 @@ fn shrink() {
     setpoint.publish(smaller, Duration::ZERO);
     assert_eq!(setpoint.batch_size(), 1);
     assert!(ticket.wait().is_handled());
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
 }
 

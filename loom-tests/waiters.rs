@@ -3,16 +3,16 @@
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
+use crate::gate::Patience;
+use crate::lane::Lane;
 use crate::line::Handle;
-use crate::queue::{Patience, Queue};
 use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
-fn submit(queue: &Arc<Queue<u32>>, item: u32) -> Ticket {
-    let (resolver, ticket) = pair(queue.serial, Handle::shared(queue));
+fn submit(lane: &Arc<Lane<u32>>, item: u32) -> Ticket {
+    let (resolver, ticket) = pair(lane.gate.batcher_id, Handle::shared(lane));
     assert!(
-        queue
-            .add_special(item, Some(resolver), Patience::Never)
+        lane.add_tracked(item, Some(resolver), Patience::Never)
             .is_ok()
     );
     ticket
@@ -21,12 +21,12 @@ fn submit(queue: &Arc<Queue<u32>>, item: u32) -> Ticket {
 /// One item in a batch of two, whose linger is over in an hour: nothing but the wait hands it over.
 fn one_waits() {
     let parts = Parts::<u32>::new(2, 2);
-    let queue = Arc::clone(&parts.queue);
-    let ticket = submit(&queue, 1);
+    let lane = Arc::clone(&parts.lane);
+    let ticket = submit(&lane, 1);
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
     assert!(ticket.wait().is_handled());
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
 }
 
@@ -39,20 +39,20 @@ fn a_wait_wakes_a_flusher_that_lingers() {
 /// the other has registered, and leave it at a mark.
 fn two_wait() {
     let parts = Parts::<u32>::new(3, 2);
-    let queue = Arc::clone(&parts.queue);
-    let first = submit(&queue, 1);
-    assert!(queue.add(2, Patience::Never).is_ok());
+    let lane = Arc::clone(&parts.lane);
+    let first = submit(&lane, 1);
+    assert!(lane.add(2, Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     let second = {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
-            assert!(submit(&queue, 3).wait().is_handled());
+            assert!(submit(&lane, 3).wait().is_handled());
         })
     };
     assert!(first.wait().is_handled());
     second.join().unwrap();
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
 }
 

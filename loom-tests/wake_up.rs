@@ -4,7 +4,7 @@ use super::parts::no_line;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::queue::Patience;
+use crate::gate::Patience;
 use crate::sync::Arc;
 use crate::ticket;
 use crate::weigher::Weigher;
@@ -12,19 +12,19 @@ use crate::weigher::Weigher;
 /// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a
 /// deadlock.
 fn sleep_for_two() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(2, 2);
     let producers: Vec<_> = [1, 2]
         .into_iter()
         .map(|item| {
-            let queue = Arc::clone(&queue);
+            let lane = Arc::clone(&lane);
             thread::spawn(move || {
                 thread::yield_now();
-                assert!(queue.add(item, Patience::Never).is_ok());
+                assert!(lane.add(item, Patience::Never).is_ok());
             })
         })
         .collect();
-    while queue.items_in_channel() < 2 {
-        queue.sleep(&parker, 2, None, || false);
+    while lane.gate.items_in_channel() < 2 {
+        lane.gate.sleep(&parker, 2, None, || false);
     }
     producers
         .into_iter()
@@ -44,16 +44,16 @@ fn the_completing_add_wakes_the_flusher() {
 /// of what is missing may come uncounted, in shares of two.
 fn sleep_from_afar<const N: usize>(items: [u32; N]) {
     let wanted = items.iter().sum::<u32>() as usize;
-    let Parts { queue, parker, .. } = Parts::<u32>::new(wanted, wanted);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(wanted, wanted);
     let producers = items.map(|items| {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
-            (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+            (0..items).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
         })
     });
-    while queue.items_in_channel() < wanted {
-        queue.sleep(&parker, wanted, None, || false);
+    while lane.gate.items_in_channel() < wanted {
+        lane.gate.sleep(&parker, wanted, None, || false);
     }
     producers
         .into_iter()
@@ -76,20 +76,20 @@ fn an_add_that_finds_none_ahead_counts_for_all() {
 /// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep
 /// left, or has seen only that one announced; what was ahead in the first is left over.
 fn sleep_again_from_afar() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
-    (0..2).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+    let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
+    (0..2).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
     let producers = [true, false].map(|rings| {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
             if rings {
-                queue.doorbell.ring();
+                lane.gate.doorbell.ring();
             }
-            (0..2).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+            (0..2).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
         })
     });
-    while queue.items_in_channel() < 6 {
-        queue.sleep(&parker, 6, None, || false);
+    while lane.gate.items_in_channel() < 6 {
+        lane.gate.sleep(&parker, 6, None, || false);
     }
     producers
         .into_iter()
@@ -98,17 +98,17 @@ fn sleep_again_from_afar() {
 
 /// The flusher looks for six and then, the size being smaller, sleeps for five.
 fn sleep_for_fewer_from_afar() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
-    queue.sleep(&parker, 6, None, || true);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
+    lane.gate.sleep(&parker, 6, None, || true);
     let producers = [1, 4].map(|items| {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
-            (0..items).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+            (0..items).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
         })
     });
-    while queue.items_in_channel() < 5 {
-        queue.sleep(&parker, 5, None, || false);
+    while lane.gate.items_in_channel() < 5 {
+        lane.gate.sleep(&parker, 5, None, || false);
     }
     producers
         .into_iter()
@@ -118,21 +118,21 @@ fn sleep_for_fewer_from_afar() {
 /// A chunk of three beside single adds, of six. The flusher is woken by a ring and sleeps again: a
 /// chunk that saw the first sleep takes more off what is ahead in the second than there is.
 fn a_chunk_from_afar() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(6, 6);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     let chunk = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || assert_eq!(queue.add_many([1, 2, 3], Patience::Never).unwrap(), 3))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert_eq!(lane.add_many([1, 2, 3], Patience::Never).unwrap(), 3))
     };
     let singles = {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
             thread::yield_now();
-            queue.doorbell.ring();
-            (0..3).for_each(|item| assert!(queue.add(item, Patience::Never).is_ok()));
+            lane.gate.doorbell.ring();
+            (0..3).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
         })
     };
-    while queue.items_in_channel() < 6 {
-        queue.sleep(&parker, 6, None, || false);
+    while lane.gate.items_in_channel() < 6 {
+        lane.gate.sleep(&parker, 6, None, || false);
     }
     chunk.join().unwrap();
     singles.join().unwrap();
@@ -167,13 +167,13 @@ fn a_chunk_takes_a_share_for_all_its_items() {
 
 /// A chunk of two completes a batch of two: its surplus item counts.
 fn sleep_for_a_chunk() {
-    let Parts { queue, parker, .. } = Parts::<u32>::new(2, 2);
+    let Parts { lane, parker, .. } = Parts::<u32>::new(2, 2);
     let producer = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || assert_eq!(queue.add_many([1, 2], Patience::Never).unwrap(), 2))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert_eq!(lane.add_many([1, 2], Patience::Never).unwrap(), 2))
     };
-    while queue.items_in_channel() < 2 {
-        queue.sleep(&parker, 2, None, || false);
+    while lane.gate.items_in_channel() < 2 {
+        lane.gate.sleep(&parker, 2, None, || false);
     }
     producer.join().unwrap();
 }
@@ -193,18 +193,14 @@ fn sleep_for_weight() {
         refuse_too_heavy: false,
     };
     let parts = Parts::<u32>::weighed(4, 4, Some(weigher));
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     let (resolver, ticket) = ticket::pair(crate::sync::next_serial(), no_line());
-    assert!(
-        queue
-            .add_special(1, Some(resolver), Patience::Never)
-            .is_ok()
-    );
+    assert!(lane.add_tracked(1, Some(resolver), Patience::Never).is_ok());
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
-    assert!(queue.add(2, Patience::Never).is_ok());
+    assert!(lane.add(2, Patience::Never).is_ok());
     assert!(ticket.wait().is_handled());
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
 }
 
@@ -219,14 +215,14 @@ fn an_add_that_completes_the_weight_wakes_the_flusher() {
 
 /// A producer waits for the credit that the flusher gives back.
 fn wait_for_credit() {
-    let Parts { queue, .. } = Parts::<u32>::new(1, 1);
-    assert_eq!(queue.add_many([1], Patience::Never).unwrap(), 1);
+    let Parts { lane, .. } = Parts::<u32>::new(1, 1);
+    assert_eq!(lane.add_many([1], Patience::Never).unwrap(), 1);
     let producer = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || assert_eq!(queue.add_many([2], Patience::Forever).unwrap(), 1))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert_eq!(lane.add_many([2], Patience::Forever).unwrap(), 1))
     };
     thread::yield_now();
-    drop(queue.lock().take_one_message(&queue));
+    drop(lane.lock().take_one_message(&lane.gate));
     producer.join().unwrap();
 }
 

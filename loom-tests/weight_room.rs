@@ -3,43 +3,44 @@
 use super::{Parts, begin_close, close_and_seize, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
+use crate::gate::Patience;
+use crate::lane::Lane;
 use crate::message::Load;
-use crate::queue::{Patience, Queue};
 use crate::sync::Arc;
 use crate::weigher::Weigher;
 
 /// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
-fn parts(batch: usize, queue: usize) -> Parts<u32> {
+fn parts(batch: usize, lane: usize) -> Parts<u32> {
     let weight = Box::new(|item: &u32| *item as usize);
     let weigher = Weigher {
         weight,
         limit: batch,
-        queue_limit: Some(queue),
+        queue_limit: Some(lane),
         refuse_too_heavy: false,
     };
     Parts::weighed(4, 4, Some(weigher))
 }
 
 /// Takes one message out of the channel, as a gather does.
-fn gather_one(queue: &Queue<u32>) -> Option<u32> {
-    let message = queue.lock().take_one_message(queue)?;
+fn gather_one(lane: &Lane<u32>) -> Option<u32> {
+    let message = lane.lock().take_one_message(&lane.gate)?;
     let Load::Special(special) = message.load else {
         unreachable!("weighed items are special")
     };
-    queue.weight_left(special.weight);
+    lane.gate.weight_left(special.weight);
     Some(special.item)
 }
 
 /// One producer waits for the room that the flusher gives back.
 fn wait_for_room() {
-    let queue = parts(2, 2).queue;
-    assert!(queue.add(2, Patience::Never).is_ok());
+    let lane = parts(2, 2).lane;
+    assert!(lane.add(2, Patience::Never).is_ok());
     let producer = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || assert!(queue.add(1, Patience::Forever).is_ok()))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert!(lane.add(1, Patience::Forever).is_ok()))
     };
     thread::yield_now();
-    assert_eq!(gather_one(&queue), Some(2));
+    assert_eq!(gather_one(&lane), Some(2));
     producer.join().unwrap();
 }
 
@@ -50,19 +51,19 @@ fn room_given_back_wakes_who_waits_for_it() {
 
 /// Two producers wait, for half of the room each; it comes back at once.
 fn wait_in_line() {
-    let queue = parts(2, 2).queue;
-    assert!(queue.add(2, Patience::Never).is_ok());
+    let lane = parts(2, 2).lane;
+    assert!(lane.add(2, Patience::Never).is_ok());
     let producers = [1, 1].map(|item| {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || assert!(queue.add(item, Patience::Forever).is_ok()))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert!(lane.add(item, Patience::Forever).is_ok()))
     });
     thread::yield_now();
-    assert_eq!(gather_one(&queue), Some(2));
+    assert_eq!(gather_one(&lane), Some(2));
     producers
         .into_iter()
         .for_each(|producer| producer.join().unwrap());
     assert_eq!(
-        [gather_one(&queue), gather_one(&queue), gather_one(&queue)],
+        [gather_one(&lane), gather_one(&lane), gather_one(&lane)],
         [Some(1), Some(1), None]
     );
 }
@@ -80,15 +81,15 @@ fn room_for_two_lets_two_in() {
 /// flusher hands it over.
 fn press() {
     let parts = parts(3, 3);
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
-    assert!(queue.add(2, Patience::Never).is_ok());
+    assert!(lane.add(2, Patience::Never).is_ok());
     // Returns once the first is gathered.
-    assert!(queue.add(2, Patience::Forever).is_ok());
-    begin_close(&queue);
+    assert!(lane.add(2, Patience::Forever).is_ok());
+    begin_close(&lane);
     flusher.join().unwrap();
-    assert_eq!(queue.lock().counts.handled, 2);
+    assert_eq!(lane.lock().counts.handled, 2);
 }
 
 #[test]
@@ -99,17 +100,17 @@ fn what_leaves_no_room_is_handed_over_at_once() {
 /// The same where the room is held by an add under way: it, or the flusher, sees the press.
 fn press_beside_an_add() {
     let parts = parts(3, 3);
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     let producer = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || u64::from(queue.add(2, Patience::Never).is_ok()))
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || u64::from(lane.add(2, Patience::Never).is_ok()))
     };
-    assert!(queue.add(2, Patience::Forever).is_ok());
+    assert!(lane.add(2, Patience::Forever).is_ok());
     let accepted = 1 + producer.join().unwrap();
-    begin_close(&queue);
+    begin_close(&lane);
     flusher.join().unwrap();
-    assert_eq!(queue.lock().counts.handled, accepted);
+    assert_eq!(lane.lock().counts.handled, accepted);
 }
 
 #[test]
@@ -123,18 +124,18 @@ fn a_press_beside_an_add_is_not_lost() {
 
 /// A producer waits for room that nobody gives back; main closes.
 fn closed() {
-    let queue = parts(2, 2).queue;
-    assert!(queue.add(2, Patience::Never).is_ok());
+    let lane = parts(2, 2).lane;
+    assert!(lane.add(2, Patience::Never).is_ok());
     let producer = {
-        let queue = Arc::clone(&queue);
+        let lane = Arc::clone(&lane);
         thread::spawn(move || {
-            let refused = queue.add(1, Patience::Forever).unwrap_err();
+            let refused = lane.add(1, Patience::Forever).unwrap_err();
             assert!(refused.is_closed());
             assert_eq!(refused.into_inner(), 1);
         })
     };
     thread::yield_now();
-    assert_eq!(close_and_seize(&queue), [2]);
+    assert_eq!(close_and_seize(&lane), [2]);
     producer.join().unwrap();
 }
 
@@ -145,22 +146,22 @@ fn close_wakes_who_waits_for_room() {
 
 /// The limit holds, whatever adds run beside one another and beside a gather.
 fn limited() {
-    let queue = parts(2, 2).queue;
+    let lane = parts(2, 2).lane;
     let producers = [1, 2].map(|item| {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || queue.add(item, Patience::Never).is_ok())
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || lane.add(item, Patience::Never).is_ok())
     });
     thread::yield_now();
-    let first = gather_one(&queue);
+    let first = gather_one(&lane);
     let accepted: u32 = producers
         .into_iter()
         .zip([1, 2])
         .map(|(producer, item)| if producer.join().unwrap() { item } else { 0 })
         .sum();
     assert!(accepted - first.unwrap_or(0) <= 2);
-    let rest: u32 = std::iter::from_fn(|| gather_one(&queue)).sum();
+    let rest: u32 = std::iter::from_fn(|| gather_one(&lane)).sum();
     assert_eq!(first.unwrap_or(0) + rest, accepted);
-    assert!(queue.add(2, Patience::Never).is_ok(), "all room is back");
+    assert!(lane.add(2, Patience::Never).is_ok(), "all room is back");
 }
 
 #[test]

@@ -6,15 +6,15 @@ use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
+use crate::gate::Patience;
 use crate::producer::{FailureCursor, flush};
-use crate::queue::Patience;
 use crate::sync::{Arc, Mutex};
 
 /// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes;
 /// batches of two, and the first call fails.
 fn conserve(panics: bool, producers: u32, main_adds: bool) {
     let parts = Parts::<u32>::new(2, 2);
-    let queue = Arc::clone(&parts.queue);
+    let lane = Arc::clone(&parts.lane);
     let handled = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&handled);
     let mut calls = 0;
@@ -32,36 +32,36 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
     });
     let producers: Vec<_> = (1..=producers)
         .map(|item| {
-            let queue = Arc::clone(&queue);
+            let lane = Arc::clone(&lane);
             thread::spawn(move || {
                 if main_adds {
                     // Three and a half times the executions: too many for two producers.
                     thread::yield_now();
                 }
-                queue.add(item, Patience::Forever).is_ok().then_some(item)
+                lane.add(item, Patience::Forever).is_ok().then_some(item)
             })
         })
         .collect();
     let mut accepted = Vec::new();
     if main_adds {
-        assert!(queue.add(9, Patience::Forever).is_ok());
+        assert!(lane.add(9, Patience::Forever).is_ok());
         accepted.push(9);
     }
     // The handler may hold the items for good if close comes between its two attempts: then they
     // fail with its error.
-    let flushed = flush(&queue, &FailureCursor::new(0), LONG);
+    let flushed = flush(&lane, &FailureCursor::new(0), LONG);
     assert!(
         matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })),
         "{flushed:?}"
     );
-    begin_close(&queue);
+    begin_close(&lane);
     accepted.extend(
         producers
             .into_iter()
             .filter_map(|producer| producer.join().unwrap()),
     );
     flusher.join().unwrap();
-    let mut intake = queue.lock();
+    let mut intake = lane.lock();
     let (unsent, failed) = intake.seize();
     assert!(unsent.is_empty(), "the flusher left {unsent:?}");
     let mut ended = handled.lock().clone();
@@ -70,7 +70,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
     accepted.sort_unstable();
     assert_eq!(ended, accepted, "each item accepted ends once");
     assert_eq!(intake.counts.settled(), accepted.len() as u64);
-    assert_eq!(intake.added(&queue), accepted.len() as u64);
+    assert_eq!(intake.added(&lane.gate), accepted.len() as u64);
 }
 
 #[test]

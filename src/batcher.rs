@@ -71,7 +71,7 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn producer(&self) -> Producer<T> {
-        Producer::new(&self.core.queue)
+        Producer::new(&self.core.lane)
     }
 
     /// Closes: refuses new items at once, hands over what was accepted, and waits until all have
@@ -140,15 +140,15 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_failed(&self) -> Vec<Failed<T>> {
-        if self.core.queue.is_orphaned() {
+        if self.core.lane.gate.is_orphaned() {
             return Vec::new();
         }
-        let mut intake = self.core.queue.lock();
+        let mut intake = self.core.lane.lock();
         let failed = intake.kept.take_all();
-        let rings = intake.end_stall(&self.core.queue);
+        let rings = intake.end_stall(&self.core.lane.gate);
         drop(intake);
         if rings {
-            self.core.queue.doorbell.ring();
+            self.core.lane.gate.doorbell.ring();
         }
         failed
     }
@@ -203,8 +203,8 @@ impl<T: Send + 'static> Batcher<T> {
         let control = self.core.control.lock();
         let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
-        let intake = self.core.queue.lock();
-        let added = intake.added(&self.core.queue);
+        let intake = self.core.lane.lock();
+        let added = intake.added(&self.core.lane.gate);
         let counts = &intake.counts;
         Stats {
             batch_size: setpoint.batch_size,
@@ -220,7 +220,7 @@ impl<T: Send + 'static> Batcher<T> {
             abandoned: counts.abandoned,
             dropped_late: counts.dropped_late,
             pending: added - counts.settled(),
-            refused: self.core.queue.refused.read(),
+            refused: self.core.lane.gate.refusals.read(),
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
@@ -279,7 +279,7 @@ impl<T: Send + 'static> fmt::Debug for Batcher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batcher")
             .field("batch_size", &self.setpoint.batch_size())
-            .field("closed", &self.core.queue.doorbell.is_closed())
+            .field("closed", &self.core.lane.gate.doorbell.is_closed())
             .finish_non_exhaustive()
     }
 }

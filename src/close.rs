@@ -23,7 +23,7 @@ use crate::batch::Failed;
 use crate::controller::Control;
 use crate::error::BatchError;
 use crate::intake::{CloseTerms, Intake, Phase};
-use crate::queue::Queue;
+use crate::lane::Lane;
 use crate::reporter::Reporter;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, now};
 use crate::unwind::{drop_each, message};
@@ -176,7 +176,7 @@ pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
 
 /// What closing takes: everything that two threads and their callers share.
 pub(crate) struct Core<T> {
-    pub(crate) queue: Arc<Queue<T>>,
+    pub(crate) lane: Arc<Lane<T>>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) control: Arc<Control>,
     pub(crate) flusher: Thread,
@@ -188,19 +188,19 @@ pub(crate) struct Core<T> {
 impl<T> Core<T> {
     /// Steps (1) and (2). True if this caller has the claim to the lists.
     fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
-        let mut intake = self.queue.lock();
-        intake.close(&self.queue, terms, now());
+        let mut intake = self.lane.lock();
+        intake.close(&self.lane.gate, terms, now());
         let claimed = claim && !std::mem::replace(&mut intake.collected, true);
         drop(intake);
-        self.queue.doorbell.ring();
-        self.queue.credit.wake_all();
+        self.lane.gate.doorbell.ring();
+        self.lane.gate.credit.wake_all();
         self.reporter.alarm.close();
         self.reporter.alarm.ring();
         claimed
     }
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
-        if self.queue.is_orphaned() {
+        if self.lane.gate.is_orphaned() {
             return CloseReport {
                 forked: true,
                 ..CloseReport::empty()
@@ -214,18 +214,18 @@ impl<T> Core<T> {
     }
 
     fn shutdown_on(&self, terms: CloseTerms) -> CloseReport<T> {
-        if belongs_to(self.queue.serial) {
+        if belongs_to(self.lane.gate.batcher_id) {
             self.begin_close(terms, false);
             return CloseReport {
                 reentrant: true,
-                ..report(&mut self.queue.lock(), false)
+                ..report(&mut self.lane.lock(), false)
             };
         }
         let claimed = self.begin_close(terms, true);
-        let mut intake = self.queue.lock();
+        let mut intake = self.lane.lock();
         let mut deadline = intake.limit_of(&terms);
         while intake.phase == Phase::Closing && deadline.is_none_or(|deadline| now() < deadline) {
-            intake = self.queue.changed.wait_until(intake, deadline);
+            intake = self.lane.changed.wait_until(intake, deadline);
             // An answer moves the limit of a drop.
             deadline = intake.limit_of(&terms);
         }
@@ -239,22 +239,22 @@ impl<T> Core<T> {
         if given_up_before && ended {
             // An earlier close left the handler behind; this one had the time to see how its items
             // ended.
-            answer = report(&mut self.queue.lock(), false);
+            answer = report(&mut self.lane.lock(), false);
         }
         answer.timed_out = !ended || !(in_time || given_up_before);
         if claimed {
             // Flushes that wait for what is now unsent or abandoned.
-            self.queue.changed.notify_all();
+            self.lane.changed.notify_all();
         }
         answer
     }
 
     /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
     pub(crate) fn close_on_drop(&self, timeout: Duration, patience: Duration) {
-        if self.queue.is_orphaned() {
+        if self.lane.gate.is_orphaned() {
             return;
         }
-        let own_thread = belongs_to(self.queue.serial);
+        let own_thread = belongs_to(self.lane.gate.batcher_id);
         let terms = CloseTerms {
             deadline: now().checked_add(timeout),
             without_answer: Some(patience),
@@ -263,7 +263,7 @@ impl<T> Core<T> {
         if own_thread {
             self.begin_close(terms, false);
         }
-        let mut intake = self.queue.lock();
+        let mut intake = self.lane.lock();
         if intake.collected {
             return;
         }
@@ -274,10 +274,10 @@ impl<T> Core<T> {
         }
         drop(intake);
         if own_thread {
-            deliver_unclaimed(&self.queue, &self.on_close);
+            deliver_unclaimed(&self.lane, &self.on_close);
         } else {
             let report = self.shutdown_on(terms);
-            deliver(&self.queue, &self.on_close, report);
+            deliver(&self.lane, &self.on_close, report);
         }
     }
 }
@@ -302,7 +302,7 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
 }
 
 /// Gives the report to the hook, if there is one that was not used.
-fn deliver<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>, report: CloseReport<T>) {
+fn deliver<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>, report: CloseReport<T>) {
     let hook = on_close.lock().take();
     let Some(hook) = hook else {
         let CloseReport {
@@ -311,22 +311,22 @@ fn deliver<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>, report: Cl
             ..
         } = report;
         let panics = drop_each(&mut failed) + drop_each(&mut unsent);
-        queue.lock().counts.drop_panics += panics;
+        lane.lock().counts.drop_panics += panics;
         return;
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(report))) {
         drop(message(panic));
-        queue.lock().counts.hook_panics += 1;
+        lane.lock().counts.hook_panics += 1;
     }
 }
 
 /// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one
 /// of the batcher's own threads.
-pub(crate) fn deliver_unclaimed<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnClose<T>>>) {
-    let mut intake = queue.lock();
+pub(crate) fn deliver_unclaimed<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>) {
+    let mut intake = lane.lock();
     if !std::mem::replace(&mut intake.collected, true) {
         let report = report(&mut intake, true);
         drop(intake);
-        deliver(queue, on_close, report);
+        deliver(lane, on_close, report);
     }
 }

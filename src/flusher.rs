@@ -14,7 +14,7 @@ use crate::error::{BatchError, ErrorClass};
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::gather::{Step, Target};
 use crate::intake::{CloseTerms, Phase};
-use crate::queue::Queue;
+use crate::lane::Lane;
 use crate::regroup::Regroup;
 use crate::reporter::Reporter;
 use crate::retry::Rules;
@@ -37,7 +37,7 @@ const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
 /// What the thread owns.
 pub(crate) struct Flusher<T> {
-    pub(crate) queue: Arc<Queue<T>>,
+    pub(crate) lane: Arc<Lane<T>>,
     pub(crate) setpoint: Arc<SetpointCell>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) parker: Parker,
@@ -52,10 +52,10 @@ impl<T> Flusher<T> {
     /// thread.
     pub(crate) fn run_to_the_end(&mut self, handler: &mut HandlerSlot<impl Handler<T>>) {
         if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
-            self.queue
+            self.lane
                 .lock()
-                .close(&self.queue, CloseTerms::default(), now());
-            self.queue.credit.wake_all();
+                .close(&self.lane.gate, CloseTerms::default(), now());
+            self.lane.gate.credit.wake_all();
             self.reporter.alarm.close();
             self.reporter.alarm.ring();
         }
@@ -72,12 +72,12 @@ impl<T> Flusher<T> {
         loop {
             let (target, probe) = self.target(probe_used);
             let mut flushed = false;
-            let mut intake = self.queue.lock();
+            let mut intake = self.lane.lock();
             let mut leftover = None;
             if let Some(finished) = finished.take() {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
-                leftover = Some(intake.settle(&self.queue, finished, &target, size));
+                leftover = Some(intake.settle(&self.lane.gate, finished, &target, size));
             }
             if !intake.wakes.is_empty() {
                 // Before the next batch is gathered: whoever comes back at once goes with it.
@@ -85,14 +85,14 @@ impl<T> Flusher<T> {
                 drop(intake);
                 let notified = wakes.notify();
                 regroup.moment(notified, call_time, target.batch_size, || {
-                    self.queue.items_in_channel()
+                    self.lane.gate.items_in_channel()
                 });
-                intake = self.queue.lock();
+                intake = self.lane.lock();
             }
-            let step = intake.next(&self.queue, target, at, &mut flushed);
+            let step = intake.next(&self.lane.gate, target, at, &mut flushed);
             drop(intake);
             if flushed {
-                self.queue.changed.notify_all();
+                self.lane.changed.notify_all();
             }
             if let Some(leftover) = leftover {
                 self.clear(leftover);
@@ -163,7 +163,7 @@ impl<T> Flusher<T> {
         let now = now();
         let service_time = now.saturating_duration_since(begun);
         if panics > 0 {
-            self.queue.lock().counts.drop_panics += panics;
+            self.lane.lock().counts.drop_panics += panics;
         }
         let len = batch.items.len();
         // Errors are the user's values: none is dropped under the lock, and what their drops do is
@@ -236,7 +236,7 @@ impl<T> Flusher<T> {
             for (index, item) in batch.items.drain(..).enumerate() {
                 match marks.next_if(|(at, _)| *at == index) {
                     Some((_, mark)) => {
-                        let weigher = self.queue.weigher.as_ref().filter(|_| mark.again);
+                        let weigher = self.lane.gate.weigher.as_ref().filter(|_| mark.again);
                         let weight = weigher.map_or(0, |weigher| weigher.weigh_again(&item));
                         taken.push(Marked {
                             index,
@@ -289,7 +289,7 @@ impl<T> Flusher<T> {
         if let Some(panic) = panic {
             drop(message(panic));
         }
-        let mut intake = self.queue.lock();
+        let mut intake = self.lane.lock();
         intake.counts.hook_panics += panics;
         let mut dropped_late: Vec<_> = back
             .and_then(|row| intake.take_back(row))
@@ -313,7 +313,7 @@ impl<T> Flusher<T> {
             return None;
         }
         let begun = now();
-        self.queue.sleep(&self.parker, wanted, deadline, || {
+        self.lane.gate.sleep(&self.parker, wanted, deadline, || {
             self.setpoint
                 .read_with_waited_linger(|setpoint, waited_linger| {
                     let size = setpoint
@@ -335,16 +335,16 @@ impl<T> Flusher<T> {
             .take_while(|_| now() < end)
             .any(|_| {
                 yield_now();
-                self.queue.items_in_channel() >= wanted
-                    || self.queue.waiters.has_come()
-                    || self.queue.doorbell.is_closed()
+                self.lane.gate.items_in_channel() >= wanted
+                    || self.lane.gate.waiters.has_come()
+                    || self.lane.gate.doorbell.is_closed()
             })
     }
 
     fn drop_caught<D>(&self, values: &mut Vec<D>) {
         let panics = drop_each(values);
         if panics > 0 {
-            self.queue.lock().counts.drop_panics += panics;
+            self.lane.lock().counts.drop_panics += panics;
         }
     }
 
@@ -352,16 +352,16 @@ impl<T> Flusher<T> {
     /// closed when `close` returns.
     pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
         let on_failed = self.on_failed.take();
-        let mut intake = self.queue.lock();
+        let mut intake = self.lane.lock();
         if intake.phase != Phase::Abandoned {
             intake.phase = Phase::Done;
         }
         drop(intake);
-        self.queue.changed.notify_all();
+        self.lane.changed.notify_all();
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
-        if self.queue.lock().deliver_at_end {
-            deliver_unclaimed(&self.queue, on_close);
+        if self.lane.lock().deliver_at_end {
+            deliver_unclaimed(&self.lane, on_close);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Failed, Trigger};
 use crate::channel::Singles;
+use crate::gate::Gate;
 use crate::intake::{Intake, Lent, Phase};
 use crate::message::{CHUNKS_TOGETHER, Load, Message};
-use crate::queue::Queue;
 use crate::retry::{Retry, Rules};
 use crate::rows::{Name, Purpose, Row};
 use crate::search::{Circumstances, Next, later};
@@ -46,7 +46,7 @@ impl<T> Intake<T> {
     /// What to do now. Sets `flushed` if a flush is done and its callers must be woken.
     pub(crate) fn next(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         target: Target,
         now: Instant,
         flushed: &mut bool,
@@ -60,7 +60,7 @@ impl<T> Intake<T> {
             return Step::Stop;
         }
         let closing = self.phase == Phase::Closing;
-        if let Some(step) = self.go_on_with_search(queue, &target, now) {
+        if let Some(step) = self.go_on_with_search(gate, &target, now) {
             return step;
         }
         *flushed = self
@@ -69,9 +69,9 @@ impl<T> Intake<T> {
         let was_stalled = std::mem::replace(&mut self.stalled, self.kept.is_full() && !closing);
         if was_stalled != self.stalled {
             if self.stalled {
-                queue.stall.begin(now)
+                gate.stall.begin(now)
             } else {
-                queue.stall.end()
+                gate.stall.end()
             }
         }
         if self.stalled {
@@ -80,19 +80,19 @@ impl<T> Intake<T> {
                 deadline: None,
             };
         }
-        self.gather_or_sleep(queue, target, now, closing)
+        self.gather_or_sleep(gate, target, now, closing)
     }
 
     /// What the batch that failed needs next; `None` if there is none.
     fn go_on_with_search(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         target: &Target,
         now: Instant,
     ) -> Option<Step<T>> {
         let mut search = self.search.take()?;
         let retry = self.retry_in_force(&target.rules);
-        let at = self.circumstances(queue, target, &retry, now);
+        let at = self.circumstances(gate, target, &retry, now);
         let next = search.next(&at);
         let renew = search.needs_new_handler();
         let parent = search.parent;
@@ -113,7 +113,7 @@ impl<T> Intake<T> {
             }
             Next::CallFromLine => {
                 let mut batch = self.fresh_batch();
-                self.gather(queue, &mut batch, 1);
+                self.gather(gate, &mut batch, 1);
                 batch.course.purpose = Purpose::FromLine;
                 batch.course.cut_at = 1;
                 batch.trigger = Trigger::Retry;
@@ -147,14 +147,14 @@ impl<T> Intake<T> {
 
     pub(crate) fn circumstances<'a>(
         &self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         target: &Target,
         retry: &'a Retry,
         now: Instant,
     ) -> Circumstances<'a> {
         let closing = self.phase == Phase::Closing;
         let in_channel = if self.phase == Phase::Open {
-            queue.items_in_channel()
+            gate.items_in_channel()
         } else {
             0
         };
@@ -171,14 +171,14 @@ impl<T> Intake<T> {
 
     fn gather_or_sleep(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         target: Target,
         now: Instant,
         closing: bool,
     ) -> Step<T> {
         let (gathered, behind) = (self.gathered, self.gathered + self.surplus.len() as u64);
         let line_end = || behind + if closing { 0 } else { self.outlet.len() as u64 };
-        let waited = self.waited.check(&queue.waiters, gathered, line_end);
+        let waited = self.waited.check(&gate.waiters, gathered, line_end);
         let end = self.end();
         let since = self.ages.look(self.gathered, end, now);
         let keeps_order = target.rules.retry.keeps_order();
@@ -232,7 +232,7 @@ impl<T> Intake<T> {
         let available = if closing {
             surplus
         } else {
-            surplus + queue.items_in_channel()
+            surplus + gate.items_in_channel()
         };
         let urgent = self.flushes.is_urgent(self.gathered);
         let ordinary_due = since.checked_add(target.linger);
@@ -246,7 +246,7 @@ impl<T> Intake<T> {
             || closing
             || urgent
             || overdue
-            || queue.is_heavy()
+            || gate.is_heavy()
             || again_is_due;
         if !is_ready {
             if !waited {
@@ -259,16 +259,16 @@ impl<T> Intake<T> {
                 deadline,
             };
         }
-        let pressed = queue.is_pressed();
+        let pressed = gate.is_pressed();
         let mut batch = self.fresh_batch();
         let mut weight = 0;
         if again_is_due {
-            weight = self.take_due(queue, &mut batch, target.batch_size, now);
+            weight = self.take_due(gate, &mut batch, target.batch_size, now);
         }
         let full = if keeps_order && again_is_due {
             false
         } else {
-            self.gather_beside(queue, &mut batch, target.batch_size, weight)
+            self.gather_beside(gate, &mut batch, target.batch_size, weight)
         };
         batch.trigger = match () {
             () if full || pressed => Trigger::Size,
@@ -289,12 +289,12 @@ impl<T> Intake<T> {
     /// Moves rows that were set aside and are due to the front of a batch; returns their weight.
     fn take_due(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         batch: &mut Batch<T>,
         size: usize,
         now: Instant,
     ) -> usize {
-        let limit = queue
+        let limit = gate
             .weigher
             .as_ref()
             .map_or(usize::MAX, |weigher| weigher.limit);
@@ -325,19 +325,19 @@ impl<T> Intake<T> {
     }
 
     /// Moves up to `size` items into the batch; whether it is full, by count or by weight.
-    fn gather(&mut self, queue: &Queue<T>, batch: &mut Batch<T>, size: usize) -> bool {
-        self.gather_beside(queue, batch, size, 0)
+    fn gather(&mut self, gate: &Gate<T>, batch: &mut Batch<T>, size: usize) -> bool {
+        self.gather_beside(gate, batch, size, 0)
     }
 
     /// The same beside items of this weight that the batch holds already.
     fn gather_beside(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         batch: &mut Batch<T>,
         size: usize,
         beside: usize,
     ) -> bool {
-        let limit = queue
+        let limit = gate
             .weigher
             .as_ref()
             .map_or(usize::MAX, |weigher| weigher.limit);
@@ -361,7 +361,7 @@ impl<T> Intake<T> {
                     match self.gather_singles(batch, most) {
                         Singles::All => continue,
                         Singles::Until(message) => {
-                            self.left_channel(queue, &message);
+                            self.left_channel(gate, &message);
                             message
                         }
                         Singles::Empty => break,
@@ -404,7 +404,7 @@ impl<T> Intake<T> {
                     }
                     self.emptied.push(chunk);
                     if self.emptied.len() == CHUNKS_TOGETHER {
-                        queue.spare_chunks.put_all(&mut self.emptied);
+                        gate.spare_chunks.put_all(&mut self.emptied);
                     }
                 }
             }
@@ -414,9 +414,9 @@ impl<T> Intake<T> {
             self.pass_boundary(batch.items.len() - before);
         }
         self.gathered_items += (batch.items.len() - before) as u64;
-        queue.spare_chunks.put_all(&mut self.emptied);
-        queue.weight_left(weight - beside);
-        queue.credit.give_back(credit);
+        gate.spare_chunks.put_all(&mut self.emptied);
+        gate.weight_left(weight - beside);
+        gate.credit.give_back(credit);
         full_by_weight || batch.items.len() >= size
     }
 

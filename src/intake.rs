@@ -20,8 +20,8 @@ use crate::channel::Outlet;
 use crate::dead_letters::DeadLetters;
 use crate::error::BatchError;
 use crate::flushes::Flushes;
+use crate::gate::Gate;
 use crate::message::{CHUNKS_TOGETHER, Chunk, Load, Message};
-use crate::queue::Queue;
 use crate::rows::{Memo, Row};
 use crate::search::{Search, later};
 use crate::stats::{Counts, Retrying};
@@ -209,7 +209,7 @@ impl<T> Intake<T> {
     }
 
     /// Step (4) of an add: the message with this tag, if it was sent behind the close.
-    pub(crate) fn settle_late(&mut self, tag: usize) -> Option<Message<T>> {
+    pub(crate) fn confirm_admission(&mut self, tag: usize) -> Option<Message<T>> {
         while let Some(message) = self.outlet.try_recv() {
             self.late.push(message);
         }
@@ -219,16 +219,16 @@ impl<T> Intake<T> {
 
     /// Steps (b) to (d) of a close; true for the first. Afterwards the caller wakes who waits for
     /// credit.
-    pub(crate) fn close(&mut self, queue: &Queue<T>, terms: CloseTerms, now: Instant) -> bool {
+    pub(crate) fn close(&mut self, gate: &Gate<T>, terms: CloseTerms, now: Instant) -> bool {
         if self.phase != Phase::Open {
             return false;
         }
         self.phase = Phase::Closing;
-        queue.stall.end();
+        gate.stall.end();
         self.close_terms = terms;
         self.answered_at = self.answered_at.max(now);
         self.closing.begin(terms.deadline);
-        queue.doorbell.close();
+        gate.doorbell.close();
         let accepted = self.outlet.len();
         for _ in 0..accepted {
             // The lock is held and so many are there: each is received, at the latest when its
@@ -236,7 +236,7 @@ impl<T> Intake<T> {
             let Some(message) = self.outlet.try_recv() else {
                 break;
             };
-            self.left_channel(queue, &message);
+            self.left_channel(gate, &message);
             self.surplus_items += message.items();
             self.surplus.push_back(message);
         }
@@ -244,11 +244,11 @@ impl<T> Intake<T> {
         true
     }
 
-    pub(crate) fn left_channel(&mut self, queue: &Queue<T>, message: &Message<T>) {
+    pub(crate) fn left_channel(&mut self, gate: &Gate<T>, message: &Message<T>) {
         let extra = message.items() - 1;
         if extra > 0 {
             self.extra_taken += extra as u64;
-            queue.chunk_left(extra);
+            gate.chunk_left(extra);
         }
     }
 
@@ -307,11 +307,11 @@ impl<T> Intake<T> {
 
     /// Kept rows were taken: ends the stall, if there is one and there is room again. Whether to
     /// ring the flusher.
-    pub(crate) fn end_stall(&mut self, queue: &Queue<T>) -> bool {
+    pub(crate) fn end_stall(&mut self, gate: &Gate<T>) -> bool {
         let ends = self.stalled && !self.kept.is_full();
         if ends {
             self.stalled = false;
-            queue.stall.end();
+            gate.stall.end();
         }
         ends
     }
@@ -323,19 +323,19 @@ impl<T> Intake<T> {
 
     /// Takes one message out of the channel and gives its credit back, for the models.
     #[cfg(test)]
-    pub(crate) fn take_one_message(&mut self, queue: &Queue<T>) -> Option<Message<T>> {
+    pub(crate) fn take_one_message(&mut self, gate: &Gate<T>) -> Option<Message<T>> {
         let message = self.outlet.try_recv()?;
-        self.left_channel(queue, &message);
-        queue.credit.give_back(message.items());
+        self.left_channel(gate, &message);
+        gate.credit.give_back(message.items());
         Some(message)
     }
 
     /// Items accepted so far. Before close: every message sent, and the items of chunks as far as
     /// they were counted; an `add_many` between its send and its count may be behind by its chunk,
     /// never an add that has returned.
-    pub(crate) fn added(&self, queue: &Queue<T>) -> u64 {
+    pub(crate) fn added(&self, gate: &Gate<T>) -> u64 {
         let counted = self.added_at_close.unwrap_or_else(|| {
-            self.end() + (self.extra_taken as i64 + queue.chunk_surplus() as i64).max(0) as u64
+            self.end() + (self.extra_taken as i64 + gate.extra_items() as i64).max(0) as u64
         });
         counted.max(self.counts.settled())
     }

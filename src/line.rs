@@ -1,18 +1,18 @@
 //! What a ticket knows of its batcher: the queue, without the type of its items.
 
 use crate::intake::Phase;
-use crate::queue::Queue;
+use crate::lane::Lane;
 use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;
 
 /// A ticket's handle to the queue. Each producer's handle is an allocation of its own, so that
 /// threads which submit through producers of their own do not count references in one place.
-pub(crate) struct Handle<T>(Arc<Queue<T>>);
+pub(crate) struct Handle<T>(Arc<Lane<T>>);
 
 impl<T: Send + 'static> Handle<T> {
-    pub(crate) fn shared(queue: &Arc<Queue<T>>) -> Shared<dyn Line> {
-        Shared::new(Self(Arc::clone(queue)))
+    pub(crate) fn shared(lane: &Arc<Lane<T>>) -> Shared<dyn Line> {
+        Shared::new(Self(Arc::clone(lane)))
     }
 }
 
@@ -22,47 +22,47 @@ impl<T: Send + 'static> Line for Handle<T> {
     }
 
     fn wait_for(&self, place: &Place) {
-        let queue = &*self.0;
-        if place.is_left() || queue.waiters.joins() {
+        let lane = &*self.0;
+        if place.is_left() || lane.gate.waiters.joins() {
             return;
         }
-        let mut intake = queue.lock();
+        let mut intake = lane.lock();
         if place.is_left() || intake.phase != Phase::Open {
             return;
         }
         let end = intake.end();
-        let rings = queue.waiters.register(&mut intake.waited, end);
+        let rings = lane.gate.waiters.register(&mut intake.waited, end);
         drop(intake);
         if rings {
-            queue.doorbell.ring();
+            lane.gate.doorbell.ring();
         }
     }
 
     fn is_stalled(&self) -> bool {
-        self.0.stall.has_lasted()
+        self.0.gate.stall.has_lasted()
     }
 
     fn next_check(&self, deadline: Option<std::time::Instant>) -> Option<std::time::Instant> {
-        self.0.stall.next_check(deadline)
+        self.0.gate.stall.next_check(deadline)
     }
 
     fn told(&self, row: u64) {
-        let queue = &*self.0;
-        let mut intake = queue.lock();
+        let lane = &*self.0;
+        let mut intake = lane.lock();
         let Some(failed) = intake.kept.take_one(row) else {
             return;
         };
         intake.counts.told += 1;
-        let rings = intake.end_stall(queue);
+        let rings = intake.end_stall(&lane.gate);
         drop(intake);
         if rings {
-            queue.doorbell.ring();
+            lane.gate.doorbell.ring();
         }
         // The item is the user's value: its drop runs outside the lock, and its panic stays out of
         // the caller's wait.
         let panics = drop_each(&mut vec![failed]);
         if panics > 0 {
-            queue.lock().counts.drop_panics += panics;
+            lane.lock().counts.drop_panics += panics;
         }
     }
 }

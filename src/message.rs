@@ -70,6 +70,14 @@ impl<T> Message<T> {
             Load::Chunk(_) => unreachable!("a single item was sent"),
         }
     }
+
+    /// The chunk of a message that is one.
+    pub(crate) fn into_chunk(self) -> Box<Chunk<T>> {
+        match self.load {
+            Load::Chunk(chunk) => chunk,
+            Load::One(_) | Load::Special(_) => unreachable!("a chunk was sent"),
+        }
+    }
 }
 
 impl<T> Chunk<T> {

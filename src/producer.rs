@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{AddError, FlushError};
+use crate::gate::Patience;
 use crate::intake::Phase;
+use crate::lane::Lane;
 use crate::line::Handle;
-use crate::queue::{Patience, Queue};
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
 
@@ -18,7 +19,7 @@ use crate::ticket::{self, Line, Ticket};
 /// handle's [`flush`](Self::flush) reports the failures since that handle was created or last
 /// flushed.
 pub struct Producer<T> {
-    queue: Arc<Queue<T>>,
+    lane: Arc<Lane<T>>,
     /// For the tickets.
     line: Shared<dyn Line>,
     reported: FailureCursor,
@@ -27,7 +28,7 @@ pub struct Producer<T> {
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
         Self {
-            queue: Arc::clone(&self.queue),
+            lane: Arc::clone(&self.lane),
             line: self.line.another(),
             reported: self.reported.clone(),
         }
@@ -73,11 +74,11 @@ impl Clone for FailureCursor {
 
 impl<T: Send + 'static> Producer<T> {
     /// Failures from now on are news to this handle.
-    pub(crate) fn new(queue: &Arc<Queue<T>>) -> Self {
-        let failed = queue.lock().flushes.failed();
+    pub(crate) fn new(lane: &Arc<Lane<T>>) -> Self {
+        let failed = lane.lock().flushes.failed();
         Self {
-            queue: Arc::clone(queue),
-            line: Handle::shared(queue),
+            lane: Arc::clone(lane),
+            line: Handle::shared(lane),
             reported: FailureCursor::new(failed),
         }
     }
@@ -108,7 +109,7 @@ impl<T: Send + 'static> Producer<T> {
     /// where the builder says so.
     #[inline]
     pub fn add(&self, item: T) -> Result<(), AddError<T>> {
-        self.queue.add(item, Patience::Forever)
+        self.lane.add(item, Patience::Forever)
     }
 
     /// Adds an item if the queue has room; never waits.
@@ -135,7 +136,7 @@ impl<T: Send + 'static> Producer<T> {
     /// As [`add`](Self::add), and [`Full`](AddError::Full) with the item.
     #[inline]
     pub fn try_add(&self, item: T) -> Result<(), AddError<T>> {
-        self.queue.add(item, Patience::Never)
+        self.lane.add(item, Patience::Never)
     }
 
     /// Adds an item; waits for room for at most `timeout`.
@@ -160,7 +161,7 @@ impl<T: Send + 'static> Producer<T> {
     /// # Errors
     /// As [`add`](Self::add), and [`Timeout`](AddError::Timeout) with the item.
     pub fn add_timeout(&self, item: T, timeout: Duration) -> Result<(), AddError<T>> {
-        self.queue.add(item, patience(timeout))
+        self.lane.add(item, patience(timeout))
     }
 
     /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the
@@ -183,7 +184,7 @@ impl<T: Send + 'static> Producer<T> {
     /// As [`add`](Self::add), with all items that were not accepted, what the iterator still
     /// had included. What was accepted before stays accepted.
     pub fn add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
-        self.queue.add_many(items, Patience::Forever)
+        self.lane.add_many(items, Patience::Forever)
     }
 
     /// Adds as many items as there is room for; never waits.
@@ -209,7 +210,7 @@ impl<T: Send + 'static> Producer<T> {
         &self,
         items: impl IntoIterator<Item = T>,
     ) -> Result<usize, AddError<Vec<T>>> {
-        self.queue.add_many(items, Patience::Never)
+        self.lane.add_many(items, Patience::Never)
     }
 
     /// Adds many items; waits for room for at most `timeout` in all.
@@ -233,7 +234,7 @@ impl<T: Send + 'static> Producer<T> {
         items: impl IntoIterator<Item = T>,
         timeout: Duration,
     ) -> Result<usize, AddError<Vec<T>>> {
-        self.queue.add_many(items, patience(timeout))
+        self.lane.add_many(items, patience(timeout))
     }
 
     /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full.
@@ -354,8 +355,8 @@ impl<T: Send + 'static> Producer<T> {
     }
 
     fn submit_within(&self, item: T, patience: Patience) -> Result<Ticket, AddError<T>> {
-        let (resolver, ticket) = ticket::pair(self.queue.serial, Shared::clone(&self.line));
-        self.queue.add_special(item, Some(resolver), patience)?;
+        let (resolver, ticket) = ticket::pair(self.lane.gate.batcher_id, Shared::clone(&self.line));
+        self.lane.add_tracked(item, Some(resolver), patience)?;
         Ok(ticket)
     }
 
@@ -397,7 +398,7 @@ impl<T: Send + 'static> Producer<T> {
     /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`,
     /// because nobody takes the failed rows.
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        flush(&self.queue, &self.reported, timeout)
+        flush(&self.lane, &self.reported, timeout)
     }
 
     /// Asks for everything added so far to be handed over without waiting for size or linger,
@@ -412,10 +413,10 @@ impl<T: Send + 'static> Producer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn request_flush(&self) {
-        let queue = &*self.queue;
-        if !queue.is_orphaned() {
-            queue.lock().request_flush(now());
-            queue.doorbell.ring();
+        let lane = &*self.lane;
+        if !lane.gate.is_orphaned() {
+            lane.lock().request_flush(now());
+            lane.gate.doorbell.ring();
         }
     }
 
@@ -431,7 +432,7 @@ impl<T: Send + 'static> Producer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.queue.doorbell.is_closed()
+        self.lane.gate.doorbell.is_closed()
     }
 }
 
@@ -486,18 +487,18 @@ fn patience(timeout: Duration) -> Patience {
 }
 
 pub(crate) fn flush<T>(
-    queue: &Queue<T>,
+    lane: &Lane<T>,
     cursor: &FailureCursor,
     timeout: Duration,
 ) -> Result<(), FlushError> {
-    if queue.is_orphaned() {
+    if lane.gate.is_orphaned() {
         return Err(FlushError::Closed);
     }
-    if belongs_to(queue.serial) {
+    if belongs_to(lane.gate.batcher_id) {
         return Err(FlushError::Reentrant);
     }
     let deadline = now().checked_add(timeout);
-    let mut intake = queue.lock();
+    let mut intake = lane.lock();
     if intake.phase != Phase::Open {
         return Err(FlushError::Closed);
     }
@@ -505,7 +506,7 @@ pub(crate) fn flush<T>(
     let Some(waiter) = intake.register_flush(now()) else {
         return cursor.report(seen, intake.flushes.failed());
     };
-    queue.doorbell.ring();
+    lane.gate.doorbell.ring();
     let result = loop {
         if let Some(failed) = intake.flushes.failed_before(waiter) {
             break cursor.report(seen, failed);
@@ -513,15 +514,15 @@ pub(crate) fn flush<T>(
         if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);
         }
-        if queue.stall.has_lasted() {
+        if lane.gate.stall.has_lasted() {
             break Err(FlushError::Stalled);
         }
         if deadline.is_some_and(|deadline| deadline <= now()) {
             break Err(FlushError::Timeout);
         }
-        intake = queue
+        intake = lane
             .changed
-            .wait_until(intake, queue.stall.next_check(deadline));
+            .wait_until(intake, lane.gate.stall.next_check(deadline));
     };
     intake.flushes.unregister(waiter);
     result
@@ -530,7 +531,7 @@ pub(crate) fn flush<T>(
 impl<T> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("closed", &self.queue.doorbell.is_closed())
+            .field("closed", &self.lane.gate.doorbell.is_closed())
             .finish_non_exhaustive()
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Course, Failed, Mark};
 use crate::error::BatchError;
+use crate::gate::Gate;
 use crate::gather::Target;
 use crate::intake::{Intake, Lent, Phase};
-use crate::queue::Queue;
 use crate::retry::Retry;
 use crate::rows::{Again, Memo, Name, Purpose, Row};
 use crate::search::{Failure, Search, Verdict, later};
@@ -54,7 +54,7 @@ impl<T> Intake<T> {
     /// Settles a call.
     pub(crate) fn settle(
         &mut self,
-        queue: &Queue<T>,
+        gate: &Gate<T>,
         finished: Finished<T>,
         target: &Target,
         batch_size: usize,
@@ -151,7 +151,7 @@ impl<T> Intake<T> {
                         while_closing: course.closing,
                         is_cut: rows.len() < len,
                     };
-                    let at = self.circumstances(queue, target, &retry, now);
+                    let at = self.circumstances(gate, target, &retry, now);
                     let mut search = self
                         .search
                         .take()

@@ -11,10 +11,11 @@ use crate::controller::{Control, Controller, Limits};
 use crate::doorbell::Doorbell;
 use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher};
+use crate::gate::GateSettings;
 use crate::intake::Intake;
+use crate::lane::Lane;
 use crate::policy::{Policy, Zone};
 use crate::producer::Producer;
-use crate::queue::Queue;
 use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::ring::Ring;
@@ -73,12 +74,17 @@ impl<T: Send + 'static> Builder<T> {
             }
         });
         let failed_rows = (self.on_failed.is_some(), self.keep_failed);
-        let queue = Queue::new(sizes.capacity, weigher, doorbell, serial, |outlet| {
+        let settings = GateSettings {
+            capacity: sizes.capacity,
+            weigher,
+            wait_overrides_linger: self.wait_overrides_linger,
+            stall_timeout: self.stall_timeout,
+        };
+        let lane = Arc::new(Lane::new(settings, doorbell, serial, |outlet| {
             Intake::new(outlet, Arc::new(Closing::new()), seed, start, failed_rows)
-        });
-        let queue = Arc::new(queue.waiting(self.wait_overrides_linger, self.stall_timeout));
+        }));
         let flusher = Flusher {
-            queue: Arc::clone(&queue),
+            lane: Arc::clone(&lane),
             setpoint: Arc::clone(&setpoint),
             reporter: Arc::clone(&reporter),
             parker,
@@ -110,7 +116,7 @@ impl<T: Send + 'static> Builder<T> {
             Err(problem) => (never_started(), Some(problem)),
         };
         let core = Core {
-            queue,
+            lane,
             reporter,
             control,
             flusher,
@@ -128,7 +134,7 @@ impl<T: Send + 'static> Builder<T> {
         });
         match problem {
             None => {
-                let producer = Producer::new(&core.queue);
+                let producer = Producer::new(&core.lane);
                 let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
                 Ok(Batcher {
                     core,

@@ -3,7 +3,8 @@
 use super::*;
 use crate::batch::Closing;
 use crate::doorbell::Doorbell;
-use crate::queue::Patience;
+use crate::gate::{GateSettings, Patience, STALL_TIMEOUT};
+use crate::lane::Lane;
 use crate::sync::Parker;
 
 /// Milliseconds.
@@ -11,7 +12,7 @@ const LINGER: u64 = 10;
 
 /// A queue and what the flusher would do at a look at it.
 struct Line {
-    queue: Queue<u64>,
+    lane: Lane<u64>,
     start: Instant,
     batch_size: usize,
 }
@@ -27,18 +28,33 @@ pub(crate) enum Look {
 use Look::{Lends, Sleeps};
 
 /// A queue of nothing, with room for 1 024 items, no hook and no bound of kept rows.
-pub(crate) fn empty_queue(start: Instant) -> Queue<u64> {
+pub(crate) fn empty_lane(start: Instant) -> Lane<u64> {
+    lane_with(start, true, STALL_TIMEOUT)
+}
+
+/// The same with these settings.
+pub(crate) fn lane_with(
+    start: Instant,
+    wait_overrides_linger: bool,
+    stall_timeout: Duration,
+) -> Lane<u64> {
     let doorbell = Arc::new(Doorbell::new(&Parker::new()));
     let serial = crate::sync::next_serial();
-    Queue::new(1_024, None, doorbell, serial, |receiver| {
+    let settings = GateSettings {
+        capacity: 1_024,
+        weigher: None,
+        wait_overrides_linger,
+        stall_timeout,
+    };
+    Lane::new(settings, doorbell, serial, |outlet| {
         let closing = Arc::new(Closing::new());
-        Intake::new(receiver, closing, 0, start, (false, usize::MAX))
+        Intake::new(outlet, closing, 0, start, (false, usize::MAX))
     })
 }
 
 /// A look at the queue, with no call under way.
-pub(crate) fn look(queue: &Queue<u64>, target: Target, start: Instant, now: Instant) -> Look {
-    match queue.lock().next(queue, target, now, &mut false) {
+pub(crate) fn look(lane: &Lane<u64>, target: Target, start: Instant, now: Instant) -> Look {
+    match lane.lock().next(&lane.gate, target, now, &mut false) {
         Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
         Step::Sleep { deadline, .. } => {
             Sleeps(deadline.map(|time| time.duration_since(start).as_millis() as u64))
@@ -51,20 +67,18 @@ impl Line {
     fn new(batch_size: usize) -> Self {
         let start = crate::sync::now();
         Self {
-            queue: empty_queue(start),
+            lane: empty_lane(start),
             start,
             batch_size,
         }
     }
 
     fn add(&self, item: u64) {
-        self.queue
-            .add(item, Patience::Never)
-            .expect("there is room");
+        self.lane.add(item, Patience::Never).expect("there is room");
     }
 
     fn add_many(&self, items: impl IntoIterator<Item = u64>) {
-        self.queue
+        self.lane
             .add_many(items, Patience::Never)
             .expect("there is room");
     }
@@ -85,7 +99,7 @@ impl Line {
             chance: 0,
         };
         let now = self.start + Duration::from_millis(millis);
-        look(&self.queue, target, self.start, now)
+        look(&self.lane, target, self.start, now)
     }
 }
 

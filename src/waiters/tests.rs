@@ -3,18 +3,19 @@
 use std::time::{Duration, Instant};
 
 use crate::batch::Trigger;
+use crate::gate::Patience;
 use crate::gather::Target;
 use crate::gather::tests::Look::{self, Lends, Sleeps};
-use crate::gather::tests::{empty_queue, look};
+use crate::gather::tests::{lane_with, look};
+use crate::lane::Lane;
 use crate::line::Handle;
-use crate::queue::{Patience, Queue};
 use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
 const LINGER: Duration = Duration::from_millis(10);
 
 struct Line {
-    queue: Arc<Queue<u64>>,
+    lane: Arc<Lane<u64>>,
     start: Instant,
     /// The policy's own linger, in milliseconds.
     waited_linger: u64,
@@ -24,9 +25,9 @@ struct Line {
 impl Line {
     fn new(wait_overrides_linger: bool) -> Self {
         let start = crate::sync::now();
-        let queue = empty_queue(start).waiting(wait_overrides_linger, Duration::MAX);
+        let lane = lane_with(start, wait_overrides_linger, Duration::MAX);
         Self {
-            queue: Arc::new(queue),
+            lane: Arc::new(lane),
             start,
             waited_linger: 0,
             pause_ratio: 0.0,
@@ -34,15 +35,13 @@ impl Line {
     }
 
     fn add(&self, item: u64) {
-        self.queue
-            .add(item, Patience::Never)
-            .expect("there is room");
+        self.lane.add(item, Patience::Never).expect("there is room");
     }
 
     fn submit(&self, item: u64) -> Ticket {
-        let (resolver, ticket) = pair(self.queue.serial, Handle::shared(&self.queue));
-        self.queue
-            .add_special(item, Some(resolver), Patience::Never)
+        let (resolver, ticket) = pair(self.lane.gate.batcher_id, Handle::shared(&self.lane));
+        self.lane
+            .add_tracked(item, Some(resolver), Patience::Never)
             .expect("there is room");
         ticket
     }
@@ -65,12 +64,12 @@ impl Line {
             },
             chance: 0,
         };
-        look(&self.queue, target, self.start, self.time(millis))
+        look(&self.lane, target, self.start, self.time(millis))
     }
 
     /// Whether a wait would ring now. Takes the flag.
     fn dozes(&self) -> bool {
-        self.queue.lock().waited.wake()
+        self.lane.lock().waited.wake()
     }
 }
 
@@ -91,7 +90,7 @@ fn a_look_at_the_outcome_and_a_wait_of_no_time_ask_for_nothing() {
     line.look(0);
     let ticket = line.submit(1);
     assert!(ticket.try_wait().is_none() && ticket.wait_timeout(Duration::ZERO).is_none());
-    assert!(!line.queue.waiters.has_come());
+    assert!(!line.lane.gate.waiters.has_come());
     assert_eq!(line.look(1), Sleeps(Some(11)));
 }
 
@@ -104,7 +103,7 @@ fn a_wait_for_an_item_that_has_left_the_line_asks_for_nothing() {
     assert_eq!(line.look(11), Lends(vec![1], Trigger::Linger));
     line.add(2);
     ticket.ask();
-    assert!(!line.queue.waiters.has_come());
+    assert!(!line.lane.gate.waiters.has_come());
     assert_eq!(
         line.look(12),
         Sleeps(Some(21)),
@@ -159,7 +158,7 @@ fn a_wait_does_not_override_a_pause() {
     };
     line.look(0);
     line.submit(1).ask();
-    line.queue.lock().paused_after = Some((line.time(0), Duration::from_millis(4)));
+    line.lane.lock().paused_after = Some((line.time(0), Duration::from_millis(4)));
     assert_eq!(line.look(1), Sleeps(Some(8)));
     assert_eq!(line.look(8), Lends(vec![1], Trigger::Wait));
 }

@@ -4,14 +4,29 @@
 //! checks for one without leaving its line. A part that ends without room goes to the end of the
 //! channel's line of waiting senders; at one part a second that decides nothing.
 
-use super::{Patience, Queue};
+use std::time::Instant;
+
+use super::{Admission, Gate, Patience};
 use crate::credit::Denied;
-use crate::error::AddError;
 use crate::message::{Chunk, Extra, Message};
+use crate::refusal::{Refusal, Returned};
 use crate::sync::{SendError, SendTimeoutError, belongs_to, is_forked, now};
 use crate::weight_room::Granted;
 
-impl<T> Queue<T> {
+impl<T> Gate<T> {
+    /// Until when a caller that found no room waits for some, without end for `None`; or why it
+    /// does not.
+    fn wait_limit(&self, patience: Patience) -> Result<Option<Instant>, Refusal> {
+        match patience {
+            Patience::Never if self.stall.has_lasted() => Err(Refusal::Stalled),
+            Patience::Never => Err(Refusal::Full),
+            _ if self.is_orphaned() => Err(Refusal::Closed),
+            _ if belongs_to(self.batcher_id) => Err(Refusal::Reentrant),
+            Patience::Until(deadline) => Ok(Some(deadline)),
+            Patience::Forever => Ok(None),
+        }
+    }
+
     /// The queue is full. A deadline that has passed is not left to the channel, which looks for a
     /// while before its clock.
     #[cold]
@@ -20,25 +35,21 @@ impl<T> Queue<T> {
         message: Message<T>,
         extra: Extra,
         patience: Patience,
-    ) -> Result<(), AddError<Message<T>>> {
-        let tag = message.tag;
-        let deadline = match patience {
-            Patience::Never if self.stall.has_lasted() => return Err(AddError::Stalled(message)),
-            Patience::Never => return Err(AddError::Full(message)),
-            _ if self.is_orphaned() => return Err(AddError::Closed(message)),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(message)),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
+    ) -> Result<Admission, Returned<T>> {
+        let returned = |refusal, message| Err(Returned { refusal, message });
+        let deadline = match self.wait_limit(patience) {
+            Ok(deadline) => deadline,
+            Err(refusal) => return returned(refusal, message),
         };
         let Err(mut message) = self.inlet.try_again(message, deadline) else {
-            return self.sent_with(tag, extra);
+            return Ok(self.sent_with(extra));
         };
         loop {
             if self.stall.has_lasted() {
-                return Err(AddError::Stalled(message));
+                return returned(Refusal::Stalled, message);
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
-                return Err(AddError::Timeout(message));
+                return returned(Refusal::Timeout, message);
             }
             let sent = match self.stall.next_check(deadline) {
                 Some(check) => self.inlet.send_deadline(message, check),
@@ -48,35 +59,24 @@ impl<T> Queue<T> {
                     .map_err(|SendError(message)| SendTimeoutError::Disconnected(message)),
             };
             match sent {
-                Ok(()) => return self.sent_with(tag, extra),
+                Ok(()) => return Ok(self.sent_with(extra)),
                 Err(SendTimeoutError::Timeout(back)) => message = back,
                 Err(SendTimeoutError::Disconnected(message)) => {
-                    return Err(AddError::Closed(message));
+                    return returned(Refusal::Closed, message);
                 }
             }
         }
     }
 
     /// Takes credit for 1 to `wanted` items, waiting for the first.
-    pub(super) fn take_credit(
-        &self,
-        wanted: usize,
-        patience: Patience,
-    ) -> Result<usize, AddError<()>> {
+    fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, Refusal> {
         if let Some(granted) = self.credit.try_take(wanted) {
             return Ok(granted);
         }
-        let deadline = match patience {
-            Patience::Never if self.stall.has_lasted() => return Err(AddError::Stalled(())),
-            Patience::Never => return Err(AddError::Full(())),
-            _ if self.is_orphaned() => return Err(AddError::Closed(())),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
+        let deadline = self.wait_limit(patience)?;
         loop {
             if self.stall.has_lasted() {
-                return Err(AddError::Stalled(()));
+                return Err(Refusal::Stalled);
             }
             match self
                 .credit
@@ -84,9 +84,9 @@ impl<T> Queue<T> {
                     self.doorbell.is_closed()
                 }) {
                 Ok(granted) => return Ok(granted),
-                Err(Denied::Closed) => return Err(AddError::Closed(())),
+                Err(Denied::Closed) => return Err(Refusal::Closed),
                 Err(Denied::Timeout) if deadline.is_some_and(|deadline| deadline <= now()) => {
-                    return Err(AddError::Timeout(()));
+                    return Err(Refusal::Timeout);
                 }
                 Err(Denied::Timeout) => {}
             }
@@ -96,11 +96,11 @@ impl<T> Queue<T> {
     /// Takes room by weight for as many of the items with these weights as there is, waiting for
     /// the first. Credit comes first and room in the channel last, so that nobody holds what the
     /// one before it in this order waits for.
-    pub(super) fn take_weight(
+    pub(crate) fn take_weight(
         &self,
         weights: &[usize],
         patience: Patience,
-    ) -> Result<Granted, AddError<()>> {
+    ) -> Result<Granted, Refusal> {
         let Some(room) = &self.credit.weight else {
             return Ok(Granted {
                 items: weights.len(),
@@ -110,24 +110,14 @@ impl<T> Queue<T> {
         if let Some(granted) = room.take(weights) {
             return Ok(granted);
         }
-        let deadline = match patience {
-            Patience::Never => {
-                room.press(|| self.doorbell.ring());
-                return Err(if self.stall.has_lasted() {
-                    AddError::Stalled(())
-                } else {
-                    AddError::Full(())
-                });
-            }
-            _ if self.is_orphaned() => return Err(AddError::Closed(())),
-            _ if belongs_to(self.serial) => return Err(AddError::Reentrant(())),
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever => None,
-        };
+        if let Patience::Never = patience {
+            room.press(|| self.doorbell.ring());
+        }
+        let deadline = self.wait_limit(patience)?;
         let stop = || match () {
-            () if self.doorbell.is_closed() => Some(AddError::Closed(())),
-            () if self.stall.has_lasted() => Some(AddError::Stalled(())),
-            () if deadline.is_some_and(|deadline| deadline <= now()) => Some(AddError::Timeout(())),
+            () if self.doorbell.is_closed() => Some(Refusal::Closed),
+            () if self.stall.has_lasted() => Some(Refusal::Stalled),
+            () if deadline.is_some_and(|deadline| deadline <= now()) => Some(Refusal::Timeout),
             () => None,
         };
         room.wait(
@@ -138,31 +128,27 @@ impl<T> Queue<T> {
         )
     }
 
-    /// Takes credit and room by weight for the first items of a chunk, at least one; returns for
-    /// how many, and their weight.
-    pub(super) fn take_room(
+    /// Takes credit and room by weight for the first items of a chunk, at least one.
+    pub(crate) fn take_room(
         &self,
         chunk: &Chunk<T>,
         patience: Patience,
-    ) -> Result<(usize, usize), AddError<()>> {
+    ) -> Result<Granted, Refusal> {
         let credit = self.take_credit(chunk.items.len(), patience)?;
         if self.credit.weight.is_none() {
-            return Ok((credit, 0));
+            return Ok(Granted {
+                items: credit,
+                weight: 0,
+            });
         }
-        match self.take_weight(&chunk.weights[..credit], patience) {
-            Ok(granted) => {
-                self.credit.give_back(credit - granted.items);
-                Ok((granted.items, granted.weight))
-            }
-            Err(refused) => {
-                self.credit.give_back(credit);
-                Err(refused)
-            }
-        }
+        let granted = self.take_weight(&chunk.weights[..credit], patience);
+        let used = granted.as_ref().map_or(0, |granted| granted.items);
+        self.credit.give_back(credit - used);
+        granted
     }
 
     /// So much was not sent after all.
-    pub(super) fn give_weight_back(&self, weight: usize) {
+    pub(crate) fn give_weight_back(&self, weight: usize) {
         if let Some(room) = &self.credit.weight {
             room.give_back(weight);
         }
@@ -181,7 +167,7 @@ impl<T> Queue<T> {
     /// it may be held for ever by a thread that only the parent has. From then on the copy refuses
     /// every add. Checked where a caller would wait or lock; an add with room has no time for it.
     pub(crate) fn is_orphaned(&self) -> bool {
-        let forked = is_forked(self.serial);
+        let forked = is_forked(self.batcher_id);
         if forked {
             self.doorbell.close();
         }
