@@ -10,7 +10,7 @@ use crate::close::{CloseReport, Core};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
 use crate::gate::Patience;
-use crate::intake::Phase;
+use crate::lifecycle::Phase;
 use crate::producer::{FailureCursor, flush};
 use crate::sync::{Arc, Mutex};
 
@@ -68,7 +68,7 @@ fn out_of_time(
     };
     thread::yield_now();
     let hasty = core.shutdown(Duration::ZERO);
-    let given_up = core.lane.lock().phase == Phase::Abandoned;
+    let given_up = core.lane.lock().lifecycle.phase == Phase::Abandoned;
     assert!(hasty.timed_out || counted(&hasty) == 2, "{hasty:?}");
     let patient = patient.join().unwrap();
     let lists = [&hasty, &patient].map(|report| report.failed.len() + report.unsent.len());
@@ -100,7 +100,11 @@ fn out_of_time_handled() {
     );
     assert!(!last.timed_out);
     // As after an end in time: what an earlier close gave up is not called done.
-    assert_eq!(core.lane.lock().phase == Phase::Done, !given_up, "{last:?}");
+    assert_eq!(
+        core.lane.lock().lifecycle.phase == Phase::Done,
+        !given_up,
+        "{last:?}"
+    );
     let mut ended = handled.lock().clone();
     ended.extend(back);
     assert_eq!(ended, [1, 2], "nothing twice, in order");

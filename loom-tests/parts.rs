@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::thread;
-use crate::batch::{Batch, Closing};
+use crate::backlog::Backlog;
+use crate::batch::Batch;
 use crate::close::{Core, Latch, Thread};
 use crate::controller::{Control, Controller, Limits};
+use crate::dead_letters::FailedRows;
 use crate::doorbell::Doorbell;
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::flusher::{Chance, Flusher};
 use crate::gate::GateSettings;
-use crate::intake::{CloseTerms, Intake};
 use crate::lane::Lane;
+use crate::lifecycle::CloseTerms;
 use crate::policy::{Policy, Zone};
 use crate::reporter::Reporter;
 use crate::retry::{Retry, Rules};
@@ -116,8 +118,11 @@ impl<T> Parts<T> {
             stall_timeout: LONG,
         };
         let lane = Arc::new(Lane::new(settings, doorbell, next_serial(), |outlet| {
-            let closing = Arc::new(Closing::new());
-            Intake::new(outlet, closing, 0, now(), (false, usize::MAX))
+            let failed = FailedRows {
+                has_hook: false,
+                keep: usize::MAX,
+            };
+            Backlog::new(outlet, failed, 0, now())
         }));
         Self {
             lane,
@@ -232,7 +237,7 @@ impl<T> Parts<T> {
             reader,
             ..
         } = self;
-        lane.lock().phase = crate::intake::Phase::Done;
+        lane.lock().lifecycle.phase = crate::lifecycle::Phase::Done;
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),
@@ -266,7 +271,7 @@ impl<T> Parts<T> {
 /// Closes as `Core` does, without a flusher: everything accepted comes back.
 pub(super) fn close_and_seize<T>(lane: &Lane<T>) -> Vec<T> {
     begin_close(lane);
-    lane.lock().seize().0
+    lane.lock().drain_for_report().0
 }
 
 pub(super) fn begin_close<T>(lane: &Lane<T>) {

@@ -222,7 +222,7 @@ fn wait_for_credit() {
         thread::spawn(move || assert_eq!(lane.add_many([2], Patience::Forever).unwrap(), 1))
     };
     thread::yield_now();
-    drop(lane.lock().take_one_message(&lane.gate));
+    drop(lane.lock().incoming.take_one_message(&lane.gate));
     producer.join().unwrap();
 }
 

@@ -23,12 +23,12 @@ fn parts(batch: usize, lane: usize) -> Parts<u32> {
 
 /// Takes one message out of the channel, as a gather does.
 fn gather_one(lane: &Lane<u32>) -> Option<u32> {
-    let message = lane.lock().take_one_message(&lane.gate)?;
-    let Load::Special(special) = message.load else {
-        unreachable!("weighed items are special")
+    let message = lane.lock().incoming.take_one_message(&lane.gate)?;
+    let Load::Tracked(tracked) = message.load else {
+        unreachable!("weighed items are tracked")
     };
-    lane.gate.weight_left(special.weight);
-    Some(special.item)
+    lane.gate.weight_left(tracked.weight);
+    Some(tracked.item)
 }
 
 /// One producer waits for the room that the flusher gives back.

@@ -61,16 +61,16 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
             .filter_map(|producer| producer.join().unwrap()),
     );
     flusher.join().unwrap();
-    let mut intake = lane.lock();
-    let (unsent, failed) = intake.seize();
+    let mut backlog = lane.lock();
+    let (unsent, failed) = backlog.drain_for_report();
     assert!(unsent.is_empty(), "the flusher left {unsent:?}");
     let mut ended = handled.lock().clone();
     ended.extend(failed.iter().map(|failed| failed.item));
     ended.sort_unstable();
     accepted.sort_unstable();
     assert_eq!(ended, accepted, "each item accepted ends once");
-    assert_eq!(intake.counts.settled(), accepted.len() as u64);
-    assert_eq!(intake.added(&lane.gate), accepted.len() as u64);
+    assert_eq!(backlog.counts.settled(), accepted.len() as u64);
+    assert_eq!(backlog.added(&lane.gate), accepted.len() as u64);
 }
 
 #[test]

@@ -143,10 +143,10 @@ impl<T: Send + 'static> Batcher<T> {
         if self.core.lane.gate.is_orphaned() {
             return Vec::new();
         }
-        let mut intake = self.core.lane.lock();
-        let failed = intake.kept.take_all();
-        let rings = intake.end_stall(&self.core.lane.gate);
-        drop(intake);
+        let mut backlog = self.core.lane.lock();
+        let failed = backlog.dead_letters.retained.take_all();
+        let rings = backlog.dead_letters.end_stall(&self.core.lane.gate);
+        drop(backlog);
         if rings {
             self.core.lane.gate.doorbell.ring();
         }
@@ -203,9 +203,9 @@ impl<T: Send + 'static> Batcher<T> {
         let control = self.core.control.lock();
         let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
-        let intake = self.core.lane.lock();
-        let added = intake.added(&self.core.lane.gate);
-        let counts = &intake.counts;
+        let backlog = self.core.lane.lock();
+        let added = backlog.added(&self.core.lane.gate);
+        let counts = &backlog.counts;
         Stats {
             batch_size: setpoint.batch_size,
             average_load: score.map(|(score, _)| score),
@@ -225,25 +225,34 @@ impl<T: Send + 'static> Batcher<T> {
             calls: counts.calls,
             retries: counts.retries,
             retries_in_halves: counts.retries_in_halves
-                + intake.search.as_ref().map_or(0, |search| search.splits),
+                + backlog
+                    .in_progress
+                    .search
+                    .as_ref()
+                    .map_or(0, |search| search.splits),
             bisections: counts.bisections
-                + intake.search.as_ref().map_or(0, |search| search.bisections),
+                + backlog
+                    .in_progress
+                    .search
+                    .as_ref()
+                    .map_or(0, |search| search.bisections),
             failed_calls: counts.failed_calls,
             retried_rows: counts.retried_rows,
             retry_after_capped: counts.retry_after_capped
-                + intake
+                + backlog
+                    .in_progress
                     .search
                     .as_ref()
                     .map_or(0, |search| search.outage.capped),
-            retrying: intake.retrying(),
+            retrying: backlog.retrying(),
             handler_panics: counts.handler_panics,
             hook_panics: counts.hook_panics,
             policy_panics,
             sensor_panics: self.core.reporter.sensor_panics(),
             drop_panics: counts.drop_panics,
             bad_rejects: counts.bad_rejects,
-            kept_failed: intake.kept.len(),
-            stalled: intake.stalled,
+            kept_failed: backlog.dead_letters.retained.len(),
+            stalled: backlog.dead_letters.stalled,
             service_time: counts.service_time.quantiles(),
             queue_wait: counts.queue_wait.quantiles(),
             samples_lost: self.core.reporter.lost(),

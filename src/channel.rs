@@ -20,7 +20,7 @@
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
-use crate::message::{Chunk, Load, Message, Special};
+use crate::message::{Chunk, Load, Message, Tracked};
 use crate::sync::{
     self, LOOKS_FOR_ROOM, SendError, SendTimeoutError, TrySendError, looks_end, now, yield_now,
 };
@@ -35,7 +35,7 @@ struct Parcel<T> {
 enum Packed<T> {
     One(ManuallyDrop<T>),
     Chunk(ManuallyDrop<Box<Chunk<T>>>),
-    Special(ManuallyDrop<Box<Special<T>>>),
+    Tracked(ManuallyDrop<Box<Tracked<T>>>),
 }
 
 impl<T> Parcel<T> {
@@ -43,7 +43,7 @@ impl<T> Parcel<T> {
         let load = match load {
             Load::One(item) => Packed::One(ManuallyDrop::new(item)),
             Load::Chunk(chunk) => Packed::Chunk(ManuallyDrop::new(chunk)),
-            Load::Special(special) => Packed::Special(ManuallyDrop::new(special)),
+            Load::Tracked(tracked) => Packed::Tracked(ManuallyDrop::new(tracked)),
         };
         Self { tag, load }
     }
@@ -52,7 +52,7 @@ impl<T> Parcel<T> {
         let load = match self.load {
             Packed::One(item) => Load::One(ManuallyDrop::into_inner(item)),
             Packed::Chunk(chunk) => Load::Chunk(ManuallyDrop::into_inner(chunk)),
-            Packed::Special(special) => Load::Special(ManuallyDrop::into_inner(special)),
+            Packed::Tracked(tracked) => Load::Tracked(ManuallyDrop::into_inner(tracked)),
         };
         Message {
             tag: self.tag,
@@ -227,7 +227,7 @@ mod tests {
             items: vec![item(), item()],
             weights: Vec::new(),
         };
-        let special = Special {
+        let tracked = Tracked {
             item: item(),
             weight: 1,
             ticket: None,
@@ -235,7 +235,7 @@ mod tests {
         [
             Load::One(item()),
             Load::Chunk(Box::new(chunk)),
-            Load::Special(Box::new(special)),
+            Load::Tracked(Box::new(tracked)),
         ]
         .map(|load| Message { tag: 1, load })
     }
@@ -302,7 +302,7 @@ mod tests {
         for item in 1..=3 {
             assert!(inlet.try_send_one(0, item).is_ok());
         }
-        let special = Load::Special(Box::new(Special {
+        let tracked = Load::Tracked(Box::new(Tracked {
             item: 4,
             weight: 1,
             ticket: None,
@@ -311,7 +311,7 @@ mod tests {
             inlet
                 .try_send(Message {
                     tag: 7,
-                    load: special
+                    load: tracked
                 })
                 .is_ok()
         );

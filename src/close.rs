@@ -1,16 +1,16 @@
 //! The end: what a close returns, and how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the intake's lock, close admission (see `queue`) and, as the first, take the
+//! Closer: (1) under the backlog's lock, close admission (see `queue`) and, as the first, take the
 //! claim to the lists; (2) ring the flusher, the controller and the producers that wait for credit;
 //! (3) wait until the phase is no longer `Closing` or the own deadline has passed; (4) the claimant
 //! takes everything that waits: after a close in time that is the rows kept, past the deadline the
 //! phase becomes `Abandoned` and it is all that was not lent; (5) wait for the threads to end, if
-//! there is time left, and join them. Flusher: sees `Closing` at its next visit to the intake and
+//! there is time left, and join them. Flusher: sees `Closing` at its next visit to the backlog and
 //! hands over without waiting; empty, it sets `Done`. Seeing `Abandoned`, it settles what it held
 //! and stops; no further batch is given to the handler.
 //!
-//! The race: the deadline passes as the flusher finishes. Both change the phase under the intake's
+//! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
 //! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
 //! is, and what the flusher still holds settles late. Each item is counted by whoever has it in
 //! hand under the lock.
@@ -19,11 +19,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::backlog::Backlog;
 use crate::batch::Failed;
 use crate::controller::Control;
 use crate::error::BatchError;
-use crate::intake::{CloseTerms, Intake, Phase};
 use crate::lane::Lane;
+use crate::lifecycle::{CloseTerms, Phase};
 use crate::reporter::Reporter;
 use crate::sync::{Arc, Condvar, JoinHandle, Mutex, belongs_to, is_panicking, now};
 use crate::unwind::{drop_each, message};
@@ -188,10 +189,10 @@ pub(crate) struct Core<T> {
 impl<T> Core<T> {
     /// Steps (1) and (2). True if this caller has the claim to the lists.
     fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
-        let mut intake = self.lane.lock();
-        intake.close(&self.lane.gate, terms, now());
-        let claimed = claim && !std::mem::replace(&mut intake.collected, true);
-        drop(intake);
+        let mut backlog = self.lane.lock();
+        backlog.close(&self.lane.gate, terms, now());
+        let claimed = claim && backlog.lifecycle.claim();
+        drop(backlog);
         self.lane.gate.doorbell.ring();
         self.lane.gate.credit.wake_all();
         self.reporter.alarm.close();
@@ -222,19 +223,22 @@ impl<T> Core<T> {
             };
         }
         let claimed = self.begin_close(terms, true);
-        let mut intake = self.lane.lock();
-        let mut deadline = intake.limit_of(&terms);
-        while intake.phase == Phase::Closing && deadline.is_none_or(|deadline| now() < deadline) {
-            intake = self.lane.changed.wait_until(intake, deadline);
+        let mut backlog = self.lane.lock();
+        let mut deadline = backlog.lifecycle.limit_of(&terms);
+        while backlog.lifecycle.phase == Phase::Closing
+            && deadline.is_none_or(|deadline| now() < deadline)
+        {
+            backlog = self.lane.changed.wait_until(backlog, deadline);
             // An answer moves the limit of a drop.
-            deadline = intake.limit_of(&terms);
+            deadline = backlog.lifecycle.limit_of(&terms);
         }
         // Whoever takes what was given up is the one whose time it was.
-        let in_time = intake.phase == Phase::Done && !(intake.gave_up && claimed);
-        let given_up_before = intake.phase == Phase::Abandoned;
+        let in_time =
+            backlog.lifecycle.phase == Phase::Done && !(backlog.lifecycle.gave_up && claimed);
+        let given_up_before = backlog.lifecycle.phase == Phase::Abandoned;
         // Under the same lock: what this close takes, the flusher is not given.
-        let mut answer = report(&mut intake, claimed);
-        drop(intake);
+        let mut answer = report(&mut backlog, claimed);
+        drop(backlog);
         let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
         if given_up_before && ended {
             // An earlier close left the handler behind; this one had the time to see how its items
@@ -263,16 +267,16 @@ impl<T> Core<T> {
         if own_thread {
             self.begin_close(terms, false);
         }
-        let mut intake = self.lane.lock();
-        if intake.collected {
+        let mut backlog = self.lane.lock();
+        if backlog.lifecycle.claimed {
             return;
         }
-        if own_thread && intake.phase == Phase::Closing {
+        if own_thread && backlog.lifecycle.phase == Phase::Closing {
             // The flusher cannot wait for itself: it delivers the report at its end.
-            intake.deliver_at_end = true;
+            backlog.lifecycle.deliver_at_end = true;
             return;
         }
-        drop(intake);
+        drop(backlog);
         if own_thread {
             deliver_unclaimed(&self.lane, &self.on_close);
         } else {
@@ -282,13 +286,13 @@ impl<T> Core<T> {
     }
 }
 
-fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
+fn report<T>(backlog: &mut Backlog<T>, claimed: bool) -> CloseReport<T> {
     let (unsent, failed) = if claimed {
-        intake.seize()
+        backlog.drain_for_report()
     } else {
         (Vec::new(), Vec::new())
     };
-    let counts = &intake.counts;
+    let counts = &backlog.counts;
     CloseReport {
         handled: counts.handled,
         failed,
@@ -296,7 +300,7 @@ fn report<T>(intake: &mut Intake<T>, claimed: bool) -> CloseReport<T> {
         abandoned: counts.abandoned,
         failed_total: counts.failed,
         unsent_total: counts.unsent,
-        last_error: intake.last_error.clone(),
+        last_error: backlog.lifecycle.last_error.clone(),
         ..CloseReport::empty()
     }
 }
@@ -323,10 +327,10 @@ fn deliver<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>, report: Clos
 /// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one
 /// of the batcher's own threads.
 pub(crate) fn deliver_unclaimed<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>) {
-    let mut intake = lane.lock();
-    if !std::mem::replace(&mut intake.collected, true) {
-        let report = report(&mut intake, true);
-        drop(intake);
+    let mut backlog = lane.lock();
+    if backlog.lifecycle.claim() {
+        let report = report(&mut backlog, true);
+        drop(backlog);
         deliver(lane, on_close, report);
     }
 }

@@ -1,88 +1,101 @@
-//! Failed rows that are kept because there is no `on_failed` hook. Lives in the intake, under its
-//! lock.
-//!
-//! A row is kept under its number, which is its place in the order in which items left the queue.
-//! It leaves in one of three ways: with all others, to `take_failed` or to the close report; or
-//! alone, once its ticket has returned that it failed. All three take it out under the lock, so a
-//! row leaves once.
+//! Rows that failed: those that wait for the `on_failed` hook, and those that are retained where
+//! there is none. Part of the backlog, under its lock.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::batch::Failed;
+use crate::gate::Gate;
+use crate::retained::Retained;
+
+/// What is done with rows that fail, from the builder.
+#[derive(Clone, Copy)]
+pub(crate) struct FailedRows {
+    /// The hook is given each of them.
+    pub(crate) has_hook: bool,
+    /// So many are retained otherwise, or if the hook hands them back.
+    pub(crate) keep: usize,
+}
 
 /// See the module's doc.
 pub(crate) struct DeadLetters<T> {
-    rows: BTreeMap<u64, Failed<T>>,
-    /// With so many kept, nothing is handed over.
-    most: usize,
+    has_hook: bool,
+    /// Failed rows that wait for the hook.
+    awaiting_hook: VecDeque<Failed<T>>,
+    /// The hook holds a row at this moment.
+    hook_running: bool,
+    /// Failed rows kept for `take_failed` and the close report.
+    pub(crate) retained: Retained<T>,
+    /// Nothing is handed over: as many rows are retained as may be.
+    pub(crate) stalled: bool,
 }
 
 impl<T> DeadLetters<T> {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(FailedRows { has_hook, keep }: FailedRows) -> Self {
         Self {
-            rows: BTreeMap::new(),
-            most,
+            has_hook,
+            awaiting_hook: VecDeque::new(),
+            hook_running: false,
+            retained: Retained::new(keep),
+            stalled: false,
         }
     }
 
-    pub(crate) fn keep(&mut self, failed: Failed<T>) {
-        let before = self.rows.insert(failed.number, failed);
-        debug_assert!(before.is_none(), "a row fails once");
+    /// The next row for the hook, which holds it until this is asked again.
+    pub(crate) fn next_for_hook(&mut self) -> Option<Failed<T>> {
+        let failed = self.awaiting_hook.pop_front();
+        self.hook_running = failed.is_some();
+        failed
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    /// Whether the hook has been given all that failed.
+    pub(crate) fn hook_is_idle(&self) -> bool {
+        !self.hook_running && self.awaiting_hook.is_empty()
     }
 
-    /// Whether as many rows are kept as may be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.rows.len() >= self.most
+    /// Whether failed rows are retained.
+    pub(crate) fn retains(&self) -> bool {
+        !self.has_hook
     }
 
-    /// All rows, in order of their numbers.
+    /// These rows have failed.
+    pub(crate) fn accept(&mut self, failed: Vec<Failed<T>>) {
+        if self.has_hook {
+            self.awaiting_hook.extend(failed);
+        } else {
+            failed
+                .into_iter()
+                .for_each(|failed| self.retained.keep(failed));
+        }
+    }
+
+    /// Begins or ends the stall; whether there is one. A close has none: it lifts the bound.
+    pub(crate) fn check_stall(&mut self, gate: &Gate<T>, closing: bool, now: Instant) -> bool {
+        let was_stalled = self.stalled;
+        self.stalled = self.retained.is_full() && !closing;
+        match (was_stalled, self.stalled) {
+            (false, true) => gate.stall.begin(now),
+            (true, false) => gate.stall.end(),
+            _ => {}
+        }
+        self.stalled
+    }
+
+    /// Retained rows were taken: ends the stall, if there is one and there is room again. Whether
+    /// to ring the flusher.
+    pub(crate) fn end_stall(&mut self, gate: &Gate<T>) -> bool {
+        let ends = self.stalled && !self.retained.is_full();
+        if ends {
+            self.stalled = false;
+            gate.stall.end();
+        }
+        ends
+    }
+
+    /// All rows that nobody was given.
     pub(crate) fn take_all(&mut self) -> Vec<Failed<T>> {
-        std::mem::take(&mut self.rows).into_values().collect()
-    }
-
-    /// The row with this number, if it is still kept.
-    pub(crate) fn take_one(&mut self, number: u64) -> Option<Failed<T>> {
-        self.rows.remove(&number)
-    }
-}
-
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use crate::error::BatchError;
-
-    fn row(number: u64) -> Failed<u64> {
-        Failed {
-            item: number * 10,
-            error: BatchError::permanent("no"),
-            attempts: 1,
-            in_doubt: false,
-            outage: false,
-            number,
-        }
-    }
-
-    #[test]
-    fn a_row_leaves_once_and_the_rest_in_order() {
-        let mut letters = DeadLetters::new(3);
-        [4, 1, 9]
-            .into_iter()
-            .for_each(|number| letters.keep(row(number)));
-        assert!(letters.is_full());
-        assert_eq!(letters.take_one(4).map(|failed| failed.item), Some(40));
-        assert!(letters.take_one(4).is_none() && letters.take_one(5).is_none());
-        assert!(!letters.is_full() && letters.len() == 2);
-        assert!(
-            letters
-                .take_all()
-                .iter()
-                .map(|failed| failed.item)
-                .eq([10, 90])
-        );
-        assert!(letters.take_one(9).is_none() && letters.take_all().is_empty());
+        let mut failed = self.retained.take_all();
+        failed.extend(std::mem::take(&mut self.awaiting_hook));
+        failed
     }
 }

@@ -1,6 +1,6 @@
 //! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
 //!
-//! All decisions are the intake's, under its lock; this thread runs the user's code, the handler,
+//! All decisions are the backlog's, under its lock; this thread runs the user's code, the handler,
 //! the hook and the drops of items, outside it and under `catch_unwind`. One lock a batch: settling
 //! a call and gathering the next batch is one visit; two visits where threads wait for tickets of
 //! the batch, which are notified in between.
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Failed, Handler};
 use crate::close::{OnClose, deliver_unclaimed};
+use crate::complete::{Finished, Leftover, Marked};
 use crate::error::{BatchError, ErrorClass};
 use crate::feedback::{BatchSample, CallOutcome};
-use crate::gather::{Step, Target};
-use crate::intake::{CloseTerms, Phase};
 use crate::lane::Lane;
+use crate::lifecycle::CloseTerms;
 use crate::regroup::Regroup;
 use crate::reporter::Reporter;
 use crate::retry::Rules;
 use crate::setpoint::{Setpoint, SetpointCell};
-use crate::settle::{Finished, Leftover, Marked};
+use crate::step::{Step, Target, Visit};
 use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, now, yield_now};
 use crate::unwind::{drop_each, message};
 use crate::workers::HandlerSlot;
@@ -71,26 +71,25 @@ impl<T> Flusher<T> {
         let mut lent_at = at;
         loop {
             let (target, probe) = self.target(probe_used);
-            let mut flushed = false;
-            let mut intake = self.lane.lock();
+            let mut backlog = self.lane.lock();
             let mut leftover = None;
             if let Some(finished) = finished.take() {
                 // A probe is one batch; the buffers are kept for the size in force.
                 let size = self.setpoint.batch_size();
-                leftover = Some(intake.settle(&self.lane.gate, finished, &target, size));
+                leftover = Some(backlog.complete(&self.lane.gate, finished, &target, size));
             }
-            if !intake.wakes.is_empty() {
+            if !backlog.wakes.is_empty() {
                 // Before the next batch is gathered: whoever comes back at once goes with it.
-                let mut wakes = std::mem::take(&mut intake.wakes);
-                drop(intake);
+                let mut wakes = std::mem::take(&mut backlog.wakes);
+                drop(backlog);
                 let notified = wakes.notify();
                 regroup.moment(notified, call_time, target.batch_size, || {
                     self.lane.gate.items_in_channel()
                 });
-                intake = self.lane.lock();
+                backlog = self.lane.lock();
             }
-            let step = intake.next(&self.lane.gate, target, at, &mut flushed);
-            drop(intake);
+            let Visit { step, flushed } = backlog.next(&self.lane.gate, target, at);
+            drop(backlog);
             if flushed {
                 self.lane.changed.notify_all();
             }
@@ -98,7 +97,7 @@ impl<T> Flusher<T> {
                 self.clear(leftover);
             }
             match step {
-                Step::Lend(batch) => {
+                Step::Call(batch) => {
                     if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
                         probe_used = probe;
                     }
@@ -289,13 +288,13 @@ impl<T> Flusher<T> {
         if let Some(panic) = panic {
             drop(message(panic));
         }
-        let mut intake = self.lane.lock();
-        intake.counts.hook_panics += panics;
+        let mut backlog = self.lane.lock();
+        backlog.counts.hook_panics += panics;
         let mut dropped_late: Vec<_> = back
-            .and_then(|row| intake.take_back(row))
+            .and_then(|row| backlog.take_back(row))
             .into_iter()
             .collect();
-        drop(intake);
+        drop(backlog);
         self.drop_caught(&mut dropped_late);
     }
 
@@ -352,15 +351,13 @@ impl<T> Flusher<T> {
     /// closed when `close` returns.
     pub(crate) fn finish<H>(mut self, handler: H, on_close: &Mutex<Option<OnClose<T>>>) {
         let on_failed = self.on_failed.take();
-        let mut intake = self.lane.lock();
-        if intake.phase != Phase::Abandoned {
-            intake.phase = Phase::Done;
-        }
-        drop(intake);
+        let mut backlog = self.lane.lock();
+        backlog.lifecycle.finish();
+        drop(backlog);
         self.lane.changed.notify_all();
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
-        if self.lane.lock().deliver_at_end {
+        if self.lane.lock().lifecycle.deliver_at_end {
             deliver_unclaimed(&self.lane, on_close);
         }
     }

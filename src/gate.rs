@@ -298,6 +298,13 @@ impl<T> Gate<T> {
             || self.is_pressed()
     }
 
+    /// How much a batch may weigh.
+    pub(crate) fn batch_weight_limit(&self) -> usize {
+        self.weigher
+            .as_ref()
+            .map_or(usize::MAX, |weigher| weigher.limit)
+    }
+
     /// Items beyond one a message in the channel; below zero while a chunk was taken out before it
     /// was counted.
     #[inline]

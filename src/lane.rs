@@ -4,12 +4,12 @@
 //! The gate knows nothing of the backlog. An add whose send may have come behind the close comes
 //! back to the lane, which asks the backlog: step (4) in the protocol of `gate`.
 
+use crate::backlog::Backlog;
 use crate::channel::Outlet;
 use crate::doorbell::Doorbell;
 use crate::error::AddError;
 use crate::gate::{Admission, Gate, GateSettings, Patience};
-use crate::intake::Intake;
-use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, Special};
+use crate::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, Tracked};
 use crate::refusal::{Refusal, Returned};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, MutexGuard, TrySendError, thread_tag};
 use crate::ticket::Resolver;
@@ -19,7 +19,7 @@ pub(crate) struct Lane<T> {
     pub(crate) gate: Gate<T>,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields
     /// beside it at every add.
-    backlog: CachePadded<Mutex<Intake<T>>>,
+    backlog: CachePadded<Mutex<Backlog<T>>>,
     /// Goes with `backlog`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,
 }
@@ -36,7 +36,7 @@ impl<T> Lane<T> {
         settings: GateSettings<T>,
         doorbell: Arc<Doorbell>,
         batcher_id: u64,
-        backlog: impl FnOnce(Outlet<T>) -> Intake<T>,
+        backlog: impl FnOnce(Outlet<T>) -> Backlog<T>,
     ) -> Self {
         let (gate, outlet) = Gate::new(settings, doorbell, batcher_id);
         Self {
@@ -47,7 +47,7 @@ impl<T> Lane<T> {
     }
 
     /// The consumer's side, under its lock.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Intake<T>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Backlog<T>> {
         self.backlog.lock()
     }
 
@@ -110,14 +110,14 @@ impl<T> Lane<T> {
             return Err(self.refuse(refusal, item));
         }
         let tag = thread_tag();
-        let special = Special {
+        let tracked = Tracked {
             item,
             weight,
             ticket,
         };
         let message = Message {
             tag,
-            load: Load::Special(Box::new(special)),
+            load: Load::Tracked(Box::new(tracked)),
         };
         let extra = Extra { items: 0, weight };
         let sent = self.gate.send(message, extra, patience);
@@ -249,7 +249,7 @@ impl<T> Lane<T> {
         if let Admission::Accepted = sent? {
             return Ok(());
         }
-        match self.lock().confirm_admission(tag) {
+        match self.lock().incoming.confirm_admission(tag) {
             None => Ok(()),
             Some(message) => {
                 self.gate.uncount(extra);

@@ -274,7 +274,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod ages;
+mod age;
+mod backlog;
+mod barriers;
 mod batch;
 mod batch_id;
 mod batcher;
@@ -282,6 +284,7 @@ mod builder;
 mod channel;
 pub mod classify;
 mod close;
+mod complete;
 mod controller;
 mod credit;
 mod dead_letters;
@@ -289,11 +292,12 @@ mod doorbell;
 mod error;
 mod feedback;
 mod flusher;
-mod flushes;
 mod gate;
 mod gather;
-mod intake;
+mod in_progress;
+mod incoming;
 mod lane;
+mod lifecycle;
 mod line;
 mod message;
 mod policy;
@@ -301,19 +305,20 @@ mod producer;
 mod refusal;
 mod regroup;
 mod reporter;
+mod retained;
 mod retry;
 mod ring;
 mod rows;
 mod search;
 mod sensor;
 mod setpoint;
-mod settle;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
 mod sink;
 mod stall;
 mod stats;
+mod step;
 mod sync;
 mod ticket;
 mod unwind;

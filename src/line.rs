@@ -1,7 +1,7 @@
 //! What a ticket knows of its batcher: the queue, without the type of its items.
 
-use crate::intake::Phase;
 use crate::lane::Lane;
+use crate::lifecycle::Phase;
 use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;
@@ -26,13 +26,13 @@ impl<T: Send + 'static> Line for Handle<T> {
         if place.is_left() || lane.gate.waiters.joins() {
             return;
         }
-        let mut intake = lane.lock();
-        if place.is_left() || intake.phase != Phase::Open {
+        let mut backlog = lane.lock();
+        if place.is_left() || backlog.lifecycle.phase != Phase::Open {
             return;
         }
-        let end = intake.end();
-        let rings = lane.gate.waiters.register(&mut intake.waited, end);
-        drop(intake);
+        let end = backlog.incoming.end();
+        let rings = lane.gate.waiters.register(&mut backlog.waited, end);
+        drop(backlog);
         if rings {
             lane.gate.doorbell.ring();
         }
@@ -48,13 +48,13 @@ impl<T: Send + 'static> Line for Handle<T> {
 
     fn told(&self, row: u64) {
         let lane = &*self.0;
-        let mut intake = lane.lock();
-        let Some(failed) = intake.kept.take_one(row) else {
+        let mut backlog = lane.lock();
+        let Some(failed) = backlog.dead_letters.retained.take_one(row) else {
             return;
         };
-        intake.counts.told += 1;
-        let rings = intake.end_stall(&lane.gate);
-        drop(intake);
+        backlog.counts.told += 1;
+        let rings = backlog.dead_letters.end_stall(&lane.gate);
+        drop(backlog);
         if rings {
             lane.gate.doorbell.ring();
         }

@@ -23,7 +23,7 @@ pub(crate) struct Message<T> {
 pub(crate) enum Load<T> {
     One(T),
     Chunk(Box<Chunk<T>>),
-    Special(Box<Special<T>>),
+    Tracked(Box<Tracked<T>>),
 }
 
 /// Items added together: 1 to [`CHUNK_ITEMS_MAX`].
@@ -34,7 +34,7 @@ pub(crate) struct Chunk<T> {
 }
 
 /// One item with a weight, or with somebody who waits for its outcome.
-pub(crate) struct Special<T> {
+pub(crate) struct Tracked<T> {
     pub(crate) item: T,
     pub(crate) weight: usize,
     pub(crate) ticket: Option<Resolver>,
@@ -57,7 +57,7 @@ impl Extra {
 impl<T> Message<T> {
     pub(crate) fn items(&self) -> usize {
         match &self.load {
-            Load::One(_) | Load::Special(_) => 1,
+            Load::One(_) | Load::Tracked(_) => 1,
             Load::Chunk(chunk) => chunk.items.len(),
         }
     }
@@ -66,7 +66,7 @@ impl<T> Message<T> {
     pub(crate) fn into_item(self) -> T {
         match self.load {
             Load::One(item) => item,
-            Load::Special(special) => special.item,
+            Load::Tracked(tracked) => tracked.item,
             Load::Chunk(_) => unreachable!("a single item was sent"),
         }
     }
@@ -75,7 +75,7 @@ impl<T> Message<T> {
     pub(crate) fn into_chunk(self) -> Box<Chunk<T>> {
         match self.load {
             Load::Chunk(chunk) => chunk,
-            Load::One(_) | Load::Special(_) => unreachable!("a chunk was sent"),
+            Load::One(_) | Load::Tracked(_) => unreachable!("a chunk was sent"),
         }
     }
 }

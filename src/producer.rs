@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::error::{AddError, FlushError};
 use crate::gate::Patience;
-use crate::intake::Phase;
 use crate::lane::Lane;
+use crate::lifecycle::Phase;
 use crate::line::Handle;
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
@@ -43,10 +43,10 @@ impl FailureCursor {
         Self(AtomicU64::new(failed))
     }
 
-    /// Read when a flush registers, under the intake's lock: another flush through this handle may
+    /// Read when a flush registers, under the backlog's lock: another flush through this handle may
     /// end first.
     fn seen(&self) -> u64 {
-        // Relaxed: a count that orders nothing; called under the intake's lock.
+        // Relaxed: a count that orders nothing; called under the backlog's lock.
         self.0.load(Ordering::Relaxed)
     }
 
@@ -75,7 +75,7 @@ impl Clone for FailureCursor {
 impl<T: Send + 'static> Producer<T> {
     /// Failures from now on are news to this handle.
     pub(crate) fn new(lane: &Arc<Lane<T>>) -> Self {
-        let failed = lane.lock().flushes.failed();
+        let failed = lane.lock().barriers.failed();
         Self {
             lane: Arc::clone(lane),
             line: Handle::shared(lane),
@@ -498,20 +498,20 @@ pub(crate) fn flush<T>(
         return Err(FlushError::Reentrant);
     }
     let deadline = now().checked_add(timeout);
-    let mut intake = lane.lock();
-    if intake.phase != Phase::Open {
+    let mut backlog = lane.lock();
+    if backlog.lifecycle.phase != Phase::Open {
         return Err(FlushError::Closed);
     }
     let seen = cursor.seen();
-    let Some(waiter) = intake.register_flush(now()) else {
-        return cursor.report(seen, intake.flushes.failed());
+    let Some(waiter) = backlog.register_flush(now()) else {
+        return cursor.report(seen, backlog.barriers.failed());
     };
     lane.gate.doorbell.ring();
     let result = loop {
-        if let Some(failed) = intake.flushes.failed_before(waiter) {
+        if let Some(failed) = backlog.barriers.failed_before(waiter) {
             break cursor.report(seen, failed);
         }
-        if matches!(intake.phase, Phase::Abandoned | Phase::Done) {
+        if matches!(backlog.lifecycle.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);
         }
         if lane.gate.stall.has_lasted() {
@@ -520,11 +520,11 @@ pub(crate) fn flush<T>(
         if deadline.is_some_and(|deadline| deadline <= now()) {
             break Err(FlushError::Timeout);
         }
-        intake = lane
+        backlog = lane
             .changed
-            .wait_until(intake, lane.gate.stall.next_check(deadline));
+            .wait_until(backlog, lane.gate.stall.next_check(deadline));
     };
-    intake.flushes.unregister(waiter);
+    backlog.barriers.unregister(waiter);
     result
 }
 

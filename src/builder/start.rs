@@ -4,15 +4,16 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Builder, Sizes};
-use crate::batch::{Closing, Handler};
+use crate::backlog::Backlog;
+use crate::batch::Handler;
 use crate::batcher::Batcher;
 use crate::close::{Core, Latch, OnClose, Thread};
 use crate::controller::{Control, Controller, Limits};
+use crate::dead_letters::FailedRows;
 use crate::doorbell::Doorbell;
 use crate::error::BuildError;
 use crate::flusher::{Chance, Flusher};
 use crate::gate::GateSettings;
-use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::policy::{Policy, Zone};
 use crate::producer::Producer;
@@ -73,7 +74,10 @@ impl<T: Send + 'static> Builder<T> {
                 refuse_too_heavy: self.refuse_too_heavy,
             }
         });
-        let failed_rows = (self.on_failed.is_some(), self.keep_failed);
+        let failed_rows = FailedRows {
+            has_hook: self.on_failed.is_some(),
+            keep: self.keep_failed,
+        };
         let settings = GateSettings {
             capacity: sizes.capacity,
             weigher,
@@ -81,7 +85,7 @@ impl<T: Send + 'static> Builder<T> {
             stall_timeout: self.stall_timeout,
         };
         let lane = Arc::new(Lane::new(settings, doorbell, serial, |outlet| {
-            Intake::new(outlet, Arc::new(Closing::new()), seed, start, failed_rows)
+            Backlog::new(outlet, failed_rows, seed, start)
         }));
         let flusher = Flusher {
             lane: Arc::clone(&lane),

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Trigger;
 use crate::gate::Patience;
-use crate::gather::Target;
-use crate::gather::tests::Look::{self, Lends, Sleeps};
-use crate::gather::tests::{lane_with, look};
 use crate::lane::Lane;
 use crate::line::Handle;
+use crate::step::Target;
+use crate::step::tests::Look::{self, Lends, Sleeps};
+use crate::step::tests::{lane_with, look};
 use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
@@ -158,7 +158,7 @@ fn a_wait_does_not_override_a_pause() {
     };
     line.look(0);
     line.submit(1).ask();
-    line.lane.lock().paused_after = Some((line.time(0), Duration::from_millis(4)));
+    line.lane.lock().in_progress.paused_after = Some((line.time(0), Duration::from_millis(4)));
     assert_eq!(line.look(1), Sleeps(Some(8)));
     assert_eq!(line.look(8), Lends(vec![1], Trigger::Wait));
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 const NOTES_MAX: usize = 64;
 
 /// See the module's doc. Positions never decrease from one call to the next.
-pub(crate) struct Ages {
+pub(crate) struct AgeEstimator {
     /// Positions, strictly increasing, each with the time at which it was the queue's end. Never
     /// empty.
     notes: VecDeque<(u64, Instant)>,
@@ -22,7 +22,7 @@ pub(crate) struct Ages {
     was_idle: bool,
 }
 
-impl Ages {
+impl AgeEstimator {
     pub(crate) fn new(now: Instant) -> Self {
         // All that it will ever need, so that nothing is allocated while the batcher runs.
         let mut notes = VecDeque::with_capacity(NOTES_MAX);
@@ -68,7 +68,7 @@ mod tests {
     fn an_age_is_never_too_low_and_too_high_by_one_look_at_most() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut ages = Ages::new(start);
+        let mut age = AgeEstimator::new(start);
         // (first, end, time of the look) → since when the first has waited
         let table = [
             ("nobody is there", 0, 0, 0, 0),
@@ -95,7 +95,7 @@ mod tests {
         ];
         for (name, first, end, time, since) in table {
             assert_eq!(
-                ages.look(first, end, at(time))
+                age.look(first, end, at(time))
                     .duration_since(start)
                     .as_millis(),
                 since,
@@ -107,11 +107,11 @@ mod tests {
     #[test]
     fn notes_are_bounded() {
         let start = Instant::now();
-        let mut ages = Ages::new(start);
+        let mut age = AgeEstimator::new(start);
         for end in 1..10_000 {
-            let since = ages.look(0, end, start + Duration::from_millis(end));
+            let since = age.look(0, end, start + Duration::from_millis(end));
             assert!(since <= start + Duration::from_millis(1));
         }
-        assert!(ages.notes.len() <= NOTES_MAX);
+        assert!(age.notes.len() <= NOTES_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Who waits in `flush`, for what, and whether it failed. Lives in the intake, under its lock.
+//! Who waits in `flush`, for what, and whether it failed. Lives in the backlog, under its lock.
 //!
 //! Messages are numbered as they leave the channel, which is the order in which they entered it. A
 //! flush waits for a position: all that was sent before the call lies before it, whether the
@@ -26,7 +26,7 @@ struct Waiter {
 
 /// See the module's doc.
 #[derive(Default)]
-pub(crate) struct Flushes {
+pub(crate) struct FlushBarriers {
     /// Everything before this position is handed over without waiting for size or linger.
     urgent_before: u64,
     waiters: Vec<Waiter>,
@@ -35,7 +35,7 @@ pub(crate) struct Flushes {
     failed: u64,
 }
 
-impl Flushes {
+impl FlushBarriers {
     /// Everything before this position is urgent from now on.
     pub(crate) fn request(&mut self, end: u64) {
         self.urgent_before = self.urgent_before.max(end);
@@ -83,7 +83,7 @@ impl Flushes {
 
     /// Everything before position `gathered` has its outcome, but for items that are set aside, the
     /// first of which has the number `undecided`. True if a flush is done by that.
-    pub(crate) fn settle(&mut self, gathered: u64, undecided: Option<u64>) -> bool {
+    pub(crate) fn advance(&mut self, gathered: u64, undecided: Option<u64>) -> bool {
         let mut any = false;
         let is_decided = |boundary: u64| undecided.is_none_or(|first| first >= boundary);
         for waiter in self
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_flush_counts_the_failures_before_its_position_and_no_other() {
-        let mut flushes = Flushes::default();
+        let mut flushes = FlushBarriers::default();
         // Two messages are gathered, which were five items; two more are in the channel.
         let first = flushes.register(2, 2, 5);
         let second = flushes.register(4, 2, 5);
@@ -148,14 +148,14 @@ mod tests {
         flushes.note_failed(3..6);
         flushes.pass(4, 7);
         assert_eq!(flushes.next_boundary(), u64::MAX);
-        assert!(flushes.settle(2, None));
+        assert!(flushes.advance(2, None));
         assert_eq!(
             (flushes.failed_before(first), flushes.failed_before(second)),
             (Some(2), None)
         );
         flushes.note_failed(6..9);
-        assert!(flushes.settle(5, None));
-        assert!(!flushes.settle(5, None), "each is done once");
+        assert!(flushes.advance(5, None));
+        assert!(!flushes.advance(5, None), "each is done once");
         assert_eq!(
             (flushes.failed_before(first), flushes.failed_before(second)),
             (Some(2), Some(4))
@@ -163,7 +163,7 @@ mod tests {
         flushes.unregister(first);
         assert_eq!(flushes.failed_before(first), None);
         let third = flushes.register(5, 5, 9);
-        assert!(flushes.settle(5, None));
+        assert!(flushes.advance(5, None));
         assert_eq!(
             (flushes.failed_before(third), flushes.failed()),
             (Some(6), 6),
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_was_added_before_a_request_is_urgent() {
-        let mut flushes = Flushes::default();
+        let mut flushes = FlushBarriers::default();
         flushes.request(3);
         flushes.request(2);
         assert_eq!(

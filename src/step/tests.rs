@@ -1,11 +1,11 @@
 //! When a batch goes, in time that the test makes: no thread, no sleep, no clock.
 
 use super::*;
-use crate::batch::Closing;
+use crate::dead_letters::FailedRows;
 use crate::doorbell::Doorbell;
 use crate::gate::{GateSettings, Patience, STALL_TIMEOUT};
 use crate::lane::Lane;
-use crate::sync::Parker;
+use crate::sync::{Arc, Parker};
 
 /// Milliseconds.
 const LINGER: u64 = 10;
@@ -47,15 +47,18 @@ pub(crate) fn lane_with(
         stall_timeout,
     };
     Lane::new(settings, doorbell, serial, |outlet| {
-        let closing = Arc::new(Closing::new());
-        Intake::new(outlet, closing, 0, start, (false, usize::MAX))
+        let failed = FailedRows {
+            has_hook: false,
+            keep: usize::MAX,
+        };
+        Backlog::new(outlet, failed, 0, start)
     })
 }
 
 /// A look at the queue, with no call under way.
 pub(crate) fn look(lane: &Lane<u64>, target: Target, start: Instant, now: Instant) -> Look {
-    match lane.lock().next(&lane.gate, target, now, &mut false) {
-        Step::Lend(batch) => Lends(batch.to_vec(), batch.trigger()),
+    match lane.lock().next(&lane.gate, target, now).step {
+        Step::Call(batch) => Lends(batch.to_vec(), batch.trigger()),
         Step::Sleep { deadline, .. } => {
             Sleeps(deadline.map(|time| time.duration_since(start).as_millis() as u64))
         }

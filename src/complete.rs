@@ -1,4 +1,4 @@
-//! What becomes of the items of a call: settled under the intake's lock, in one step, by the
+//! What becomes of the items of a call: completed under the backlog's lock, in one step, by the
 //! flusher alone.
 //!
 //! Each item of the call gets its outcome here, is set aside because the handler asked for it
@@ -7,14 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backlog::Backlog;
 use crate::batch::{Batch, Course, Failed, Mark};
 use crate::error::BatchError;
 use crate::gate::Gate;
-use crate::gather::Target;
-use crate::intake::{Intake, Lent, Phase};
+use crate::in_progress::InFlight;
 use crate::retry::Retry;
 use crate::rows::{Again, Memo, Name, Purpose, Row};
 use crate::search::{Failure, Search, Verdict, later};
+use crate::step::Target;
 use crate::ticket::Outcome;
 
 /// A row of a call that the handler marked.
@@ -40,7 +41,7 @@ pub(crate) struct Finished<T> {
     pub(crate) now: Instant,
 }
 
-/// What the flusher has to do after a call was settled, outside the lock.
+/// What the flusher has to do after a call was completed, outside the lock.
 pub(crate) struct Leftover<T> {
     /// Failed rows that nobody is left to take, to be dropped.
     pub(crate) failed: Vec<Failed<T>>,
@@ -50,9 +51,9 @@ pub(crate) struct Leftover<T> {
     pub(crate) refused_len: Option<(usize, Duration)>,
 }
 
-impl<T> Intake<T> {
-    /// Settles a call.
-    pub(crate) fn settle(
+impl<T> Backlog<T> {
+    /// Completes a call.
+    pub(crate) fn complete(
         &mut self,
         gate: &Gate<T>,
         finished: Finished<T>,
@@ -80,12 +81,12 @@ impl<T> Intake<T> {
             // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
             self.counts.queue_wait.record(course.queue_wait);
         }
-        let cut = std::mem::take(&mut self.cut_next_wait);
-        self.paused_after = (!cut).then_some((now, service_time));
+        let cut = std::mem::take(&mut self.in_progress.cut_next_wait);
+        self.in_progress.paused_after = (!cut).then_some((now, service_time));
         self.counts.bad_rejects += batch.out_of_range.take();
-        let mut lent = self.lent.take().expect("a call ends once");
-        let len = lent.items;
-        let late = self.phase == Phase::Abandoned;
+        let mut in_flight = self.in_progress.in_flight.take().expect("a call ends once");
+        let len = in_flight.items;
+        let late = self.lifecycle.is_abandoned();
         if late {
             self.counts.abandoned -= len as u64;
         }
@@ -93,45 +94,42 @@ impl<T> Intake<T> {
         let (mut failed, mut refused_len) = (Vec::new(), None);
         match result {
             Ok(marked) => {
-                self.answered_at = now;
-                self.typical.learn(len, service_time);
-                self.spent.extend(self.misconfigured.take());
+                self.lifecycle.answered(now);
+                let progress = &mut self.in_progress;
+                progress.typical_call.learn(len, service_time);
+                progress.spent.extend(progress.misconfigured.take());
                 self.counts.handled += (len - marked.len()) as u64;
-                let marked = take_marked(&mut lent, &course, marked);
-                self.resolve_handled(&mut lent);
+                let marked = take_marked(&mut in_flight, &course, marked);
+                self.resolve_handled(&mut in_flight);
                 for (row, mark) in marked {
-                    failed.extend(self.settle_marked(
+                    failed.extend(self.complete_marked(
                         row,
                         mark,
                         (&retry, target.rules.idempotent),
                         now,
                     ));
                 }
-                if let Some(search) = &mut self.search {
+                let all_due = self.in_progress.all_due();
+                if let Some(mut search) = self.in_progress.search.take() {
                     search.succeeded(course.purpose, len);
                     refused_len = search.refused_len();
-                    if retry.keeps_order() && !self.again.is_empty() {
+                    if let Some(due) = all_due.filter(|_| retry.keeps_order()) {
                         // The parts behind them wait, as the line does otherwise.
-                        let dues = self
-                            .again
-                            .iter()
-                            .filter_map(|row| row.memo.again.as_ref())
-                            .map(|again| again.due);
-                        let due = dues.max().unwrap_or(now);
-                        search.hold(std::mem::take(&mut self.again), due);
+                        search.hold(self.in_progress.take_aside(), due);
                     }
+                    self.in_progress.search = Some(search);
                 }
             }
             Err((error, rejected)) => {
                 if error.is_permanent() {
-                    self.answered_at = now;
+                    self.lifecycle.answered(now);
                 }
                 self.counts.handler_panics += u64::from(error.is_panic());
                 self.counts.failed_calls.count(&error);
-                let mut rows = unsettled(&mut batch, lent);
+                let mut rows = undecided(&mut batch, in_flight);
                 for (index, mark) in rejected.into_iter().rev() {
                     let row = rows.remove(index);
-                    failed.extend(self.settle_marked(
+                    failed.extend(self.complete_marked(
                         row,
                         mark,
                         (&retry, target.rules.idempotent),
@@ -146,47 +144,52 @@ impl<T> Intake<T> {
                     let failure = Failure {
                         error: &error,
                         service_time,
-                        early: self.typical.is_early(len, service_time),
-                        known_misconfigured: self.misconfigured.as_ref() == Some(&error),
+                        early: self.in_progress.typical_call.is_early(len, service_time),
+                        known_misconfigured: self.in_progress.misconfigured.as_ref()
+                            == Some(&error),
                         while_closing: course.closing,
                         is_cut: rows.len() < len,
                     };
                     let at = self.circumstances(gate, target, &retry, now);
-                    let mut search = self
-                        .search
-                        .take()
-                        .unwrap_or_else(|| Box::new(Search::new(name, error.clone(), &retry, now)));
+                    let mut search =
+                        self.in_progress.search.take().unwrap_or_else(|| {
+                            Box::new(Search::new(name, error.clone(), &retry, now))
+                        });
                     if cut {
                         search.outage.flush(now);
                     }
                     Verdict { rows, outage } =
                         search.failed(rows, (course.purpose, name), &failure, &at);
-                    self.spent.append(&mut search.outage.spent);
-                    self.search = Some(search);
+                    self.in_progress.spent.append(&mut search.outage.spent);
+                    self.in_progress.search = Some(search);
                     if error.is_misconfigured() && !rows.is_empty() {
-                        self.spent.extend(self.misconfigured.replace(error.clone()));
+                        let progress = &mut self.in_progress;
+                        progress
+                            .spent
+                            .extend(progress.misconfigured.replace(error.clone()));
                     }
                 }
-                failed.extend(self.fail_rows(rows, &error, outage, self.keeps_failed()));
-                self.spent.push(error);
+                failed.extend(self.fail_rows(rows, &error, outage, self.retains_failed()));
+                self.in_progress.spent.push(error);
             }
         }
-        self.keep_spare(batch, batch_size);
+        self.in_progress.keep_spare(batch, batch_size);
         let failed = self.hand_on(failed, late);
         Leftover {
             failed,
-            errors: std::mem::take(&mut self.spent),
+            errors: std::mem::take(&mut self.in_progress.spent),
             refused_len,
         }
     }
 
     /// The rows that are neither marked nor failed.
-    fn resolve_handled(&mut self, lent: &mut Lent) {
-        for (_, ticket) in lent.tickets.drain(..) {
+    fn resolve_handled(&mut self, in_flight: &mut InFlight) {
+        for (_, ticket) in in_flight.tickets.drain(..) {
             ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
         }
-        for mut memo in lent.memos.drain(..) {
-            self.spent
+        for mut memo in in_flight.memos.drain(..) {
+            self.in_progress
+                .spent
                 .extend(memo.again.take().map(|again| again.error));
             if let Some(ticket) = memo.ticket.take() {
                 ticket.tell_with(&mut self.wakes, Outcome::Handled, None);
@@ -195,7 +198,7 @@ impl<T> Intake<T> {
     }
 
     /// A row that the handler rejected fails; one that it asked for again is set aside.
-    fn settle_marked(
+    fn complete_marked(
         &mut self,
         mut row: Row<T>,
         Mark { error, again }: Mark,
@@ -203,14 +206,14 @@ impl<T> Intake<T> {
         now: Instant,
     ) -> Vec<Failed<T>> {
         row.memo.in_doubt |= error.is_in_doubt();
-        let again = again && (idempotent || !error.is_in_doubt()) && self.phase != Phase::Abandoned;
+        let again = again && (idempotent || !error.is_in_doubt()) && !self.lifecycle.is_abandoned();
         let Some(due) = again
             .then(|| self.due_again(&row.memo, &error, retry, now))
             .flatten()
         else {
             self.counts.rejected += u64::from(!again);
-            let failed = self.fail_rows(vec![row], &error, again, self.keeps_failed());
-            self.spent.push(error);
+            let failed = self.fail_rows(vec![row], &error, again, self.retains_failed());
+            self.in_progress.spent.push(error);
             return failed;
         };
         self.counts.retried_rows += 1;
@@ -218,17 +221,16 @@ impl<T> Intake<T> {
         let (since, times) = before.as_ref().map_or((now, 1), |again| {
             (again.since, again.times.saturating_add(1))
         });
-        self.spent.extend(before.map(|again| again.error));
+        self.in_progress
+            .spent
+            .extend(before.map(|again| again.error));
         row.memo.again = Some(Again {
             since,
             times,
             due,
             error,
         });
-        let place = self
-            .again
-            .partition_point(|other| other.memo.number < row.memo.number);
-        self.again.insert(place, row);
+        self.in_progress.set_aside(row);
         Vec::new()
     }
 
@@ -275,33 +277,34 @@ impl<T> Intake<T> {
         self.counts.bisections += search.bisections;
         self.counts.retries_in_halves += search.splits;
         self.counts.retry_after_capped += search.outage.capped;
-        self.spent.extend(search.outage.spent);
-        self.spent.push(search.outage.error);
+        self.in_progress.spent.extend(search.outage.spent);
+        self.in_progress.spent.push(search.outage.error);
     }
 
-    /// Failed rows go to the hook, or are kept; behind an abandoned close without a hook nobody
-    /// takes them.
+    /// Failed rows go to the hook, or are retained; behind an abandoned close without a hook nobody
+    /// takes them, and they come back.
     fn hand_on(&mut self, failed: Vec<Failed<T>>, late: bool) -> Vec<Failed<T>> {
-        if self.has_hook {
-            self.for_hook.extend(failed);
-        } else if late {
+        if late && self.dead_letters.retains() {
             self.counts.dropped_late += failed.len() as u64;
             return failed;
-        } else {
-            failed.into_iter().for_each(|failed| self.kept.keep(failed));
         }
+        self.dead_letters.accept(failed);
         Vec::new()
     }
 }
 
 /// The rows of a call that the handler marked, with their memos. The memos and tickets of the
 /// others keep their order.
-fn take_marked<T>(lent: &mut Lent, course: &Course, marked: Vec<Marked<T>>) -> Vec<(Row<T>, Mark)> {
+fn take_marked<T>(
+    in_flight: &mut InFlight,
+    course: &Course,
+    marked: Vec<Marked<T>>,
+) -> Vec<(Row<T>, Mark)> {
     if marked.is_empty() {
         return Vec::new();
     }
-    let first = course.first.wrapping_sub(lent.memos.len() as u64);
-    let mut memos: Vec<Option<Memo>> = lent.memos.drain(..).map(Some).collect();
+    let first = course.first.wrapping_sub(in_flight.memos.len() as u64);
+    let mut memos: Vec<Option<Memo>> = in_flight.memos.drain(..).map(Some).collect();
     let mut rows = Vec::with_capacity(marked.len());
     for Marked {
         index,
@@ -314,26 +317,29 @@ fn take_marked<T>(lent: &mut Lent, course: &Course, marked: Vec<Marked<T>>) -> V
             .get_mut(index)
             .and_then(Option::take)
             .unwrap_or_else(|| {
-                let place = lent
+                let place = in_flight
                     .tickets
                     .binary_search_by_key(&index, |(index, _)| *index);
-                let ticket = place.ok().map(|place| lent.tickets.remove(place).1);
+                let ticket = place.ok().map(|place| in_flight.tickets.remove(place).1);
                 Memo::new(first.wrapping_add(index as u64), ticket)
             });
         memo.calls += 1;
         memo.weight = weight;
         rows.push((Row { item, memo }, mark));
     }
-    lent.memos = memos.into_iter().flatten().collect();
+    in_flight.memos = memos.into_iter().flatten().collect();
     rows
 }
 
 /// The rows of a call that failed, with their memos.
-fn unsettled<T>(batch: &mut Batch<T>, lent: Lent) -> Vec<Row<T>> {
+fn undecided<T>(batch: &mut Batch<T>, in_flight: InFlight) -> Vec<Row<T>> {
     // The number of the first item without a memo, less those before it.
-    let first = batch.course.first.wrapping_sub(lent.memos.len() as u64);
-    let mut tickets = lent.tickets.into_iter().peekable();
-    let mut memos = lent.memos.into_iter();
+    let first = batch
+        .course
+        .first
+        .wrapping_sub(in_flight.memos.len() as u64);
+    let mut tickets = in_flight.tickets.into_iter().peekable();
+    let mut memos = in_flight.memos.into_iter();
     let row = |(index, item)| {
         let mut memo = memos.next().unwrap_or_else(|| {
             let ticket = tickets

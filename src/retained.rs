@@ -1,0 +1,86 @@
+//! Failed rows that are kept because there is no `on_failed` hook. Part of the dead letters.
+//!
+//! A row is kept under its number, which is its place in the order in which items left the queue.
+//! It leaves in one of three ways: with all others, to `take_failed` or to the close report; or
+//! alone, once its ticket has returned that it failed. All three take it out under the lock, so a
+//! row leaves once.
+
+use std::collections::BTreeMap;
+
+use crate::batch::Failed;
+
+/// See the module's doc.
+pub(crate) struct Retained<T> {
+    rows: BTreeMap<u64, Failed<T>>,
+    /// With so many kept, nothing is handed over.
+    most: usize,
+}
+
+impl<T> Retained<T> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            most,
+        }
+    }
+
+    pub(crate) fn keep(&mut self, failed: Failed<T>) {
+        let before = self.rows.insert(failed.number, failed);
+        debug_assert!(before.is_none(), "a row fails once");
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether as many rows are kept as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.len() >= self.most
+    }
+
+    /// All rows, in order of their numbers.
+    pub(crate) fn take_all(&mut self) -> Vec<Failed<T>> {
+        std::mem::take(&mut self.rows).into_values().collect()
+    }
+
+    /// The row with this number, if it is still kept.
+    pub(crate) fn take_one(&mut self, number: u64) -> Option<Failed<T>> {
+        self.rows.remove(&number)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::error::BatchError;
+
+    fn row(number: u64) -> Failed<u64> {
+        Failed {
+            item: number * 10,
+            error: BatchError::permanent("no"),
+            attempts: 1,
+            in_doubt: false,
+            outage: false,
+            number,
+        }
+    }
+
+    #[test]
+    fn a_row_leaves_once_and_the_rest_in_order() {
+        let mut rows = Retained::new(3);
+        [4, 1, 9]
+            .into_iter()
+            .for_each(|number| rows.keep(row(number)));
+        assert!(rows.is_full());
+        assert_eq!(rows.take_one(4).map(|failed| failed.item), Some(40));
+        assert!(rows.take_one(4).is_none() && rows.take_one(5).is_none());
+        assert!(!rows.is_full() && rows.len() == 2);
+        assert!(
+            rows.take_all()
+                .iter()
+                .map(|failed| failed.item)
+                .eq([10, 90])
+        );
+        assert!(rows.take_one(9).is_none() && rows.take_all().is_empty());
+    }
+}
