@@ -10,7 +10,7 @@
 #[path = "../src/feedback.rs"]
 mod feedback;
 #[allow(dead_code, unused_imports)]
-#[path = "../src/ring.rs"]
+#[path = "../src/exchange/ring.rs"]
 mod ring;
 #[allow(dead_code, unused_imports)]
 #[path = "../src/sync/native.rs"]

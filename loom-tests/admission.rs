@@ -2,7 +2,7 @@
 
 use super::{Parts, close_and_seize, model, thread};
 use crate::error::AddError;
-use crate::gate::Patience;
+use crate::queue::gate::Patience;
 use crate::sync::Arc;
 
 /// What a producer was told of its item.

@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::parts::{LONG, Outcome, Parts};
 use super::{model, thread};
 use crate::batch::Batch;
-use crate::close::{CloseReport, Core};
+use crate::batcher::close::Core;
+use crate::flush::close_report::CloseReport;
+
+use crate::batcher::producer::{FailureCursor, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::lifecycle::Phase;
-use crate::producer::{FailureCursor, flush};
+use crate::flush::lifecycle::Phase;
+use crate::queue::gate::Patience;
 use crate::sync::{Arc, Mutex};
 
 fn fine(_: &mut Batch<u32>) -> Outcome {

@@ -3,10 +3,10 @@
 use super::parts::LONG;
 use super::{Parts, begin_close, model};
 use crate::batch::Batch;
+use crate::batcher::producer::{FailureCursor, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::producer::{FailureCursor, flush};
+use crate::queue::gate::Patience;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails

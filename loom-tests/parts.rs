@@ -3,27 +3,34 @@
 use std::time::{Duration, Instant};
 
 use super::thread;
-use crate::backlog::Backlog;
 use crate::batch::Batch;
-use crate::close::{Core, Latch, Thread};
-use crate::controller::{Control, Controller, Limits};
-use crate::dead_letters::FailedRows;
-use crate::doorbell::Doorbell;
+use crate::batcher::close::Core;
+use crate::batcher::threads::Latch;
+use crate::batcher::threads::Thread;
+use crate::flush::backlog::Backlog;
+
+use crate::control::controller::Controller;
+use crate::control::limits::Control;
+use crate::control::limits::Limits;
+
 use crate::error::BatchError;
+use crate::exchange::published::SetpointCell;
+use crate::exchange::reporter::Reporter;
+use crate::exchange::ring::{Reader, Ring};
 use crate::feedback::LoadFeedback;
-use crate::flusher::{Chance, Flusher};
-use crate::gate::GateSettings;
-use crate::lane::Lane;
-use crate::lifecycle::CloseTerms;
+use crate::flush::dead_letters::FailedRows;
+use crate::flush::flusher::{Chance, Flusher};
+use crate::flush::lane::Lane;
+use crate::flush::lifecycle::CloseTerms;
+use crate::flush::retry::{Retry, Rules};
+use crate::flush::workers::HandlerSlot;
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
-use crate::reporter::Reporter;
-use crate::retry::{Retry, Rules};
-use crate::ring::{Reader, Ring};
-use crate::setpoint::{Setpoint, SetpointCell};
+use crate::queue::gate::GateSettings;
+use crate::queue::weigher::Weigher;
 use crate::sync::{Arc, Mutex, Parker, Shared, next_serial, now, spawn};
 use crate::ticket::{Line, Place};
-use crate::weigher::Weigher;
-use crate::workers::HandlerSlot;
+use crate::wakeup::Doorbell;
 
 /// Later than any model lasts.
 pub(super) const LONG: Duration = Duration::from_secs(3_600);
@@ -237,7 +244,7 @@ impl<T> Parts<T> {
             reader,
             ..
         } = self;
-        lane.lock().lifecycle.phase = crate::lifecycle::Phase::Done;
+        lane.lock().lifecycle.phase = crate::flush::lifecycle::Phase::Done;
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),

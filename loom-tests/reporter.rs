@@ -4,8 +4,8 @@
 use super::parts::{LONG, Parts};
 use super::{model, thread};
 use crate::feedback::{BatchSample, CallOutcome};
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
-use crate::setpoint::Setpoint;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Tells which batches it was shown.

@@ -1,8 +1,8 @@
 //! The feedback ring: no torn sample, none twice, losses counted.
 
 use super::{model, thread};
+use crate::exchange::ring::Ring;
 use crate::feedback::{Sample, Signals};
-use crate::ring::Ring;
 use crate::sync::Arc;
 
 /// Every field carries the same number, so a torn sample shows.

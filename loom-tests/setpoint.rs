@@ -6,8 +6,8 @@ use super::parts::no_line;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::setpoint::Setpoint;
+use crate::policy::setpoint::Setpoint;
+use crate::queue::gate::Patience;
 use crate::sync::Arc;
 use crate::ticket;
 

@@ -3,9 +3,9 @@
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::lane::Lane;
-use crate::line::Handle;
+use crate::flush::lane::Lane;
+use crate::flush::ticket_line::Handle;
+use crate::queue::gate::Patience;
 use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 

@@ -4,10 +4,10 @@ use super::parts::no_line;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
+use crate::queue::gate::Patience;
+use crate::queue::weigher::Weigher;
 use crate::sync::Arc;
 use crate::ticket;
-use crate::weigher::Weigher;
 
 /// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a
 /// deadlock.

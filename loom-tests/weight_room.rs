@@ -3,11 +3,11 @@
 use super::{Parts, begin_close, close_and_seize, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::lane::Lane;
-use crate::message::Load;
+use crate::flush::lane::Lane;
+use crate::queue::gate::Patience;
+use crate::queue::message::Load;
+use crate::queue::weigher::Weigher;
 use crate::sync::Arc;
-use crate::weigher::Weigher;
 
 /// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
 fn parts(batch: usize, lane: usize) -> Parts<u32> {

@@ -4,10 +4,10 @@
 use super::parts::LONG;
 use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
+use crate::batcher::producer::{FailureCursor, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
-use crate::gate::Patience;
-use crate::producer::{FailureCursor, flush};
+use crate::queue::gate::Patience;
 use crate::sync::{Arc, Mutex};
 
 /// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes;

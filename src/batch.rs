@@ -5,12 +5,15 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::batch_id::BatchId;
+use crate::batch::id::BatchId;
+use crate::batch::rows::{Memo, Purpose};
 use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
-use crate::rows::{Memo, Purpose};
 use crate::sync::{Arc, Mutex};
 use crate::ticket::Resolver;
+
+pub(crate) mod id;
+pub(crate) mod rows;
 
 /// What made the flusher hand a batch over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,15 +5,25 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::batch::Failed;
-use crate::builder::Builder;
-use crate::close::{CloseReport, Core};
-use crate::controller::{DecisionRecord, Limits};
+use crate::batcher::builder::Builder;
+use crate::batcher::close::Core;
+use crate::batcher::producer::Producer;
+use crate::control::decisions::DecisionRecord;
+use crate::control::limits::Limits;
 use crate::error::BuildError;
+use crate::exchange::published::SetpointCell;
 use crate::feedback::LoadFeedback;
-use crate::producer::Producer;
-use crate::setpoint::{Setpoint, SetpointCell};
+use crate::flush::close_report::CloseReport;
+use crate::policy::setpoint::Setpoint;
 use crate::stats::Stats;
 use crate::sync::{Arc, now};
+
+pub(crate) mod builder;
+pub(crate) mod close;
+pub(crate) mod producer;
+pub(crate) mod sensor;
+pub(crate) mod sink;
+pub(crate) mod threads;
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its
 /// backend is.

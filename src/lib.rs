@@ -274,79 +274,46 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod age;
-mod backlog;
-mod barriers;
 mod batch;
-mod batch_id;
 mod batcher;
-mod builder;
-mod channel;
 pub mod classify;
-mod close;
-mod complete;
-mod controller;
-mod credit;
-mod dead_letters;
-mod doorbell;
+mod control;
 mod error;
+mod exchange;
 mod feedback;
-mod flusher;
-mod gate;
-mod gather;
-mod in_progress;
-mod incoming;
-mod lane;
-mod lifecycle;
-mod line;
-mod message;
+mod flush;
 mod policy;
-mod producer;
-mod refusal;
-mod regroup;
-mod reporter;
-mod retained;
-mod retry;
-mod ring;
-mod rows;
-mod search;
-mod sensor;
-mod setpoint;
+mod queue;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
-mod sink;
-mod stall;
 mod stats;
-mod step;
 mod sync;
 mod ticket;
 mod unwind;
-mod waiters;
-mod weigher;
-mod weight_room;
-mod workers;
+mod wakeup;
 
+pub use batch::id::BatchId;
 pub use batch::{Batch, Failed, Handler, Trigger};
-pub use batch_id::BatchId;
 pub use batcher::Batcher;
-pub use builder::Builder;
-pub use close::CloseReport;
-pub use controller::{DecisionRecord, Limits};
+pub use batcher::builder::Builder;
+pub use batcher::producer::{Producer, SubmitManyError};
+pub use batcher::sensor::Sensor;
+pub use batcher::sink::{Sink, SinkError};
+pub use control::decisions::DecisionRecord;
+pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
 pub use feedback::{BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, LoadFeedback, Sample, Signals};
+pub use flush::close_report::CloseReport;
+pub use flush::retry::Retry;
+pub use flush::workers::Worker;
+pub use policy::setpoint::{Probe, Setpoint};
 pub use policy::{
     Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights,
     Window, Zone,
 };
-pub use producer::{Producer, SubmitManyError};
-pub use retry::Retry;
-pub use sensor::Sensor;
-pub use setpoint::{Probe, Setpoint};
-pub use sink::{Sink, SinkError};
 pub use stats::{BatchesByTrigger, FailedCalls, Quantiles, Refused, Retrying, Stats};
 pub use ticket::{Outcome, Ticket};
-pub use workers::Worker;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::feedback::{CallOutcome, Sample};
-use crate::setpoint::Setpoint;
+use crate::policy::setpoint::Setpoint;
 
 mod aimd;
 mod brake;
@@ -19,6 +19,7 @@ mod hill_climb;
 mod load_threshold;
 mod reason;
 mod score;
+pub(crate) mod setpoint;
 
 pub use aimd::Aimd;
 pub use cost_model::CostModel;

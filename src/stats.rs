@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::batch::Trigger;
 use crate::error::{BatchError, ErrorClass};
 use crate::policy::Reason;
-use crate::setpoint::Setpoint;
+use crate::policy::setpoint::Setpoint;
 
 /// Batches by what made the flusher hand them over. Attempts at the same batch count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

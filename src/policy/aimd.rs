@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
-use crate::setpoint::Setpoint;
 
 /// Two items more after each full batch within the target, a tenth less after one over it or one
 /// that failed: as good as the target that it is given, and as slow as its steps. Asks for nothing

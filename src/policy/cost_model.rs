@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::brake::Brake;
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
-use crate::setpoint::Setpoint;
 
 mod fences;
 mod learn;

@@ -1,8 +1,8 @@
 //! The law that never changes anything: the yardstick.
 
 use crate::error::BuildError;
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
-use crate::setpoint::Setpoint;
 
 /// Always the same size, clamped to the builder's bounds.
 ///

@@ -2,8 +2,8 @@
 //! wrong about.
 
 use crate::feedback::CallOutcome;
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Cadence, Decision, Policy, Window, is_evidence};
-use crate::setpoint::Setpoint;
 
 /// Batches per trial: fewer, and noise decides.
 const TRIAL: u32 = 8;

@@ -22,8 +22,8 @@
 use crate::error::BuildError;
 use crate::feedback::{CallOutcome, Signals};
 use crate::policy::score::{Means, Scale, Weights};
+use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Reason, Window, Zone, is_evidence};
-use crate::setpoint::Setpoint;
 
 mod back;
 

@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::report::Report;
 use super::unit::Unit;
 use crate::policy::Policy;
-use crate::setpoint::Bounds;
+use crate::policy::setpoint::Bounds;
 
 /// A run to be made: a [`Backend`], how many batchers use it, how much they have to do, and the
 /// settings that a [`Builder`](crate::Builder) has as well, with the same defaults.

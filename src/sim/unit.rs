@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::chance::Chance;
 use super::simulation::Simulation;
 use crate::feedback::Sample;
+use crate::policy::setpoint::{Bounds, Setpoint};
 use crate::policy::{Cadence, Policy, Reason, Window, Zone};
-use crate::setpoint::{Bounds, Setpoint};
 
 /// As the controller rests after an early decision.
 const REST: f64 = 0.001;

@@ -96,7 +96,7 @@ impl Course {
             custom: &[],
         };
         let decision = self.policy.decide(&window, &self.setpoint);
-        let bounds = crate::setpoint::Bounds {
+        let bounds = crate::policy::setpoint::Bounds {
             min: 1,
             max: self.max,
             linger: Duration::from_secs(1),

@@ -1,0 +1,698 @@
+//! The settings, their defaults and their validation.
+//!
+//! What was not set follows what was; only values that were set can contradict one another. Nothing
+//! is corrected silently.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::batch::{Failed, Handler};
+use crate::batcher::Batcher;
+use crate::flush::close_report::CloseReport;
+use crate::flush::close_report::OnClose;
+
+use crate::batcher::sensor::Sampled;
+use crate::error::BuildError;
+use crate::flush::flusher::OnFailed;
+use crate::flush::retry::Retry;
+use crate::flush::workers::{HandlerSlot, Worker};
+use crate::policy::{CostModel, Policy};
+use crate::queue::gate::STALL_TIMEOUT;
+use crate::queue::weigher::Weigh;
+
+mod sink;
+mod start;
+mod valid;
+
+/// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or
+/// below it.
+const MAX_BATCH_SIZE: usize = 10_000;
+/// The largest queue: its slots are allocated at the start.
+const CAPACITY_MAX: usize = 1 << 30;
+/// The largest feedback ring.
+const FEEDBACK_MAX: usize = 1 << 24;
+
+/// The settings of a [`Batcher`], each with a default; from [`Batcher::builder`].
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder<T> {
+    initial_batch_size: Option<usize>,
+    min_batch_size: Option<usize>,
+    max_batch_size: Option<usize>,
+    default_max_batch_size: usize,
+    linger: Duration,
+    wait_overrides_linger: bool,
+    queue_capacity: Option<usize>,
+    load_check_interval: Duration,
+    feedback_capacity: usize,
+    custom: Vec<(&'static str, f64)>,
+    policy: Box<dyn Policy>,
+    retry: Retry,
+    idempotent: bool,
+    keep_failed: usize,
+    stall_timeout: Duration,
+    on_failed: Option<OnFailed<T>>,
+    close_timeout: Duration,
+    drop_patience: Duration,
+    on_close: Option<OnClose<T>>,
+    weigher: Option<(usize, Weigh<T>)>,
+    max_queue_weight: Option<usize>,
+    refuse_too_heavy: bool,
+    thread_name: String,
+    sensors: Vec<Sampled>,
+}
+
+/// The sizes that hold once everything is known.
+struct Sizes {
+    initial: usize,
+    min: usize,
+    max: usize,
+    capacity: usize,
+}
+
+impl<T: Send + 'static> Builder<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            initial_batch_size: None,
+            min_batch_size: None,
+            max_batch_size: None,
+            default_max_batch_size: MAX_BATCH_SIZE,
+            linger: Duration::from_secs(1),
+            wait_overrides_linger: true,
+            queue_capacity: None,
+            load_check_interval: Duration::from_secs(1),
+            feedback_capacity: 1_024,
+            custom: Vec::new(),
+            policy: Box::new(CostModel::new()),
+            retry: Retry::default(),
+            idempotent: false,
+            keep_failed: 10_000,
+            stall_timeout: STALL_TIMEOUT,
+            on_failed: None,
+            close_timeout: Duration::from_secs(30),
+            drop_patience: Duration::from_secs(5),
+            on_close: None,
+            weigher: None,
+            max_queue_weight: None,
+            refuse_too_heavy: false,
+            thread_name: "batcher".to_owned(),
+            sensors: Vec::new(),
+        }
+    }
+
+    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy
+    /// starts with.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .initial_batch_size(500)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().batch_size, 500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn initial_batch_size(mut self, items: usize) -> Self {
+        self.initial_batch_size = Some(items);
+        self
+    }
+
+    /// The smallest batch size, in items, at least 1. Default 1.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let refused = Batcher::builder()
+    ///     .min_batch_size(0)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
+    /// assert_eq!(refused.err().unwrap().to_string(), "min_batch_size is 0: must be at least 1");
+    /// ```
+    pub fn min_batch_size(mut self, items: usize) -> Self {
+        self.min_batch_size = Some(items);
+        self
+    }
+
+    /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says
+    /// otherwise, and is allocated at the start: the size of an item times that. Default the
+    /// largest of 10 000, the initial and the smallest size, as far as a `queue_capacity` that was
+    /// set allows.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_size(10)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.stats().batch_size <= 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_batch_size(mut self, items: usize) -> Self {
+        self.max_batch_size = Some(items);
+        self
+    }
+
+    /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1
+    /// s.
+    ///
+    /// An item whose [`Ticket`](crate::Ticket) somebody waits for does not linger, unless
+    /// [`wait_overrides_linger`](Self::wait_overrides_linger) is off.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .linger(Duration::ZERO)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?; // handed over at once
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is
+    /// free, with everything in line before it, instead of waiting for its batch to fill. Default
+    /// true; see [`Ticket`](crate::Ticket).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .linger(Duration::from_millis(5))
+    ///     .wait_overrides_linger(false)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.submit(1)?.wait().is_handled()); // after 5 ms
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_overrides_linger(mut self, yes: bool) -> Self {
+        self.wait_overrides_linger = yes;
+        self
+    }
+
+    /// How many items wait at most before producers do, from single adds, and as many again from
+    /// `add_many`; at least the largest batch size, at most 2^30. Its memory is allocated at the
+    /// start. Default the larger of 1 024 and twice the largest batch size.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .queue_capacity(1 << 16)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn queue_capacity(mut self, items: usize) -> Self {
+        self.queue_capacity = Some(items);
+        self
+    }
+
+    /// How often the policy is asked, over zero. Default 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .load_check_interval(Duration::from_millis(250))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn load_check_interval(mut self, interval: Duration) -> Self {
+        self.load_check_interval = interval;
+        self
+    }
+
+    /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded
+    /// up to a power of two. Default 1 024.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .feedback_capacity(64)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn feedback_capacity(mut self, samples: usize) -> Self {
+        self.feedback_capacity = samples;
+        self
+    }
+
+    /// Declares a custom signal and how much it counts in a load score beside the policy's own
+    /// weights; up to 8, each name once, the weight finite and not negative.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .custom_signal("replica_lag", 0.5)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().custom("replica_lag", 0.2));
+    /// assert_eq!(batcher.stats().unknown_signals, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn custom_signal(mut self, name: &'static str, weight: f64) -> Self {
+        self.custom.push((name, weight));
+        self
+    }
+
+    /// The policy that sizes the batches. Default [`CostModel::new`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .policy(load_aware_batcher::Fixed(250))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().batch_size, 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers,
+    /// for at least 60 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .retry(load_aware_batcher::Retry::attempts(3))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Whether applying a row twice does no harm, because rows have a key and the backend ignores
+    /// or overwrites what it has: then a batch in doubt is tried again. Each row may be applied
+    /// more than once. Default false: what is in doubt fails, marked in doubt, and is never sent
+    /// twice.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .idempotent(true) // INSERT … ON CONFLICT (key) DO NOTHING
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn idempotent(mut self, yes: bool) -> Self {
+        self.idempotent = yes;
+        self
+    }
+
+    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
+    /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    ///
+    /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned `Failed`
+    /// or `InDoubt`; then it is dropped and counted in [`Stats::told`](crate::Stats::told). If its
+    /// ticket is dropped unread, the row stays kept. So a program that reads the outcome of every
+    /// item needs neither the hook nor `take_failed`.
+    ///
+    /// With as many rows kept as the bound allows, the flusher waits, and after
+    /// [`stall_timeout`](Self::stall_timeout) its callers are answered `Stalled`. The batch that
+    /// reaches the bound may go beyond it. Nothing is dropped. Close lifts the bound.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{AddError, Batch, BatchError, Batcher};
+    /// let batcher = Batcher::builder()
+    ///     .keep_failed(1)
+    ///     .queue_capacity(1)
+    ///     .linger(Duration::ZERO)
+    ///     .stall_timeout(Duration::from_millis(20))
+    ///     .spawn(|_: &mut Batch<u64>| Err(BatchError::permanent("no such table")))?;
+    /// let mut added = 0;
+    /// let refused = loop {
+    ///     match batcher.add(added) {
+    ///         Ok(()) => added += 1,
+    ///         Err(refused) => break refused,
+    ///     }
+    /// };
+    /// assert_eq!(refused, AddError::Stalled(added));
+    /// let failed = batcher.take_failed();
+    /// assert!(!failed.is_empty());
+    /// batcher.add(added)?; // there is room again
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keep_failed(mut self, rows: usize) -> Self {
+        self.keep_failed = rows;
+        self
+    }
+
+    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept
+    /// and nobody takes them, before callers that wait for it are answered: adds on a full queue
+    /// with [`AddError::Stalled`](crate::AddError::Stalled), tickets with
+    /// [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with
+    /// [`FlushError::Stalled`](crate::FlushError::Stalled). Nothing is dropped, and everything goes
+    /// on when the rows are taken. A caller that waited before is answered at most as much later
+    /// again. Zero answers at once. Default 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .stall_timeout(Duration::from_secs(10))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught
+    /// and counted, and takes the row with it; a hook that can fail is
+    /// [`try_on_failed`](Self::try_on_failed).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// let (sender, failed) = std::sync::mpsc::channel();
+    /// let batcher = Batcher::builder()
+    ///     .on_failed(move |row| sender.send(row.item).expect("somebody reads"))
+    ///     .spawn(|_: &mut Batch<u64>| Err::<LoadFeedback, _>(BatchError::permanent("not this one")))?;
+    /// batcher.add(7)?;
+    /// assert!(batcher.close(Duration::from_secs(9)).failed.is_empty());
+    /// assert_eq!(failed.recv(), Ok(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_failed(mut self, mut hook: impl FnMut(Failed<T>) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(move |failed| {
+            hook(failed);
+            Ok(())
+        }));
+        self
+    }
+
+    /// A dead-letter hook that can fail: it borrows each failed row, on the flusher's thread. `Ok`
+    /// means that the row is taken care of; it is dropped. After an error or a panic the row is
+    /// kept, as without a hook: for `take_failed` and the close report, up to `keep_failed`. A
+    /// panic is caught and counted. Replaces [`on_failed`](Self::on_failed).
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use load_aware_batcher::{Batch, BatchError, Batcher, Failed, LoadFeedback};
+    ///
+    /// let mut file = std::io::sink();
+    /// let batcher = Batcher::builder()
+    ///     .try_on_failed(move |failed: &Failed<u64>| writeln!(file, "{}: {}", failed.item, failed.error))
+    ///     .spawn(|_: &mut Batch<u64>| Err::<LoadFeedback, _>(BatchError::permanent("not this one")))?;
+    /// batcher.add(7).expect("open");
+    /// let report = batcher.close(std::time::Duration::from_secs(9));
+    /// assert_eq!((report.failed_total, report.failed.len()), (1, 0));
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn try_on_failed<E: 'static>(
+        mut self,
+        mut hook: impl FnMut(&Failed<T>) -> Result<(), E> + Send + 'static,
+    ) -> Self {
+        self.on_failed = Some(Box::new(move |failed| {
+            match catch_unwind(AssertUnwindSafe(|| hook(&failed).is_ok())) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err((failed, None)),
+                Err(panic) => Err((failed, Some(panic))),
+            }
+        }));
+        self
+    }
+
+    /// How long dropping the batcher waits for its close at most, while calls go through. Default
+    /// 30 s. A batcher in a `static` is not dropped at the end of the process: call
+    /// [`Batcher::shutdown`] there.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .close_timeout(Duration::from_secs(8))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// drop(batcher); // waits for the row, at most 8 s
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed
+    /// test or an early return against a backend that is away does not hang. A call that takes
+    /// longer than this counts as abandoned. A thread that drops the batcher in a panic makes one
+    /// attempt at each batch. Does not concern [`Batcher::close`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .drop_patience(Duration::ZERO)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drop_patience(mut self, patience: Duration) -> Self {
+        self.drop_patience = patience;
+        self
+    }
+
+    /// Is given the report when the batcher is dropped without having been closed. Its panic is
+    /// caught and counted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .on_close(|report| assert_eq!(report.handled, 1))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// drop(batcher);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_close(mut self, hook: impl FnOnce(CloseReport<T>) + Send + 'static) -> Self {
+        self.on_close = Some(Box::new(hook));
+        self
+    }
+
+    /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters.
+    /// Items are weighed on the producer's thread, once each; a weigher that panics takes what is
+    /// being added with it, as any panic there does. An item over the limit goes alone, or is
+    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(1 << 20, |row: &String| row.len())
+    ///     .spawn(|_: &mut Batch<String>| Ok(LoadFeedback::new()))?;
+    /// batcher.add("a row".to_owned())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_batch_weight(
+        mut self,
+        limit: usize,
+        weight: impl Fn(&T) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        self.weigher = Some((limit, Box::new(weight)));
+        self
+    }
+
+    /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
+    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger.
+    /// It bounds memory: beside what waits, there is only the batch that the handler holds. Default
+    /// none: `queue_capacity` alone bounds what waits.
+    ///
+    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits,
+    /// `try_add` returns [`Full`](crate::AddError::Full), `add_timeout` returns
+    /// [`Timeout`](crate::AddError::Timeout). Room is first come, first served. While somebody
+    /// waits, an item that would fit waits too and `try_add` is refused, so light items never keep
+    /// a heavy one out. An item that alone is over this limit is accepted when nothing else waits,
+    /// or refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room
+    /// makes the flusher hand over what waits although its batch is not full; such a batch counts
+    /// as [`Trigger::Size`](crate::Trigger::Size).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// const MIB: usize = 1 << 20;
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(4 * MIB, |row: &Vec<u8>| row.len())
+    ///     .max_queue_weight(8 * MIB)
+    ///     .spawn(|_: &mut Batch<Vec<u8>>| Ok(LoadFeedback::new()))?;
+    /// for _ in 0..20 {
+    ///     batcher.add(vec![0; MIB]).unwrap(); // blocks while eight rows wait
+    /// }
+    /// assert_eq!(batcher.close(Duration::from_secs(10)).handled, 20);
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    pub fn max_queue_weight(mut self, limit: usize) -> Self {
+        self.max_queue_weight = Some(limit);
+        self
+    }
+
+    /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default
+    /// false: it goes alone.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .max_batch_weight(4, |row: &String| row.len())
+    ///     .refuse_too_heavy(true)
+    ///     .spawn(|_: &mut Batch<String>| Ok(LoadFeedback::new()))?;
+    /// assert!(batcher.add("a long row".to_owned()).unwrap_err().is_too_heavy());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
+        self.refuse_too_heavy = yes;
+        self
+    }
+
+    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy.
+    /// Linux shows the first 15 bytes of a thread's name, so 9 bytes of this one. Default
+    /// `batcher`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .thread_name("orders") // threads flush-orders and ctl-orders
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
+    /// implements [`Handler`].
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, Handler, LoadFeedback};
+    /// struct Count(usize);
+    ///
+    /// impl Handler<u64> for Count {
+    ///     fn handle(&mut self, batch: &mut Batch<u64>) -> Result<LoadFeedback, BatchError> {
+    ///         self.0 += batch.len();
+    ///         Ok(LoadFeedback::new())
+    ///     }
+    /// }
+    ///
+    /// let batcher = Batcher::builder().spawn(Count(0))?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
+    pub fn spawn<H: Handler<T> + Send + 'static>(
+        self,
+        handler: H,
+    ) -> Result<Batcher<T>, BuildError> {
+        self.spawn_with(move || handler)
+    }
+
+    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection
+    /// that is not `Send`. Returns when the handler is made.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// use std::rc::Rc;
+    ///
+    /// let batcher = Batcher::builder().spawn_with(|| {
+    ///     let connection = Rc::new("not Send");
+    ///     move |_: &mut Batch<u64>| { let _ = &connection; Ok(LoadFeedback::new()) }
+    /// })?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn), and if making the handler panics.
+    pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        F: FnOnce() -> H + Send + 'static,
+    {
+        self.try_spawn_with(|| Ok::<H, Infallible>(make()))
+    }
+
+    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does
+    /// not open.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let refused = Batcher::builder().try_spawn_with(|| {
+    ///     let port: u16 = "many".parse()?;
+    ///     Ok::<_, std::num::ParseIntError>(move |_: &mut Batch<u64>| {
+    ///         Ok(LoadFeedback::new().queue_depth(u64::from(port)))
+    ///     })
+    /// });
+    /// assert!(refused.err().unwrap().to_string().starts_with("failed to create the handler: "));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,
+    /// as its source, or with the message of its panic.
+    pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+        F: FnOnce() -> Result<H, E> + Send + 'static,
+    {
+        self.validate()?;
+        let sizes = self.sizes()?;
+        self.start(&sizes, || {
+            make().map(HandlerSlot::fixed).map_err(Into::into)
+        })
+    }
+
+    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The
+    /// factory runs on the flusher's thread: at the start, after a panic of the handler, after an
+    /// error that is marked [`handler_broken`](crate::BatchError::handler_broken), and while a
+    /// batch fails again and again without an answer. The old handler is dropped first. A factory
+    /// that fails later is an [`unavailable`](crate::BatchError::unavailable) backend: the batch
+    /// waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its
+    /// own keeps that class.
+    ///
+    /// ```
+    /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    ///
+    /// # struct Connection;
+    /// # impl Connection {
+    /// #     fn open() -> std::io::Result<Self> { Ok(Self) }
+    /// #     fn insert(&mut self, _: &[u64]) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// let batcher = Batcher::builder().spawn_workers(|_worker| {
+    ///     let mut connection = Connection::open()?;
+    ///     Ok::<_, std::io::Error>(move |batch: &mut Batch<u64>| {
+    ///         connection.insert(batch)?;
+    ///         Ok(LoadFeedback::new())
+    ///     })
+    /// })?;
+    /// batcher.add(1).expect("open");
+    /// assert!(batcher.close(std::time::Duration::from_secs(9)).is_clean());
+    /// # Ok::<(), load_aware_batcher::BuildError>(())
+    /// ```
+    ///
+    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or
+    /// returns before `COMMIT`. After a panic the factory opens another connection; after an error
+    /// it does so only if the error is [`handler_broken`](crate::BatchError::handler_broken). The
+    /// driver's transaction guard covers both: `let tx = connection.transaction()?` rolls back when
+    /// it is dropped.
+    ///
+    /// # Errors
+    /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.
+    pub fn spawn_workers<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+        F: FnMut(Worker) -> Result<H, E> + Send + 'static,
+    {
+        self.validate()?;
+        let sizes = self.sizes()?;
+        self.start(&sizes, || HandlerSlot::made(make).map_err(Into::into))
+    }
+}

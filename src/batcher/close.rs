@@ -1,0 +1,137 @@
+//! The end: how closers, the flusher and the deadline meet.
+//!
+//! # Protocol
+//! Closer: (1) under the backlog's lock, close admission (see `queue`) and, as the first, take the
+//! claim to the lists; (2) ring the flusher, the controller and the producers that wait for credit;
+//! (3) wait until the phase is no longer `Closing` or the own deadline has passed; (4) the claimant
+//! takes everything that waits: after a close in time that is the rows kept, past the deadline the
+//! phase becomes `Abandoned` and it is all that was not lent; (5) wait for the threads to end, if
+//! there is time left, and join them. Flusher: sees `Closing` at its next visit to the backlog and
+//! hands over without waiting; empty, it sets `Done`. Seeing `Abandoned`, it settles what it held
+//! and stops; no further batch is given to the handler.
+//!
+//! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
+//! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
+//! is, and what the flusher still holds settles late. Each item is counted by whoever has it in
+//! hand under the lock.
+
+use std::time::Duration;
+
+use crate::batcher::threads::Thread;
+use crate::control::limits::Control;
+use crate::exchange::reporter::Reporter;
+use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
+use crate::flush::lane::Lane;
+use crate::flush::lifecycle::{CloseTerms, Phase};
+use crate::sync::{Arc, Mutex, belongs_to, is_panicking, now};
+
+/// What closing takes: everything that two threads and their callers share.
+pub(crate) struct Core<T> {
+    pub(crate) lane: Arc<Lane<T>>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) flusher: Thread,
+    pub(crate) controller: Thread,
+    /// The hook for a drop's report, until it is used.
+    pub(crate) on_close: Arc<Mutex<Option<OnClose<T>>>>,
+}
+
+impl<T> Core<T> {
+    /// Steps (1) and (2). True if this caller has the claim to the lists.
+    fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
+        let mut backlog = self.lane.lock();
+        backlog.close(&self.lane.gate, terms, now());
+        let claimed = claim && backlog.lifecycle.claim();
+        drop(backlog);
+        self.lane.gate.doorbell.ring();
+        self.lane.gate.credit.wake_all();
+        self.reporter.alarm.close();
+        self.reporter.alarm.ring();
+        claimed
+    }
+
+    pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
+        if self.lane.gate.is_orphaned() {
+            return CloseReport {
+                forked: true,
+                ..CloseReport::empty()
+            };
+        }
+        // None: later than the clock can tell, so without a bound.
+        self.shutdown_on(CloseTerms {
+            deadline: now().checked_add(timeout),
+            ..CloseTerms::default()
+        })
+    }
+
+    fn shutdown_on(&self, terms: CloseTerms) -> CloseReport<T> {
+        if belongs_to(self.lane.gate.batcher_id) {
+            self.begin_close(terms, false);
+            return CloseReport {
+                reentrant: true,
+                ..report(&mut self.lane.lock(), false)
+            };
+        }
+        let claimed = self.begin_close(terms, true);
+        let mut backlog = self.lane.lock();
+        let mut deadline = backlog.lifecycle.limit_of(&terms);
+        while backlog.lifecycle.phase == Phase::Closing
+            && deadline.is_none_or(|deadline| now() < deadline)
+        {
+            backlog = self.lane.changed.wait_until(backlog, deadline);
+            // An answer moves the limit of a drop.
+            deadline = backlog.lifecycle.limit_of(&terms);
+        }
+        // Whoever takes what was given up is the one whose time it was.
+        let in_time =
+            backlog.lifecycle.phase == Phase::Done && !(backlog.lifecycle.gave_up && claimed);
+        let given_up_before = backlog.lifecycle.phase == Phase::Abandoned;
+        // Under the same lock: what this close takes, the flusher is not given.
+        let mut answer = report(&mut backlog, claimed);
+        drop(backlog);
+        let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
+        if given_up_before && ended {
+            // An earlier close left the handler behind; this one had the time to see how its items
+            // ended.
+            answer = report(&mut self.lane.lock(), false);
+        }
+        answer.timed_out = !ended || !(in_time || given_up_before);
+        if claimed {
+            // Flushes that wait for what is now unsent or abandoned.
+            self.lane.changed.notify_all();
+        }
+        answer
+    }
+
+    /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
+    pub(crate) fn close_on_drop(&self, timeout: Duration, patience: Duration) {
+        if self.lane.gate.is_orphaned() {
+            return;
+        }
+        let own_thread = belongs_to(self.lane.gate.batcher_id);
+        let terms = CloseTerms {
+            deadline: now().checked_add(timeout),
+            without_answer: Some(patience),
+            one_attempt: is_panicking(),
+        };
+        if own_thread {
+            self.begin_close(terms, false);
+        }
+        let mut backlog = self.lane.lock();
+        if backlog.lifecycle.claimed {
+            return;
+        }
+        if own_thread && backlog.lifecycle.phase == Phase::Closing {
+            // The flusher cannot wait for itself: it delivers the report at its end.
+            backlog.lifecycle.deliver_at_end = true;
+            return;
+        }
+        drop(backlog);
+        if own_thread {
+            deliver_unclaimed(&self.lane, &self.on_close);
+        } else {
+            let report = self.shutdown_on(terms);
+            deliver(&self.lane, &self.on_close, report);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a running batcher may be changed in, and what controller and `reconfigure` share: the
+//! limits, the decisions, and the one way to put a setpoint in force.
+
+use std::time::{Duration, Instant};
+
+use crate::control::decisions::{DecisionLog, DecisionRecord};
+use crate::error::BuildError;
+use crate::exchange::published::SetpointCell;
+use crate::policy::setpoint::{Bounds, Setpoint};
+use crate::policy::{Decision, Policy};
+use crate::sync::{Arc, Mutex, MutexGuard, now};
+
+/// What can be changed while the batcher runs, in
+/// [`Batcher::reconfigure`](crate::Batcher::reconfigure).
+#[derive(Default)]
+pub struct Limits {
+    /// The smallest batch size, in items, at least 1.
+    pub min_batch_size: usize,
+    /// The largest batch size, in items, at most the queue's capacity.
+    pub max_batch_size: usize,
+    /// How long the oldest item may wait.
+    pub linger: Duration,
+    pub(super) policy: Option<Box<dyn Policy>>,
+}
+
+impl Limits {
+    pub(crate) fn new(min_batch_size: usize, max_batch_size: usize, linger: Duration) -> Self {
+        Self {
+            min_batch_size,
+            max_batch_size,
+            linger,
+            policy: None,
+        }
+    }
+
+    fn copy(&self) -> Self {
+        Self::new(self.min_batch_size, self.max_batch_size, self.linger)
+    }
+
+    /// Sets the smallest batch size.
+    pub fn min_batch_size(&mut self, items: usize) {
+        self.min_batch_size = items;
+    }
+
+    /// Sets the largest batch size.
+    pub fn max_batch_size(&mut self, items: usize) {
+        self.max_batch_size = items;
+    }
+
+    /// Sets how long the oldest item may wait.
+    pub fn linger(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
+    /// Exchanges the policy. The new one begins without memory.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.reconfigure(|limits| limits.policy(load_aware_batcher::Fixed(50)))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy(&mut self, policy: impl Policy + 'static) {
+        self.policy = Some(Box::new(policy));
+    }
+}
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limits")
+            .field("min_batch_size", &self.min_batch_size)
+            .field("max_batch_size", &self.max_batch_size)
+            .field("linger", &self.linger)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What controller and `reconfigure` share.
+pub(crate) struct Control {
+    state: Mutex<ControlState>,
+    pub(super) setpoint: Arc<SetpointCell>,
+    pub(super) start: Instant,
+    capacity: usize,
+}
+
+pub(crate) struct ControlState {
+    pub(super) limits: Limits,
+    decisions: DecisionLog,
+    /// The score of the last decision that had one, and when that was made.
+    pub(crate) score: Option<(f64, Instant)>,
+    probes: u64,
+    pub(crate) policy_panics: u64,
+}
+
+impl Control {
+    pub(crate) fn new(
+        limits: Limits,
+        setpoint: Arc<SetpointCell>,
+        start: Instant,
+        capacity: usize,
+    ) -> Self {
+        let state = ControlState {
+            limits,
+            decisions: DecisionLog::new(),
+            score: None,
+            probes: 0,
+            policy_panics: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            setpoint,
+            start,
+            capacity,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ControlState> {
+        self.state.lock()
+    }
+
+    pub(crate) fn decisions(&self) -> Vec<DecisionRecord> {
+        self.lock().decisions.to_vec()
+    }
+
+    /// Changes the limits as the closure says; the fields it leaves alone keep what concurrent
+    /// calls give them.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Limits)) -> Result<(), BuildError> {
+        let before = self.lock().limits.copy();
+        let mut wanted = before.copy();
+        // The user's code, outside the lock.
+        change(&mut wanted);
+        if let Some(policy) = &wanted.policy {
+            policy.validate()?;
+        }
+        let mut state = self.lock();
+        let mut limits = state.limits.copy();
+        if wanted.min_batch_size != before.min_batch_size {
+            limits.min_batch_size = wanted.min_batch_size;
+        }
+        if wanted.max_batch_size != before.max_batch_size {
+            limits.max_batch_size = wanted.max_batch_size;
+        }
+        if wanted.linger != before.linger {
+            limits.linger = wanted.linger;
+        }
+        let (min, max) = (limits.min_batch_size, limits.max_batch_size);
+        check_sizes(min, max, self.capacity)?;
+        let relinger = (limits.linger != before.linger).then_some(limits.linger);
+        // Not `or`: that would drop a policy that was never asked under the lock, and its drop is
+        // the user's code.
+        limits.policy = wanted.policy.or_else(|| state.limits.policy.take());
+        let replaced = std::mem::replace(&mut state.limits, limits);
+        let next = self.setpoint.read(|current| {
+            let batch_size = current.batch_size.clamp(min, max);
+            let reason = if batch_size == current.batch_size {
+                current.reason.clone()
+            } else {
+                "reconfigured".into()
+            };
+            let linger = relinger.unwrap_or(current.linger);
+            Setpoint {
+                batch_size,
+                linger,
+                reason,
+                probe: None,
+                ..current.clone()
+            }
+        });
+        // A linger that the policy asked for itself stays, as far as the new one allows, until it
+        // decides again.
+        let policy_linger = self
+            .setpoint
+            .read_with_waited_linger(|_, waited_linger| waited_linger);
+        self.publish(&mut state, next, policy_linger);
+        drop(state);
+        drop(replaced);
+        Ok(())
+    }
+
+    fn publish(&self, state: &mut ControlState, next: Setpoint, policy_linger: Duration) {
+        let from = self.setpoint.batch_size();
+        let record = DecisionRecord {
+            from,
+            to: next.batch_size,
+            zone: next.zone,
+            reason: next.reason.clone(),
+            score: next.score,
+            at: now().saturating_duration_since(self.start),
+        };
+        self.setpoint.publish(next, policy_linger);
+        state.decisions.push(record);
+    }
+
+    /// Puts a decision in force, within the limits.
+    pub(super) fn apply(&self, decision: Decision) {
+        let mut state = self.lock();
+        if state.limits.policy.is_some() {
+            // Its successor waits.
+            return;
+        }
+        state.score = decision.score.map(|score| (score, now())).or(state.score);
+        let limits = &state.limits;
+        let bounds = Bounds {
+            min: limits.min_batch_size,
+            max: limits.max_batch_size,
+            linger: limits.linger,
+        };
+        let policy_linger = decision.linger.unwrap_or(Duration::ZERO);
+        let mut probes = state.probes;
+        let next = self
+            .setpoint
+            .read(|current| current.follow(decision, &bounds, &mut probes));
+        state.probes = probes;
+        self.publish(&mut state, next, policy_linger);
+    }
+}
+
+/// Whether sizes make sense among themselves and in a queue of this capacity.
+pub(crate) fn check_sizes(min: usize, max: usize, capacity: usize) -> Result<(), BuildError> {
+    if min == 0 {
+        return Err(BuildError::setting(
+            "min_batch_size",
+            min,
+            "must be at least 1",
+        ));
+    }
+    if max == 0 {
+        return Err(BuildError::setting(
+            "max_batch_size",
+            max,
+            "must be at least 1",
+        ));
+    }
+    if min > max {
+        let problem = "the smallest must not exceed the largest";
+        return Err(BuildError::conflict(
+            ("min_batch_size", min),
+            ("max_batch_size", max),
+            problem,
+        ));
+    }
+    if capacity < max {
+        let problem = "the queue must hold a whole batch";
+        return Err(BuildError::conflict(
+            ("queue_capacity", capacity),
+            ("max_batch_size", max),
+            problem,
+        ));
+    }
+    Ok(())
+}

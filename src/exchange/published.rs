@@ -1,0 +1,100 @@
+//! What the controller asks of the flusher: written under the control lock, read by the flusher at
+//! every batch without waiting.
+
+use std::time::Duration;
+
+use crate::policy::setpoint::Setpoint;
+use crate::sync::{Arc, AtomicUsize, Ordering, Published};
+use crate::wakeup::Doorbell;
+
+/// What is published: the setpoint, and what the flusher alone needs to know.
+struct InForce {
+    setpoint: Setpoint,
+    /// How long an item that somebody waits for may linger: as long as the policy asked for itself,
+    /// at most the setpoint's linger; zero if that is the user's.
+    waited_linger: Duration,
+}
+
+/// The setpoint in force.
+///
+/// # Protocol
+/// Writer, under the control lock: (1) publish the whole, (2) store the size, (3) ring the
+/// flusher's doorbell if it might sleep for longer than the new setpoint allows. Flusher: (a)
+/// announce the sleep in the doorbell, (b) read the setpoint, (c) sleep only if (b) still justifies
+/// it. A writer between (b) and (c) rings after it published, and the ring leaves a token that ends
+/// the sleep at once: no smaller size is slept through.
+///
+/// # Orderings
+/// The whole travels through arc-swap, which orders it. `batch_size` is a copy for readers who need
+/// only the number.
+pub(crate) struct SetpointCell {
+    whole: Published<InForce>,
+    /// The size of `whole`, at least 1. Written by whoever holds the control lock; read by the
+    /// flusher and by `stats`. A reader may see it one publication older than `whole`.
+    batch_size: AtomicUsize,
+    doorbell: Arc<Doorbell>,
+}
+
+impl SetpointCell {
+    pub(crate) fn new(first: Setpoint, doorbell: Arc<Doorbell>) -> Self {
+        let batch_size = AtomicUsize::new(first.batch_size);
+        let whole = Published::new(InForce {
+            setpoint: first,
+            waited_linger: Duration::ZERO,
+        });
+        Self {
+            batch_size,
+            whole,
+            doorbell,
+        }
+    }
+
+    /// Puts a setpoint in force, with the linger that the policy asked for itself. The caller holds
+    /// the control lock.
+    pub(crate) fn publish(&self, next: Setpoint, policy_linger: Duration) {
+        let waited_linger = policy_linger.min(next.linger);
+        let shorter = self.whole.read(
+            |InForce {
+                 setpoint: old,
+                 waited_linger: old_waited,
+             }| {
+                next.batch_size < old.batch_size
+                    || next.linger < old.linger
+                    || waited_linger < *old_waited
+                    || next.pause_ratio < old.pause_ratio
+                    || next.probe.is_some()
+            },
+        );
+        let batch_size = next.batch_size;
+        self.whole.publish(InForce {
+            setpoint: next,
+            waited_linger,
+        });
+        // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the
+        // setpoint it came with.
+        self.batch_size.store(batch_size, Ordering::Release);
+        if shorter {
+            self.doorbell.ring();
+        }
+    }
+
+    /// The size in force.
+    pub(crate) fn batch_size(&self) -> usize {
+        // Acquire: pairs with the Release in `publish`.
+        self.batch_size.load(Ordering::Acquire)
+    }
+
+    /// Looks at the whole setpoint without copying it.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Setpoint) -> R) -> R {
+        self.whole.read(|now| look(&now.setpoint))
+    }
+
+    /// The same with the linger of an item that somebody waits for.
+    pub(crate) fn read_with_waited_linger<R>(
+        &self,
+        look: impl FnOnce(&Setpoint, Duration) -> R,
+    ) -> R {
+        self.whole
+            .read(|now| look(&now.setpoint, now.waited_linger))
+    }
+}

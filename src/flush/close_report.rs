@@ -1,0 +1,163 @@
+//! What a close returns, and how the report of a drop reaches its hook.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::batch::Failed;
+use crate::error::BatchError;
+use crate::flush::backlog::Backlog;
+use crate::flush::lane::Lane;
+use crate::sync::Mutex;
+use crate::unwind::{drop_each, message};
+
+/// What became of everything: the answer of a close.
+#[must_use]
+#[non_exhaustive]
+pub struct CloseReport<T> {
+    /// Items handled since the start.
+    pub handled: u64,
+    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not
+    /// returned the failure; what still waited for the hook; and rows that were called before and
+    /// waited for another attempt when the close gave up or ran out of time. Empty for all but the
+    /// first caller.
+    pub failed: Vec<Failed<T>>,
+    /// Items that were never handed to the handler, in the order they were added by each producer.
+    /// Empty for all but the first caller.
+    pub unsent: Vec<T>,
+    /// Items handed to a handler that had not come back, as of this caller's deadline.
+    pub abandoned: u64,
+    /// Items failed since the start, whoever was given them.
+    pub failed_total: u64,
+    /// Items unsent in all, as of this caller's deadline: the first caller's list.
+    pub unsent_total: u64,
+    /// Whether the deadline passed before everything was done, or no further attempt fitted before
+    /// it. Items then are failed, unsent or abandoned, or the handler, the hook or the policy still
+    /// runs.
+    pub timed_out: bool,
+    /// The error of the last failed call, if rows still waited for another attempt when the close
+    /// gave up or ran out of time.
+    pub last_error: Option<BatchError>,
+    /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody
+    /// waited for it.
+    pub reentrant: bool,
+    /// Whether the call came from a forked child of the batcher's process: everything else here is
+    /// zero and empty, since the items are the parent's.
+    pub forked: bool,
+}
+
+impl<T> CloseReport<T> {
+    pub(crate) fn empty() -> Self {
+        Self {
+            handled: 0,
+            failed: Vec::new(),
+            unsent: Vec::new(),
+            abandoned: 0,
+            failed_total: 0,
+            unsent_total: 0,
+            timed_out: false,
+            last_error: None,
+            reentrant: false,
+            forked: false,
+        }
+    }
+
+    /// Whether every item that was ever added was handled.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
+    /// #         batch.reject(index, BatchError::permanent("unlucky"));
+    /// #     }
+    /// #     Ok(LoadFeedback::new())
+    /// # })?;
+    /// batcher.add(13)?;
+    /// let report = batcher.close(Duration::from_secs(9));
+    /// assert!(!report.is_clean());
+    /// assert_eq!(report.failed[0].item, 13);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.timed_out
+            && !self.reentrant
+            && !self.forked
+            && self.failed_total + self.unsent_total + self.abandoned == 0
+    }
+}
+
+impl<T> fmt::Debug for CloseReport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloseReport")
+            .field("handled", &self.handled)
+            .field("failed", &self.failed.len())
+            .field("first_failed", &self.failed.first())
+            .field("unsent", &self.unsent.len())
+            .field("abandoned", &self.abandoned)
+            .field("failed_total", &self.failed_total)
+            .field("unsent_total", &self.unsent_total)
+            .field("timed_out", &self.timed_out)
+            .field("last_error", &self.last_error)
+            .field("reentrant", &self.reentrant)
+            .field("forked", &self.forked)
+            .finish()
+    }
+}
+
+/// The hook for the report of a drop.
+pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
+
+/// The report as of now; with the lists if the caller has the claim to them.
+pub(crate) fn report<T>(backlog: &mut Backlog<T>, claimed: bool) -> CloseReport<T> {
+    let (unsent, failed) = if claimed {
+        backlog.drain_for_report()
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let counts = &backlog.counts;
+    CloseReport {
+        handled: counts.handled,
+        failed,
+        unsent,
+        abandoned: counts.abandoned,
+        failed_total: counts.failed,
+        unsent_total: counts.unsent,
+        last_error: backlog.lifecycle.last_error.clone(),
+        ..CloseReport::empty()
+    }
+}
+
+/// Gives the report to the hook, if there is one that was not used.
+pub(crate) fn deliver<T>(
+    lane: &Lane<T>,
+    on_close: &Mutex<Option<OnClose<T>>>,
+    report: CloseReport<T>,
+) {
+    let hook = on_close.lock().take();
+    let Some(hook) = hook else {
+        let CloseReport {
+            mut failed,
+            mut unsent,
+            ..
+        } = report;
+        let panics = drop_each(&mut failed) + drop_each(&mut unsent);
+        lane.lock().counts.drop_panics += panics;
+        return;
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(report))) {
+        drop(message(panic));
+        lane.lock().counts.hook_panics += 1;
+    }
+}
+
+/// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one
+/// of the batcher's own threads.
+pub(crate) fn deliver_unclaimed<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>) {
+    let mut backlog = lane.lock();
+    if backlog.lifecycle.claim() {
+        let report = report(&mut backlog, true);
+        drop(backlog);
+        deliver(lane, on_close, report);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a policy's decision comes to, as plain data: the setpoint, and the bounds that it is held
+//! to.
+
+use std::time::Duration;
+
+use super::{Decision, Reason, Zone};
+
+/// The size of the next batch alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The size of the probing batch, in items.
+    pub batch_size: usize,
+    /// Which probe this is: each is used for exactly one batch, however long its setpoint stays in
+    /// force.
+    pub sequence: u64,
+}
+
+/// What is in force: the size of the batches, how long the oldest item may wait, how long to pause
+/// after a call, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setpoint {
+    /// A batch is handed over when it has this many items.
+    pub batch_size: usize,
+    /// Or when its oldest item has waited this long.
+    pub linger: Duration,
+    /// The pause after each call as a multiple of its service time; 0 is none.
+    pub pause_ratio: f64,
+    /// The size of the next batch alone.
+    pub probe: Option<Probe>,
+    /// Where the policy saw the load.
+    pub zone: Zone,
+    /// The load score it went by, 0..=1.
+    pub score: Option<f64>,
+    /// Why the size is what it is.
+    pub reason: Reason,
+}
+
+/// What a decision is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    /// The user's linger: the longest there is.
+    pub(crate) linger: Duration,
+}
+
+impl Setpoint {
+    /// The setpoint that puts a decision in force behind this one. `probes` counts those ever asked
+    /// for.
+    ///
+    /// A probe of the size that this setpoint still holds is the same probe: a policy may repeat
+    /// itself until it sees the probe's sample, and gets one batch. The threads and the simulator
+    /// both go this step.
+    pub(crate) fn follow(&self, decision: Decision, bounds: &Bounds, probes: &mut u64) -> Self {
+        let ratio = decision.pause_ratio;
+        let probe = decision.probe.map(|size| {
+            let batch_size = size.clamp(1, bounds.max);
+            self.probe
+                .filter(|probe| probe.batch_size == batch_size)
+                .unwrap_or_else(|| {
+                    *probes += 1;
+                    Probe {
+                        batch_size,
+                        sequence: *probes,
+                    }
+                })
+        });
+        Self {
+            batch_size: decision.batch_size.clamp(bounds.min, bounds.max),
+            linger: decision
+                .linger
+                .map_or(bounds.linger, |asked| asked.min(bounds.linger)),
+            pause_ratio: if ratio.is_finite() {
+                ratio.max(0.0)
+            } else {
+                0.0
+            },
+            probe,
+            zone: decision.zone,
+            score: decision.score,
+            reason: decision.reason,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Admission: the bounded channel, who may still add, who must be woken. Producers write here, the
+//! flusher reads.
+//!
+//! The gate knows nothing of what lies behind the channel. What does, and the lock around it, is
+//! the lane's (see `lane`).
+//!
+//! # Protocol of an add and a close
+//! An add is accepted or refused, exactly, and a close decides which with one look at the channel's
+//! length:
+//!
+//! Producer: (1) load the doorbell's word: closed, refuse; (2) send the message with this thread's
+//! tag; (3) load the word again; (4) if it is closed, confirm the admission: lock the backlog, move
+//! what is in the channel to the late list, look there for the own tag; found, take the item out
+//! and refuse; not found, it was accepted. Closer: (a) lock the backlog; (b) set the closed bit;
+//! (c) n = the channel's length; (d) move exactly n messages to the carryover: they are accepted;
+//! (e) unlock.
+//!
+//! The race: an add sends while close runs. Sends move the tail by a SeqCst compare-exchange, (b)
+//! is a SeqCst read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c)
+//! is among the first n, because the channel is first in, first out and nobody receives while the
+//! lock is held; (d) moves it, and a producer that confirms does not find it in the late list, so
+//! it is accepted. A send behind (c) is behind (b), so (3) sees the bit and the producer comes to
+//! confirm; it finds its message, because only producers that confirm receive from the channel
+//! after (e), all under the lock, all into the late list. No third case. A thread has one add in
+//! flight, so its tag is unique in the late list.
+//!
+//! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each
+//! message taken out, and each of them confirms, which takes at least its own message out and wakes
+//! the next. None waits for the handler.
+//!
+//! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under
+//! Miri.
+//!
+//! # Costs
+//! An add is one send and two loads of a word that stays in the producer's cache: as fast as a bare
+//! send on one thread, 7 % slower while the flusher sleeps and much is missing
+//! (`benches/channel.rs`). Tried and rejected for the same guarantee: a fence of one's own (+5 ns
+//! on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock (+10). What
+//! travels through the channel, and how often it is copied, is `channel`'s.
+
+use std::time::{Duration, Instant};
+
+use crate::queue::channel::{Inlet, Outlet, bounded};
+use crate::queue::message::{Extra, Message, SpareChunks};
+use crate::queue::permits::Credit;
+use crate::queue::refusal::{Refusal, RefusalCounters, Returned};
+use crate::queue::stall::Stall;
+use crate::queue::waiters::Waiters;
+use crate::queue::weigher::Weigher;
+use crate::sync::{Arc, CachePadded, Parker, SeqCstUsize, TrySendError, share};
+use crate::wakeup::{CLOSED, Doorbell, FAR, uncounted};
+
+mod room;
+
+/// How long a stall lasts before it is reported, where the builder sets nothing.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an add may wait for room.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    Never,
+    Until(Instant),
+    Forever,
+}
+
+/// What a send has come to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Accepted,
+    /// The batcher was closed before or after the send: step (4) tells.
+    Unconfirmed,
+}
+
+/// What a gate is made with.
+pub(crate) struct GateSettings<T> {
+    pub(crate) capacity: usize,
+    pub(crate) weigher: Option<Weigher<T>>,
+    /// Whether a wait for a ticket overrides the linger.
+    pub(crate) wait_overrides_linger: bool,
+    /// How long a stall lasts before it is reported.
+    pub(crate) stall_timeout: Duration,
+}
+
+/// See the module's doc.
+pub(crate) struct Gate<T> {
+    inlet: Inlet<T>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) weigher: Option<Weigher<T>>,
+    /// Which batcher this is, for its own threads to be known by.
+    pub(crate) batcher_id: u64,
+    /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after
+    /// the send, the flusher subtracts when it takes a chunk out, so it may pass below zero while
+    /// an `add_many` is between its send and its count.
+    extra_items: CachePadded<SeqCstUsize>,
+    /// Room for the items of chunks.
+    pub(crate) credit: Credit,
+    /// The weight that waits, in the channel or first in line, as a wrapping sum like
+    /// `extra_items`. 0 without a weigher.
+    weight: SeqCstUsize,
+    pub(crate) spare_chunks: SpareChunks<T>,
+    pub(crate) refusals: RefusalCounters,
+    /// Who waits for a ticket.
+    pub(crate) waiters: Waiters,
+    /// Whether nothing is handed over because nobody takes the kept failed rows.
+    pub(crate) stall: Stall,
+}
+
+impl<T> Gate<T> {
+    /// The gate and the channel's other end.
+    pub(crate) fn new(
+        settings: GateSettings<T>,
+        doorbell: Arc<Doorbell>,
+        batcher_id: u64,
+    ) -> (Self, Outlet<T>) {
+        let GateSettings {
+            capacity,
+            weigher,
+            wait_overrides_linger,
+            stall_timeout,
+        } = settings;
+        let (inlet, outlet) = bounded(capacity);
+        let weight_limit = weigher.as_ref().and_then(|weigher| weigher.queue_limit);
+        let gate = Self {
+            inlet,
+            doorbell,
+            weigher,
+            batcher_id,
+            extra_items: CachePadded::new(SeqCstUsize::new(0)),
+            credit: Credit::new(capacity, weight_limit),
+            weight: SeqCstUsize::new(0),
+            spare_chunks: SpareChunks::new(capacity),
+            refusals: RefusalCounters::default(),
+            waiters: Waiters::new(wait_overrides_linger),
+            stall: Stall::new(stall_timeout),
+        };
+        (gate, outlet)
+    }
+
+    /// Step (2) for one plain item, if there is room: the shortest way through the gate.
+    ///
+    /// Inlined into the caller, so that the item is built where its message lies: then it is copied
+    /// once, into the channel, as by a bare send.
+    #[inline(always)]
+    pub(crate) fn try_send_one(&self, tag: usize, item: T) -> Result<(), TrySendError<Message<T>>> {
+        self.inlet.try_send_one(tag, item)
+    }
+
+    /// Step (3) behind the send of so many items: the doorbell's word, if it asks something of
+    /// them.
+    #[inline(always)]
+    pub(crate) fn asked(&self, items: usize) -> Option<usize> {
+        match self.doorbell.word() {
+            0 => None,
+            word if share::use_up(word, items) => None,
+            word => Some(word),
+        }
+    }
+
+    /// Waits for room, as far as `patience` goes, where [`try_send_one`](Self::try_send_one) found
+    /// none.
+    pub(crate) fn send_refused(
+        &self,
+        refused: TrySendError<Message<T>>,
+        patience: Patience,
+    ) -> Result<Admission, Returned<T>> {
+        match refused {
+            TrySendError::Full(message) => self.wait_for_room(message, Extra::NONE, patience),
+            TrySendError::Disconnected(message) => Err(Returned {
+                refusal: Refusal::Closed,
+                message,
+            }),
+        }
+    }
+
+    /// Steps (2) and (3) for any message.
+    pub(crate) fn send(
+        &self,
+        message: Message<T>,
+        extra: Extra,
+        patience: Patience,
+    ) -> Result<Admission, Returned<T>> {
+        match self.inlet.try_send(message) {
+            Ok(()) => Ok(self.sent_with(extra)),
+            Err(TrySendError::Full(message)) => self.wait_for_room(message, extra, patience),
+            Err(TrySendError::Disconnected(message)) => Err(Returned {
+                refusal: Refusal::Closed,
+                message,
+            }),
+        }
+    }
+
+    /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so
+    /// that nothing counts that is not there, and before the word is loaded, so that a sleeping
+    /// flusher and this producer cannot both miss it.
+    fn sent_with(&self, extra: Extra) -> Admission {
+        if extra.items > 0 {
+            self.extra_items.fetch_add(extra.items);
+        }
+        if extra.weight > 0 {
+            self.weight.fetch_add(extra.weight);
+        }
+        match self.asked(extra.items + 1) {
+            None => Admission::Accepted,
+            Some(word) => self.answer(word, extra.items + 1, || self.is_heavy()),
+        }
+    }
+
+    /// The message that brought this was refused after all, in step (4).
+    pub(crate) fn uncount(&self, extra: Extra) {
+        self.chunk_left(extra.items);
+        self.uncount_weight(extra.weight);
+    }
+
+    /// So many items beyond one a message have left the channel: taken by the flusher, or by a
+    /// producer that confirms.
+    pub(crate) fn chunk_left(&self, items: usize) {
+        if items > 0 {
+            self.extra_items.fetch_sub(items);
+        }
+    }
+
+    /// So much weight was gathered by the flusher: it no longer waits.
+    pub(crate) fn weight_left(&self, weight: usize) {
+        self.uncount_weight(weight);
+        if let Some(room) = &self.credit.weight {
+            room.gathered(weight);
+        }
+    }
+
+    fn uncount_weight(&self, weight: usize) {
+        if weight > 0 {
+            self.weight.fetch_sub(weight);
+        }
+    }
+
+    /// The rest of step (3), where the word asks something of an add. `is_heavy` is asked where
+    /// weights are known. Out of line, so that the add itself keeps to few registers.
+    #[inline(never)]
+    pub(crate) fn answer(
+        &self,
+        word: usize,
+        items: usize,
+        is_heavy: impl FnOnce() -> bool,
+    ) -> Admission {
+        if word & CLOSED != 0 {
+            return Admission::Unconfirmed;
+        }
+        let wanted = if word & FAR == 0 {
+            Some(word)
+        } else {
+            self.doorbell.come_near(word, items)
+        };
+        match wanted {
+            Some(wanted) if self.items_in_channel() >= wanted || is_heavy() => {
+                self.doorbell.ring_for(wanted)
+            }
+            _ => {}
+        }
+        Admission::Accepted
+    }
+
+    /// Items in the channel, those of chunks that were counted included.
+    #[inline]
+    pub(crate) fn items_in_channel(&self) -> usize {
+        // Below zero is none.
+        (self.inlet.len() as isize + self.extra_items()).max(0) as usize
+    }
+
+    /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0
+    /// for neither; or something else has `changed`.
+    pub(crate) fn sleep(
+        &self,
+        parker: &Parker,
+        wanted: usize,
+        deadline: Option<Instant>,
+        changed: impl FnOnce() -> bool,
+    ) {
+        let missing = wanted.saturating_sub(self.items_in_channel());
+        let ahead = if self.weigher.is_some() {
+            0
+        } else {
+            uncounted(missing)
+        };
+        self.doorbell
+            .sleep_far(parker, (wanted, ahead), deadline, || {
+                changed()
+                    || (wanted > 0
+                        && (self.items_in_channel() + ahead >= wanted || self.is_heavy()))
+            });
+    }
+
+    /// Whether the weight that waits fills a batch, or leaves no room for the next item.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.weigher
+            .as_ref()
+            .is_some_and(|weigher| self.weight.load() as isize >= weigher.limit as isize)
+            || self.is_pressed()
+    }
+
+    /// How much a batch may weigh.
+    pub(crate) fn batch_weight_limit(&self) -> usize {
+        self.weigher
+            .as_ref()
+            .map_or(usize::MAX, |weigher| weigher.limit)
+    }
+
+    /// Items beyond one a message in the channel; below zero while a chunk was taken out before it
+    /// was counted.
+    #[inline]
+    pub(crate) fn extra_items(&self) -> isize {
+        self.extra_items.load() as isize
+    }
+
+    /// The item's weight. 0 without a weigher.
+    pub(crate) fn weigh(&self, item: &T) -> Result<usize, Refusal> {
+        self.weigher
+            .as_ref()
+            .map_or(Ok(0), |weigher| weigher.weigh(item))
+            .map_err(|()| Refusal::TooHeavy)
+    }
+}

@@ -1,0 +1,136 @@
+//! Room for the items of chunks: `queue_capacity` items beside those of single adds.
+//!
+//! `add_many` sends up to 64 items as one message. Their items take credit before they are sent and
+//! give it back when they are gathered; who finds none waits on a condition variable.
+//!
+//! # Protocol
+//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a) give
+//! credit back; (b) look at the number of waiters; (c) if there are any, lock, unlock, notify all.
+//!
+//! The race: credit comes back between (3) and (4). (2) and (a) are read-modify-writes and (3) and
+//! (b) loads, all SeqCst: either (3) sees the credit or (b) sees the waiter, whose lock (c) then
+//! waits for, so that the notification finds it waiting.
+//!
+//! Beside it lies the room by weight, which has a protocol of its own (see `weight_room`); a close
+//! wakes who waits for either.
+
+use std::time::Instant;
+
+use crate::queue::weight_room::WeightRoom;
+use crate::sync::{
+    CachePadded, Condvar, LOOKS_BEFORE_SLEEP, Mutex, SeqCstUsize, looks_end, now, yield_now,
+};
+
+/// See the module's doc.
+pub(crate) struct Credit {
+    capacity: usize,
+    /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the
+    /// flusher subtracts.
+    taken: CachePadded<SeqCstUsize>,
+    /// How many producers wait. Written under `room`.
+    waiting: SeqCstUsize,
+    room: Mutex<()>,
+    room_changed: Condvar,
+    /// Room by weight, where the builder limits that.
+    pub(crate) weight: Option<WeightRoom>,
+}
+
+/// Why no credit was granted.
+pub(crate) enum Denied {
+    Closed,
+    Timeout,
+}
+
+impl Credit {
+    pub(crate) fn new(capacity: usize, weight_limit: Option<usize>) -> Self {
+        Self {
+            capacity,
+            taken: CachePadded::new(SeqCstUsize::new(0)),
+            waiting: SeqCstUsize::new(0),
+            room: Mutex::new(()),
+            room_changed: Condvar::new(),
+            weight: weight_limit.map(WeightRoom::new),
+        }
+    }
+
+    /// Takes credit for 1 to `wanted` items, if there is any.
+    pub(crate) fn try_take(&self, wanted: usize) -> Option<usize> {
+        let mut taken = self.taken.load();
+        loop {
+            let granted = wanted.min(self.capacity.saturating_sub(taken));
+            if granted == 0 {
+                return None;
+            }
+            match self.taken.compare_exchange(taken, taken + granted) {
+                Ok(_) => return Some(granted),
+                Err(now) => taken = now,
+            }
+        }
+    }
+
+    /// Takes credit for 1 to `wanted` items, waiting for the first until the deadline or until
+    /// `is_closed`.
+    pub(crate) fn wait(
+        &self,
+        wanted: usize,
+        deadline: Option<Instant>,
+        is_closed: impl Fn() -> bool,
+    ) -> Result<usize, Denied> {
+        // A flusher that is about to gather gives the credit of a whole batch back: falling asleep
+        // for it costs more than a few turns of the processor, four times as much with more
+        // producers than processors.
+        let look = |_| {
+            yield_now();
+            self.try_take(wanted)
+        };
+        let end = looks_end(deadline);
+        if let Some(granted) = (0..LOOKS_BEFORE_SLEEP)
+            .take_while(|_| now() < end)
+            .find_map(look)
+        {
+            return Ok(granted);
+        }
+        let mut room = self.room.lock();
+        self.waiting.fetch_add(1);
+        let granted = loop {
+            if is_closed() {
+                break Err(Denied::Closed);
+            }
+            if let Some(granted) = self.try_take(wanted) {
+                break Ok(granted);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now()) {
+                break Err(Denied::Timeout);
+            }
+            room = self.room_changed.wait_until(room, deadline);
+        };
+        self.waiting.fetch_sub(1);
+        granted
+    }
+
+    /// Gives credit back and wakes who waits for it.
+    pub(crate) fn give_back(&self, items: usize) {
+        if items == 0 {
+            return;
+        }
+        self.taken.fetch_sub(items);
+        if self.waiting.load() > 0 {
+            self.wake();
+        }
+    }
+
+    /// The batcher is closed: wakes all that wait, for credit or for room by weight.
+    pub(crate) fn wake_all(&self) {
+        self.wake();
+        if let Some(weight) = &self.weight {
+            weight.wake_all();
+        }
+    }
+
+    /// Wakes all that wait for credit, to try again.
+    fn wake(&self) {
+        // The lock: a waiter that has looked and not yet waited holds it.
+        drop(self.room.lock());
+        self.room_changed.notify_all();
+    }
+}
