@@ -330,3 +330,7 @@ pub(crate) fn deliver_unclaimed<T>(queue: &Queue<T>, on_close: &Mutex<Option<OnC
         deliver(queue, on_close, report);
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "close/tests.rs"]
+pub(crate) mod tests;

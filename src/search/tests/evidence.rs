@@ -136,3 +136,32 @@ fn what_fails_while_closing_has_failed_where_the_settings_say_so() {
     .run();
     assert_eq!((report.calls, report.failed.len()), (1, 100));
 }
+
+#[test]
+fn more_rows_are_asked_before_the_end_of_counted_attempts_fails_a_good_one() {
+    let report = World {
+        retry: Retry::attempts(3),
+        rows: 16,
+        ..World::default()
+    }
+    .bad((0..16).filter(|row| *row != 6))
+    .run();
+    assert_eq!(report.handled, [6], "the seventh that is asked");
+}
+
+#[test]
+fn a_row_that_fails_alone_is_not_overtaken_where_order_is_kept() {
+    let lost = Some(Fault::Transient);
+    // The batch twice, its first half goes through, its second half, the third row; then all is
+    // well.
+    let script = vec![lost, lost, None, lost, lost, None, None];
+    let report = World {
+        retry: Retry::default().keep_order(true),
+        rows: 4,
+        script,
+        ..World::default()
+    }
+    .run();
+    assert_eq!(report.handled, [0, 1, 2, 3]);
+    assert!(called_alone(&report).contains(&2));
+}
