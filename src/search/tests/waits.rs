@@ -202,6 +202,18 @@ fn neither_a_flush_nor_a_close_cuts_a_wait_that_the_backend_asked_for() {
 }
 
 #[test]
+fn patience_ends_while_calls_are_refused_unseen() {
+    let refused = BatchError::unavailable("down");
+    for (patience, failed) in [(9, 4), (10, 0)] {
+        let mut calls = Calls::new(waits_of(SECOND).for_at_least(SECOND * patience));
+        assert_eq!(calls.fail(SECOND, &refused), 0);
+        assert_eq!(calls.next(SECOND * 10), Called(4, Some(calls.name)));
+        let end = SECOND * 10 + MS;
+        assert_eq!(calls.fail(end, &refused), failed, "{patience} s");
+    }
+}
+
+#[test]
 fn a_wait_that_is_longer_than_allowed_is_cut_and_counted() {
     let asked = BatchError::unavailable("down").retry_after(SECOND * 10);
     let mut calls = Calls::new(Retry::default().longest_retry_after(SECOND * 4));
