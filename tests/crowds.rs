@@ -61,10 +61,14 @@ fn adds_from_the_destructors_of_thread_locals_are_handled() {
         .map(|thread| {
             let producer = batcher.producer();
             std::thread::spawn(move || {
-                AT_EXIT.with(|slot| {
-                    let items = thread * 100..(thread + 1) * 100;
-                    *slot.borrow_mut() = Some(AddsWhenDropped { producer, items });
-                });
+                let first = thread * 100;
+                let adds_when_dropped = AddsWhenDropped {
+                    producer: producer.clone(),
+                    items: first + 1..first + 100,
+                };
+                AT_EXIT.with(|slot| *slot.borrow_mut() = Some(adds_when_dropped));
+                // Whatever this makes in the thread is destroyed before `AT_EXIT`.
+                producer.add(first).expect("the batcher is open");
             })
         })
         .collect();
@@ -81,12 +85,14 @@ fn sixteen_hundred_threads_add_and_flush() {
     let (batcher, seen) = collecting(500);
     std::thread::scope(|scope| {
         for thread in 0..1_600 {
-            let producer = batcher.producer();
+            let (producer, seen) = (batcher.producer(), &seen);
             let spawned = std::thread::Builder::new()
                 .stack_size(128 << 10)
                 .spawn_scoped(scope, move || {
                     producer.add(thread).unwrap();
                     assert_eq!(producer.flush(LONG), Ok(()));
+                    let is_handled = seen.lock().unwrap().contains(&thread);
+                    assert!(is_handled, "the flush returned before {thread} was handled");
                 });
             spawned.expect("the machine has so many threads");
         }

@@ -94,19 +94,29 @@ fn stored(db: &Path) -> HashMap<String, i64> {
     rows.map(Result::unwrap).collect()
 }
 
+/// How often this note is in the table.
+fn times_stored(db: &Path, note: &str) -> i64 {
+    let connection = Connection::open(db).unwrap();
+    let select = "SELECT count(*) FROM notes WHERE text = ?";
+    connection
+        .query_row(select, [note], |row| row.get(0))
+        .unwrap()
+}
+
 #[test]
 fn a_note_that_is_answered_200_is_stored_once() {
     let mut server = Server::start();
-    let address = server.address;
+    let (address, db) = (server.address, server.db.as_path());
     std::thread::scope(|scope| {
         for thread in 0..8 {
             scope.spawn(move || {
-                (0..25)
-                    .for_each(|n| assert_eq!(post(address, &format!("{thread}/{n}")).unwrap(), 200))
+                for note in (0..25).map(|n| format!("{thread}/{n}")) {
+                    assert_eq!(post(address, &note).unwrap(), 200);
+                    assert_eq!(times_stored(db, &note), 1, "it is stored when that comes");
+                }
             });
         }
     });
-    // Seen while the server runs: 200 means stored.
     let notes = stored(&server.db);
     assert_eq!(notes.len(), 200);
     assert!(notes.values().all(|times| *times == 1), "{notes:?}");

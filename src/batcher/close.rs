@@ -135,3 +135,7 @@ impl<T> Core<T> {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[path = "close/tests.rs"]
+pub(crate) mod tests;

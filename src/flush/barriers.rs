@@ -136,7 +136,16 @@ impl FlushBarriers {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::batcher::close::tests::ByHand;
+    use crate::batcher::producer::{FailureCursor, flush};
+    use crate::error::{BatchError, FlushError};
+    use crate::flush::step::Step;
+    use crate::sync::yield_now;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_flush_counts_the_failures_before_its_position_and_no_other() {
@@ -180,5 +189,53 @@ mod tests {
             [1, 2, 3].map(|position| flushes.is_urgent(position)),
             [true, true, false]
         );
+    }
+
+    #[test]
+    fn a_flush_waits_for_rows_before_its_position_that_were_set_aside() {
+        let mut flushes = FlushBarriers::default();
+        let id = flushes.register(2, 2, 5);
+        assert!(!flushes.advance(2, Some(4)), "the last of its five rows");
+        assert_eq!(flushes.failed_before(id), None);
+        assert!(flushes.advance(2, Some(5)), "the first row behind it");
+        assert_eq!(flushes.failed_before(id), Some(0));
+    }
+
+    #[test]
+    fn a_flush_that_ran_out_of_time_has_told_of_nothing() {
+        let line = ByHand::new(1, usize::MAX);
+        let told_of = FailureCursor::new(0);
+        line.add([1, 2]);
+        let batch = line.call(0);
+        line.failed(batch, BatchError::permanent("no"), 1);
+        let hasty = flush(&line.lane, &told_of, Duration::ZERO);
+        assert_eq!(hasty, Err(FlushError::Timeout));
+        let batch = line.call(1);
+        line.went_through(batch, 2);
+        let failed = Err(FlushError::Failed { items: 1 });
+        assert_eq!(flush(&line.lane, &told_of, LONG), failed);
+        assert_eq!(flush(&line.lane, &told_of, LONG), Ok(()), "told once");
+    }
+
+    /// Through one handle. Whichever ends first, the other says so too.
+    #[test]
+    fn two_flushes_that_wait_for_an_item_both_say_that_it_failed() {
+        let line = ByHand::new(1, usize::MAX);
+        let told_of = FailureCursor::new(0);
+        line.add([1]);
+        let batch = line.call(0);
+        std::thread::scope(|scope| {
+            let waiting = [(); 2].map(|()| scope.spawn(|| flush(&line.lane, &told_of, LONG)));
+            while line.lane.lock().barriers.waiters.len() < 2 {
+                yield_now();
+            }
+            line.failed(batch, BatchError::permanent("no"), 1);
+            assert!(matches!(line.next(1), Step::Sleep { .. }));
+            line.lane.changed.notify_all();
+            for flush in waiting {
+                let failed = Err(FlushError::Failed { items: 1 });
+                assert_eq!(flush.join().unwrap(), failed);
+            }
+        });
     }
 }

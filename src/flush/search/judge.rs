@@ -12,7 +12,7 @@ use crate::error::ErrorClass;
 impl<T> Search<T> {
     /// A call went through; what its rows come to is the caller's.
     pub(crate) fn succeeded(&mut self, purpose: Purpose, len: usize) {
-        self.answered();
+        self.answered(0);
         match purpose {
             Purpose::Group if self.known > 0 => {
                 self.known -= len;
@@ -50,8 +50,9 @@ impl<T> Search<T> {
         self.outage.hold(until);
     }
 
-    /// The backend is there: a call went through, or failed for its rows.
-    fn answered(&mut self) {
+    /// The backend is there: a call went through, or failed for its rows. `in_hand`: rows of the
+    /// call that stay undecided.
+    fn answered(&mut self, in_hand: usize) {
         (self.run, self.free_witnesses, self.answered) = (0, 0, true);
         self.outage.answered();
         for row in self
@@ -70,7 +71,7 @@ impl<T> Search<T> {
                 .partition::<Vec<_>, _>(|row| row.memo.suspicion == Suspicion::Due);
             self.aside.extend(due);
             self.rows = rows.into();
-            self.group = self.rows.len().div_ceil(self.found.max(1));
+            self.group = (self.rows.len() + in_hand).div_ceil(self.found.max(1));
         }
     }
 
@@ -118,7 +119,7 @@ impl<T> Search<T> {
                 }
             }
             ErrorClass::Permanent => {
-                self.answered();
+                self.answered(rows.len());
                 if alone || !self.bisects {
                     return self.decided_bad(rows);
                 }
@@ -363,7 +364,7 @@ impl<T> Search<T> {
         if rows.len() == 1 && (self.bisects || rows[0].memo.guest) {
             rows[0].memo.suspicion = Suspicion::Alone;
             if at.retry.keeps_order() && rows[0].memo.convicted {
-                self.answered();
+                self.answered(0);
                 return self.decided(rows);
             }
         }
@@ -402,7 +403,7 @@ impl<T> Search<T> {
     /// The first row fails, and the rows behind it have a patience of their own.
     fn first_gives_up(&mut self) -> Verdict<T> {
         let first = self.rows.pop_front().into_iter().collect();
-        self.answered();
+        self.answered(0);
         self.answered = false;
         Verdict {
             outage: true,

@@ -9,6 +9,12 @@ use crate::batch::rows::Memo;
 
 #[path = "tests/cases.rs"]
 mod cases;
+#[path = "tests/evidence.rs"]
+mod evidence;
+#[path = "tests/ids.rs"]
+mod ids;
+#[path = "tests/waits.rs"]
+mod waits;
 
 const MS: Duration = Duration::from_millis(1);
 
