@@ -2,10 +2,11 @@
 //! after it.
 //!
 //! ```text
-//! cargo bench --bench storm -- --quick --check    # under three minutes
-//! cargo bench --bench storm                       # all of it, two and a half hours
-//! cargo bench --bench storm -- --backend postgres --storm cpu --law fixed:1000,threshold --rounds 5
+//! cargo run --release --manifest-path benches/storm/Cargo.toml -- --quick --check
+//! cargo run --release --manifest-path benches/storm/Cargo.toml
 //! ```
+//!
+//! The first takes under three minutes, the second, which is all of it, two and a half hours.
 //!
 //! In each round the laws go through warm-up, calm, storm and after together, turn by turn, each on
 //! a fresh table; every round begins with another law, so that none is always the first. What is
@@ -15,7 +16,7 @@
 //! are due whatever happens, the times count from when a row was due, and rows that were still
 //! waiting at the end count with the time that they had waited.
 
-#[path = "../../examples/ingest/mod.rs"]
+#[path = "../../../examples/ingest/mod.rs"]
 mod ingest;
 
 mod backend;

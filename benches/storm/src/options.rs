@@ -30,7 +30,7 @@ pub enum Name {
     Sqlite,
 }
 
-pub const USAGE: &str = "usage: cargo bench --bench storm -- [options]
+pub const USAGE: &str = "usage: cargo run --release --manifest-path benches/storm/Cargo.toml -- [options]
 
     --quick          under three minutes: one storm a database, two fixed sizes beside the law that learns
     --check          judge the laws by what is promised of them; exit code 1 if a promise is not kept
