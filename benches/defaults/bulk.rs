@@ -8,6 +8,7 @@ use load_aware_batcher::{Batch, BatchError, LoadFeedback};
 
 use crate::{LONG, batcher};
 
+/// More than the queue holds: the close begins when half of them are handed over.
 const DOCUMENTS: u64 = 40_000;
 const REQUEST: Duration = Duration::from_millis(5);
 const DOCUMENT: Duration = Duration::from_micros(20);

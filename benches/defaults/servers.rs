@@ -1,8 +1,8 @@
 //! The program of eight lines that everybody writes first, into real servers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batch, Handler, LoadFeedback};
+use load_aware_batcher::{Batch, Builder, Handler, LoadFeedback};
 use mysql::prelude::Queryable;
 use mysql::{Conn, TxOpts};
 use postgres::NoTls;
@@ -11,16 +11,22 @@ use crate::{LONG, batcher};
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 
-const ROWS: u64 = 300_000;
+/// How long rows are added: a time and not a number, so that the start is the same share of a run on
+/// a fast machine and on a slow one.
+const WINDOW: Duration = Duration::from_secs(2);
 
 /// Rows a millisecond through `handler`, from the start of the batcher to the end of its close.
-fn rows_per_ms(fixed: Option<usize>, handler: impl Handler<u64> + Send + 'static) -> f64 {
+pub(crate) fn rows_per_ms(
+    builder: Builder<u64>,
+    handler: impl Handler<u64> + Send + 'static,
+) -> f64 {
     let begun = Instant::now();
-    let batcher = batcher(fixed).spawn(handler).expect("two threads start");
-    batcher.add_many(0..ROWS).expect("open until its close");
+    let batcher = builder.spawn(handler).expect("two threads start");
+    let rows = (0..).take_while(|_| begun.elapsed() < WINDOW);
+    let added = batcher.add_many(rows).expect("open until its close") as u64;
     let report = batcher.close(LONG);
-    assert!(report.is_clean() && report.handled == ROWS, "{report:?}");
-    ROWS as f64 / begun.elapsed().as_secs_f64() / 1e3
+    assert!(report.is_clean() && report.handled == added, "{report:?}");
+    added as f64 / begun.elapsed().as_secs_f64() / 1e3
 }
 
 /// One statement a batch, with arrays.
@@ -31,7 +37,7 @@ pub(crate) fn postgres(fixed: Option<usize>, server: &Postgres) -> f64 {
     client.batch_execute(table).expect("a table");
     let insert =
         "INSERT INTO readings SELECT * FROM unnest($1::bigint[], $2::float8[], $3::text[])";
-    rows_per_ms(fixed, move |batch: &mut Batch<u64>| {
+    rows_per_ms(batcher(fixed), move |batch: &mut Batch<u64>| {
         let ids: Vec<i64> = batch.iter().map(|id| *id as i64).collect();
         let values: Vec<f64> = batch.iter().map(|id| *id as f64 / 4.0).collect();
         let texts = vec!["a reading"; batch.len()];
@@ -51,7 +57,7 @@ pub(crate) fn mariadb(fixed: Option<usize>, server: &Mariadb) -> f64 {
     ] {
         conn.query_drop(statement).expect("a table");
     }
-    rows_per_ms(fixed, move |batch: &mut Batch<u64>| {
+    rows_per_ms(batcher(fixed), move |batch: &mut Batch<u64>| {
         let mut transaction = conn.start_transaction(TxOpts::default())?;
         let ids: Vec<u64> = batch.iter().copied().collect();
         for ids in ids.chunks(1_000) {

@@ -13,8 +13,8 @@ const ITEM: Duration = Duration::from_micros(5);
 /// What a refusal takes.
 const REFUSAL: Duration = Duration::from_micros(50);
 /// Until a law has found where the backend changes.
-const WARM_UP: Duration = Duration::from_secs(5);
-const WINDOW: Duration = Duration::from_millis(1_200);
+const WARM_UP: Duration = Duration::from_secs(4);
+const WINDOW: Duration = Duration::from_millis(800);
 
 #[derive(Clone, Copy)]
 pub(crate) enum Backend {
