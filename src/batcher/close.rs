@@ -1,18 +1,24 @@
 //! The end: how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the backlog's lock, close admission (see `queue`) and, as the first, take the
-//! claim to the lists; (2) ring the flusher, the controller and the producers that wait for credit;
-//! (3) wait until the phase is no longer `Closing` or the own deadline has passed; (4) the claimant
-//! takes everything that waits: after a close in time that is the rows kept, past the deadline the
-//! phase becomes `Abandoned` and it is all that was not lent; (5) wait for the threads to end, if
-//! there is time left, and join them. Flusher: sees `Closing` at its next visit to the backlog and
-//! hands over without waiting; empty, it sets `Done`. Seeing `Abandoned`, it settles what it held
-//! and stops; no further batch is given to the handler.
+//! Closer: (1) under the backlog's lock, close admission (see `gate`) and, as the first, take the
+//! claim to the lists; (2) ring the flusher and the producers that wait for credit; (3) wait until
+//! the phase is no longer `Closing` or the own deadline has passed; (4) the claimant takes
+//! everything that waits: after a close in time that is the rows retained, past the deadline the
+//! phase becomes `Abandoned` and it is all that is not in flight; (5) unless the phase is still
+//! `Closing`, end the controller; (6) wait for the threads to end, if there is time left, and join
+//! them. Flusher: sees `Closing` at its next visit to the backlog and hands over without waiting;
+//! empty, it sets `Done` and ends the controller. Seeing `Abandoned`, it completes what it held and
+//! stops; no further batch is given to the handler.
+//!
+//! The controller goes on deciding while the flusher hands over what is left: a program that adds
+//! its rows and closes at once has no other time to find their batch size. Both ends of (3) end it:
+//! the flusher, since nobody may wait for the close of a batcher that its own thread dropped, and
+//! the closer, since a flusher whose handler hangs never comes to its end.
 //!
 //! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
 //! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
-//! is, and what the flusher still holds settles late. Each item is counted by whoever has it in
+//! is, and what the flusher still holds is completed late. Each item is counted by whoever has it in
 //! hand under the lock.
 
 use std::time::Duration;
@@ -45,8 +51,6 @@ impl<T> Core<T> {
         drop(backlog);
         self.lane.gate.doorbell.ring();
         self.lane.gate.credit.wake_all();
-        self.reporter.alarm.close();
-        self.reporter.alarm.ring();
         claimed
     }
 
@@ -88,7 +92,11 @@ impl<T> Core<T> {
         let given_up_before = backlog.lifecycle.phase == Phase::Abandoned;
         // Under the same lock: what this close takes, the flusher is not given.
         let mut answer = report(&mut backlog, claimed);
+        let goes_on = backlog.lifecycle.is_closing();
         drop(backlog);
+        if !goes_on {
+            self.reporter.end();
+        }
         let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
         if given_up_before && ended {
             // An earlier close left the handler behind; this one had the time to see how its items

@@ -87,6 +87,12 @@ impl Reporter {
         }
     }
 
+    /// Nothing will be reported that anybody needs: the controller ends.
+    pub(crate) fn end(&self) {
+        self.alarm.close();
+        self.alarm.ring();
+    }
+
     pub(crate) fn set_every_batch(&self, on: bool) {
         // Relaxed: see `report_batch`.
         self.every_batch.store(on.into(), Ordering::Relaxed);

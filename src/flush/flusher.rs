@@ -59,8 +59,7 @@ impl<T> Flusher<T> {
                 .lock()
                 .close(&self.lane.gate, CloseTerms::default(), now());
             self.lane.gate.credit.wake_all();
-            self.reporter.alarm.close();
-            self.reporter.alarm.ring();
+            self.reporter.end();
         }
     }
 
@@ -358,6 +357,7 @@ impl<T> Flusher<T> {
         backlog.lifecycle.finish();
         drop(backlog);
         self.lane.changed.notify_all();
+        self.reporter.end();
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
         if self.lane.lock().lifecycle.deliver_at_end {
