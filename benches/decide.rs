@@ -9,7 +9,7 @@ use load_aware_batcher::{
     Setpoint, Signals, Window, Zone,
 };
 
-/// Samples of one measurement: past the start, with its share of probes and looks of the brake.
+/// Samples of one measurement: past the start, with its share of probes and looks of the throttle.
 const SAMPLES: u32 = 1_000;
 
 /// Drives a policy through a run against `S = 24 + 1.25 n` ms, with a wobble of a tenth.

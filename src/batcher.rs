@@ -234,7 +234,7 @@ impl<T: Send + 'static> Batcher<T> {
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
-            retries_in_halves: counts.retries_in_halves
+            split_retries: counts.split_retries
                 + backlog
                     .in_progress
                     .search

@@ -9,6 +9,16 @@ use std::time::Duration;
 /// How many custom signals a batcher can declare.
 pub const CUSTOM_SIGNALS_MAX: usize = 8;
 
+/// A signal of the user's own, declared by
+/// [`Builder::custom_signal`](crate::Builder::custom_signal).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CustomSignal {
+    /// Its name.
+    pub name: &'static str,
+    /// How much it counts in a load score, finite and not negative.
+    pub weight: f64,
+}
+
 /// How loaded the backend is, as the user sees it: every signal is optional.
 ///
 /// Returned by the handler, or given to [`Batcher::report`](crate::Batcher::report) by a monitor
@@ -116,7 +126,7 @@ impl LoadFeedback {
 
     /// The signals by declared position, how many values were corrected, how many names were not
     /// declared.
-    pub(crate) fn resolve(&self, names: &[(&'static str, f64)]) -> (Signals, u32, u32) {
+    pub(crate) fn resolve(&self, declared: &[CustomSignal]) -> (Signals, u32, u32) {
         let mut signals = Signals {
             cpu_load: self.cpu_load,
             queue_depth: self.queue_depth,
@@ -127,7 +137,7 @@ impl LoadFeedback {
         };
         let mut unknown = self.surplus;
         for (name, value) in self.custom.iter().flatten() {
-            match names.iter().position(|(known, _)| known == name) {
+            match declared.iter().position(|signal| signal.name == *name) {
                 Some(place) => signals.custom[place] = Some(*value),
                 None => unknown += 1,
             }
@@ -242,7 +252,10 @@ mod tests {
 
     #[test]
     fn out_of_range_is_clamped_nan_ignored_and_both_counted() {
-        let names = [("replica_lag", 1.0)];
+        let names = [CustomSignal {
+            name: "replica_lag",
+            weight: 1.0,
+        }];
         let table: [(LoadFeedback, Option<f64>, u32); 5] = [
             (LoadFeedback::new().cpu_load(0.5), Some(0.5), 0),
             (LoadFeedback::new().cpu_load(1.5), Some(1.0), 1),
@@ -262,7 +275,7 @@ mod tests {
 
     #[test]
     fn custom_signals_land_at_their_declared_place_and_unknown_names_are_counted() {
-        let names = [("a", 1.0), ("b", 2.0)];
+        let names = [("a", 1.0), ("b", 2.0)].map(|(name, weight)| CustomSignal { name, weight });
         let (signals, _, unknown) = LoadFeedback::new()
             .custom("b", 0.5)
             .custom("c", 0.1)

@@ -88,7 +88,7 @@
 //! | an outage: nothing answers | kept, called after backoffs (all, one row, a witness) for [`Retry`]'s patience, 60 s by default; then failed, the undecided rows together | [`Stats::retrying`]; then [`Failed::outage`] |
 //! | the error is unavailable | kept; the same call is repeated after a wait, of at least `retry_after`; no search; patience as in an outage | as for an outage |
 //! | the error is misconfigured | five attempts within a second, then its first row alone; if that fails alike, the batch fails | as for a rejected row; later batches get one attempt while the error stays the same |
-//! | the error is transient, with [`Retry::in_halves`] | the halves are called after a backoff | `Stats::retries_in_halves`, [`Batch::parent`] |
+//! | the error is transient, with [`Retry::split_on_retry`] | the halves are called after a backoff | `Stats::split_retries`, [`Batch::parent`] |
 //! | the error is in doubt | failed, marked `in_doubt`, never sent twice; with [`Builder::idempotent`] called again | [`Failed::in_doubt`], [`Outcome::InDoubt`] |
 //! | its ticket has returned `Failed` or `InDoubt`, there is no hook, and nobody took the row before | dropped | `Stats::told`; in no list |
 //! | [`keep_failed`](Builder::keep_failed) rows are kept and nobody takes them | waits; handed over once rows are taken | after [`stall_timeout`](Builder::stall_timeout): [`AddError::Stalled`], [`Outcome::Stalled`], [`FlushError::Stalled`]; [`Stats::stalled`] |
@@ -190,7 +190,7 @@
 //! The second way: rows have no key, and a table of batch ids is written in the same transaction.
 //! An id stays the same on every attempt at the same items, so an id that is there already means
 //! that the attempt before was applied. Parts have ids of their own, hence without bisection
-//! ([`Retry::in_halves`] does no harm: it leaves alone what may have been applied):
+//! ([`Retry::split_on_retry`] does no harm: it leaves alone what may have been applied):
 //!
 //! ```text
 //! .idempotent(true)
@@ -303,7 +303,9 @@ pub use batcher::sink::{Sink, SinkError};
 pub use control::decisions::DecisionRecord;
 pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
-pub use feedback::{BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, LoadFeedback, Sample, Signals};
+pub use feedback::{
+    BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals,
+};
 pub use flush::close_report::CloseReport;
 pub use flush::retry::Retry;
 pub use flush::workers::Worker;

@@ -8,11 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::feedback::{CallOutcome, Sample};
+use crate::feedback::{CallOutcome, CustomSignal, Sample};
 use crate::policy::setpoint::Setpoint;
 
 mod aimd;
-mod brake;
 mod cost_model;
 mod fixed;
 mod hill_climb;
@@ -20,6 +19,7 @@ mod load_threshold;
 mod reason;
 mod score;
 pub(crate) mod setpoint;
+mod throttle;
 
 pub use aimd::Aimd;
 pub use cost_model::CostModel;
@@ -70,7 +70,7 @@ pub struct Window<'a> {
     pub linger: Duration,
     /// The declared custom signals with their weights, in the order of
     /// [`Signals::custom`](crate::Signals::custom).
-    pub custom: &'a [(&'static str, f64)],
+    pub custom: &'a [CustomSignal],
 }
 
 /// Where the load lies, as the policy sees it.

@@ -157,8 +157,8 @@ pub struct Stats {
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
     /// Batches and parts that were tried again in halves, as
-    /// [`Retry::in_halves`](crate::Retry::in_halves) says.
-    pub retries_in_halves: u64,
+    /// [`Retry::split_on_retry`](crate::Retry::split_on_retry) says.
+    pub split_retries: u64,
     /// Batches and parts that were split to find their bad rows.
     pub bisections: u64,
     /// Calls of the handler that failed as a whole, by the class of their error.
@@ -248,7 +248,7 @@ pub(crate) struct Counts {
     pub(crate) batches: BatchesByTrigger,
     pub(crate) calls: u64,
     pub(crate) retries: u64,
-    pub(crate) retries_in_halves: u64,
+    pub(crate) split_retries: u64,
     pub(crate) bisections: u64,
     pub(crate) failed_calls: FailedCalls,
     pub(crate) retried_rows: u64,

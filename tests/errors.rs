@@ -177,9 +177,9 @@ fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() 
 }
 
 /// Halves instead of bisection.
-fn in_halves(attempts: u32) -> Retry {
+fn split_on_retry(attempts: u32) -> Retry {
     Retry::attempts(attempts)
-        .in_halves(true)
+        .split_on_retry(true)
         .bisect(false)
         .backoff(AT_ONCE, AT_ONCE)
 }
@@ -189,7 +189,7 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
     let (handler, director) = directed();
     let batcher = fixed(4)
         .idempotent(true)
-        .retry(in_halves(3))
+        .retry(split_on_retry(3))
         .spawn(handler)
         .unwrap();
     batcher.add_many(1..=8).unwrap();
@@ -215,7 +215,7 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
     }
     assert_eq!(
         (
-            batcher.stats().retries_in_halves,
+            batcher.stats().split_retries,
             batcher.stats().retries,
             batcher.stats().bisections
         ),
@@ -241,7 +241,7 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
 fn halves_have_the_attempts_that_are_left() {
     let (handler, director) = directed();
     let batcher = fixed(4)
-        .retry(in_halves(2))
+        .retry(split_on_retry(2))
         .on_failed(drop)
         .spawn(handler)
         .unwrap();

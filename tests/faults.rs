@@ -31,7 +31,7 @@ fn program() -> Program {
         attempts: 2,
         backoff: 0,
         bisect: true,
-        in_halves: false,
+        split_on_retry: false,
         keep_order: false,
         idempotent: false,
         hook: None,
@@ -71,7 +71,7 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
         Deed::RejectEvery(2),
     ];
     for fault in faults {
-        for (idempotent, for_ever, hook, in_halves) in
+        for (idempotent, for_ever, hook, split_on_retry) in
             [(false, false), (false, true), (true, false), (true, true)]
                 .map(|(a, b)| {
                     [
@@ -88,11 +88,11 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                     deeds,
                     idempotent,
                     hook,
-                    in_halves,
+                    split_on_retry,
                     ..program()
                 });
                 let how = format!(
-                    "for ever: {for_ever}, idempotent: {idempotent}, in halves: {in_halves}"
+                    "for ever: {for_ever}, idempotent: {idempotent}, in halves: {split_on_retry}"
                 );
                 let name = format!("{fault:?} at call {call}, {how}: {account:?}");
                 assert_eq!(account.accepted, ITEMS, "{name}");

@@ -41,7 +41,7 @@ fn a_flush_and_a_close_cut_the_wait_before_the_first_half() {
     for close in [false, true] {
         let (handler, director) = directed();
         let retry = Retry::attempts(9)
-            .in_halves(true)
+            .split_on_retry(true)
             .backoff(NEVER, NEVER)
             .total_limit(NEVER * 9);
         let batcher = fixed(4).retry(retry).spawn(handler).unwrap();

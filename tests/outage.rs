@@ -71,7 +71,7 @@ fn rows_that_are_tried_often_are_no_outage() {
         let batcher = Batcher::builder()
             .initial_batch_size(rows)
             .linger(LONG)
-            .retry(at_once(attempts).in_halves(true))
+            .retry(at_once(attempts).split_on_retry(true))
             .spawn(move |batch: &mut Batch<usize>| {
                 if batch.iter().any(|row| refused.contains(row)) {
                     return Err(BatchError::transient(
@@ -98,7 +98,7 @@ fn halves_of_a_dead_backend_have_no_more_attempts_than_the_batch() {
         let batcher = Batcher::builder()
             .initial_batch_size(1_000)
             .linger(LONG)
-            .retry(at_once(5).in_halves(true).bisect(bisect))
+            .retry(at_once(5).split_on_retry(true).bisect(bisect))
             .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("no route to host")))
             .unwrap();
         assert_eq!(batcher.add_many(0..1_000).unwrap(), 1_000);

@@ -285,7 +285,7 @@ pub fn t13(law: Law, seed: u64) -> Figures {
     ]
 }
 
-/// With the brake and without, a user who wants the backend's score under 0.25.
+/// With the throttle and without, a user who wants the backend's score under 0.25.
 pub fn t14(law: Law, seed: u64) -> Figures {
     let run = |policy: Box<dyn Policy>| {
         let backend = Backend::new().cores(1);
@@ -296,8 +296,8 @@ pub fn t14(law: Law, seed: u64) -> Figures {
     };
     let (with, without) = match law {
         Law::CostModel => (
-            run(Box::new(CostModel::new().brake_above(0.25, 0.05))),
-            run(Box::new(CostModel::new().brake_above(1.0, 1.0))),
+            run(Box::new(CostModel::new().throttle_above(0.25, 0.05))),
+            run(Box::new(CostModel::new().throttle_above(1.0, 1.0))),
         ),
         _ => (run(law.policy(None)), run(Box::new(Fixed(500)))),
     };

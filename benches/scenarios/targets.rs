@@ -397,16 +397,16 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario(
             "T14",
-            "300/s, braked for a score of 0.25",
+            "300/s, throttled for a score of 0.25",
             means(&["work ratio", "handled"]),
             runs::t14,
             |table| {
                 vec![
-                    most(table.mean(LAW, 0), 0.75, "of the work without the brake"),
+                    most(table.mean(LAW, 0), 0.75, "of the work without the throttle"),
                     least(
                         table.mean(LAW, 1),
                         0.98,
-                        "of the throughput without the brake",
+                        "of the throughput without the throttle",
                     ),
                 ]
             },

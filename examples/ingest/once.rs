@@ -25,7 +25,7 @@ impl Once {
         // Long enough for a server that restarts; in halves, since the most frequent failure under
         // load is a call that took too long for a time-out.
         let retry = Retry::attempts(30)
-            .in_halves(true)
+            .split_on_retry(true)
             .backoff(Duration::from_millis(20), Duration::from_secs(2))
             .total_limit(Duration::from_secs(120));
         match self {

@@ -15,6 +15,7 @@ use crate::flush::close_report::OnClose;
 
 use crate::batcher::sensor::Sampled;
 use crate::error::BuildError;
+use crate::feedback::CustomSignal;
 use crate::flush::flusher::OnFailed;
 use crate::flush::retry::Retry;
 use crate::flush::workers::{HandlerSlot, Worker};
@@ -46,7 +47,7 @@ pub struct Builder<T> {
     queue_capacity: Option<usize>,
     load_check_interval: Duration,
     feedback_capacity: usize,
-    custom: Vec<(&'static str, f64)>,
+    custom: Vec<CustomSignal>,
     policy: Box<dyn Policy>,
     retry: Retry,
     idempotent: bool,
@@ -252,7 +253,7 @@ impl<T: Send + 'static> Builder<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn custom_signal(mut self, name: &'static str, weight: f64) -> Self {
-        self.custom.push((name, weight));
+        self.custom.push(CustomSignal { name, weight });
         self
     }
 

@@ -6,7 +6,7 @@
 //! `pending`: the same store-then-load on both sides as in `doorbell`, which this uses.
 
 use crate::exchange::ring::Ring;
-use crate::feedback::{BatchSample, CallOutcome, LoadFeedback, Sample, Signals};
+use crate::feedback::{BatchSample, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, SeqCstUsize};
 use crate::wakeup::{CLOSED, Doorbell};
 
@@ -14,7 +14,7 @@ use crate::wakeup::{CLOSED, Doorbell};
 pub(crate) struct Reporter {
     ring: Arc<Ring>,
     /// The declared custom signals with their weights.
-    pub(crate) custom: Vec<(&'static str, f64)>,
+    pub(crate) custom: Vec<CustomSignal>,
     pub(crate) alarm: Doorbell,
     /// 1 from a sample that deserves a decision until the controller takes it.
     pending: SeqCstUsize,
@@ -28,7 +28,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn new(ring: Arc<Ring>, custom: Vec<(&'static str, f64)>, alarm: Doorbell) -> Self {
+    pub(crate) fn new(ring: Arc<Ring>, custom: Vec<CustomSignal>, alarm: Doorbell) -> Self {
         Self {
             ring,
             custom,

@@ -275,7 +275,7 @@ impl<T> Backlog<T> {
     /// Every row of a batch that failed is decided.
     pub(crate) fn search_is_over(&mut self, search: Search<T>) {
         self.counts.bisections += search.bisections;
-        self.counts.retries_in_halves += search.splits;
+        self.counts.split_retries += search.splits;
         self.counts.retry_after_capped += search.outage.capped;
         self.in_progress.spent.extend(search.outage.spent);
         self.in_progress.spent.push(search.outage.error);

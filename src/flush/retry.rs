@@ -49,7 +49,7 @@ pub struct Retry {
     longest: Duration,
     retry_after_max: Duration,
     bisect: bool,
-    in_halves: bool,
+    split_on_retry: bool,
     keep_order: bool,
     while_closing: bool,
 }
@@ -65,7 +65,7 @@ impl Default for Retry {
             longest: Duration::from_secs(5),
             retry_after_max: RETRY_AFTER_MAX,
             bisect: true,
-            in_halves: false,
+            split_on_retry: false,
             keep_order: false,
             while_closing: true,
         }
@@ -202,11 +202,11 @@ impl Retry {
     /// ```
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
-    /// let retry = Retry::default().bisect(false).in_halves(true);
+    /// let retry = Retry::default().bisect(false).split_on_retry(true);
     /// # let _ = retry;
     /// ```
-    pub fn in_halves(mut self, on: bool) -> Self {
-        self.in_halves = on;
+    pub fn split_on_retry(mut self, on: bool) -> Self {
+        self.split_on_retry = on;
         self
     }
 
@@ -321,7 +321,7 @@ impl Retry {
     }
 
     pub(crate) fn splits(&self) -> bool {
-        self.in_halves
+        self.split_on_retry
     }
 
     pub(crate) fn keeps_order(&self) -> bool {

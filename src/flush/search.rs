@@ -55,7 +55,7 @@
 //! The batch is a row of pieces; at first it is one. The first piece is called until it is decided,
 //! each time under its id, and then the next one is treated as a batch of its own. A piece that
 //! fails as transient, and never was in doubt, is cut into two halves with ids of their own, under
-//! `in_halves`. So rows that a call may have applied are called under that call's id only, and a
+//! `split_on_retry`. So rows that a call may have applied are called under that call's id only, and a
 //! table of ids tells whether they are there.
 //!
 //! Everything here is a decision under the intake's lock: time and chance are arguments.

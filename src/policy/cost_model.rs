@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
-use crate::policy::brake::Brake;
 use crate::policy::setpoint::Setpoint;
+use crate::policy::throttle::Throttle;
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
 
 mod fences;
@@ -99,7 +99,7 @@ const DEAR: f64 = 0.75;
 pub struct CostModel {
     efficiency: f64,
     max_batch_time: f64,
-    brake: Brake,
+    throttle: Throttle,
     /// The size, with its fraction.
     size: f64,
     /// The largest within the budget and the upper fence.
@@ -123,13 +123,13 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    /// Efficiency 0.95, a second for a batch, the brake at a load score of 0.7 or 5 % of the items
+    /// Efficiency 0.95, a second for a batch, the throttle at a load score of 0.7 or 5 % of the items
     /// refused.
     pub fn new() -> Self {
         Self {
             efficiency: 0.95,
             max_batch_time: 1.0,
-            brake: Brake::new(0.7, 0.05),
+            throttle: Throttle::new(0.7, 0.05),
             size: 0.0,
             longest: 0.0,
             model: None,
@@ -184,12 +184,12 @@ impl CostModel {
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, CostModel};
     /// let batcher = Batcher::builder()
-    ///     .policy(CostModel::new().brake_above(1.0, 1.0)) // never pauses
+    ///     .policy(CostModel::new().throttle_above(1.0, 1.0)) // never pauses
     ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn brake_above(mut self, score: f64, refused: f64) -> Self {
-        self.brake = Brake::new(score, refused);
+    pub fn throttle_above(mut self, score: f64, refused: f64) -> Self {
+        self.throttle = Throttle::new(score, refused);
         self
     }
 
@@ -207,7 +207,7 @@ impl CostModel {
         let full = batch.full && !batch.probe;
         let probing = self.probes.take(batch.probe, batch.full, failed);
         if !failed {
-            self.brake.items(n, batch.failed as f64);
+            self.throttle.items(n, batch.failed as f64);
         }
         // Twice the size, though the batch may have been cut at the one before.
         let reach = if full && !failed && self.fails == 0 {
@@ -280,7 +280,7 @@ impl CostModel {
             self.size,
             probing,
         );
-        if full && batch.failed as f64 <= self.brake.thresholds().1 * n {
+        if full && batch.failed as f64 <= self.throttle.thresholds().1 * n {
             self.fences.clean_batch();
             self.limit.clean_batch(model, n);
         }
@@ -414,7 +414,7 @@ impl Policy for CostModel {
         let mut taken = false;
         let mut failure = None;
         for sample in window.samples {
-            self.brake.signals(&sample.signals, window.custom);
+            self.throttle.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
                 // A probe tells once. A permanent error is the rows' fault, and its time means
                 // nothing.
@@ -456,8 +456,8 @@ impl Policy for CostModel {
             }
             self.probes.plan(to, self.longest.min(max) as usize);
         }
-        let reason = if self.brake.look(window.now) {
-            self.brake.reason()
+        let reason = if self.throttle.look(window.now) {
+            self.throttle.reason()
         } else if taken {
             self.explain(failure, from, to, &current.reason)
         } else {
@@ -471,14 +471,14 @@ impl Policy for CostModel {
         );
         Decision {
             linger: linger.map(seconds),
-            pause_ratio: self.brake.pause_ratio(),
+            pause_ratio: self.throttle.pause_ratio(),
             probe: self.probes.pending.map(|(_, size)| size),
-            zone: if self.brake.hot || self.fails > 0 {
+            zone: if self.throttle.hot || self.fails > 0 {
                 Zone::High
             } else {
                 Zone::Normal
             },
-            score: self.brake.seen.0,
+            score: self.throttle.seen.0,
             ..Decision::resize(to, reason)
         }
     }
@@ -502,7 +502,7 @@ impl Policy for CostModel {
                 "must be over zero",
             ));
         }
-        self.brake.validate()
+        self.throttle.validate()
     }
 }
 

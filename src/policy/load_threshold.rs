@@ -20,7 +20,7 @@
 //! backend with three signals at their end is stressed.
 
 use crate::error::BuildError;
-use crate::feedback::{CallOutcome, Signals};
+use crate::feedback::{CallOutcome, CustomSignal, Signals};
 use crate::policy::score::{Means, Scale, Weights};
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Reason, Window, Zone, is_evidence};
@@ -257,7 +257,7 @@ impl LoadThreshold {
     }
 
     /// The mean score over the feedbacks kept; `None` without one.
-    fn score(&self, custom: &[(&'static str, f64)]) -> Option<f64> {
+    fn score(&self, custom: &[CustomSignal]) -> Option<f64> {
         let kept = &self.newest[..self.received.min(NEWEST)];
         if kept.is_empty() {
             return None;

@@ -1,6 +1,6 @@
 //! The load score: the weighted signals, each 0..=1, as both laws that read them see them.
 
-use crate::feedback::{CUSTOM_SIGNALS_MAX, Signals};
+use crate::feedback::{CUSTOM_SIGNALS_MAX, CustomSignal, Signals};
 
 /// Signals in a score: the four of the law and the custom ones.
 pub(super) const TERMS: usize = 4 + CUSTOM_SIGNALS_MAX;
@@ -71,12 +71,12 @@ impl Scale {
     pub(super) fn terms(
         &self,
         signals: &Signals,
-        custom: &[(&'static str, f64)],
+        custom: &[CustomSignal],
     ) -> [(f64, Option<f64>); TERMS] {
         let mut terms = [(0.0, None); TERMS];
         terms[..4].copy_from_slice(&self.four(signals));
-        for ((term, value), (_, weight)) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
-            *term = (*weight, value);
+        for ((term, value), signal) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
+            *term = (signal.weight, value);
         }
         terms
     }

@@ -161,7 +161,7 @@ pub struct Program {
     pub attempts: u32,
     pub backoff: Us,
     pub bisect: bool,
-    pub in_halves: bool,
+    pub split_on_retry: bool,
     pub keep_order: bool,
     pub idempotent: bool,
     /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time
@@ -212,7 +212,7 @@ impl Program {
             attempts: 1 + dice.below(4) as u32,
             backoff: [0, 50, 500][dice.below(3) as usize],
             bisect: !dice.one_in(4),
-            in_halves: dice.one_in(3),
+            split_on_retry: dice.one_in(3),
             keep_order: dice.one_in(3),
             idempotent: dice.one_in(3),
             hook: dice

@@ -1,7 +1,7 @@
 //! What holds of every law whatever it is told.
 
 use load_aware_batcher::{
-    Aimd, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason,
+    Aimd, CostModel, CustomSignal, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason,
 };
 use proptest::prelude::*;
 
@@ -199,7 +199,8 @@ proptest! {
                     batch.cut_at = if batch.cut_at == AT_FORCE { at.batch_size } else { batch.cut_at };
                 }
                 sane &= samples.iter().all(|sample| is_sane(&sample.signals));
-                let custom = [("lag", 0.5), ("heat", 2.0)];
+                let custom = [("lag", 0.5), ("heat", 2.0)]
+                    .map(|(name, weight)| CustomSignal { name, weight });
                 let window = Window { min_batch_size: min, max_batch_size: max, custom: &custom, ..window(&samples, now, *is_check) };
                 let decision = policy.decide(&window, &at);
                 // `Fixed` leaves the bounds to the batcher.

@@ -68,14 +68,14 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     }
     for bad in [-0.1, 1.1, NAN, INFINITY, -INFINITY] {
         table.push((
-            law(cost().brake_above(bad, 0.05)),
-            "brake_above",
+            law(cost().throttle_above(bad, 0.05)),
+            "throttle_above",
             bad.to_string(),
             WITHIN,
         ));
         table.push((
-            law(cost().brake_above(0.7, bad)),
-            "brake_above",
+            law(cost().throttle_above(0.7, bad)),
+            "throttle_above",
             bad.to_string(),
             WITHIN,
         ));
@@ -218,10 +218,10 @@ fn what_lies_on_the_edge_of_a_range_that_includes_it_is_accepted() {
             .lock_scale(1e9)),
         law(threshold().thresholds(0.5, 0.5)),
         law(LoadThreshold::strict()),
-        law(cost().efficiency(0.001).brake_above(0.0, 1.0)),
+        law(cost().efficiency(0.001).throttle_above(0.0, 1.0)),
         law(cost()
             .efficiency(0.999)
-            .brake_above(1.0, 0.0)
+            .throttle_above(1.0, 0.0)
             .max_batch_time(Duration::from_nanos(1))),
         law(cost().max_batch_time(Duration::MAX)),
     ];

@@ -50,7 +50,7 @@ fn a_row_over_the_packet_limit_fails_alone_at_once_and_is_never_in_doubt() {
         only_these_fail(&batcher, &[137]);
         let stats = batcher.stats();
         assert_eq!(
-            (stats.retries, stats.retries_in_halves),
+            (stats.retries, stats.split_retries),
             (0, 0),
             "nothing was tried again as it was: {stats:?}"
         );

@@ -166,7 +166,7 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     };
     // Whole batches: the statement is for a hundred rows.
     let batcher = builder
-        .retry(patient(Once::Never).in_halves(false))
+        .retry(patient(Once::Never).split_on_retry(false))
         .linger(LONG)
         .spawn(handler)
         .unwrap();

@@ -25,13 +25,13 @@ pub fn patient(once: Once) -> Retry {
     Retry::attempts(u32::MAX)
         .backoff(Duration::from_millis(20), Duration::from_secs(2))
         .total_limit(LONG * 10)
-        .in_halves(true)
+        .split_on_retry(true)
         .bisect(once != Once::BatchTable)
 }
 
 /// How often something was tried again, as it was or in halves.
 pub fn tried_again(stats: &Stats) -> u64 {
-    stats.retries + stats.retries_in_halves
+    stats.retries + stats.split_retries
 }
 
 /// Looks until it is so.

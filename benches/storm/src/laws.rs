@@ -25,7 +25,7 @@ impl Law {
     }
 
     /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only
-    /// brake.
+    /// throttle.
     pub fn max_batch_size(self) -> usize {
         match self {
             Self::Fixed(size) => size,

@@ -348,7 +348,7 @@ fn builder(law: Law) -> Builder<Row> {
         // As in the examples, with a shorter wait: no server restarts here.
         .retry(
             Retry::attempts(30)
-                .in_halves(true)
+                .split_on_retry(true)
                 .backoff(Duration::from_millis(1), Duration::from_millis(20)),
         )
         .idempotent(true)

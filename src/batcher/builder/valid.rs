@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Builder, CAPACITY_MAX, FEEDBACK_MAX, Sizes};
 use crate::control::limits::check_sizes;
 use crate::error::BuildError;
-use crate::feedback::CUSTOM_SIGNALS_MAX;
+use crate::feedback::{CUSTOM_SIGNALS_MAX, CustomSignal};
 
 impl<T: Send + 'static> Builder<T> {
     pub(super) fn validate(&self) -> Result<(), BuildError> {
@@ -83,7 +83,7 @@ impl<T: Send + 'static> Builder<T> {
                 "at most 8 can be declared",
             ));
         }
-        for (place, (name, weight)) in self.custom.iter().enumerate() {
+        for (place, CustomSignal { name, weight }) in self.custom.iter().enumerate() {
             if !(weight.is_finite() && *weight >= 0.0) {
                 return Err(BuildError::setting(
                     "custom_signal",
@@ -91,7 +91,7 @@ impl<T: Send + 'static> Builder<T> {
                     "a weight must be finite and not negative",
                 ));
             }
-            if self.custom[..place].iter().any(|(known, _)| known == name) {
+            if self.custom[..place].iter().any(|known| known.name == *name) {
                 return Err(BuildError::setting(
                     "custom_signal",
                     name,

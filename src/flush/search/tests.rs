@@ -416,7 +416,7 @@ proptest! {
         rows in 1..40usize,
         in_line in 0..3usize,
         attempts in 1..5u32,
-        (keep_order, bisect, in_halves) in any::<(bool, bool, bool)>(),
+        (keep_order, bisect, split_on_retry) in any::<(bool, bool, bool)>(),
         script in proptest::collection::vec(
             prop_oneof![
                 Just(None), Just(Some(Fault::Unclassified)), Just(Some(Fault::Transient)), Just(Some(Fault::Permanent)),
@@ -426,7 +426,7 @@ proptest! {
         ),
         idempotent in any::<bool>(),
     ) {
-        let retry = Retry::attempts(attempts).keep_order(keep_order).bisect(bisect).in_halves(in_halves);
+        let retry = Retry::attempts(attempts).keep_order(keep_order).bisect(bisect).split_on_retry(split_on_retry);
         for retry in [retry, retry.for_at_least(Duration::from_secs(5))] {
             let report = World { retry, idempotent, rows, in_line, script: script.clone(), ..World::default() }.run();
             prop_assert!(report.calls < 5_000, "{} calls", report.calls);
@@ -439,14 +439,14 @@ proptest! {
     fn a_batch_without_parts_fails_no_row_while_attempts_are_left(
         rows in 1..300usize,
         in_line in 0..3usize,
-        (keep_order, in_halves) in any::<(bool, bool)>(),
+        (keep_order, split_on_retry) in any::<(bool, bool)>(),
         script in proptest::collection::vec(
             prop_oneof![Just(Fault::Transient), Just(Fault::InDoubt), Just(Fault::Unavailable), Just(Fault::Unclassified)],
             0..60,
         ),
         answers in proptest::collection::vec(any::<bool>(), 60),
     ) {
-        let retry = Retry::attempts(u32::MAX).bisect(false).in_halves(in_halves).keep_order(keep_order);
+        let retry = Retry::attempts(u32::MAX).bisect(false).split_on_retry(split_on_retry).keep_order(keep_order);
         // From then on the backend answers for good.
         let script = script.into_iter().zip(answers).map(|(fault, answer)| (!answer).then_some(fault));
         let script = script.chain(std::iter::repeat_n(None, 5_000)).collect();

@@ -479,8 +479,11 @@ fn a_complaint_that_pauses_do_not_lower_is_somebody_elses() {
             course.setpoint.pause_ratio
         })
         .collect();
-    let braked = ratios.iter().filter(|ratio| **ratio > 0.0).count();
-    assert!((5..30).contains(&braked), "{braked} of 60: {ratios:?}");
+    let throttled = ratios.iter().filter(|ratio| **ratio > 0.0).count();
+    assert!(
+        (5..30).contains(&throttled),
+        "{throttled} of 60: {ratios:?}"
+    );
 }
 
 #[test]
@@ -499,12 +502,12 @@ fn settings_out_of_range_are_named() {
             "max_batch_time is 0s: must be over zero",
         ),
         (
-            CostModel::new().brake_above(1.5, 0.05),
-            "brake_above is 1.5: must be within 0 and 1",
+            CostModel::new().throttle_above(1.5, 0.05),
+            "throttle_above is 1.5: must be within 0 and 1",
         ),
         (
-            CostModel::new().brake_above(0.7, f64::NAN),
-            "brake_above is NaN: must be within 0 and 1",
+            CostModel::new().throttle_above(0.7, f64::NAN),
+            "throttle_above is NaN: must be within 0 and 1",
         ),
     ];
     for (policy, expected) in table {

@@ -403,7 +403,10 @@ fn a_reason_reads_like_a_sentence() {
 
 #[test]
 fn custom_signals_count_with_their_weights() {
-    let custom = [("replica_lag", 0.5)];
+    let custom = [CustomSignal {
+        name: "replica_lag",
+        weight: 0.5,
+    }];
     let signals = LoadFeedback::new()
         .cpu_load(0.0)
         .custom("replica_lag", 1.0)

@@ -52,7 +52,7 @@ impl Program {
             .retry(
                 retry
                     .bisect(self.bisect)
-                    .in_halves(self.in_halves)
+                    .split_on_retry(self.split_on_retry)
                     .keep_order(self.keep_order),
             )
             .idempotent(self.idempotent)

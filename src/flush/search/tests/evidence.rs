@@ -86,7 +86,7 @@ fn one_attempt_is_no_evidence_of_an_outage() {
 #[test]
 fn a_piece_has_no_more_attempts_than_its_batch() {
     let report = World {
-        retry: Retry::attempts(3).bisect(false).in_halves(true),
+        retry: Retry::attempts(3).bisect(false).split_on_retry(true),
         rows: 8,
         ..away_for(Duration::MAX)
     }

@@ -55,7 +55,7 @@ fn rows_in_doubt_are_not_called_in_halves() {
     // A row from the line answers in between.
     let script = vec![Some(Fault::InDoubt), lost, lost, None, lost, None];
     let report = World {
-        retry: Retry::attempts(9).bisect(false).in_halves(true),
+        retry: Retry::attempts(9).bisect(false).split_on_retry(true),
         idempotent: true,
         rows: 4,
         in_line: 1,

@@ -8,22 +8,22 @@ fn cpu(load: f64) -> Signals {
 }
 
 /// The share of the time in calls.
-fn duty(brake: &Brake) -> f64 {
-    1.0 / (1.0 + brake.pause_ratio())
+fn duty(throttle: &Throttle) -> f64 {
+    1.0 / (1.0 + throttle.pause_ratio())
 }
 
 /// The duty after each look, one a second, at this CPU load and this many refused of 100 items.
-fn course(brake: &mut Brake, from: u64, looks: &[(f64, f64)]) -> Vec<f64> {
+fn course(throttle: &mut Throttle, from: u64, looks: &[(f64, f64)]) -> Vec<f64> {
     let mut duties = Vec::new();
     for ((load, refused), second) in looks.iter().zip(from..) {
-        brake.signals(&cpu(*load), &[]);
-        brake.items(100.0, *refused);
-        let before = duty(brake);
+        throttle.signals(&cpu(*load), &[]);
+        throttle.items(100.0, *refused);
+        let before = duty(throttle);
         assert_eq!(
-            brake.look(Duration::from_secs(second)),
-            duty(brake) != before
+            throttle.look(Duration::from_secs(second)),
+            duty(throttle) != before
         );
-        duties.push((duty(brake) * 1e6).round() / 1e6);
+        duties.push((duty(throttle) * 1e6).round() / 1e6);
     }
     duties
 }
@@ -60,20 +60,20 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
     ];
     for (name, looks, expected) in table {
         assert_eq!(
-            course(&mut Brake::new(0.7, 0.05), 1, &looks),
+            course(&mut Throttle::new(0.7, 0.05), 1, &looks),
             expected,
             "{name}"
         );
     }
-    let mut brake = Brake::new(0.7, 0.05);
+    let mut throttle = Throttle::new(0.7, 0.05);
     let lowest = course(
-        &mut brake,
+        &mut throttle,
         1,
         &loads(&[&[0.99, 0.99][..], &[0.75; 60]].concat()),
     );
     assert!((lowest[61] - DUTY_MIN).abs() < 1e-9, "{lowest:?}");
     assert!(
-        (brake.pause_ratio() - 9.0).abs() < 1e-9,
+        (throttle.pause_ratio() - 9.0).abs() < 1e-9,
         "nine times as long as the call"
     );
 }
@@ -81,69 +81,76 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
 #[test]
 fn what_four_cuts_do_not_lower_is_ignored_for_half_a_minute_and_then_for_twice_as_long() {
     for looks in [loads(&[0.9; 140]), vec![(0.0, 10.0); 140]] {
-        let duties = course(&mut Brake::new(0.7, 0.05), 1, &looks);
+        let duties = course(&mut Throttle::new(0.7, 0.05), 1, &looks);
         let cuts = [0.75, 0.75, 0.5625, 0.5625];
         let expected = [&cuts[..], &[1.0; 31], &cuts, &[1.0; 61], &cuts].concat();
         assert_eq!(duties[..expected.len()], expected);
     }
     // A neighbour's load, and this batcher's own refusals on top: these are still heard.
-    let mut brake = Brake::new(0.7, 0.05);
-    course(&mut brake, 1, &loads(&[0.9; 10]));
+    let mut throttle = Throttle::new(0.7, 0.05);
+    course(&mut throttle, 1, &loads(&[0.9; 10]));
     assert_eq!(
-        course(&mut brake, 11, &[(0.9, 10.0), (0.9, 10.0)]),
+        course(&mut throttle, 11, &[(0.9, 10.0), (0.9, 10.0)]),
         [0.75, 0.75]
     );
     // Once all was at ease the next time is half a minute again.
-    let mut brake = Brake::new(0.7, 0.05);
-    course(&mut brake, 1, &loads(&[&[0.9; 5][..], &[0.1; 40]].concat()));
-    let duties = course(&mut brake, 46, &loads(&[0.9; 36]));
+    let mut throttle = Throttle::new(0.7, 0.05);
+    course(
+        &mut throttle,
+        1,
+        &loads(&[&[0.9; 5][..], &[0.1; 40]].concat()),
+    );
+    let duties = course(&mut throttle, 46, &loads(&[0.9; 36]));
     assert_eq!((duties[4], duties[34], duties[35]), (1.0, 1.0, 0.75));
 }
 
 #[test]
 fn it_looks_once_a_second_at_what_was_reported_since() {
     let at = Duration::from_millis;
-    let mut brake = Brake::new(0.7, 0.05);
-    brake.signals(&cpu(0.9), &[]);
-    assert!(!brake.look(at(999)));
-    brake.signals(&cpu(0.3), &[]);
-    assert!(!brake.look(at(1_000)), "a mean of 0.6");
-    assert_eq!(brake.seen, (Some(0.6), 0.0));
-    brake.signals(&cpu(0.9), &[]);
-    assert!(!brake.look(at(1_999)));
-    assert!(brake.look(at(2_000)), "what was seen before is past");
-    assert!(brake.hot);
+    let mut throttle = Throttle::new(0.7, 0.05);
+    throttle.signals(&cpu(0.9), &[]);
+    assert!(!throttle.look(at(999)));
+    throttle.signals(&cpu(0.3), &[]);
+    assert!(!throttle.look(at(1_000)), "a mean of 0.6");
+    assert_eq!(throttle.seen, (Some(0.6), 0.0));
+    throttle.signals(&cpu(0.9), &[]);
+    assert!(!throttle.look(at(1_999)));
+    assert!(throttle.look(at(2_000)), "what was seen before is past");
+    assert!(throttle.hot);
     // Without evidence nothing changes, however late.
-    assert!(!brake.look(at(60_000)));
-    assert!(brake.hot && (duty(&brake) - 0.75).abs() < 1e-9);
+    assert!(!throttle.look(at(60_000)));
+    assert!(throttle.hot && (duty(&throttle) - 0.75).abs() < 1e-9);
     // Nor are refusals counted twice.
-    let mut brake = Brake::new(0.7, 0.05);
-    brake.items(100.0, 30.0);
-    assert!(brake.look(at(1_000)));
-    brake.items(100.0, 0.0);
-    brake.look(at(2_000));
-    assert_eq!((brake.seen, brake.hot), ((None, 0.0), false));
+    let mut throttle = Throttle::new(0.7, 0.05);
+    throttle.items(100.0, 30.0);
+    assert!(throttle.look(at(1_000)));
+    throttle.items(100.0, 0.0);
+    throttle.look(at(2_000));
+    assert_eq!((throttle.seen, throttle.hot), ((None, 0.0), false));
 }
 
 #[test]
 fn custom_signals_take_part_with_their_weights() {
-    let custom = [("lag", 1.2)];
+    let custom = [CustomSignal {
+        name: "lag",
+        weight: 1.2,
+    }];
     let mut signals = cpu(0.1);
     signals.custom[0] = Some(1.0);
-    let mut brake = Brake::new(0.7, 0.05);
-    brake.signals(&signals, &custom);
-    assert!(brake.look(Duration::from_secs(1)));
-    let (score, _) = brake.seen;
+    let mut throttle = Throttle::new(0.7, 0.05);
+    throttle.signals(&signals, &custom);
+    assert!(throttle.look(Duration::from_secs(1)));
+    let (score, _) = throttle.seen;
     assert!(
         (score.unwrap() - (0.04 + 1.2) / 1.6).abs() < 1e-12,
         "{score:?}"
     );
     // And are forgotten with the others.
-    brake.signals(&cpu(0.1), &custom);
-    brake.look(Duration::from_secs(2));
+    throttle.signals(&cpu(0.1), &custom);
+    throttle.look(Duration::from_secs(2));
     assert!(
-        (brake.seen.0.unwrap() - 0.1).abs() < 1e-12,
+        (throttle.seen.0.unwrap() - 0.1).abs() < 1e-12,
         "{:?}",
-        brake.seen
+        throttle.seen
     );
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::error::BuildError;
-use crate::feedback::Signals;
+use crate::feedback::{CustomSignal, Signals};
 use crate::policy::Reason;
 use crate::policy::score::{Means, Scale};
 
@@ -83,7 +83,7 @@ impl Complaint {
 
 /// The share of the time that is spent in calls, and what it is judged by.
 #[derive(Clone, Debug)]
-pub(super) struct Brake {
+pub(super) struct Throttle {
     score: Complaint,
     errors: Complaint,
     means: Means,
@@ -99,7 +99,7 @@ pub(super) struct Brake {
     pub(super) hot: bool,
 }
 
-impl Brake {
+impl Throttle {
     pub(super) fn new(score: f64, errors: f64) -> Self {
         Self {
             score: Complaint::new(score, SCORE_LOWERED),
@@ -121,7 +121,7 @@ impl Brake {
     }
 
     /// Takes what was reported.
-    pub(super) fn signals(&mut self, signals: &Signals, custom: &[(&'static str, f64)]) {
+    pub(super) fn signals(&mut self, signals: &Signals, custom: &[CustomSignal]) {
         let scale = Scale::default();
         if custom.is_empty() {
             self.means.add(&scale.four(signals));
@@ -158,7 +158,7 @@ impl Brake {
             .find(|share| !(0.0..=1.0).contains(share))
         {
             Some(bad) => Err(BuildError::setting(
-                "brake_above",
+                "throttle_above",
                 bad,
                 "must be within 0 and 1",
             )),
@@ -215,5 +215,5 @@ impl Brake {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-#[path = "brake/tests.rs"]
+#[path = "throttle/tests.rs"]
 mod tests;
