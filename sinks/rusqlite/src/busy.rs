@@ -104,3 +104,30 @@ impl Sensor for BusySensor {
             .custom(TIMEOUTS, (timeouts as f64 / 10.0).min(1.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_watched_thread_waits_for_is_counted_and_ends_with_the_timeout() {
+        assert!(!busy(0), "nobody watches");
+        let counts = Arc::new(Busy::default());
+        let mut sensor = BusySensor::new(Arc::clone(&counts));
+        let watch = counts.watch(Duration::from_secs(60));
+        assert!(busy(0) && busy(1));
+        drop(watch);
+        let watch = counts.watch(Duration::ZERO);
+        assert!(!busy(0), "the timeout is over");
+        drop(watch);
+        assert!(!busy(0), "nobody watches any more");
+        counts.count_timeout();
+        let sample = |locks, timeouts| {
+            LoadFeedback::new()
+                .db_locks(locks)
+                .custom(TIMEOUTS, timeouts)
+        };
+        assert_eq!(sensor.sample(LoadFeedback::new()), sample(3, 0.1));
+        assert_eq!(sensor.sample(LoadFeedback::new()), sample(0, 0.0));
+    }
+}

@@ -167,8 +167,7 @@ impl<T> Sqlite<T> {
     }
 
     /// A column, and where a row holds its value. At least one column is required. Null is `None`
-    /// of an `Option`. A value that the driver cannot convert, such as an `u64` over `i64::MAX`,
-    /// fails its row alone.
+    /// of an `Option`. A value that the driver cannot convert fails its row alone.
     ///
     /// ```
     /// # use load_aware_batcher_rusqlite::Sqlite;

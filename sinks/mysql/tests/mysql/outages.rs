@@ -1,5 +1,7 @@
 //! Servers that die, restart, turn read only, or whose answers are lost.
 
+use std::time::Duration;
+
 use load_aware_batcher_mysql::mysql::{Conn, Opts, OptsBuilder};
 use load_aware_batcher_mysql::{Mysql, OnConflict};
 use testkit::servers::mariadb::Mariadb;
@@ -142,4 +144,24 @@ fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(new_database.counts(), (1_000, 1_000));
     assert_eq!(old_database.counts(), (1, 1));
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_given_up_and_every_row_arrives_once_after_the_freeze() {
+    let Some(server) = Mariadb::own(&[]) else {
+        return;
+    };
+    let mut database = Database::new(&server, "frozen", KEYED);
+    let sink = database.sink().answer_timeout(Duration::from_secs(1));
+    let sink = sink.on_conflict(OnConflict::Ignore).sensor(None);
+    let batcher = builder(10).sink(sink).unwrap();
+    batcher.add(reading(0)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    server.freeze();
+    batcher.add_many((1..100).map(reading)).unwrap();
+    wait_for(&batcher, |stats| stats.failed_calls.transient >= 1);
+    server.thaw();
+    let report = batcher.close(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(database.counts(), (100, 100));
 }

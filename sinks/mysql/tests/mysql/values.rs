@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use load_aware_batcher_mysql::load_aware_batcher::{Batcher, LoadThreshold};
+use load_aware_batcher_mysql::load_aware_batcher::{Batcher, Builder, Limits, LoadThreshold};
 use load_aware_batcher_mysql::mysql::prelude::Queryable;
 use load_aware_batcher_mysql::mysql::{Pool, Value};
 use load_aware_batcher_mysql::{Mysql, OnConflict};
@@ -267,4 +267,21 @@ fn the_connections_of_a_pool_are_used_and_given_back() {
     batcher.add_many((0..100).map(reading)).unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(database.counts(), (100, 100));
+}
+
+#[test]
+fn the_sinks_largest_batch_gives_way_to_the_users() {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    let database = Database::new(server, "limits", KEYED);
+    let largest = |builder: Builder<Reading>| {
+        let batcher = builder.sink(database.sink()).unwrap();
+        let mut largest = 0;
+        let look = |limits: &mut Limits| largest = limits.max_batch_size;
+        batcher.reconfigure(look).unwrap();
+        largest
+    };
+    assert_eq!(largest(Batcher::builder()), 50_000);
+    assert_eq!(largest(Batcher::builder().max_batch_size(7)), 7);
 }

@@ -76,6 +76,22 @@ fn a_deferred_foreign_key_fails_its_row_alone_at_the_commit() {
 }
 
 #[test]
+fn with_a_batch_table_a_batch_is_never_sent_in_parts() {
+    let file = File::new(
+        "CREATE TABLE owners (id INTEGER PRIMARY KEY); INSERT INTO owners VALUES (1);
+         CREATE TABLE readings (id INTEGER REFERENCES owners DEFERRABLE INITIALLY DEFERRED, value REAL, text TEXT)",
+    );
+    let sink = file.sink().session("PRAGMA foreign_keys = ON");
+    let batcher = whole(1_000).sink(sink.batch_table("batches")).unwrap();
+    let rows = (0..50).map(|n| reading(if n == 17 { 9 } else { 1 }));
+    batcher.add_many(rows).unwrap();
+    batcher.flush(LONG).unwrap_err();
+    assert_eq!(batcher.stats().calls, 1);
+    assert_eq!(batcher.close(LONG).failed.len(), 50);
+    assert_eq!(file.counts(), (0, 0));
+}
+
+#[test]
 fn a_trigger_that_ends_the_transaction_fails_its_row_alone() {
     let file = File::new(&format!(
         "{KEYLESS}; CREATE TRIGGER refuse BEFORE INSERT ON readings WHEN NEW.id = 17

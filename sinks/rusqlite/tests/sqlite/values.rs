@@ -1,7 +1,8 @@
 //! Values arrive as they are, and what is not named takes its default.
 
-use load_aware_batcher_rusqlite::load_aware_batcher::{Batcher, LoadThreshold};
-use load_aware_batcher_rusqlite::rusqlite::types::Value;
+use load_aware_batcher_rusqlite::load_aware_batcher::{Batcher, Builder, Limits, LoadThreshold};
+use load_aware_batcher_rusqlite::rusqlite::types::{ToSqlOutput, Value};
+use load_aware_batcher_rusqlite::rusqlite::{Error, ToSql};
 use load_aware_batcher_rusqlite::{OnConflict, Sqlite};
 use std::time::Duration;
 
@@ -92,18 +93,28 @@ fn every_type_arrives_as_it_is_and_columns_not_named_take_their_default() {
     assert_eq!(stored, expected);
 }
 
+/// Converts even numbers only.
+struct Even(i64);
+
+impl ToSql for Even {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, Error> {
+        match self.0 % 2 {
+            0 => self.0.to_sql(),
+            _ => Err(Error::ToSqlConversionFailure("it is odd".into())),
+        }
+    }
+}
+
 #[test]
 fn a_value_that_the_driver_cannot_convert_fails_its_row_alone_and_names_its_column() {
-    let file = File::new("CREATE TABLE numbers (number INTEGER)");
-    let batcher = Batcher::builder()
-        .linger(LONG)
-        .sink(
-            Sqlite::open(file.path())
-                .table("numbers")
-                .column("number", |number: &u64| number),
-        )
-        .unwrap();
-    batcher.add_many([1, u64::MAX, 2]).unwrap();
+    let file = File::new("CREATE TABLE numbers (number INTEGER PRIMARY KEY)");
+    let sink = Sqlite::open(file.path())
+        .table("numbers")
+        .column("number", |number: &Even| number);
+    let batcher = Batcher::builder().linger(LONG).sink(sink).unwrap();
+    batcher
+        .add_many([4, 3, 2].map(Even))
+        .unwrap_or_else(|_| panic!("open"));
     let report = batcher.close(LONG);
     assert_eq!(report.failed.len(), 1);
     let failed = &report.failed[0];
@@ -111,12 +122,10 @@ fn a_value_that_the_driver_cannot_convert_fails_its_row_alone_and_names_its_colu
         failed.error.is_permanent() && !failed.in_doubt,
         "{failed:?}"
     );
-    assert!(
-        failed.error.to_string().starts_with("column \"number\": "),
-        "{failed:?}"
-    );
+    let because = failed.error.to_string();
+    assert_eq!(because, "column \"number\": it is odd");
     let sum = "SELECT sum(number) FROM numbers";
-    assert_eq!(file.open().query_row(sum, [], |row| row.get(0)), Ok(3));
+    assert_eq!(file.open().query_row(sum, [], |row| row.get(0)), Ok(6));
 }
 
 #[test]
@@ -255,4 +264,18 @@ fn a_connection_of_ones_own_is_used() {
     batcher.add(reading(5)).unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(file.rows(), [(5, 1.25, "reading number 5".to_owned())]);
+}
+
+#[test]
+fn the_sinks_largest_batch_gives_way_to_the_users() {
+    let file = File::new(KEYED);
+    let largest = |builder: Builder<Reading>| {
+        let batcher = builder.sink(file.sink()).unwrap();
+        let mut largest = 0;
+        let look = |limits: &mut Limits| largest = limits.max_batch_size;
+        batcher.reconfigure(look).unwrap();
+        largest
+    };
+    assert_eq!(largest(Batcher::builder()), 50_000);
+    assert_eq!(largest(Batcher::builder().max_batch_size(7)), 7);
 }
