@@ -1,0 +1,11 @@
+//! The sink against a real MariaDB: every row is stored or reported, once.
+
+#![cfg(unix)]
+
+mod conflicts;
+mod faults;
+mod outages;
+mod refusals;
+mod rows;
+mod sessions;
+mod values;
