@@ -69,7 +69,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
     ended.sort_unstable();
     accepted.sort_unstable();
     assert_eq!(ended, accepted, "each item accepted ends once");
-    assert_eq!(backlog.counts.settled(), accepted.len() as u64);
+    assert_eq!(backlog.counts.with_outcome(), accepted.len() as u64);
     assert_eq!(backlog.added(&lane.gate), accepted.len() as u64);
 }
 

@@ -213,14 +213,31 @@ impl<T: Send + 'static> Batcher<T> {
         let control = self.core.control.lock();
         let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
+        let gate = &self.core.lane.gate;
         let backlog = self.core.lane.lock();
-        let added = backlog.added(&self.core.lane.gate);
-        let counts = &backlog.counts;
+        let counts = backlog.counts();
+        let added = backlog.added(gate);
+        let refused = gate.refusals.read();
+        let retrying = backlog.retrying();
+        let kept_failed = backlog.dead_letters.retained.len();
+        let stalled = backlog.dead_letters.stalled;
+        drop(backlog);
+        let reporter = &self.core.reporter;
         Stats {
             batch_size: setpoint.batch_size,
             average_load: score.map(|(score, _)| score),
             load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
             added,
+            pending: added - counts.with_outcome(),
+            refused,
+            retrying,
+            policy_panics,
+            sensor_panics: reporter.sensor_panics(),
+            kept_failed,
+            stalled,
+            samples_lost: reporter.lost(),
+            values_corrected: reporter.corrected(),
+            unknown_signals: reporter.unknown(),
             handled: counts.handled,
             failed: counts.failed,
             in_doubt: counts.in_doubt,
@@ -229,45 +246,20 @@ impl<T: Send + 'static> Batcher<T> {
             unsent: counts.unsent,
             abandoned: counts.abandoned,
             dropped_late: counts.dropped_late,
-            pending: added - counts.settled(),
-            refused: self.core.lane.gate.refusals.read(),
             batches: counts.batches,
             calls: counts.calls,
             retries: counts.retries,
-            split_retries: counts.split_retries
-                + backlog
-                    .in_progress
-                    .search
-                    .as_ref()
-                    .map_or(0, |search| search.splits),
-            bisections: counts.bisections
-                + backlog
-                    .in_progress
-                    .search
-                    .as_ref()
-                    .map_or(0, |search| search.bisections),
+            split_retries: counts.search.splits,
+            bisections: counts.search.bisections,
+            retry_after_capped: counts.search.waits_capped,
             failed_calls: counts.failed_calls,
             retried_rows: counts.retried_rows,
-            retry_after_capped: counts.retry_after_capped
-                + backlog
-                    .in_progress
-                    .search
-                    .as_ref()
-                    .map_or(0, |search| search.outage.capped),
-            retrying: backlog.retrying(),
             handler_panics: counts.handler_panics,
             hook_panics: counts.hook_panics,
-            policy_panics,
-            sensor_panics: self.core.reporter.sensor_panics(),
             drop_panics: counts.drop_panics,
             bad_rejects: counts.bad_rejects,
-            kept_failed: backlog.dead_letters.retained.len(),
-            stalled: backlog.dead_letters.stalled,
             service_time: counts.service_time.quantiles(),
             queue_wait: counts.queue_wait.quantiles(),
-            samples_lost: self.core.reporter.lost(),
-            values_corrected: self.core.reporter.corrected(),
-            unknown_signals: self.core.reporter.unknown(),
             setpoint,
         }
     }

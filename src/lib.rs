@@ -282,6 +282,7 @@ mod error;
 mod exchange;
 mod feedback;
 mod flush;
+mod observe;
 mod policy;
 mod queue;
 #[cfg(feature = "sim")]

@@ -17,12 +17,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "flush",
         &[
-            "batch", "exchange", "policy", "queue", "stats", "ticket", "wakeup",
+            "batch", "exchange", "observe", "policy", "queue", "stats", "ticket", "wakeup",
         ],
     ),
     ("queue", &["stats", "ticket", "wakeup"]),
     ("control", &["exchange", "policy"]),
     ("exchange", &["policy", "wakeup"]),
+    ("observe", &["batch", "stats"]),
     ("stats", &["batch", "policy"]),
     ("batch", &["ticket"]),
     ("sim", &["policy"]),

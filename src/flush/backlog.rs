@@ -26,10 +26,11 @@ use crate::flush::dead_letters::{DeadLetters, FailedRows};
 use crate::flush::in_progress::InProgress;
 use crate::flush::incoming::Incoming;
 use crate::flush::lifecycle::{CloseTerms, Lifecycle};
+use crate::observe::{Counts, Event};
 use crate::queue::channel::Outlet;
 use crate::queue::gate::Gate;
 use crate::queue::waiters::Waited;
-use crate::stats::{Counts, Retrying};
+use crate::stats::Retrying;
 use crate::sync::Arc;
 use crate::ticket::{Outcome, Wakes};
 
@@ -101,7 +102,7 @@ impl<T> Backlog<T> {
     /// The hook hands a row back: it is retained, unless nobody is left to take it.
     pub(crate) fn take_back(&mut self, row: Failed<T>) -> Option<Failed<T>> {
         if self.lifecycle.is_abandoned() {
-            self.counts.dropped_late += 1;
+            self.counts.observe(Event::DroppedLate(1));
             return Some(row);
         }
         self.dead_letters.retained.keep(row);
@@ -110,7 +111,7 @@ impl<T> Backlog<T> {
 
     /// Items accepted so far, see [`Incoming::added`].
     pub(crate) fn added(&self, gate: &Gate<T>) -> u64 {
-        self.incoming.added(gate).max(self.counts.settled())
+        self.incoming.added(gate).max(self.counts.with_outcome())
     }
 
     /// Takes everything that waits, for a close report: items never given to the handler, and
@@ -134,7 +135,7 @@ impl<T> Backlog<T> {
 
     fn take_waiting(&mut self) -> (Vec<T>, Vec<Failed<T>>) {
         let unsent = self.incoming.take_unsent();
-        self.counts.unsent += unsent.len() as u64;
+        self.counts.observe(Event::Unsent(unsent.len()));
         let mut failed = self.dead_letters.take_all();
         if let Some(search) = self.in_progress.search.take() {
             let error = search.outage.error.clone();
@@ -152,7 +153,7 @@ impl<T> Backlog<T> {
             self.lifecycle.last_error.get_or_insert(again.error);
         }
         if let Some(in_flight) = &mut self.in_progress.in_flight {
-            self.counts.abandoned += in_flight.items as u64;
+            self.counts.observe(Event::Abandoned(in_flight.items));
             let memos = in_flight.memos.iter_mut();
             let tickets = in_flight.tickets.drain(..).map(|(_, ticket)| ticket);
             for ticket in tickets.chain(memos.filter_map(|memo| memo.ticket.take())) {
@@ -172,11 +173,10 @@ impl<T> Backlog<T> {
         outage: bool,
         retained: bool,
     ) -> Vec<Failed<T>> {
-        self.counts.failed += rows.len() as u64;
         let mut failed = Vec::with_capacity(rows.len());
         for Row { item, mut memo } in rows {
             let in_doubt = memo.in_doubt;
-            self.counts.in_doubt += u64::from(in_doubt);
+            self.counts.observe(Event::Failed { in_doubt });
             self.barriers.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {
                 let outcome = if in_doubt {
@@ -199,6 +199,15 @@ impl<T> Backlog<T> {
             });
         }
         failed
+    }
+
+    /// The counts, with those of the search under way.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = self.counts.clone();
+        if let Some(search) = &self.in_progress.search {
+            counts.observe(Event::SearchEnded(search.counts()));
+        }
+        counts
     }
 
     /// What is being tried again, for the statistics.

@@ -7,6 +7,7 @@ use crate::batch::Failed;
 use crate::error::BatchError;
 use crate::flush::backlog::Backlog;
 use crate::flush::lane::Lane;
+use crate::observe::Event;
 use crate::sync::Mutex;
 use crate::unwind::{drop_each, message};
 
@@ -142,12 +143,12 @@ pub(crate) fn deliver<T>(
             ..
         } = report;
         let panics = drop_each(&mut failed) + drop_each(&mut unsent);
-        lane.lock().counts.drop_panics += panics;
+        lane.lock().counts.observe(Event::DropsPanicked(panics));
         return;
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(report))) {
         drop(message(panic));
-        lane.lock().counts.hook_panics += 1;
+        lane.lock().counts.observe(Event::HookPanicked);
     }
 }
 

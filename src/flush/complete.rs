@@ -15,6 +15,7 @@ use crate::flush::in_progress::InFlight;
 use crate::flush::retry::Retry;
 use crate::flush::search::{Failure, Search, Verdict, later};
 use crate::flush::step::Target;
+use crate::observe::Event;
 use crate::queue::gate::Gate;
 use crate::ticket::Outcome;
 
@@ -76,19 +77,21 @@ impl<T> Backlog<T> {
             id,
             attempts: attempt,
         };
-        self.counts.service_time.record(service_time);
-        if attempt == 1 && course.purpose == Purpose::Fresh {
+        let is_first = attempt == 1 && course.purpose == Purpose::Fresh;
+        self.counts.observe(Event::CallEnded {
+            service_time,
             // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
-            self.counts.queue_wait.record(course.queue_wait);
-        }
+            queue_wait: is_first.then_some(course.queue_wait),
+            bad_rejects: batch.out_of_range.take(),
+            error: result.as_ref().err().map(|(error, _)| error),
+        });
         let cut = std::mem::take(&mut self.in_progress.cut_next_wait);
         self.in_progress.paused_after = (!cut).then_some((now, service_time));
-        self.counts.bad_rejects += batch.out_of_range.take();
         let mut in_flight = self.in_progress.in_flight.take().expect("a call ends once");
         let len = in_flight.items;
         let late = self.lifecycle.is_abandoned();
         if late {
-            self.counts.abandoned -= len as u64;
+            self.counts.observe(Event::CameBack(len));
         }
         let retry = self.retry_in_force(&target.rules);
         let (mut failed, mut refused_len) = (Vec::new(), None);
@@ -98,7 +101,7 @@ impl<T> Backlog<T> {
                 let progress = &mut self.in_progress;
                 progress.typical_call.learn(len, service_time);
                 progress.spent.extend(progress.misconfigured.take());
-                self.counts.handled += (len - marked.len()) as u64;
+                self.counts.observe(Event::Handled(len - marked.len()));
                 let marked = take_marked(&mut in_flight, &course, marked);
                 self.resolve_handled(&mut in_flight);
                 for (row, mark) in marked {
@@ -124,8 +127,6 @@ impl<T> Backlog<T> {
                 if error.is_permanent() {
                     self.lifecycle.answered(now);
                 }
-                self.counts.handler_panics += u64::from(error.is_panic());
-                self.counts.failed_calls.count(&error);
                 let mut rows = undecided(&mut batch, in_flight);
                 for (index, mark) in rejected.into_iter().rev() {
                     let row = rows.remove(index);
@@ -211,12 +212,14 @@ impl<T> Backlog<T> {
             .then(|| self.due_again(&row.memo, &error, retry, now))
             .flatten()
         else {
-            self.counts.rejected += u64::from(!again);
+            if !again {
+                self.counts.observe(Event::Rejected);
+            }
             let failed = self.fail_rows(vec![row], &error, again, self.retains_failed());
             self.in_progress.spent.push(error);
             return failed;
         };
-        self.counts.retried_rows += 1;
+        self.counts.observe(Event::AskedAgain);
         let before = row.memo.again.take();
         let (since, times) = before.as_ref().map_or((now, 1), |again| {
             (again.since, again.times.saturating_add(1))
@@ -258,7 +261,9 @@ impl<T> Backlog<T> {
         }
         let most = retry.retry_after_max();
         let asked = error.wait_asked();
-        self.counts.retry_after_capped += u64::from(asked.is_some_and(|asked| asked > most));
+        if asked.is_some_and(|asked| asked > most) {
+            self.counts.observe(Event::WaitCapped);
+        }
         // The row's number spreads the waits of rows that were refused together.
         let chance = memo.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut wait = retry.wait(times + 1, chance);
@@ -274,9 +279,7 @@ impl<T> Backlog<T> {
 
     /// Every row of a batch that failed is decided.
     pub(crate) fn search_is_over(&mut self, search: Search<T>) {
-        self.counts.bisections += search.bisections;
-        self.counts.split_retries += search.splits;
-        self.counts.retry_after_capped += search.outage.capped;
+        self.counts.observe(Event::SearchEnded(search.counts()));
         self.in_progress.spent.extend(search.outage.spent);
         self.in_progress.spent.push(search.outage.error);
     }
@@ -285,7 +288,7 @@ impl<T> Backlog<T> {
     /// takes them, and they come back.
     fn hand_on(&mut self, failed: Vec<Failed<T>>, late: bool) -> Vec<Failed<T>> {
         if late && self.dead_letters.retains() {
-            self.counts.dropped_late += failed.len() as u64;
+            self.counts.observe(Event::DroppedLate(failed.len()));
             return failed;
         }
         self.dead_letters.accept(failed);

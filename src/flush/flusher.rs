@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Batch, Failed, Handler};
 use crate::flush::close_report::OnClose;
 use crate::flush::close_report::deliver_unclaimed;
+use crate::observe::Event;
 
 use crate::error::{BatchError, ErrorClass};
 use crate::exchange::published::SetpointCell;
@@ -164,7 +165,10 @@ impl<T> Flusher<T> {
         let now = now();
         let service_time = now.saturating_duration_since(begun);
         if panics > 0 {
-            self.lane.lock().counts.drop_panics += panics;
+            self.lane
+                .lock()
+                .counts
+                .observe(Event::DropsPanicked(panics));
         }
         let len = batch.items.len();
         // Errors are the user's values: none is dropped under the lock, and what their drops do is
@@ -286,12 +290,14 @@ impl<T> Flusher<T> {
             Ok(Err((row, panic))) => (Some(row), panic),
             Err(panic) => (None, Some(panic)),
         };
-        let panics = u64::from(panic.is_some());
+        let panicked = panic.is_some();
         if let Some(panic) = panic {
             drop(message(panic));
         }
         let mut backlog = self.lane.lock();
-        backlog.counts.hook_panics += panics;
+        if panicked {
+            backlog.counts.observe(Event::HookPanicked);
+        }
         let mut dropped_late: Vec<_> = back
             .and_then(|row| backlog.take_back(row))
             .into_iter()
@@ -345,7 +351,10 @@ impl<T> Flusher<T> {
     fn drop_caught<D>(&self, values: &mut Vec<D>) {
         let panics = drop_each(values);
         if panics > 0 {
-            self.lane.lock().counts.drop_panics += panics;
+            self.lane
+                .lock()
+                .counts
+                .observe(Event::DropsPanicked(panics));
         }
     }
 

@@ -68,6 +68,7 @@ pub(crate) use crate::batch::rows::Purpose;
 use crate::batch::rows::{Name, Row, Suspicion};
 use crate::error::BatchError;
 use crate::flush::retry::Retry;
+use crate::observe::SearchCounts;
 
 mod judge;
 mod outage;
@@ -212,13 +213,22 @@ pub(crate) struct Search<T> {
     pub(crate) outage: Outage,
     /// Groups that were halved to find bad rows, and batches that were tried again in halves; for
     /// the statistics.
-    pub(crate) bisections: u64,
-    pub(crate) splits: u64,
+    bisections: u64,
+    splits: u64,
     /// A call of a part has failed or waited: then its length was not what the backend refused.
     part_failed: bool,
 }
 
 impl<T> Search<T> {
+    /// What it has done so far.
+    pub(crate) fn counts(&self) -> SearchCounts {
+        SearchCounts {
+            bisections: self.bisections,
+            splits: self.splits,
+            waits_capped: self.outage.capped,
+        }
+    }
+
     /// A batch has failed for the first time. The caller goes on with [`failed`](Self::failed), for
     /// [`Purpose::Fresh`].
     pub(crate) fn new(name: Name, error: BatchError, retry: &Retry, now: Instant) -> Self {

@@ -9,6 +9,7 @@ use crate::flush::backlog::Backlog;
 use crate::flush::in_progress::InFlight;
 use crate::flush::retry::{Retry, Rules};
 use crate::flush::search::{Circumstances, Next};
+use crate::observe::Event;
 use crate::queue::gate::Gate;
 
 /// What is in force at this visit: from the setpoint, and from the builder.
@@ -156,7 +157,7 @@ impl<T> Backlog<T> {
                 batch.course.purpose = Purpose::FromLine;
                 batch.course.cut_at = 1;
                 batch.trigger = Trigger::Retry;
-                self.counts.batches.count(batch.trigger);
+                self.counts.observe(Event::Gathered(batch.trigger));
                 Step::Call(self.take_off(batch))
             }
             Next::Call {
@@ -342,7 +343,7 @@ impl<T> Backlog<T> {
         batch.course.full = full;
         batch.course.probe = target.probe;
         batch.course.queue_wait = now.saturating_duration_since(waiting.since);
-        self.counts.batches.count(batch.trigger);
+        self.counts.observe(Event::Gathered(batch.trigger));
         self.take_off(batch)
     }
 
@@ -350,8 +351,9 @@ impl<T> Backlog<T> {
     fn take_off(&mut self, mut batch: Box<Batch<T>>) -> Box<Batch<T>> {
         batch.attempt += 1;
         batch.course.closing = self.lifecycle.is_closing();
-        self.counts.calls += 1;
-        self.counts.retries += u64::from(batch.attempt > 1);
+        self.counts.observe(Event::CallBegan {
+            attempt: batch.attempt,
+        });
         self.in_progress.in_flight = Some(InFlight {
             items: batch.items.len(),
             tickets: std::mem::take(&mut batch.tickets),

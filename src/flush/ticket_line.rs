@@ -2,6 +2,7 @@
 
 use crate::flush::lane::Lane;
 use crate::flush::lifecycle::Phase;
+use crate::observe::Event;
 use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Line for Handle<T> {
         let Some(failed) = backlog.dead_letters.retained.take_one(row) else {
             return;
         };
-        backlog.counts.told += 1;
+        backlog.counts.observe(Event::Told);
         let rings = backlog.dead_letters.end_stall(&lane.gate);
         drop(backlog);
         if rings {
@@ -62,7 +63,7 @@ impl<T: Send + 'static> Line for Handle<T> {
         // the caller's wait.
         let panics = drop_each(&mut vec![failed]);
         if panics > 0 {
-            lane.lock().counts.drop_panics += panics;
+            lane.lock().counts.observe(Event::DropsPanicked(panics));
         }
     }
 }

@@ -1,0 +1,150 @@
+//! What happens, as one set of events: this file alone names and counts them.
+//!
+//! An event is observed once a call, a batch, a decision or a stall, and once a row that fails or
+//! is asked for again; never once an item that is handled. What the flusher and closers observe is
+//! counted under the backlog's lock. Two kinds of event happen where that lock is not held: a
+//! refusal at the gate, and a report from a thread of its own; they have atomic counts (see
+//! `queue::refusal` and `exchange::reporter`).
+
+use std::time::Duration;
+
+use crate::batch::Trigger;
+use crate::error::BatchError;
+use crate::stats::{BatchesByTrigger, FailedCalls, Histogram};
+
+/// Something that happened, under the backlog's lock.
+#[derive(Clone, Copy)]
+pub(crate) enum Event<'a> {
+    /// A batch was gathered from the line.
+    Gathered(Trigger),
+    /// A call of the handler begins, the so manieth under its name.
+    CallBegan { attempt: u32 },
+    /// A call of the handler has ended.
+    CallEnded {
+        service_time: Duration,
+        /// How long the oldest item of a batch that was called for the first time had waited.
+        queue_wait: Option<Duration>,
+        /// Rejections of an index that the batch did not have.
+        bad_rejects: u64,
+        error: Option<&'a BatchError>,
+    },
+    /// So many items were handled.
+    Handled(usize),
+    /// A row failed.
+    Failed { in_doubt: bool },
+    /// The handler rejected a row, which has failed.
+    Rejected,
+    /// The handler asked for a row again.
+    AskedAgain,
+    /// A backend asked for a longer wait than the builder allows.
+    WaitCapped,
+    /// The search for bad rows in a batch has ended.
+    SearchEnded(SearchCounts),
+    /// A retained row was dropped, because its ticket has returned the failure.
+    Told,
+    /// A close found so many items that were never called.
+    Unsent(usize),
+    /// A close left so many items in the hands of the handler.
+    Abandoned(usize),
+    /// So many of those have come back.
+    CameBack(usize),
+    /// So many rows failed when nobody was left to take them.
+    DroppedLate(usize),
+    /// The hook for failed rows or for the close report panicked.
+    HookPanicked,
+    /// So many values panicked in their drop.
+    DropsPanicked(u64),
+}
+
+/// What one search for bad rows has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SearchCounts {
+    /// Batches and parts that were split to find their bad rows.
+    pub(crate) bisections: u64,
+    /// Batches and parts that were split because the user allows it for transient errors.
+    pub(crate) splits: u64,
+    /// Waits that were capped.
+    pub(crate) waits_capped: u64,
+}
+
+/// How often each event has happened.
+#[derive(Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) handled: u64,
+    pub(crate) failed: u64,
+    pub(crate) in_doubt: u64,
+    pub(crate) rejected: u64,
+    pub(crate) told: u64,
+    pub(crate) unsent: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) dropped_late: u64,
+    pub(crate) batches: BatchesByTrigger,
+    pub(crate) calls: u64,
+    pub(crate) retries: u64,
+    pub(crate) search: SearchCounts,
+    pub(crate) failed_calls: FailedCalls,
+    pub(crate) retried_rows: u64,
+    pub(crate) handler_panics: u64,
+    pub(crate) hook_panics: u64,
+    pub(crate) drop_panics: u64,
+    pub(crate) bad_rejects: u64,
+    pub(crate) service_time: Histogram,
+    pub(crate) queue_wait: Histogram,
+}
+
+impl Counts {
+    pub(crate) fn observe(&mut self, event: Event<'_>) {
+        match event {
+            Event::Gathered(trigger) => self.batches.count(trigger),
+            Event::CallBegan { attempt } => {
+                self.calls += 1;
+                self.retries += u64::from(attempt > 1);
+            }
+            Event::CallEnded {
+                service_time,
+                queue_wait,
+                bad_rejects,
+                error,
+            } => {
+                self.service_time.record(service_time);
+                if let Some(wait) = queue_wait {
+                    self.queue_wait.record(wait);
+                }
+                self.bad_rejects += bad_rejects;
+                if let Some(error) = error {
+                    self.handler_panics += u64::from(error.is_panic());
+                    self.failed_calls.count(error);
+                }
+            }
+            Event::Handled(items) => self.handled += items as u64,
+            Event::Failed { in_doubt } => {
+                self.failed += 1;
+                self.in_doubt += u64::from(in_doubt);
+            }
+            Event::Rejected => self.rejected += 1,
+            Event::AskedAgain => self.retried_rows += 1,
+            Event::WaitCapped => self.search.waits_capped += 1,
+            Event::SearchEnded(search) => self.search.add(search),
+            Event::Told => self.told += 1,
+            Event::Unsent(items) => self.unsent += items as u64,
+            Event::Abandoned(items) => self.abandoned += items as u64,
+            Event::CameBack(items) => self.abandoned -= items as u64,
+            Event::DroppedLate(rows) => self.dropped_late += rows as u64,
+            Event::HookPanicked => self.hook_panics += 1,
+            Event::DropsPanicked(panics) => self.drop_panics += panics,
+        }
+    }
+
+    /// Items that have an outcome, abandonment included.
+    pub(crate) fn with_outcome(&self) -> u64 {
+        self.handled + self.failed + self.unsent + self.abandoned
+    }
+}
+
+impl SearchCounts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bisections += other.bisections;
+        self.splits += other.splits;
+        self.waits_capped += other.waits_capped;
+    }
+}
