@@ -5,7 +5,7 @@ use crate::error::AddError;
 use crate::queue::gate::Patience;
 use crate::sync::Arc;
 
-/// What a producer was told of its item.
+/// What became of a producer's item, by its own account.
 fn told(result: Result<(), AddError<u32>>, item: u32) -> Option<u32> {
     match result {
         Ok(()) => Some(item),

@@ -39,7 +39,7 @@ fn a_close_hands_over_what_waits_and_returns() {
     model("close: in time", 300, close_in_time);
 }
 
-/// An add behind a close whose flusher falls asleep at that moment is refused.
+/// An add after a close whose flusher falls asleep at that moment is refused.
 fn asleep() {
     let core = Parts::<u32>::new(2, 2).core(fine);
     thread::yield_now();
@@ -54,9 +54,9 @@ fn an_announced_sleep_never_hides_a_close() {
     model("close: against falling asleep", 350, asleep);
 }
 
-/// Two items in batches of one, the handler as given; a close whose deadline has passed beside one
-/// that has time. Whatever the flusher is at, each look finds each item counted once, and only one
-/// closer has the lists.
+/// Two items in batches of one, the handler as given; a close whose deadline has passed alongside
+/// one that has time. Whatever the flusher is at, each look finds each item counted once, and only
+/// one closer has the lists.
 fn out_of_time(
     handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static,
 ) -> (Arc<Core<u32>>, Vec<u32>, bool) {

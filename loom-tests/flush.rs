@@ -20,7 +20,7 @@ fn flush_one(fails: bool) {
         if fails {
             return Err(BatchError::permanent("refused"));
         }
-        // Relaxed: read behind a flush, which orders it.
+        // Relaxed: read after a flush, which orders it.
         count.fetch_add(batch.len(), Ordering::Relaxed);
         Ok(LoadFeedback::new())
     });

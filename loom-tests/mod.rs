@@ -7,7 +7,7 @@
 //!
 //! `cargo run --manifest-path loom-tests/weave/Cargo.toml --target-dir target/weave/tool`
 //!
-//! and a part of a mutant's name behind `--` runs this one alone.
+//! and a part of a mutant's name after `--` runs this one alone.
 //!
 //! | how | what it shows | what it cannot |
 //! | --- | --- | --- |
@@ -25,27 +25,27 @@
 //! - `ring`: a lapped writer that goes on, over a later sample. It costs a sample, which is
 //!   counted.
 //! - `ring`: relaxed loads of `head`; they bound the search, a stale one reads less.
-//! - `doorbell`: a ring or a completing add that leaves the number in the word, and a count before
+//! - `wakeup`: a ring or a completing add that leaves the number in the word, and a count before
 //!   the send. They cost wake-ups.
-//! - `doorbell`: a share refused though it was there (`>` for `>=`), kept smaller than it is, or
+//! - `wakeup`: a share refused though it was there (`>` for `>=`), kept smaller than it is, or
 //!   not used by a ticket's or a chunk's add. The word is near sooner, more adds count, the same
 //!   one wakes. Nor a near word that a producer whose compare-exchange failed counts for: whoever
 //!   made it near counts that add.
-//! - `doorbell`: relaxed accesses of `ahead`. The word orders its swap before every share of that
+//! - `wakeup`: relaxed accesses of `ahead`. The word orders its swap before every share of that
 //!   sleep.
-//! - `queue`: the weight read by a relaxed load. In a sleep's second look it stands behind the
+//! - `gate`: the weight read by a relaxed load. In a sleep's second look it stands behind the
 //!   length, whose fence, all that loom knows of SeqCst, orders it too.
 //! - `weight_room`: `pressed` read by a relaxed load. It stands behind the loads of the length and
 //!   of the word, with their fences.
-//! - `doorbell`, `queue`, `credit`, `reporter`: a read-modify-write that is AcqRel instead of
+//! - `wakeup`, `gate`, `permits`, `reporter`: a read-modify-write that is AcqRel instead of
 //!   SeqCst. A store-then-load pair is ordered only if both are SeqCst, and the models have the
 //!   fence with the load: that mistake and a load that orders nothing are the same model.
-//! - `close`: a close that moves all there is instead of exactly n. Who sends behind the close and
-//!   is moved was accepted, finds nothing to settle and says so; with producers that never stop
-//!   such a close never ends, which is no order of few steps.
+//! - `close`: a close that moves all there is instead of exactly n. Who sends after the close and
+//!   is moved was accepted, finds nothing to take back and reports that; with producers that never
+//!   stop such a close never ends, which is no order of few steps.
 //! - `ticket`: a relay that is attached to a cell whose waiter has left. A waiter that nobody
 //!   notified leaves only by its deadline or by a spurious wake-up; in the models time stands
-//!   still. A test beside the code has it.
+//!   still. A test alongside the code has it.
 //! - `flusher`: no look at the setpoint in a sleep's second look. The ring of a publication leaves
 //!   a token that ends the park; the look saves the way into it.
 

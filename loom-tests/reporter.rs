@@ -8,7 +8,7 @@ use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// Tells which batches it was shown.
+/// Records which batches it was shown.
 struct Told(Arc<(Mutex<Vec<usize>>, Condvar)>);
 
 impl Policy for Told {
@@ -34,7 +34,7 @@ fn failed(len: usize) -> BatchSample {
     }
 }
 
-/// A failed batch is reported beside a controller that falls asleep until the next check, which
+/// A failed batch is reported alongside a controller that falls asleep until the next check, which
 /// never comes.
 fn one_failed_batch() {
     let told = Arc::new((Mutex::new(Vec::new()), Condvar::new()));

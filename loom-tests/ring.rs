@@ -28,7 +28,7 @@ fn number(sample: &Sample) -> u64 {
     queue_depth.expect("a sample that nobody wrote")
 }
 
-/// `writers` threads of one sample each into one slot, the reader taking beside them.
+/// `writers` threads of one sample each into one slot, the reader taking alongside them.
 fn race(capacity: usize, writers: u64, takes: usize) {
     let (ring, mut reader) = Ring::new(capacity);
     let threads: Vec<_> = (1..=writers)

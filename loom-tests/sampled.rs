@@ -3,7 +3,7 @@
 //! Each runs on `SHUTTLE_SCHEDULES` schedules (100 000), half of them drawn step by step, half with
 //! priorities that change at three steps (PCT: Burckhardt, Kothari, Musuvathi, Nagarakatti, "A
 //! Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010). The same
-//! `SHUTTLE_SEED` draws the same schedules; it is printed when one fails, behind shuttle's own
+//! `SHUTTLE_SEED` draws the same schedules; it is printed when one fails, after shuttle's own
 //! print of the schedule.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

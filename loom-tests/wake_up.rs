@@ -115,8 +115,8 @@ fn sleep_for_fewer_from_afar() {
         .for_each(|producer| producer.join().unwrap());
 }
 
-/// A chunk of three beside single adds, of six. The flusher is woken by a ring and sleeps again: a
-/// chunk that saw the first sleep takes more off what is ahead in the second than there is.
+/// A chunk of three alongside single adds, of six. The flusher is woken by a ring and sleeps again:
+/// a chunk that saw the first sleep takes more off what is ahead in the second than there is.
 fn a_chunk_from_afar() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     let chunk = {

@@ -144,7 +144,7 @@ fn close_wakes_who_waits_for_room() {
     model("weight room: a close beside a waiter", 250, closed);
 }
 
-/// The limit holds, whatever adds run beside one another and beside a gather.
+/// The limit holds, whatever adds run alongside one another and alongside a gather.
 fn limited() {
     let lane = parts(2, 2).lane;
     let producers = [1, 2].map(|item| {

@@ -1,4 +1,4 @@
-//! What the handler is lent, and what becomes of the rows that fail.
+//! What is handed to the handler, and what becomes of the rows that fail.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -23,7 +23,7 @@ pub enum Trigger {
     Size,
     /// Its oldest item had waited for one linger.
     Linger,
-    /// Somebody waited for a ticket of one of its items, or of an item behind them.
+    /// Somebody waited for a ticket of one of its items, or of an item after them.
     Wait,
     /// Somebody flushed.
     Flush,
@@ -64,7 +64,7 @@ impl Closing {
     }
 }
 
-/// The items that the handler is lent, in the order in which they were added.
+/// The items that are handed to the handler, in the order in which they were added.
 ///
 /// Derefs to `[T]` and never to a mutable slice: the batch keeps its items and their order for the
 /// next attempt. To send rows in another order, sort references or indices.
@@ -172,7 +172,7 @@ impl<T> Batch<T> {
         self.id
     }
 
-    /// For a part of a batch that is being searched for its bad rows, or tried again in halves: the
+    /// For a part of a batch that is being searched for its bad rows, or split and tried again: the
     /// id of the whole batch.
     #[must_use]
     pub fn parent(&self) -> Option<BatchId> {
@@ -378,7 +378,7 @@ pub trait Handler<T> {
     /// Writes the batch to the backend and says how loaded the backend is.
     ///
     /// `Ok` means that every row was applied but for those that it [`reject`](Batch::reject)ed. The
-    /// items are only lent: they stay with the batcher, which drops them when they are handled.
+    /// items are only borrowed: they stay with the batcher, which drops them when they are handled.
     ///
     /// # Errors
     /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt).

@@ -100,7 +100,7 @@
 //! handler rolls back, or drops its connection, before it returns. Let the driver's transaction
 //! guard do it: it also rolls back in a panic. A raw `BEGIN` does not: after a panic, or after `?`
 //! between `BEGIN` and `COMMIT`, the connection is still inside the transaction, and the next batch
-//! is written into it. SQLite answers the next `BEGIN` with code 1, for ever; PostgreSQL answers
+//! is written into it. SQLite answers the next `BEGIN` with code 1, forever; PostgreSQL answers
 //! with a warning only, and the next `COMMIT` stores the rows of both calls. Where a raw `BEGIN`
 //! cannot be avoided, spawn the handler with
 //! [`Builder::spawn_workers`](crate::Builder::spawn_workers): its factory makes a new handler after
@@ -206,8 +206,8 @@
 //! | everything else: 1 ERROR, 2 INTERNAL, 23 AUTH, no code … | the statement, or the row | unclassified | unclassified | keep |
 //!
 //! Code 1 is "no such table" and "no such column", and also "malformed JSON" and "integer
-//! overflow", which rows cause. The code cannot tell these apart; the stage can. A statement that
-//! does not *prepare* has seen no row: report it with [`Stage::Connect`], where code 1 is
+//! overflow", which rows cause. The code does not distinguish these; the stage does. A statement
+//! that does not *prepare* has seen no row: report it with [`Stage::Connect`], where code 1 is
 //! misconfigured. `no code` means that the error did not come from SQLite. `rusqlite` makes such
 //! errors for values that it cannot convert: return [`BatchError::permanent`] for them.
 //!

@@ -204,7 +204,7 @@ pub enum CallOutcome {
 /// What the flusher measured of one call of the handler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchSample {
-    /// Items lent to the handler.
+    /// Items handed to the handler.
     pub len: usize,
     /// The batch size in force when the batch was cut: a sample cut at an older size says nothing
     /// about the newer one.
@@ -217,7 +217,7 @@ pub struct BatchSample {
     pub attempt: u32,
     /// Time the handler took.
     pub service_time: Duration,
-    /// How long the oldest item had waited when the batch was lent, estimated upwards.
+    /// How long the oldest item had waited when the batch was handed over, estimated upwards.
     pub queue_wait: Duration,
     /// Items of this call that were not handled: rejected rows, or all of them.
     pub failed: usize,

@@ -100,7 +100,7 @@
 //! | the batcher is dropped | as for close, within [`close_timeout`](Builder::close_timeout), and no longer than [`drop_patience`](Builder::drop_patience), 5 s, without an answer; in a panic, one attempt a batch | the report goes to [`on_close`](Builder::on_close); without a hook its items are dropped with it |
 //!
 //! A call *answers* if it returns `Ok` or a permanent error. While the backend answers, a good row
-//! never fails because of bad rows beside it, of whatever class. Where no call answers, bad rows
+//! never fails because of bad rows alongside it, of whatever class. Where no call answers, bad rows
 //! and an outage look alike, so it counts as an outage until patience ends. A batch of one bad row
 //! with nothing in line behind it is such a case, unless its error is permanent. [`Retry`] sets the
 //! patience.
@@ -236,8 +236,8 @@
 //! 256 bytes, which go through it without drop glue, 1.4 to 2.5; `add_many` in chunks of 64 has
 //! four to seven times the rate of single sends. From an add into an idle batcher to its handler it
 //! is 1.25 to 1.3 times a hand-over between two threads. At an even pace of 10 000 a second an
-//! `add` takes 0.06 µs, 0.2 µs at the 99th percentile, a hundredth of what it takes beside a thread
-//! that blocks in the channel's own receive. Nothing is allocated for an item of `add` or
+//! `add` takes 0.06 µs, 0.2 µs at the 99th percentile, a hundredth of what it takes alongside a
+//! thread that blocks in the channel's own receive. Nothing is allocated for an item of `add` or
 //! `add_many`, nor for a batch; `submit`, which allocates twice, has a sixth of the rate of `add`,
 //! 5 M items/s.
 //!

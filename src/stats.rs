@@ -145,7 +145,7 @@ pub struct Stats {
     pub told: u64,
     /// Items that came back in the close report without having been handed to the handler.
     pub unsent: u64,
-    /// Items lent to a handler that had not come back when the close ran out of time.
+    /// Items in the hands of a handler that had not returned when the close ran out of time.
     pub abandoned: u64,
     /// Items that failed in the hands of an abandoned handler that did come back, when nobody was
     /// left to give them to. A subset of `failed`.
@@ -160,7 +160,7 @@ pub struct Stats {
     pub calls: u64,
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
-    /// Batches and parts that were tried again in halves, as
+    /// Batches and parts that were split and tried again, as
     /// [`Retry::split_on_retry`](crate::Retry::split_on_retry) says.
     pub split_retries: u64,
     /// Batches and parts that were split to find their bad rows.
@@ -194,8 +194,8 @@ pub struct Stats {
     pub stalled: bool,
     /// Time of a call of the handler.
     pub service_time: Quantiles,
-    /// How long the oldest item of a batch had waited when the batch was lent first, estimated
-    /// upwards.
+    /// How long the oldest item of a batch had waited when the batch was first handed over,
+    /// estimated upwards.
     pub queue_wait: Quantiles,
     /// Feedback samples overwritten before the controller read them.
     pub samples_lost: u64,

@@ -1,4 +1,4 @@
-//! One item's outcome: [`Ticket`] waits for it, [`Resolver`] travels with the item and tells it.
+//! One item's outcome: [`Ticket`] waits for it, [`Resolver`] travels with the item and resolves it.
 //!
 //! # Protocol
 //! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one,
@@ -19,7 +19,7 @@
 //! lock; it takes the row's number out of the cell, so it does so once.
 //!
 //! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes
-//! back. A resolver that is dropped before it was told anything says "in doubt", so that no ticket
+//! back. A resolver that is dropped unresolved resolves to "in doubt", so that no ticket
 //! ever hangs.
 
 use std::fmt;
@@ -133,7 +133,7 @@ struct State {
 /// two cores shared with other work): one or eight threads that submit and wait by turns are
 /// answered within 1.0 to 1.3 calls (median), which was the linger before; a thousand threads
 /// within 2.1 to 5 calls, by how busy the cores are, since notifying one thread takes them 15 µs.
-/// Threads that only add keep 0.99 of their throughput beside a waiter.
+/// Threads that only add keep 0.99 of their throughput alongside a waiter.
 pub struct Ticket {
     cell: Arc<Cell>,
     line: Shared<dyn Line>,
@@ -142,7 +142,7 @@ pub struct Ticket {
 impl std::panic::UnwindSafe for Ticket {}
 impl std::panic::RefUnwindSafe for Ticket {}
 
-/// Tells the outcome, once.
+/// Resolves the ticket, once.
 pub(crate) struct Resolver(Arc<Cell>);
 
 pub(crate) fn pair(serial: u64, line: Shared<dyn Line>) -> (Resolver, Ticket) {
@@ -300,7 +300,7 @@ impl fmt::Debug for Ticket {
 }
 
 impl Resolver {
-    /// Tells the outcome, if none was told before.
+    /// Resolves the ticket, unless it is resolved.
     pub(crate) fn tell(&self, outcome: Outcome) {
         if self.store(outcome, None) {
             self.0.told.notify_all();
@@ -339,7 +339,7 @@ const ROOTS: usize = if cfg!(all(test, any(loom, shuttle))) {
     4
 };
 
-/// Who waits for the outcomes of a batch that were told. To be notified behind the backlog's lock.
+/// Who waits for the outcomes of a batch. To be notified after the backlog's lock.
 #[derive(Default)]
 pub(crate) struct Wakes(Vec<Arc<Cell>>);
 

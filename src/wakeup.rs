@@ -10,7 +10,7 @@
 //! | 0 | open, the flusher is awake or sleeps for no item | nothing |
 //! | 1..FAR | near: open, the flusher sleeps until so many items are in the channel | counts; if they are there, wakes |
 //! | FAR + number | far: the same, and many are missing; the number is this sleep's | nothing while it is ahead; see below |
-//! | CLOSED + … | closed | settles whether its item was accepted (see `queue`) |
+//! | CLOSED + … | closed | confirms whether its item was accepted (see `queue::gate`) |
 //!
 //! # Protocol
 //! Flusher: (1) compare-exchange the word from 0 to `wanted`; (2) count the items in the channel,
@@ -41,7 +41,7 @@
 //! if that is not to be had, compare-exchanges the word from far to near, and goes on with (c).
 //!
 //! The race: the batch becomes full by adds that did not count. What (2) did not count was sent, or
-//! the items of a chunk counted in, behind it, so its producer saw the announcement. While each of
+//! the items of a chunk counted in, after it, so its producer saw the announcement. While each of
 //! those had a share, they are at most `ahead`, and the batch is not full. So one of them got none,
 //! and its producer, or another before it, makes the word near, in (c'). Any other add either
 //! loaded the word before that: then the count that follows has it; or it loads it after that,
@@ -68,7 +68,7 @@ use std::time::Instant;
 
 use crate::sync::{AtomicUsize, CachePadded, Ordering, Parker, SeqCstUsize, Unparker, share};
 
-/// Set for ever by close.
+/// Set forever by close.
 pub(crate) const CLOSED: usize = 1 << (usize::BITS - 1);
 /// Set during a sleep from which much is missing.
 pub(crate) const FAR: usize = 1 << (usize::BITS - 2);
@@ -121,7 +121,7 @@ impl Doorbell {
         self.word.load() & CLOSED != 0
     }
 
-    /// Closes for ever; true for the first.
+    /// Closes forever; true for the first.
     pub(crate) fn close(&self) -> bool {
         self.word.fetch_or(CLOSED) & CLOSED == 0
     }
@@ -139,7 +139,7 @@ impl Doorbell {
         }
     }
 
-    /// Step (c') in a far sleep, behind the send of so many items: what to count up to, if they got
+    /// Step (c') in a far sleep, after the send of so many items: what to count up to, if they got
     /// no share.
     pub(crate) fn come_near(&self, word: usize, items: usize) -> Option<usize> {
         if let Some(left) = self.take_share(items) {
@@ -149,8 +149,8 @@ impl Doorbell {
         // Relaxed: the load of the word, which saw this sleep announced, comes first. With another
         // sleep's number the compare-exchange fails.
         let wanted = self.wanted.load(Ordering::Relaxed);
-        // Otherwise somebody else did, and counts behind this add's send. Or this sleep is over:
-        // the flusher looks behind this add's send, or was closed behind it.
+        // Otherwise somebody else did, and counts after this add's send. Or this sleep is over:
+        // the flusher looks after this add's send, or was closed after it.
         self.word
             .compare_exchange(word, wanted)
             .is_ok()

@@ -75,15 +75,15 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
         ),
         (
             |b| b.load_check_interval(Duration::ZERO),
-            "load_check_interval is 0s: must be over zero".into(),
+            "load_check_interval is 0s: must be greater than zero".into(),
         ),
         (
             |b| b.feedback_capacity(0),
-            "feedback_capacity is 0: must be within 1 and 16777216".into(),
+            "feedback_capacity is 0: must be between 1 and 16777216".into(),
         ),
         (
             |b| b.feedback_capacity((1 << 24) + 1),
-            "feedback_capacity is 16777217: must be within 1 and 16777216".into(),
+            "feedback_capacity is 16777217: must be between 1 and 16777216".into(),
         ),
         (
             |b| b.keep_failed(0),

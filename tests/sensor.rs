@@ -152,5 +152,5 @@ fn an_interval_of_zero_is_refused_by_name() {
         .sensor(Duration::ZERO, |feedback: LoadFeedback| feedback)
         .spawn(nothing);
     let problem = refused.expect_err("no interval").to_string();
-    assert_eq!(problem, "sensor is 0s: must be over zero");
+    assert_eq!(problem, "sensor is 0s: must be greater than zero");
 }

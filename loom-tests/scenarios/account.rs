@@ -112,7 +112,7 @@ impl Account {
         );
     }
 
-    /// The counters of a report, behind the end of everything, say what the books say.
+    /// The counters of a report, after the end of everything, say what the books say.
     pub(super) fn assert_counted(&self, report: &CloseReport<u32>) {
         let books = self.0.lock().unwrap();
         let counted = report.handled + report.failed_total + report.unsent_total + report.abandoned;

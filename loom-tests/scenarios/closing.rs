@@ -109,8 +109,8 @@ fn a_close_comes_back_from_a_stuck_handler_with_what_it_was_not_lent() {
     scenario("a stuck handler", a_stuck_handler);
 }
 
-/// Three closers with different patience, one of them the drop, beside producers and somebody who
-/// looks.
+/// Three closers with different patience, one of them the drop, alongside producers and somebody
+/// who looks.
 fn many_closers() {
     let account = Account::new();
     let reports = Arc::new(Mutex::new(Vec::<CloseReport<u32>>::new()));

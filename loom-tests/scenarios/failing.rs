@@ -88,8 +88,8 @@ fn no_error_and_no_panic_loses_an_item() {
     scenario("retries and panics", retries_and_panics);
 }
 
-/// Flushes without a bound from two threads beside that script: each returns, and behind it no item
-/// of its caller waits.
+/// Flushes without a bound from two threads alongside that script: each returns, and after it no
+/// item of its caller waits.
 fn flush_for_ever() {
     let account = Account::new();
     let batcher = builder()
@@ -196,7 +196,7 @@ fn no_ticket_hangs_and_none_lies() {
     scenario("tickets", tickets);
 }
 
-/// The hook hangs back behind a close that gives up: what it is given and what comes back are the
+/// The hook hangs back after a close that gives up: what it is given and what comes back are the
 /// same rows, once.
 fn hook_behind_a_close() {
     let account = Account::new();

@@ -208,7 +208,7 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How often the policy is asked, over zero. Default 1 s.
+    /// How often the policy is asked, greater than zero. Default 1 s.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -239,7 +239,7 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Declares a custom signal and how much it counts in a load score beside the policy's own
+    /// Declares a custom signal and how much it counts in a load score alongside the policy's own
     /// weights; up to 8, each name once, the weight finite and not negative.
     ///
     /// ```
@@ -310,10 +310,10 @@ impl<T: Send + 'static> Builder<T> {
     /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
     /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
-    /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned `Failed`
-    /// or `InDoubt`; then it is dropped and counted in [`Stats::told`](crate::Stats::told). If its
-    /// ticket is dropped unread, the row stays kept. So a program that reads the outcome of every
-    /// item needs neither the hook nor `take_failed`.
+    /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned
+    /// `Failed` or `InDoubt`; then it is dropped and counted in
+    /// [`Stats::told`](crate::Stats::told). If its ticket is dropped unread, the row stays kept. So
+    /// a program that reads the outcome of every item needs neither the hook nor `take_failed`.
     ///
     /// With as many rows kept as the bound allows, the flusher waits, and after
     /// [`stall_timeout`](Self::stall_timeout) its callers are answered `Stalled`. The batch that
@@ -480,8 +480,8 @@ impl<T: Send + 'static> Builder<T> {
 
     /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters.
     /// Items are weighed on the producer's thread, once each; a weigher that panics takes what is
-    /// being added with it, as any panic there does. An item over the limit goes alone, or is
-    /// refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    /// being added with it, as any panic there does. An item over the limit gets its own batch, or
+    /// is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -502,8 +502,8 @@ impl<T: Send + 'static> Builder<T> {
 
     /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
     /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger.
-    /// It bounds memory: beside what waits, there is only the batch that the handler holds. Default
-    /// none: `queue_capacity` alone bounds what waits.
+    /// It bounds memory: alongside what waits, there is only the batch that the handler holds.
+    /// Default none: `queue_capacity` alone bounds what waits.
     ///
     /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits,
     /// `try_add` returns [`Full`](crate::AddError::Full), `add_timeout` returns
@@ -534,7 +534,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Whether an item that alone is over `max_batch_weight` is refused as `TooHeavy`. Default
-    /// false: it goes alone.
+    /// false: it gets its own batch.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};

@@ -1,7 +1,7 @@
 //! The end: how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the backlog's lock, close admission (see `gate`) and, as the first, take the
+//! Closer: (1) under the backlog's lock, close admission (see `queue::gate`) and, as the first, take the
 //! claim to the lists; (2) ring the flusher and the producers that wait for credit; (3) wait until
 //! the phase is no longer `Closing` or the own deadline has passed; (4) the claimant takes
 //! everything that waits: after a close in time that is the rows retained, past the deadline the
@@ -18,8 +18,8 @@
 //!
 //! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
 //! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
-//! is, and what the flusher still holds is completed late. Each item is counted by whoever has it in
-//! hand under the lock.
+//! is, and what the flusher still holds is completed late. Each item is counted by whoever has it
+//! in hand under the lock.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl<T> Core<T> {
                 ..CloseReport::empty()
             };
         }
-        // None: later than the clock can tell, so without a bound.
+        // None: beyond the range of the clock, so without a bound.
         self.shutdown_on(CloseTerms {
             deadline: now().checked_add(timeout),
             ..CloseTerms::default()

@@ -1,4 +1,4 @@
-//! Sensors: what measures the backend's load beside the handler, each on a thread of its own.
+//! Sensors: what measures the backend's load alongside the handler, each on a thread of its own.
 //!
 //! A sensor's thread samples, reports and sleeps until its next turn. It ends when the controller
 //! has: nobody reads a report then. A close does not wait for it, since a sensor may hang with its

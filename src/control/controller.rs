@@ -3,7 +3,7 @@
 //! Every `load_check_interval`, and earlier when a sample deserves it (a failed batch, or any batch
 //! for a policy of the cadence `EveryBatch`), it takes the samples from the ring, asks the policy,
 //! and puts the answer in force. After an early decision it rests for a millisecond, so that fast
-//! batches are told of together and control costs the data plane nothing. It ends at once when the
+//! batches are reported together and control costs the data plane nothing. It ends at once when the
 //! batcher is closed.
 //!
 //! The policy is the user's code: it runs outside every lock and under `catch_unwind`. While it
@@ -36,7 +36,7 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Until the batcher is closed. The cadence has been told.
+    /// Until the batcher is closed. The cadence has been set.
     pub(crate) fn run(mut self, mut policy: Box<dyn Policy>) {
         let reporter = Arc::clone(&self.reporter);
         let mut samples: Vec<Sample> = Vec::new();

@@ -12,7 +12,7 @@ use crate::sync::Shared;
 pub enum ErrorClass {
     /// Nothing was said. Taken as: nothing was applied, worth another attempt.
     Unclassified,
-    /// Nothing was applied, and another attempt may do better: a deadlock, a time-out, a lost
+    /// Nothing was applied, and another attempt may do better: a deadlock, a timeout, a lost
     /// connection.
     Transient,
     /// Nothing was applied, and the same rows will fail again: a constraint, a value out of range.

@@ -3,7 +3,7 @@
 //! Written by the flusher after each call and by monitor threads; read by the controller. A sample
 //! that deserves it, any batch under `Cadence::EveryBatch` or a failed one, sets `pending` and then
 //! looks whether the controller sleeps; the controller announces its sleep and then looks at
-//! `pending`: the same store-then-load on both sides as in `doorbell`, which this uses.
+//! `pending`: the same store-then-load on both sides as in `wakeup`, which this uses.
 
 use crate::exchange::ring::Ring;
 use crate::feedback::{BatchSample, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals};

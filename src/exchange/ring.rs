@@ -5,7 +5,7 @@
 //!
 //! # Protocol
 //! A counter `head` gives each sample a ticket `t`; its slot is `t mod capacity`. The slot's stamp
-//! tells its state:
+//! shows its state:
 //!
 //! | stamp | state |
 //! | --- | --- |
@@ -20,7 +20,7 @@
 //! 4. stores the fields;
 //! 5. stores `2t + 2`.
 //!
-//! The reader, for each ticket t from where it stopped, but at most `capacity` behind `head`,
+//! The reader, for each ticket t from where it stopped, but at most `capacity` after `head`,
 //! - (a) loads the stamp;
 //! - (b) if it is `2t + 2`, loads the fields;
 //! - (c) loads the stamp again: if it is unchanged, the sample is whole.
@@ -176,7 +176,7 @@ impl Ring {
         let sample = slot.load();
         // Acquire: pairs with the Release fence in `report`.
         fence(Ordering::Acquire);
-        // Relaxed: the fence orders it behind the fields.
+        // Relaxed: the fence orders it after the fields.
         let after = slot.stamp.load(Ordering::Relaxed);
         if after == whole {
             Look::Whole(sample)

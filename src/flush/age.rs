@@ -1,7 +1,7 @@
 //! How long the first item in line has waited, without a clock read in any add.
 //!
 //! At each look at the queue the flusher notes the position of its end and the time; an item at or
-//! behind a noted position was added later than the note. The first item counts as added at the
+//! after a noted position was added later than the note. The first item counts as added at the
 //! latest note at or before its position: its age is never too low, and too high by one look at
 //! most. So an item is never overdue unseen, and at most one call early.
 

@@ -13,7 +13,7 @@
 //! | `lifecycle` | how far the batcher is on its way to its end |
 //! | `barriers` | who waits in `flush`, and for what |
 //!
-//! What the flusher does next is in `gather`, what becomes of a call in `complete`.
+//! What the flusher does next is in `step`, what becomes of a call in `complete`.
 
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ pub(crate) struct Backlog<T> {
     pub(crate) lifecycle: Lifecycle<T>,
     pub(crate) barriers: FlushBarriers,
     pub(crate) age: AgeEstimator,
-    /// Whom to notify of the outcomes that were told.
+    /// Whom to notify of outcomes.
     pub(crate) wakes: Wakes,
     /// How far somebody waits for a ticket.
     pub(crate) waited: Waited,
@@ -77,7 +77,7 @@ impl<T> Backlog<T> {
     }
 
     /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is
-    /// cut: the present one, or the one behind the call under way.
+    /// cut: the present one, or the one after the call under way.
     pub(crate) fn request_flush(&mut self, now: Instant) {
         self.barriers.request(self.incoming.end());
         self.in_progress.cut_wait(now);

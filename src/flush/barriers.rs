@@ -3,12 +3,12 @@
 //! Messages are numbered as they leave the channel, which is the order in which they entered it. A
 //! flush waits for a position: all that was sent before the call lies before it, whether the
 //! channel is full or not, so a flush needs no marker and no room. Items are numbered as they are
-//! gathered; the number of the first item behind the position tells which failures are the flush's.
+//! gathered; the number of the first item after the position shows which failures are the flush's.
 //!
-//! A flush is a barrier, so it also tells of items that failed before it was called: failures are
-//! counted from the start, and each handle to flush with remembers how many it was told of (as
+//! A flush is a barrier, so it also reports items that failed before it was called: failures are
+//! counted from the start, and each handle to flush with remembers how many were reported to it (as
 //! Linux's errseq_t does for the errors of fsync). So no handle misses a failure, whoever else
-//! flushes, and none is told of one twice.
+//! flushes, and none hears of one twice.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ struct Waiter {
     id: u64,
     /// Every message before this position.
     target: u64,
-    /// The number of the first item behind the target, once gathered so far.
+    /// The number of the first item after the target, once gathered so far.
     boundary: Option<u64>,
     /// Items before the target that failed, since the start.
     failed: u64,
@@ -104,7 +104,7 @@ impl FlushBarriers {
     pub(crate) fn note_failed(&mut self, items: Range<u64>) {
         self.failed += items.end - items.start;
         for waiter in self.waiters.iter_mut().filter(|waiter| !waiter.done) {
-            // Without a boundary nothing behind the target is gathered yet.
+            // Without a boundary nothing after the target is gathered yet.
             let end = waiter
                 .boundary
                 .map_or(items.end, |boundary| items.end.min(boundary));

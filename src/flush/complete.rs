@@ -117,7 +117,7 @@ impl<T> Backlog<T> {
                     search.succeeded(course.purpose, len);
                     refused_len = search.refused_len();
                     if let Some(due) = all_due.filter(|_| retry.keeps_order()) {
-                        // The parts behind them wait, as the line does otherwise.
+                        // The parts after them wait, as the line does otherwise.
                         search.hold(self.in_progress.take_aside(), due);
                     }
                     self.in_progress.search = Some(search);
@@ -284,7 +284,7 @@ impl<T> Backlog<T> {
         self.in_progress.spent.push(search.outage.error);
     }
 
-    /// Failed rows go to the hook, or are retained; behind an abandoned close without a hook nobody
+    /// Failed rows go to the hook, or are retained; after an abandoned close without a hook nobody
     /// takes them, and they come back.
     fn hand_on(&mut self, failed: Vec<Failed<T>>, late: bool) -> Vec<Failed<T>> {
         if late && self.dead_letters.retains() {

@@ -1,9 +1,9 @@
-//! The flusher's thread: gather → handle → settle, and sleep when there is nothing to do.
+//! The flusher's thread: gather → handle → complete, and sleep when there is nothing to do.
 //!
 //! All decisions are the backlog's, under its lock; this thread runs the user's code, the handler,
-//! the hook and the drops of items, outside it and under `catch_unwind`. One lock a batch: settling
-//! a call and gathering the next batch is one visit; two visits where threads wait for tickets of
-//! the batch, which are notified in between.
+//! the hook and the drops of items, outside it and under `catch_unwind`. One lock a batch:
+//! completing a call and gathering the next batch is one visit; two visits where threads wait for
+//! tickets of the batch, which are notified in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -263,7 +263,7 @@ impl<T> Flusher<T> {
         taken
     }
 
-    /// What a settled call leaves to be done outside the lock.
+    /// What a completed call leaves to be done outside the lock.
     fn clear(&self, leftover: Leftover<T>) {
         let Leftover {
             mut failed,

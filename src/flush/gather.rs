@@ -7,8 +7,8 @@ use crate::queue::gate::Gate;
 use crate::queue::message::{Load, Message};
 
 impl<T> Backlog<T> {
-    /// Moves items into the batch until it holds `size`, beside those of this weight that it holds
-    /// already; whether it is full, by count or by weight.
+    /// Moves items into the batch until it holds `size`, alongside those of this weight that it
+    /// holds already; whether it is full, by count or by weight.
     pub(crate) fn gather(
         &mut self,
         gate: &Gate<T>,

@@ -56,7 +56,7 @@ pub(crate) struct InProgress<T> {
     pub(crate) spent: Vec<BatchError>,
     /// The call that is paused after: when it ended and how long it took.
     pub(crate) paused_after: Option<(Instant, Duration)>,
-    /// Somebody flushed while a call was under way: the pause or backoff behind it is cut.
+    /// Somebody flushed while a call was under way: the pause or backoff after it is cut.
     pub(crate) cut_next_wait: bool,
     /// An emptied batch, for its buffers.
     spare: Option<Box<Batch<T>>>,
@@ -99,7 +99,7 @@ impl<T> InProgress<T> {
         self.in_flight.is_some() || self.search.is_some() || !self.set_aside.is_empty()
     }
 
-    /// Somebody flushes. One pause or backoff is cut: the present one, or the one behind the call
+    /// Somebody flushes. One pause or backoff is cut: the present one, or the one after the call
     /// under way.
     pub(crate) fn cut_wait(&mut self, now: Instant) {
         self.paused_after = None;

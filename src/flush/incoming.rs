@@ -2,7 +2,7 @@
 //! first in line. Part of the backlog, under its lock.
 //!
 //! Messages are numbered as they leave the channel. `gathered` counts those that are wholly in
-//! batches; the carryover begins there, the channel behind it.
+//! batches; the carryover begins there, the channel after it.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ pub(crate) struct Incoming<T> {
     /// Chunks whose items are in the batch being gathered, until they are given back together.
     #[allow(clippy::vec_box, reason = "they travel as they are")]
     emptied: Vec<Box<Chunk<T>>>,
-    /// Sent behind the close; each waits for its producer to take it back.
+    /// Sent after the close; each waits for its producer to take it back.
     sent_after_close: Vec<Message<T>>,
     /// Messages wholly in batches.
     pub(crate) gathered: u64,
@@ -54,7 +54,7 @@ impl<T> Incoming<T> {
         self.added_at_close.is_none()
     }
 
-    /// Step (4) of an add: the message with this tag, if it was sent behind the close.
+    /// Step (4) of an add: the message with this tag, if it was sent after the close.
     pub(crate) fn confirm_admission(&mut self, tag: usize) -> Option<Message<T>> {
         while let Some(message) = self.outlet.try_recv() {
             self.sent_after_close.push(message);
@@ -117,7 +117,7 @@ impl<T> Incoming<T> {
         gate.spare_chunks.put_all(&mut self.emptied);
     }
 
-    /// Behind everything that was sent so far.
+    /// After everything that was sent so far.
     pub(crate) fn end(&self) -> u64 {
         let in_channel = if self.is_open() { self.outlet.len() } else { 0 };
         self.gathered + (self.carryover.len() + in_channel) as u64
@@ -147,8 +147,8 @@ impl<T> Incoming<T> {
         })
     }
 
-    /// After a close: everything that was accepted and never given to the handler. Its tickets are
-    /// told.
+    /// After a close: everything that was accepted and never given to the handler. Its tickets
+    /// report it.
     pub(crate) fn take_unsent(&mut self) -> Vec<T> {
         let mut unsent = Vec::new();
         self.carryover_items = 0;

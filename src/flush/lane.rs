@@ -1,7 +1,7 @@
 //! A lane: one queue and what lies behind it, up to its flusher. Producers come through the gate;
 //! what they added waits in the backlog, under one lock, for the flusher.
 //!
-//! The gate knows nothing of the backlog. An add whose send may have come behind the close comes
+//! The gate knows nothing of the backlog. An add whose send may have come after the close comes
 //! back to the lane, which asks the backlog: step (4) in the protocol of `gate`.
 
 use crate::error::AddError;
@@ -18,7 +18,7 @@ use crate::wakeup::Doorbell;
 pub(crate) struct Lane<T> {
     pub(crate) gate: Gate<T>,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields
-    /// beside it at every add.
+    /// alongside it at every add.
     backlog: CachePadded<Mutex<Backlog<T>>>,
     /// Goes with `backlog`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,

@@ -1,7 +1,7 @@
 //! A moment for the waiters of a batch to come back together, before the next batch is gathered.
 //!
 //! Threads that submit and wait by turns are all notified at once, and come back one after another.
-//! The first of them would be handed over alone, and all others together behind it: 1, 7, 1, 7,
+//! The first of them would be handed over alone, and all others together after it: 1, 7, 1, 7,
 //! each waiting for two calls. So the flusher looks for them for a moment: until as many have come
 //! as were notified, or for an eighth of the time that their call took. Where they do not come
 //! back, as in a server that answers each request on a thread of its own, it looks ever more
@@ -82,8 +82,8 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get()
         });
-        // The first finds 1 in line, so 9 are wanted; one more look tells that somebody came. A
-        // machine that stalls for a millisecond ends the moment earlier, behind its first look.
+        // The first finds 1 in line, so 9 are wanted; one more look shows that somebody came. A
+        // machine that stalls for a millisecond ends the moment earlier, after its first look.
         assert!((3..=10).contains(&looks.get()), "{} looks", looks.get());
     }
 

@@ -76,7 +76,7 @@ impl Retry {
     /// This many attempts at a batch in all, at least 1, and no minimum time. With
     /// [`for_at_least`](Self::for_at_least), both must be used up.
     ///
-    /// Calls that search for bad rows do not count. Where the rows of a batch can be told apart
+    /// Calls that search for bad rows do not count. Where the rows of a batch can be distinguished
     /// (`bisect`), one round of calls after the search is made even if fewer than three attempts
     /// are allowed: the whole rest, its first row, another row.
     ///
@@ -186,7 +186,7 @@ impl Retry {
     }
 
     /// Whether a batch of several rows whose error is [`transient`](crate::BatchError::transient)
-    /// is tried again in halves, not as it was. Default false.
+    /// is split and tried again, not as it was. Default false.
     ///
     /// For a backend that gives up calls that take too long, or transactions that lock too much:
     /// the same batch would fail in the same way, and only later batches profit from the smaller
@@ -215,9 +215,9 @@ impl Retry {
     ///
     /// For rows that replace one another, such as upserts of the same key: a row that was set aside
     /// and goes through later would overwrite a newer one. The price: a row that fails alone with
-    /// an error that is not permanent holds the line until it goes through or patience ends. Then it
-    /// fails alone if rows before it went through; two such rows side by side look like an outage,
-    /// and all that is left of the batch fails with them.
+    /// an error that is not permanent holds the line until it goes through or patience ends. Then
+    /// it fails alone if rows before it went through; two such rows side by side look like an
+    /// outage, and all that is left of the batch fails with them.
     ///
     /// ```
     /// # use std::time::Duration;

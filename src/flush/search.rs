@@ -4,7 +4,7 @@
 //! A backend that is away and a bad row look alike until something answers. A call *answers* if it
 //! returns `Ok` or a permanent error. A run of failures only ever causes waits, never failed rows,
 //! and a row fails only on evidence that the backend was there: **while the backend answers, a good
-//! row never fails because of bad rows beside it.**
+//! row never fails because of bad rows alongside it.**
 //!
 //! # States
 //! | state | calls | ends |
@@ -55,10 +55,10 @@
 //! The batch is a row of pieces; at first it is one. The first piece is called until it is decided,
 //! each time under its id, and then the next one is treated as a batch of its own. A piece that
 //! fails as transient, and never was in doubt, is cut into two halves with ids of their own, under
-//! `split_on_retry`. So rows that a call may have applied are called under that call's id only, and a
-//! table of ids tells whether they are there.
+//! `split_on_retry`. So rows that a call may have applied are called under that call's id only, and
+//! a table of ids shows whether they are there.
 //!
-//! Everything here is a decision under the intake's lock: time and chance are arguments.
+//! Everything here is a decision under the backlog's lock: time and chance are arguments.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -182,7 +182,7 @@ pub(crate) struct Search<T> {
     whole: Option<Name>,
     /// Whether a batch has parts that are called to find its bad rows.
     bisects: bool,
-    /// Without bisection: rows of the pieces behind the first one, the next one last.
+    /// Without bisection: rows of the pieces after the first one, the next one last.
     behind: Vec<usize>,
     /// Length and name of the last group, while the rows are the same as then.
     group_name: Option<(usize, Name)>,
@@ -211,7 +211,7 @@ pub(crate) struct Search<T> {
     /// Witnesses called in all: each has another place.
     witnesses: u32,
     pub(crate) outage: Outage,
-    /// Groups that were halved to find bad rows, and batches that were tried again in halves; for
+    /// Groups that were halved to find bad rows, and batches that were split and tried again; for
     /// the statistics.
     bisections: u64,
     splits: u64,
@@ -368,7 +368,7 @@ impl<T> Search<T> {
         }
     }
 
-    /// Rows of the first piece: all undecided rows, but for those of the pieces behind it.
+    /// Rows of the first piece: all undecided rows, but for those of the pieces after it.
     fn piece_len(&self) -> usize {
         self.rows.len() - self.behind.iter().sum::<usize>()
     }

@@ -44,7 +44,7 @@ type Make<H> = Box<dyn FnMut(Worker) -> Result<H, BatchError>>;
 /// The handler in use, on the flusher's thread.
 pub(crate) struct HandlerSlot<H> {
     handler: Option<H>,
-    /// Makes the next one. Without it there is one handler for ever.
+    /// Makes the next one. Without it there is one handler forever.
     make: Option<Make<H>>,
     /// Handlers asked for so far.
     times: u64,
@@ -53,7 +53,7 @@ pub(crate) struct HandlerSlot<H> {
 }
 
 impl<H> HandlerSlot<H> {
-    /// One handler for ever.
+    /// One handler forever.
     pub(crate) fn fixed(handler: H) -> Self {
         Self {
             handler: Some(handler),

@@ -6,8 +6,8 @@
 //! - The channel takes a message out of its slot, wakes who waits for room, and hands the message
 //!   over. One with drop glue is copied once more on that way, for the case that the waking
 //!   unwinds. So a [`Parcel`] has none.
-//! - Where the kinds of message are told apart before the item is out, the item is copied again. So
-//!   single items go from the channel straight into the batch, in a loop of its own.
+//! - Where the kinds of message are distinguished before the item is out, the item is copied again.
+//!   So single items go from the channel straight into the batch, in a loop of its own.
 //! - A copy that reads at other offsets than the last one wrote waits until the processor's writes
 //!   are done. So the parcel has a fixed layout, what belongs to the channel before the item: the
 //!   compiler then copies the item by itself, each time alike.

@@ -19,7 +19,7 @@
 //! is a SeqCst read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c)
 //! is among the first n, because the channel is first in, first out and nobody receives while the
 //! lock is held; (d) moves it, and a producer that confirms does not find it in the late list, so
-//! it is accepted. A send behind (c) is behind (b), so (3) sees the bit and the producer comes to
+//! it is accepted. A send after (c) is after (b), so (3) sees the bit and the producer comes to
 //! confirm; it finds its message, because only producers that confirm receive from the channel
 //! after (e), all under the lock, all into the late list. No third case. A thread has one add in
 //! flight, so its tag is unique in the late list.
@@ -68,7 +68,7 @@ pub(crate) enum Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     Accepted,
-    /// The batcher was closed before or after the send: step (4) tells.
+    /// The batcher was closed before or after the send: step (4) decides.
     Unconfirmed,
 }
 
@@ -146,7 +146,7 @@ impl<T> Gate<T> {
         self.inlet.try_send_one(tag, item)
     }
 
-    /// Step (3) behind the send of so many items: the doorbell's word, if it asks something of
+    /// Step (3) after the send of so many items: the doorbell's word, if it asks something of
     /// them.
     #[inline(always)]
     pub(crate) fn asked(&self, items: usize) -> Option<usize> {
@@ -190,7 +190,7 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Counts what the message brought beyond one item; then step (3). Counted behind the send, so
+    /// Counts what the message brought beyond one item; then step (3). Counted after the send, so
     /// that nothing counts that is not there, and before the word is loaded, so that a sleeping
     /// flusher and this producer cannot both miss it.
     fn sent_with(&self, extra: Extra) -> Admission {

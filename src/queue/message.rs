@@ -6,8 +6,8 @@ use crate::ticket::Resolver;
 
 /// How many items one message carries at most.
 pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
-/// How many empty chunks are kept for the next `add_many`, beside as many as hold a full queue: the
-/// last of each call may be short, so more than those are under way.
+/// How many empty chunks are kept for the next `add_many`, alongside as many as hold a full queue:
+/// the last of each call may be short, so more than those are under way.
 const SPARE_CHUNKS: usize = 128;
 /// So many empty chunks are given back at once: one by one, flusher and producers would write to
 /// the same cache lines in turn.
@@ -96,7 +96,7 @@ impl<T> Chunk<T> {
         let mut taken = 0;
         for item in self.weights.iter().take(room) {
             let heavier = weight.saturating_add(*item);
-            // An item over the limit weighs as much as the limit, and goes alone.
+            // An item over the limit weighs as much as the limit, and gets its own batch.
             if (heavier > limit || *weight >= limit) && !(first && taken == 0) {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Room for the items of chunks: `queue_capacity` items beside those of single adds.
+//! Room for the items of chunks: `queue_capacity` items alongside those of single adds.
 //!
 //! `add_many` sends up to 64 items as one message. Their items take credit before they are sent and
 //! give it back when they are gathered; who finds none waits on a condition variable.

@@ -1,4 +1,4 @@
-//! Why an add is refused: inside the crate a plain reason, beside what comes back. The item is
+//! Why an add is refused: inside the crate a plain reason, alongside what comes back. The item is
 //! attached at the edge, where an [`AddError`] is made.
 
 use crate::error::AddError;

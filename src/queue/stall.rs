@@ -70,14 +70,14 @@ impl Stall {
             Some(from) => Some(from.max(shortest)),
             None => shortest.checked_add(self.timeout.saturating_sub(SLICE_MIN)),
         };
-        // A check later than the clock can tell is none.
+        // A check beyond the range of the clock is none.
         check.into_iter().chain(deadline).min()
     }
 
     fn reported_from(&self) -> Option<Instant> {
         match self.reported_from.load(Ordering::Relaxed) {
             0 => None,
-            // Later than the clock can tell: as good as no stall.
+            // Beyond the range of the clock: as good as no stall.
             from_ns => self.start.checked_add(Duration::from_nanos(from_ns)),
         }
     }

@@ -15,7 +15,7 @@
 //! | `MORE` | others came as well | nothing |
 //!
 //! # Protocol
-//! Waiter, behind the send of its item: (1) load the word; `MORE` is done; `ONE` is done if the
+//! Waiter, after the send of its item: (1) load the word; `MORE` is done; `ONE` is done if the
 //! compare-exchange to `MORE` succeeds or finds `MORE`. (2) Otherwise lock the backlog; if the item
 //! has left the line, done. (3) Raise `before` to the end of the line. (4) Compare-exchange the
 //! word from `NOBODY` to `ONE`. (5) Take the flag `dozes` and unlock. (6) If the flag was set, ring
@@ -28,7 +28,7 @@
 //! The race: a thread begins to wait just as the flusher falls asleep for a whole linger. Both go
 //! through the lock. If the waiter is first, the flusher reads its position in (d) and does not
 //! sleep past it. If the flusher is first, the waiter finds `dozes` set and rings; a ring leaves a
-//! token, so it ends the sleep although that may not have begun (see `doorbell`). A waiter that
+//! token, so it ends the sleep although that may not have begun (see `wakeup`). A waiter that
 //! leaves in (1) took no lock. Its step precedes the swap (b) that clears the word, since it read
 //! what that swap clears; its send precedes that step, so the end that (c) reads lies behind its
 //! item. That the swap comes at all is the first waiter's doing: the word is set only between that
@@ -39,7 +39,7 @@
 //!
 //! # Orderings
 //! The word is SeqCst: in (1) and (b) to (c) it is ordered with the channel's tail, which the
-//! waiter moves before and the flusher reads behind. `before` and `dozes` are only touched under
+//! waiter moves before and the flusher reads after. `before` and `dozes` are only touched under
 //! the lock.
 
 use crate::sync::{CachePadded, SeqCstUsize};
@@ -87,7 +87,7 @@ impl Waiters {
     }
 }
 
-/// The flusher's side: how far the line is waited for. Lives in the intake, under its lock.
+/// The flusher's side: how far the line is waited for. Part of the backlog, under its lock.
 #[derive(Default)]
 pub(crate) struct Waited {
     /// Somebody waits for a message before this position, or did when it was set.
@@ -97,7 +97,7 @@ pub(crate) struct Waited {
 }
 
 impl Waited {
-    /// Steps (a) to (d): whether somebody waits for the message at `first` or for one behind it.
+    /// Steps (a) to (d): whether somebody waits for the message at `first` or for one after it.
     pub(crate) fn check(&mut self, waiters: &Waiters, first: u64, end: impl Fn() -> u64) -> bool {
         self.dozes = false;
         // Reads first: in most checks nobody has come, and a swap would take the line from who

@@ -19,7 +19,7 @@
 //!
 //! # Fairness
 //! The line is first come, first served, and (1) takes nothing while somebody waits. Otherwise
-//! light items would take every bit of room that comes back, and a heavy one would wait for ever.
+//! light items would take every bit of room that comes back, and a heavy one would wait forever.
 //! So an item that would fit waits behind one that does not; a `try_add` is refused. Only an item
 //! without weight passes: it takes no room from anybody. A producer that read in (1) that nobody
 //! waits may overtake one that comes meanwhile, once.
@@ -27,8 +27,8 @@
 //! # Pressing
 //! The room may be too small for the next item while too little waits to fill a batch, by number or
 //! by weight. Nothing would move for up to one linger. So whoever finds no room presses, and the
-//! flusher then hands over what there is (see `Queue::is_heavy`). (a) comes before (b): a producer
-//! that finds no room behind (b) presses again, and it is seen. One that presses between the two
+//! flusher then hands over what there is (see `Gate::is_heavy`). (a) comes before (b): a producer
+//! that finds no room after (b) presses again, and it is seen. One that presses between the two
 //! costs an early batch.
 //!
 //! A waiter does not check a few times before it sleeps, as one for credit does: items that need

@@ -38,7 +38,7 @@ impl Histogram {
             .unwrap_or(u64::MAX)
             .max(BUCKETS_AN_OCTAVE as u64);
         let octave = time_ns.ilog2() as usize;
-        // The four bits behind the leading one.
+        // The four bits after the leading one.
         let fraction = (time_ns >> (octave - 4)) as usize & (BUCKETS_AN_OCTAVE - 1);
         ((octave - 4) * BUCKETS_AN_OCTAVE + fraction).min(BUCKETS_AN_OCTAVE * OCTAVES - 1)
     }

@@ -154,7 +154,7 @@ impl AtomicF64 {
 }
 
 /// A value that is replaced as a whole: the versions, and which one is in force. The index is a
-/// loom atomic beside the mutex, which would otherwise order every reader behind every writer.
+/// loom atomic alongside the mutex, which would otherwise order every reader after every writer.
 /// `arc-swap` orders what a version points to, and no more.
 pub(crate) struct Published<T> {
     versions: Mutex<Vec<Arc<T>>>,
@@ -184,7 +184,7 @@ impl<T> Published<T> {
     }
 }
 
-/// The bounded channel: a queue under a mutex, and beside it the two counters that `len` reads
+/// The bounded channel: a queue under a mutex, and alongside it the two counters that `len` reads
 /// without the mutex, as the real one does; the mutex would otherwise hide what the protocols must
 /// order themselves.
 struct Channel<T> {
@@ -239,7 +239,7 @@ pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     fn push(&self, queue: &mut VecDeque<T>, message: T) {
         queue.push_back(message);
-        // Relaxed: the real channel's SeqCst compare-exchange orders nothing behind it but SeqCst
+        // Relaxed: the real channel's SeqCst compare-exchange orders nothing after it but SeqCst
         // accesses, and the fence of such a load is its own.
         self.0.tail.fetch_add(1, Ordering::Relaxed);
     }

@@ -50,7 +50,7 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    /// Waits for a notification or the deadline, `None` for ever; may return early. The caller
+    /// Waits for a notification or the deadline, `None` forever; may return early. The caller
     /// looks at its condition again.
     pub(crate) fn wait_until<'a, T>(
         &self,
@@ -153,7 +153,7 @@ impl JoinHandle {
     }
 }
 
-/// Starts a thread. `at_end` runs last, behind the destructors of what the body's code keeps in
+/// Starts a thread. `at_end` runs last, after the destructors of what the body's code keeps in
 /// thread-local variables: those may take their time, and a join would wait for them without a
 /// bound.
 pub(crate) fn spawn(
@@ -199,7 +199,7 @@ pub(crate) const LOOKS_FOR_ROOM: u32 = 4;
 /// Until when to look: not beyond the deadline, and no longer than a few looks take. Where other
 /// threads keep the processors busy, a time slice that was given away comes back after
 /// milliseconds, so many of them after hundreds, and neither a deadline nor a ring is seen
-/// meanwhile: beside four busy threads on two cores, linger 5 ms, an item was handed over 136 ms
+/// meanwhile: alongside four busy threads on two cores, linger 5 ms, an item was handed over 136 ms
 /// after its add, and is after 5 to 9.
 pub(crate) fn looks_end(deadline: Option<Instant>) -> Instant {
     // With 1 ms, chunks of 64 from 16 producers: 4.9 ns an item for 4.5.

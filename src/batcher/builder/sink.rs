@@ -10,10 +10,11 @@ use crate::error::BuildError;
 use crate::flush::retry::Retry;
 
 impl<T: Send + 'static> Builder<T> {
-    /// Measures the backend's load every `interval`, over zero, on a thread of its own, and reports
-    /// it to the policy. The thread is named `load-NAME` after [`thread_name`](Self::thread_name)
-    /// and ends with the batcher; a close does not wait for it. Each call adds a sensor. A sensor's
-    /// panic is caught and counted in [`Stats::sensor_panics`](crate::Stats::sensor_panics).
+    /// Measures the backend's load every `interval`, greater than zero, on a thread of its own, and
+    /// reports it to the policy. The thread is named `load-NAME` after
+    /// [`thread_name`](Self::thread_name) and ends with the batcher; a close does not wait for it.
+    /// Each call adds a sensor. A sensor's panic is caught and counted in
+    /// [`Stats::sensor_panics`](crate::Stats::sensor_panics).
     ///
     /// ```
     /// use std::time::Duration;

@@ -72,8 +72,8 @@ impl<T: Send + 'static> Builder<T> {
             sizes.capacity,
         ));
         let weigher = self.weigher.map(|(limit, weigh)| {
-            // The sums are signed: above this lies nothing that could be told from a sum below
-            // zero.
+            // The sums are signed: above this lies nothing that could be distinguished from a sum
+            // below zero.
             let most = isize::MAX as usize;
             Weigher {
                 weight: weigh,
@@ -242,8 +242,8 @@ fn start_controller(
 ) -> Result<Thread, BuildError> {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
-    // Before anybody can add: otherwise batches could be over, and the policy not told, before the
-    // thread has begun.
+    // Before anybody can add: otherwise batches could be over, and the policy not notified, before
+    // the thread has begun.
     controller.tell_cadence(&*policy);
     let body = move || {
         belong_to(serial);

@@ -13,11 +13,11 @@ impl<T: Send + 'static> Builder<T> {
             return Err(BuildError::setting(
                 "load_check_interval",
                 "0s",
-                "must be over zero",
+                "must be greater than zero",
             ));
         }
         if !(1..=FEEDBACK_MAX).contains(&self.feedback_capacity) {
-            let problem = "must be within 1 and 16777216";
+            let problem = "must be between 1 and 16777216";
             return Err(BuildError::setting(
                 "feedback_capacity",
                 self.feedback_capacity,
@@ -25,7 +25,11 @@ impl<T: Send + 'static> Builder<T> {
             ));
         }
         if self.sensors.iter().any(|sensor| sensor.interval.is_zero()) {
-            return Err(BuildError::setting("sensor", "0s", "must be over zero"));
+            return Err(BuildError::setting(
+                "sensor",
+                "0s",
+                "must be greater than zero",
+            ));
         }
         if self.keep_failed == 0 {
             return Err(BuildError::setting("keep_failed", 0, "must be at least 1"));

@@ -250,7 +250,7 @@ impl<T> Search<T> {
         self.begin_search(at)
     }
 
-    /// Whether what failed may be tried again in halves: nothing of it is in doubt.
+    /// Whether what failed may be split and tried again: nothing of it is in doubt.
     fn is_divisible<'a>(
         mut rows: impl Iterator<Item = &'a Row<T>>,
         failure: &Failure<'_>,
@@ -262,7 +262,7 @@ impl<T> Search<T> {
         at.retry.splits() && failure.error.is_transient() && rows.all(|row| !row.memo.in_doubt)
     }
 
-    /// The whole batch, or the first piece, is tried again in halves after a wait.
+    /// The whole batch, or the first piece, is split and tried again after a wait.
     fn halve(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
         self.splits += 1;
         self.outage.wait(at);
@@ -387,7 +387,8 @@ impl<T> Search<T> {
                 self.free_witnesses += 1;
                 self.state = State::Dark(Purpose::Witness);
             }
-            // Rows before it went through: it is taken for bad, so that it costs no good row behind it.
+            // Rows before it went through: it is taken for bad, so that it costs no good row after
+            // it.
             None if over && self.bisects && at.retry.keeps_order() && self.answered => {
                 return self.first_gives_up();
             }
@@ -400,7 +401,7 @@ impl<T> Search<T> {
         Verdict::none()
     }
 
-    /// The first row fails, and the rows behind it have a patience of their own.
+    /// The first row fails, and the rows after it have a patience of their own.
     fn first_gives_up(&mut self) -> Verdict<T> {
         let first = self.rows.pop_front().into_iter().collect();
         self.answered(0);
@@ -444,7 +445,7 @@ impl<T> Search<T> {
     }
 
     /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows
-    /// beside it that may be bad, a good row gets one step more.
+    /// alongside it that may be bad, a good row gets one step more.
     fn steps_max(&self, at: &Circumstances<'_>) -> Option<u32> {
         let least = u32::from(self.bisects && self.len > 1);
         at.retry
@@ -469,7 +470,7 @@ impl<T> Search<T> {
     fn darken(&mut self, at: &Circumstances<'_>) -> Verdict<T> {
         self.go_dark();
         if self.outage.is_over(self.steps_max(at), at) {
-            // One attempt tells nothing of how long it lasts.
+            // One attempt shows nothing about how long it lasts.
             return self.give_up(at.retry.attempts_at_most() != Some(1));
         }
         self.outage.begin_step(at);

@@ -295,7 +295,7 @@ impl Outage {
     }
 }
 
-/// The time after a wait; one that is longer than the clock can tell ends in a hundred years and
+/// The time after a wait; one that is beyond the range of the clock ends in a hundred years and
 /// more.
 pub(crate) fn later(time: Instant, wait: Duration) -> Instant {
     const AGES: Duration = Duration::from_secs(1 << 32);

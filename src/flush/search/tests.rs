@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// A table of ids tells what was applied: whatever was in doubt under an id is called under no
+    /// A table of ids shows what was applied: whatever was in doubt under an id is called under no
     /// other.
     fn check_doubts(&self, report: &Report) {
         let mut doubts = std::collections::HashMap::new();

@@ -164,7 +164,7 @@ impl<T> Gate<T> {
     }
 
     /// Whether this is a forked child: nobody serves the child's copy of the queue, and a lock of
-    /// it may be held for ever by a thread that only the parent has. From then on the copy refuses
+    /// it may be held forever by a thread that only the parent has. From then on the copy refuses
     /// every add. Checked where a caller would wait or lock; an add with room has no time for it.
     pub(crate) fn is_orphaned(&self) -> bool {
         let forked = is_forked(self.batcher_id);

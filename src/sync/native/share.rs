@@ -1,4 +1,4 @@
-//! A producer's share in what may be added uncounted to a flusher's sleep (see `doorbell`): which
+//! A producer's share in what may be added uncounted to a flusher's sleep (see `wakeup`): which
 //! sleep, how many items are left.
 
 use std::cell::Cell;
