@@ -174,6 +174,23 @@ impl<T> Batch<T> {
 
     /// For a part of a batch that is being searched for its bad rows, or split and tried again: the
     /// id of the whole batch.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder()
+    /// #    .on_failed(|_| ())
+    /// #    .spawn(
+    /// |batch: &mut Batch<u64>| {
+    ///     // A table of requests that finds the parts of a batch again.
+    ///     println!("{} is a part of {:?}", batch.id(), batch.parent());
+    /// #   if batch.contains(&13) { return Err(BatchError::permanent("unlucky")); }
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// #    )?;
+    /// # batcher.add_many(0..20)?;
+    /// # assert_eq!(batcher.close(std::time::Duration::from_secs(9)).handled, 19);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn parent(&self) -> Option<BatchId> {
         self.parent
@@ -237,6 +254,23 @@ impl<T> Batch<T> {
 
     /// Until when the handler should be done, as of now: the deadline of the close under way. After
     /// it the batch counts as abandoned. `None` while nobody closes, or closes without a bound.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// # use std::time::{Duration, Instant};
+    /// # let batcher = Batcher::builder().spawn(
+    /// |batch: &mut Batch<u64>| {
+    ///     // What is left of the close's time bounds the statement.
+    ///     let left = batch.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    ///     let timeout = left.unwrap_or(Duration::MAX).min(Duration::from_secs(5));
+    ///     println!("SET statement_timeout = {}", timeout.as_millis());
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # )?;
+    /// # batcher.add(1)?;
+    /// # assert!(batcher.close(Duration::from_secs(9)).is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.closing.deadline()

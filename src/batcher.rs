@@ -66,6 +66,17 @@ impl<T: Send + 'static> Deref for Batcher<T> {
 
 impl<T: Send + 'static> Batcher<T> {
     /// The settings, each with a default.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .spawn(|batch: &mut Batch<u64>| {
+    ///         println!("{} rows", batch.len());
+    ///         Ok(LoadFeedback::new())
+    ///     })?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> Builder<T> {
         Builder::new()
     }

@@ -268,6 +268,13 @@ pub struct Verdict {
 impl Verdict {
     /// The error for the batch: of this class, and marked as
     /// [`handler_broken`](BatchError::handler_broken) if the connection is to be dropped.
+    ///
+    /// ```
+    /// # use load_aware_batcher::classify::{Stage, sqlstate_verdict};
+    /// let shutdown = sqlstate_verdict(Some("57P01"), Stage::Statement);
+    /// let error = shutdown.error("terminating connection due to administrator command");
+    /// assert!(error.is_transient() && error.is_handler_broken());
+    /// ```
     pub fn error(self, error: impl Into<Box<dyn Error + Send + Sync>>) -> BatchError {
         let error = BatchError::classified(self.class, error);
         match self.connection {

@@ -50,31 +50,61 @@ impl<T> AddError<T> {
     }
 
     /// Whether the queue was full.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::Full("row").is_full());
+    /// ```
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
     /// Whether the deadline passed.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::Timeout("row").is_timeout());
+    /// ```
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout(_))
     }
 
     /// Whether the batcher is closed.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::Closed("row").is_closed());
+    /// ```
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
 
     /// Whether the call came from one of the batcher's own threads.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::Reentrant("row").is_reentrant());
+    /// ```
     pub fn is_reentrant(&self) -> bool {
         matches!(self, Self::Reentrant(_))
     }
 
     /// Whether the item is too heavy.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::TooHeavy("row").is_too_heavy());
+    /// ```
     pub fn is_too_heavy(&self) -> bool {
         matches!(self, Self::TooHeavy(_))
     }
 
     /// Whether nothing is handed over because nobody takes the failed items.
+    ///
+    /// ```
+    /// # use load_aware_batcher::AddError;
+    /// assert!(AddError::Stalled("row").is_stalled());
+    /// ```
     pub fn is_stalled(&self) -> bool {
         matches!(self, Self::Stalled(_))
     }

@@ -43,6 +43,16 @@ impl BatchesByTrigger {
     }
 
     /// All batches.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// batcher.flush(std::time::Duration::from_secs(9))?;
+    /// let batches = batcher.stats().batches;
+    /// assert_eq!((batches.total(), batches.flush), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn total(&self) -> u64 {
         self.size + self.linger + self.wait + self.flush + self.close + self.retry

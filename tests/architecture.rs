@@ -250,42 +250,6 @@ fn files_stay_readable() {
 /// Public functions whose one sentence says all, or that stand in another's example: questions
 /// with a yes or no, plain setters, the second of a pair. The simulator has examples as a whole.
 const WITHOUT_EXAMPLE: &[(&str, &[&str])] = &[
-    ("src/batch.rs", &["parent", "deadline"]),
-    ("src/batch/id.rs", &["as_u128"]),
-    ("src/batcher.rs", &["builder"]),
-    ("src/classify.rs", &["error"]),
-    ("src/classify/mysql.rs", &["mysql_verdict"]),
-    ("src/classify/sqlite.rs", &["sqlite_verdict"]),
-    ("src/classify/sqlstate.rs", &["sqlstate_verdict"]),
-    (
-        "src/control/limits.rs",
-        &["min_batch_size", "max_batch_size", "linger"],
-    ),
-    (
-        "src/error.rs",
-        &[
-            "is_full",
-            "is_timeout",
-            "is_closed",
-            "is_reentrant",
-            "is_too_heavy",
-            "is_stalled",
-        ],
-    ),
-    (
-        "src/error/batch_error.rs",
-        &[
-            "class",
-            "is_transient",
-            "is_permanent",
-            "is_in_doubt",
-            "is_unavailable",
-            "is_misconfigured",
-            "is_panic",
-            "is_handler_broken",
-            "wait_asked",
-        ],
-    ),
     (
         "src/feedback.rs",
         &[
@@ -312,8 +276,6 @@ const WITHOUT_EXAMPLE: &[(&str, &[&str])] = &[
             "halve_on_failure",
         ],
     ),
-    ("src/stats.rs", &["total"]),
-    ("src/flush/workers.rs", &["index", "times"]),
 ];
 
 #[test]

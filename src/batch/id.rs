@@ -16,6 +16,20 @@ impl BatchId {
     }
 
     /// The id as one number.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(
+    /// |batch: &mut Batch<u64>| {
+    ///     let bytes = batch.id().as_u128().to_be_bytes(); // for a column of type uuid
+    ///     assert_eq!(bytes.len(), 16);
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # )?;
+    /// # batcher.add(1)?;
+    /// # assert!(batcher.close(std::time::Duration::from_secs(9)).is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn as_u128(self) -> u128 {
         self.0

@@ -22,6 +22,14 @@ pub fn mysql(code: Option<u16>, stage: Stage) -> ErrorClass {
 
 /// The class of an error code of a MySQL or MariaDB server or of its C client, and whether the
 /// connection is kept; `None` if the server gave no answer.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// # use load_aware_batcher::classify::{Connection, Stage, mysql_verdict};
+/// // Read-only after a failover: another server is the primary now.
+/// let verdict = mysql_verdict(Some(1290), Stage::Statement);
+/// assert_eq!((verdict.class, verdict.connection), (ErrorClass::Unavailable, Connection::Drop));
+/// ```
 #[must_use]
 pub fn mysql_verdict(code: Option<u16>, stage: Stage) -> Verdict {
     verdict(code.map_or((Lost, Drop), answers), stage)

@@ -21,6 +21,14 @@ pub fn sqlite(code: Option<i32>, stage: Stage) -> ErrorClass {
 
 /// The class of an SQLite result code, primary or extended, and whether the connection is kept;
 /// `None` if the error did not come from SQLite itself.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// # use load_aware_batcher::classify::{Connection, Stage, sqlite_verdict};
+/// // SQLITE_BUSY: another connection holds the lock.
+/// let verdict = sqlite_verdict(Some(5), Stage::Statement);
+/// assert_eq!((verdict.class, verdict.connection), (ErrorClass::Transient, Connection::Keep));
+/// ```
 #[must_use]
 pub fn sqlite_verdict(code: Option<i32>, stage: Stage) -> Verdict {
     verdict(

@@ -22,6 +22,14 @@ pub fn sqlstate(code: Option<&str>, stage: Stage) -> ErrorClass {
 
 /// The class of an SQLSTATE, five characters, and whether the connection is kept; `None` if the
 /// server gave no answer.
+///
+/// ```
+/// # use load_aware_batcher::ErrorClass;
+/// # use load_aware_batcher::classify::{Connection, Stage, sqlstate_verdict};
+/// // A deadlock: this transaction was rolled back, the connection is fine.
+/// let verdict = sqlstate_verdict(Some("40P01"), Stage::Statement);
+/// assert_eq!((verdict.class, verdict.connection), (ErrorClass::Transient, Connection::Keep));
+/// ```
 #[must_use]
 pub fn sqlstate_verdict(code: Option<&str>, stage: Stage) -> Verdict {
     verdict(code.map_or((Lost, Drop), answers), stage)

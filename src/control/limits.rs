@@ -38,16 +38,40 @@ impl Limits {
     }
 
     /// Sets the smallest batch size.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.reconfigure(|limits| limits.min_batch_size(50))?;
+    /// assert!(batcher.stats().batch_size >= 50);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn min_batch_size(&mut self, items: usize) {
         self.min_batch_size = items;
     }
 
     /// Sets the largest batch size.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.reconfigure(|limits| limits.max_batch_size(10))?;
+    /// assert!(batcher.stats().batch_size <= 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_batch_size(&mut self, items: usize) {
         self.max_batch_size = items;
     }
 
     /// Sets how long the oldest item may wait.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.reconfigure(|limits| limits.linger(std::time::Duration::from_millis(20)))?;
+    /// assert!(batcher.stats().setpoint.linger <= std::time::Duration::from_millis(20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn linger(&mut self, linger: Duration) {
         self.linger = linger;
     }

@@ -214,46 +214,104 @@ impl BatchError {
     }
 
     /// What the handler said of the failure.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchError, ErrorClass};
+    /// assert_eq!(BatchError::transient("deadlock").class(), ErrorClass::Transient);
+    /// assert_eq!(BatchError::new("?").class(), ErrorClass::Unclassified);
+    /// ```
     pub fn class(&self) -> ErrorClass {
         self.class
     }
 
     /// Whether another attempt may succeed.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// assert!(BatchError::transient("deadlock").is_transient());
+    /// ```
     pub fn is_transient(&self) -> bool {
         self.class == ErrorClass::Transient
     }
 
     /// Whether the rows are at fault.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// assert!(BatchError::permanent("duplicate key").is_permanent());
+    /// ```
     pub fn is_permanent(&self) -> bool {
         self.class == ErrorClass::Permanent
     }
 
     /// Whether the rows may have been applied.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// assert!(BatchError::in_doubt("no answer to the commit").is_in_doubt());
+    /// ```
     pub fn is_in_doubt(&self) -> bool {
         self.class == ErrorClass::InDoubt
     }
 
     /// Whether the backend refused the call unseen.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// assert!(BatchError::unavailable("connection refused").is_unavailable());
+    /// ```
     pub fn is_unavailable(&self) -> bool {
         self.class == ErrorClass::Unavailable
     }
 
     /// Whether the statement or the schema is at fault.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// assert!(BatchError::misconfigured("no such table").is_misconfigured());
+    /// ```
     pub fn is_misconfigured(&self) -> bool {
         self.class == ErrorClass::Misconfigured
     }
 
     /// Whether the handler panicked instead of returning; the panic's message is the error's text.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
+    /// # let batcher = Batcher::builder().retry(Retry::none()).spawn(
+    /// |_: &mut Batch<u64>| -> Result<LoadFeedback, load_aware_batcher::BatchError> {
+    ///     panic!("a bug")
+    /// }
+    /// # )?;
+    /// # batcher.add(1)?;
+    /// let failed = batcher.close(std::time::Duration::from_secs(9)).failed;
+    /// assert!(failed[0].error.is_panic());
+    /// assert!(failed[0].error.to_string().contains("a bug"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_panic(&self) -> bool {
         self.panicked
     }
 
     /// Whether the handler said that it is of no use any more.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// let lost = BatchError::transient("connection reset").handler_broken();
+    /// assert!(lost.is_handler_broken());
+    /// ```
     pub fn is_handler_broken(&self) -> bool {
         self.handler_broken
     }
 
     /// How long the backend asks to wait, if it said so.
+    ///
+    /// ```
+    /// # use load_aware_batcher::BatchError;
+    /// # use std::time::Duration;
+    /// let busy = BatchError::unavailable("429").retry_after(Duration::from_secs(2));
+    /// assert_eq!(busy.wait_asked(), Some(Duration::from_secs(2)));
+    /// ```
     pub fn wait_asked(&self) -> Option<Duration> {
         self.retry_after
     }

@@ -18,12 +18,35 @@ pub struct Worker {
 
 impl Worker {
     /// The number of the thread that calls the handler, from 0. With one handler it is 0.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder().spawn_workers(|worker| {
+    ///     let application = format!("ingest-{}", worker.index()); // a name for the connection
+    ///     assert_eq!(application, "ingest-0");
+    ///     Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+    /// })?;
+    /// # batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
 
     /// How many handlers were made on this thread before.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder().spawn_workers(|worker| {
+    ///     if worker.times() > 0 {
+    ///         eprintln!("connecting again");
+    ///     }
+    ///     Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+    /// })?;
+    /// # batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn times(&self) -> u64 {
         self.times
