@@ -89,7 +89,7 @@ fn an_add_that_is_not_counted_sees_a_close() {
     model("admission: a share beside a close", 45_000, far_race);
 }
 
-/// A chunk larger than the credit, against a close.
+/// A chunk larger than the permits, against a close.
 fn chunk_race() {
     let Parts { lane, .. } = Parts::<u32>::new(1, 8);
     let producer = {
@@ -110,6 +110,6 @@ fn chunk_race() {
 }
 
 #[test]
-fn a_chunk_that_waits_for_credit_is_refused_by_close() {
-    model("admission: a chunk that waits for credit", 70, chunk_race);
+fn a_chunk_that_waits_for_permits_is_refused_by_close() {
+    model("admission: a chunk that waits for permits", 70, chunk_race);
 }

@@ -161,7 +161,7 @@ fn a_flush_learns_of_a_close_that_gives_up() {
 }
 
 /// The queue is full and the handler stuck; two producers wait for room without a bound, one for
-/// credit.
+/// permits.
 fn blocked(capacity: usize) {
     let parts = Parts::<u32>::new(capacity, 8);
     let lane = Arc::clone(&parts.lane);
@@ -207,7 +207,7 @@ fn all_that_wait_are_refused_however_many_places_there_are() {
     });
 }
 
-/// A chunk waits for credit that a stuck flusher never gives back.
+/// A chunk waits for permits that a stuck flusher never releases.
 fn blocked_chunk() {
     let parts = Parts::<u32>::new(1, 8);
     let lane = Arc::clone(&parts.lane);
@@ -222,6 +222,6 @@ fn blocked_chunk() {
 }
 
 #[test]
-fn a_chunk_that_waits_for_credit_is_refused_at_once() {
-    model("close: a chunk waits for credit", 26, blocked_chunk);
+fn a_chunk_that_waits_for_permits_is_refused_at_once() {
+    model("close: a chunk waits for permits", 26, blocked_chunk);
 }

@@ -284,5 +284,5 @@ pub(super) fn close_and_seize<T>(lane: &Lane<T>) -> Vec<T> {
 pub(super) fn begin_close<T>(lane: &Lane<T>) {
     lane.lock().close(&lane.gate, CloseTerms::default(), now());
     lane.gate.doorbell.ring();
-    lane.gate.credit.wake_all();
+    lane.gate.permits.wake_all();
 }

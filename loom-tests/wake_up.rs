@@ -1,4 +1,4 @@
-//! The coalesced wake-up and the credit of chunks: no lost wake-up.
+//! The coalesced wake-up and the permits of chunks: no lost wake-up.
 
 use super::parts::no_line;
 use super::{Parts, begin_close, model, thread};
@@ -213,8 +213,8 @@ fn an_add_that_completes_the_weight_wakes_the_flusher() {
     );
 }
 
-/// A producer waits for the credit that the flusher gives back.
-fn wait_for_credit() {
+/// A producer waits for the permits that the flusher releases.
+fn wait_for_permits() {
     let Parts { lane, .. } = Parts::<u32>::new(1, 1);
     assert_eq!(lane.add_many([1], Patience::Never).unwrap(), 1);
     let producer = {
@@ -227,6 +227,10 @@ fn wait_for_credit() {
 }
 
 #[test]
-fn credit_given_back_wakes_who_waits_for_it() {
-    model("credit: one waits, one is given back", 20, wait_for_credit);
+fn permits_given_back_wake_who_waits_for_them() {
+    model(
+        "permits: one waits, one is given back",
+        20,
+        wait_for_permits,
+    );
 }

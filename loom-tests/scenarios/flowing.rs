@@ -1,4 +1,4 @@
-//! Sizes that change, credit that runs out, policies that decide: nothing is slept through.
+//! Sizes that change, permits that run out, policies that decide: nothing is slept through.
 
 use super::account::assert_balanced;
 use super::{Account, LONG, SOON, builder, panic_quietly, scenario};
@@ -90,9 +90,9 @@ fn no_smaller_size_is_slept_through() {
     scenario("sizes that move", sizes_that_move);
 }
 
-/// Chunks larger than the credit from three threads, patient, hasty and with a deadline, against
+/// Chunks larger than the permits from three threads, patient, hasty and with a deadline, against
 /// single adds and a close.
-fn credit_runs_out() {
+fn permits_run_out() {
     let account = Account::new();
     let batcher = {
         let account = account.clone();
@@ -139,12 +139,12 @@ fn credit_runs_out() {
 }
 
 #[test]
-fn chunks_beyond_the_credit_wait_or_come_back() {
-    scenario("credit runs out", credit_runs_out);
+fn chunks_beyond_the_permits_wait_or_come_back() {
+    scenario("permits run out", permits_run_out);
 }
 
 /// The same without a close that would wake whoever waits.
-fn credit_for_ever() {
+fn permits_forever() {
     let account = Account::new();
     let batcher = {
         let account = account.clone();
@@ -173,6 +173,6 @@ fn credit_for_ever() {
 }
 
 #[test]
-fn credit_given_back_reaches_all_who_wait() {
-    scenario("credit for ever", credit_for_ever);
+fn permits_given_back_reach_all_who_wait() {
+    scenario("permits forever", permits_forever);
 }

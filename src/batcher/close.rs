@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //! Closer: (1) under the backlog's lock, close admission (see `queue::gate`) and, as the first, take the
-//! claim to the lists; (2) ring the flusher and the producers that wait for credit; (3) wait until
+//! claim to the lists; (2) ring the flusher and the producers that wait for permits; (3) wait until
 //! the phase is no longer `Closing` or the own deadline has passed; (4) the claimant takes
 //! everything that waits: after a close in time that is the rows retained, past the deadline the
 //! phase becomes `Abandoned` and it is all that is not in flight; (5) unless the phase is still
@@ -50,7 +50,7 @@ impl<T> Core<T> {
         let claimed = claim && backlog.lifecycle.claim();
         drop(backlog);
         self.lane.gate.doorbell.ring();
-        self.lane.gate.credit.wake_all();
+        self.lane.gate.permits.wake_all();
         claimed
     }
 

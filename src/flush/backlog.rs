@@ -66,7 +66,7 @@ impl<T> Backlog<T> {
     }
 
     /// Steps (b) to (d) of a close; true for the first. Afterwards the caller wakes who waits for
-    /// credit.
+    /// permits.
     pub(crate) fn close(&mut self, gate: &Gate<T>, terms: CloseTerms, now: Instant) -> bool {
         let first = self.lifecycle.begin_close(terms, now);
         if first {

@@ -59,7 +59,7 @@ impl<T> Flusher<T> {
             self.lane
                 .lock()
                 .close(&self.lane.gate, CloseTerms::default(), now());
-            self.lane.gate.credit.wake_all();
+            self.lane.gate.permits.wake_all();
             self.reporter.end();
         }
     }

@@ -19,7 +19,7 @@ impl<T> Backlog<T> {
         let limit = gate.batch_weight_limit();
         let before = batch.items.len();
         let mut weight = weight_before;
-        let mut credit = 0;
+        let mut permits = 0;
         let mut boundary = self.barriers.next_boundary();
         let mut full_by_weight = before > 0 && weight >= limit;
         while batch.items.len() < size && !full_by_weight {
@@ -64,7 +64,7 @@ impl<T> Backlog<T> {
                     let room = size - batch.items.len();
                     let taken = chunk.fitting(room, limit, batch.items.is_empty(), &mut weight);
                     full_by_weight = taken < chunk.items.len().min(room) || weight >= limit;
-                    credit += taken;
+                    permits += taken;
                     batch.items.extend(chunk.items.drain(..taken));
                     chunk.weights.drain(..taken.min(chunk.weights.len()));
                     if !chunk.items.is_empty() {
@@ -83,7 +83,7 @@ impl<T> Backlog<T> {
         self.incoming.gathered_items += (batch.items.len() - before) as u64;
         self.incoming.give_emptied_back(gate);
         gate.weight_left(weight - weight_before);
-        gate.credit.give_back(credit);
+        gate.permits.release(permits);
         full_by_weight || batch.items.len() >= size
     }
 

@@ -167,12 +167,12 @@ impl<T> Incoming<T> {
         unsent
     }
 
-    /// Takes one message out of the channel and gives its credit back, for the models.
+    /// Takes one message out of the channel and releases its permits, for the models.
     #[cfg(test)]
     pub(crate) fn take_one_message(&mut self, gate: &Gate<T>) -> Option<Message<T>> {
         let message = self.outlet.try_recv()?;
         self.left_channel(gate, &message);
-        gate.credit.give_back(message.items());
+        gate.permits.release(message.items());
         Some(message)
     }
 }

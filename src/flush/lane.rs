@@ -188,7 +188,7 @@ impl<T> Lane<T> {
         None
     }
 
-    /// Sends as much of the chunk as there is credit for, at least one item.
+    /// Sends as much of the chunk as there are permits for, at least one item.
     fn add_chunk(
         &self,
         mut chunk: Box<Chunk<T>>,
@@ -227,7 +227,7 @@ impl<T> Lane<T> {
         match self.confirmed(tag, extra, sent) {
             Ok(()) => Ok(ChunkSent { items, left }),
             Err(Returned { refusal, message }) => {
-                self.gate.credit.give_back(items);
+                self.gate.permits.release(items);
                 self.gate.give_weight_back(granted.weight);
                 let mut chunk = message.into_chunk();
                 if let Some(mut left) = left {

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use crate::queue::channel::{Inlet, Outlet, bounded};
 use crate::queue::message::{Extra, Message, SpareChunks};
-use crate::queue::permits::Credit;
+use crate::queue::permits::ChunkPermits;
 use crate::queue::refusal::{Refusal, RefusalCounters, Returned};
 use crate::queue::stall::Stall;
 use crate::queue::waiters::Waiters;
@@ -93,8 +93,8 @@ pub(crate) struct Gate<T> {
     /// the send, the flusher subtracts when it takes a chunk out, so it may pass below zero while
     /// an `add_many` is between its send and its count.
     extra_items: CachePadded<SeqCstUsize>,
-    /// Room for the items of chunks.
-    pub(crate) credit: Credit,
+    /// Permits for the items of chunks.
+    pub(crate) permits: ChunkPermits,
     /// The weight that waits, in the channel or first in line, as a wrapping sum like
     /// `extra_items`. 0 without a weigher.
     weight: SeqCstUsize,
@@ -127,7 +127,7 @@ impl<T> Gate<T> {
             weigher,
             batcher_id,
             extra_items: CachePadded::new(SeqCstUsize::new(0)),
-            credit: Credit::new(capacity, weight_limit),
+            permits: ChunkPermits::new(capacity, weight_limit),
             weight: SeqCstUsize::new(0),
             spare_chunks: SpareChunks::new(capacity),
             refusals: RefusalCounters::default(),
@@ -223,7 +223,7 @@ impl<T> Gate<T> {
     /// So much weight was gathered by the flusher: it no longer waits.
     pub(crate) fn weight_left(&self, weight: usize) {
         self.uncount_weight(weight);
-        if let Some(room) = &self.credit.weight {
+        if let Some(room) = &self.permits.weight {
             room.gathered(weight);
         }
     }

@@ -1,17 +1,18 @@
-//! Room for the items of chunks: `queue_capacity` items alongside those of single adds.
+//! Permits for the items of chunks: `queue_capacity` items alongside those of single adds.
 //!
-//! `add_many` sends up to 64 items as one message. Their items take credit before they are sent and
-//! give it back when they are gathered; who finds none waits on a condition variable.
+//! `add_many` sends up to 64 items as one message. Their items take permits before they are sent
+//! and release them when they are gathered; who finds none waits on a condition variable.
 //!
 //! # Protocol
-//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a) give
-//! credit back; (b) look at the number of waiters; (c) if there are any, lock, unlock, notify all.
+//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a)
+//! release permits; (b) look at the number of waiters; (c) if there are any, lock, unlock, notify
+//! all.
 //!
-//! The race: credit comes back between (3) and (4). (2) and (a) are read-modify-writes and (3) and
-//! (b) loads, all SeqCst: either (3) sees the credit or (b) sees the waiter, whose lock (c) then
+//! The race: permits come back between (3) and (4). (2) and (a) are read-modify-writes and (3) and
+//! (b) loads, all SeqCst: either (3) sees the permits or (b) sees the waiter, whose lock (c) then
 //! waits for, so that the notification finds it waiting.
 //!
-//! Beside it lies the room by weight, which has a protocol of its own (see `weight_room`); a close
+//! Alongside lies the room by weight, which has a protocol of its own (see `weight_room`); a close
 //! wakes who waits for either.
 
 use std::time::Instant;
@@ -22,7 +23,7 @@ use crate::sync::{
 };
 
 /// See the module's doc.
-pub(crate) struct Credit {
+pub(crate) struct ChunkPermits {
     capacity: usize,
     /// Items of chunks that are accepted and not yet gathered, 0..=capacity. Producers add, the
     /// flusher subtracts.
@@ -35,13 +36,13 @@ pub(crate) struct Credit {
     pub(crate) weight: Option<WeightRoom>,
 }
 
-/// Why no credit was granted.
+/// Why no permit was granted.
 pub(crate) enum Denied {
     Closed,
     Timeout,
 }
 
-impl Credit {
+impl ChunkPermits {
     pub(crate) fn new(capacity: usize, weight_limit: Option<usize>) -> Self {
         Self {
             capacity,
@@ -53,8 +54,8 @@ impl Credit {
         }
     }
 
-    /// Takes credit for 1 to `wanted` items, if there is any.
-    pub(crate) fn try_take(&self, wanted: usize) -> Option<usize> {
+    /// Takes permits for 1 to `wanted` items, if there are any.
+    pub(crate) fn try_acquire(&self, wanted: usize) -> Option<usize> {
         let mut taken = self.taken.load();
         loop {
             let granted = wanted.min(self.capacity.saturating_sub(taken));
@@ -68,20 +69,20 @@ impl Credit {
         }
     }
 
-    /// Takes credit for 1 to `wanted` items, waiting for the first until the deadline or until
+    /// Takes permits for 1 to `wanted` items, waiting for the first until the deadline or until
     /// `is_closed`.
-    pub(crate) fn wait(
+    pub(crate) fn acquire(
         &self,
         wanted: usize,
         deadline: Option<Instant>,
         is_closed: impl Fn() -> bool,
     ) -> Result<usize, Denied> {
-        // A flusher that is about to gather gives the credit of a whole batch back: falling asleep
+        // A flusher that is about to gather releases the permits of a whole batch: falling asleep
         // for it costs more than a few turns of the processor, four times as much with more
         // producers than processors.
         let look = |_| {
             yield_now();
-            self.try_take(wanted)
+            self.try_acquire(wanted)
         };
         let end = looks_end(deadline);
         if let Some(granted) = (0..LOOKS_BEFORE_SLEEP)
@@ -96,7 +97,7 @@ impl Credit {
             if is_closed() {
                 break Err(Denied::Closed);
             }
-            if let Some(granted) = self.try_take(wanted) {
+            if let Some(granted) = self.try_acquire(wanted) {
                 break Ok(granted);
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
@@ -108,8 +109,8 @@ impl Credit {
         granted
     }
 
-    /// Gives credit back and wakes who waits for it.
-    pub(crate) fn give_back(&self, items: usize) {
+    /// Releases permits and wakes who waits for them.
+    pub(crate) fn release(&self, items: usize) {
         if items == 0 {
             return;
         }
@@ -119,7 +120,7 @@ impl Credit {
         }
     }
 
-    /// The batcher is closed: wakes all that wait, for credit or for room by weight.
+    /// The batcher is closed: wakes all that wait, for permits or for room by weight.
     pub(crate) fn wake_all(&self) {
         self.wake();
         if let Some(weight) = &self.weight {
@@ -127,7 +128,7 @@ impl Credit {
         }
     }
 
-    /// Wakes all that wait for credit, to try again.
+    /// Wakes all that wait for permits, to try again.
     fn wake(&self) {
         // The lock: a waiter that has looked and not yet waited holds it.
         drop(self.room.lock());

@@ -31,7 +31,7 @@
 //! that finds no room after (b) presses again, and it is seen. One that presses between the two
 //! costs an early batch.
 //!
-//! A waiter does not check a few times before it sleeps, as one for credit does: items that need
+//! A waiter does not check a few times before it sleeps, as one for permits does: items that need
 //! this limit are large, and a wake-up is small beside them.
 
 use std::collections::VecDeque;

@@ -1,4 +1,5 @@
-//! Waiting for room: for a place in the channel, for the credit of a chunk, and for room by weight.
+//! Waiting for room: for a place in the channel, for the permits of a chunk, and for room by
+//! weight.
 //!
 //! The first two waits are cut into parts, so that a stall ends them too (see `stall`); the third
 //! checks for one without leaving its line. A part that ends without room goes to the end of the
@@ -68,9 +69,9 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Takes credit for 1 to `wanted` items, waiting for the first.
-    fn take_credit(&self, wanted: usize, patience: Patience) -> Result<usize, Refusal> {
-        if let Some(granted) = self.credit.try_take(wanted) {
+    /// Takes permits for 1 to `wanted` items, waiting for the first.
+    fn acquire_permits(&self, wanted: usize, patience: Patience) -> Result<usize, Refusal> {
+        if let Some(granted) = self.permits.try_acquire(wanted) {
             return Ok(granted);
         }
         let deadline = self.wait_limit(patience)?;
@@ -79,8 +80,8 @@ impl<T> Gate<T> {
                 return Err(Refusal::Stalled);
             }
             match self
-                .credit
-                .wait(wanted, self.stall.next_check(deadline), || {
+                .permits
+                .acquire(wanted, self.stall.next_check(deadline), || {
                     self.doorbell.is_closed()
                 }) {
                 Ok(granted) => return Ok(granted),
@@ -94,14 +95,14 @@ impl<T> Gate<T> {
     }
 
     /// Takes room by weight for as many of the items with these weights as there is, waiting for
-    /// the first. Credit comes first and room in the channel last, so that nobody holds what the
+    /// the first. Permits come first and room in the channel last, so that nobody holds what the
     /// one before it in this order waits for.
     pub(crate) fn take_weight(
         &self,
         weights: &[usize],
         patience: Patience,
     ) -> Result<Granted, Refusal> {
-        let Some(room) = &self.credit.weight else {
+        let Some(room) = &self.permits.weight else {
             return Ok(Granted {
                 items: weights.len(),
                 weight: 0,
@@ -128,28 +129,28 @@ impl<T> Gate<T> {
         )
     }
 
-    /// Takes credit and room by weight for the first items of a chunk, at least one.
+    /// Takes permits and room by weight for the first items of a chunk, at least one.
     pub(crate) fn take_room(
         &self,
         chunk: &Chunk<T>,
         patience: Patience,
     ) -> Result<Granted, Refusal> {
-        let credit = self.take_credit(chunk.items.len(), patience)?;
-        if self.credit.weight.is_none() {
+        let permits = self.acquire_permits(chunk.items.len(), patience)?;
+        if self.permits.weight.is_none() {
             return Ok(Granted {
-                items: credit,
+                items: permits,
                 weight: 0,
             });
         }
-        let granted = self.take_weight(&chunk.weights[..credit], patience);
+        let granted = self.take_weight(&chunk.weights[..permits], patience);
         let used = granted.as_ref().map_or(0, |granted| granted.items);
-        self.credit.give_back(credit - used);
+        self.permits.release(permits - used);
         granted
     }
 
     /// So much was not sent after all.
     pub(crate) fn give_weight_back(&self, weight: usize) {
-        if let Some(room) = &self.credit.weight {
+        if let Some(room) = &self.permits.weight {
             room.give_back(weight);
         }
     }
@@ -157,7 +158,7 @@ impl<T> Gate<T> {
     /// Whether somebody found no room by weight since the last gather, and something is there to
     /// hand over.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.credit.weight.as_ref().is_some_and(|room| {
+        self.permits.weight.as_ref().is_some_and(|room| {
             // First the weight: it is counted before its producer asks this.
             self.weight.load() as isize > 0 && room.is_pressed()
         })
