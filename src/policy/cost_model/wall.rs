@@ -27,8 +27,8 @@ pub(super) struct Wall {
     passed: f64,
     /// The refused length was taken, and was far too slow.
     is_slow: bool,
-    /// The last ordinary batch that took about as long as expected, and a larger one after it that
-    /// did not.
+    /// The last full batch that took about as long as expected, or a longer one since; and a larger
+    /// one after it that did not.
     good: f64,
     doubt: Option<f64>,
     since: u32,
@@ -80,10 +80,7 @@ impl Wall {
     ) -> Option<f64> {
         if !dear {
             if !probe {
-                if let Some(slow) = self.doubt.take().filter(|slow| n < *slow) {
-                    self.slow(slow);
-                }
-                self.good = n;
+                self.answer(n, full);
             }
             self.passed(n, full);
             return None;
@@ -104,6 +101,22 @@ impl Wall {
                 Some(self.good)
             }
             None => None,
+        }
+    }
+
+    /// An ordinary batch of `n` took about as long as expected. A short one, which ends a burst,
+    /// answers nothing: its length is not the size before.
+    fn answer(&mut self, n: f64, full: bool) {
+        match self.doubt {
+            Some(slow) if n >= slow => self.doubt = None,
+            Some(slow) if full => {
+                self.doubt = None;
+                self.slow(slow);
+            }
+            _ => {}
+        }
+        if full || n > self.good {
+            self.good = n;
         }
     }
 

@@ -117,3 +117,30 @@ fn a_trickle_lingers_for_half_of_a_call_at_most_and_soon() {
         );
     }
 }
+
+/// Bursts: a short batch ends each, and the next begins with a full one.
+#[test]
+fn a_slow_batch_after_a_short_one_says_nothing_of_its_length() {
+    let mut course = Course::settled();
+    // The model is a first guess no longer.
+    (0..100).for_each(|_| {
+        course.run(24.0, 1.25);
+    });
+    let time = |len: usize| 24.0 + 1.25 * len as f64;
+    let short = BatchSample {
+        full: false,
+        cut_at: 364,
+        ..batch(30, time(30))
+    };
+    for _ in 0..4 {
+        course.sample(short);
+        let size = course.sample(batch(364, 1.9 * time(364)));
+        assert!(size > 200, "one stall: {size}");
+        // Nor does the short batch after it, which is as fast as ever.
+        course.sample(short);
+        course.setpoint.probe = None;
+        course.policy.probes.pending = None;
+        let size = course.sample(batch(364, time(364)));
+        assert!(size > 200, "after it: {size}");
+    }
+}
