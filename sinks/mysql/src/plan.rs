@@ -123,9 +123,6 @@ fn check_column(table: &Table, name: &TableName, column: &str) -> Result<(), Sin
         Some(found) if found.generated => Err(SinkError::new(format!(
             "column {column:?} of table {name} is generated: it cannot be written"
         ))),
-        Some(found) if !found.insert => Err(SinkError::new(format!(
-            "the user may not insert into column {column:?} of table {name}"
-        ))),
         Some(_) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ const SIGNALS: [(&str, f64); 2] = [(DEADLOCKS, 0.1), (TIMEOUTS, 0.2)];
 /// Writes rows of type `T` into one table of a MariaDB or MySQL server; for
 /// [`Builder::sink`](load_aware_batcher::Builder::sink).
 ///
-/// Each batch is one transaction of prepared `INSERT`s, each of up to 4 096 rows, never over the
+/// Each batch is one transaction of prepared `INSERT`s, each of up to 512 rows, never over the
 /// server's `max_allowed_packet`. A row that the server refuses is reported alone, and the rest of
 /// its batch is stored. `LOAD DATA LOCAL` and `INSERT IGNORE` are never used: they store other
 /// values than they were given.

@@ -11,8 +11,6 @@ use crate::name::TableName;
 pub(crate) struct TableColumn {
     pub(crate) name: String,
     pub(crate) generated: bool,
-    /// Whether this user may write it.
-    pub(crate) insert: bool,
 }
 
 /// A unique index: its columns, in its order.
@@ -118,23 +116,15 @@ fn missing(conn: &mut Conn, name: &TableName) -> SinkError {
 }
 
 fn columns(conn: &mut Conn, place: (&str, &str)) -> Result<Vec<TableColumn>, mysql::Error> {
-    let query = "SELECT COLUMN_NAME, EXTRA, PRIVILEGES FROM information_schema.COLUMNS
+    let query = "SELECT COLUMN_NAME, EXTRA FROM information_schema.COLUMNS
         WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
-    conn.exec_map(
-        query,
-        place,
-        |(name, extra, rights): (String, String, String)| {
-            let extra = extra.to_uppercase();
-            TableColumn {
-                name,
-                // DEFAULT_GENERATED is a default that is an expression.
-                generated: ["VIRTUAL", "STORED", "PERSISTENT"]
-                    .iter()
-                    .any(|kind| extra.contains(kind)),
-                insert: rights.split(',').any(|right| right == "insert"),
-            }
-        },
-    )
+    conn.exec_map(query, place, |(name, extra): (String, String)| {
+        let extra = extra.to_uppercase();
+        // DEFAULT_GENERATED is a default that is an expression.
+        let kinds = ["VIRTUAL", "STORED", "PERSISTENT"];
+        let generated = kinds.iter().any(|kind| extra.contains(kind));
+        TableColumn { name, generated }
+    })
 }
 
 /// The table's engine, if it has no transactions.

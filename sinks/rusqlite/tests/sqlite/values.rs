@@ -42,7 +42,7 @@ fn every_type_arrives_as_it_is_and_columns_not_named_take_their_default() {
     }
     let file = File::new(
         "CREATE TABLE \"all \"\"of\"\" them\" (\"in teger\" INTEGER, real REAL, text TEXT, bytes BLOB, flag INT, small INT,
-         none TEXT, some INT, constant TEXT DEFAULT 'as ever', number INTEGER PRIMARY KEY AUTOINCREMENT, moment TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
+         none TEXT, some INT, constant TEXT DEFAULT 'as ever', number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, moment TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
     );
     let batcher = Batcher::builder()
         .sink(
