@@ -196,9 +196,17 @@ fn a_batch_is_cut_by_the_servers_packet_and_a_row_over_it_fails_alone() {
         text: text(id),
         ..reading(id)
     });
+    let mut prepared = || {
+        let query = "SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'";
+        let found: Option<(String, u64)> = database.conn.query_first(query).unwrap();
+        found.unwrap().1
+    };
+    let before = prepared();
     batcher.add_many(rows).unwrap();
     let report = batcher.close(LONG);
     assert_eq!(faulty(&report.failed), [137]);
+    // For 16, 8, 4 and 2 rows: none was too large.
+    assert_eq!(prepared() - before, 4);
     assert_eq!(database.counts(), (199, 199));
 }
 

@@ -1,7 +1,7 @@
 //! Rows a second into MariaDB: the sink beside the server's own bulk load.
 //!
 //! ```sh
-//! cargo run --release -p load-aware-batcher-mysql --example measure -- 300000 3
+//! cargo run --release -p load-aware-batcher-mysql --example measure_mariadb -- 300000 3
 //! ```
 //!
 //! A server of its own is started in a temporary folder. Each round writes the same rows into a new
