@@ -33,28 +33,13 @@ impl Table {
     /// # Errors
     /// There is no such table or database, or it has no transactions.
     pub(crate) fn ask(conn: &mut Conn, name: &TableName) -> Result<Self, SinkError> {
-        let database = match &name.database {
-            Some(database) => database.clone(),
-            None => conn
-                .query_first::<Option<String>, _>("SELECT DATABASE()")
-                .map_err(|error| unreadable(name, &error))?
-                .flatten()
-                .ok_or_else(|| {
-                    SinkError::new(format!(
-                        "no database is selected for table {name}: name one in the URL, or before the table"
-                    ))
-                })?,
-        };
+        let database = database_of(conn, name)?;
         let place = (&*database, &*name.table);
         let columns = columns(conn, place).map_err(|error| unreadable(name, &error))?;
         if columns.is_empty() {
             return Err(missing(conn, name));
         }
-        if let Some(engine) = engine(conn, place).map_err(|error| unreadable(name, &error))? {
-            return Err(SinkError::new(format!(
-                "table {name} has the engine {engine}, which has no transactions"
-            )));
-        }
+        check_engine(conn, name)?;
         let unique = unique(conn, place).map_err(|error| unreadable(name, &error))?;
         Ok(Self { columns, unique })
     }
@@ -90,6 +75,35 @@ impl Table {
 /// Whether two names are one column's.
 pub(crate) fn same(one: &str, other: &str) -> bool {
     one == other || one.to_lowercase() == other.to_lowercase()
+}
+
+/// The table's database: the connection's where its name has none.
+fn database_of(conn: &mut Conn, name: &TableName) -> Result<String, SinkError> {
+    if let Some(database) = &name.database {
+        return Ok(database.clone());
+    }
+    let database: Option<Option<String>> = conn
+        .query_first("SELECT DATABASE()")
+        .map_err(|error| unreadable(name, &error))?;
+    database.flatten().ok_or_else(|| {
+        SinkError::new(format!(
+            "no database is selected for table {name}: name one in the URL, or before the table"
+        ))
+    })
+}
+
+/// Whether the table has transactions.
+///
+/// # Errors
+/// It has none.
+pub(crate) fn check_engine(conn: &mut Conn, name: &TableName) -> Result<(), SinkError> {
+    let database = database_of(conn, name)?;
+    match engine(conn, (&database, &name.table)).map_err(|error| unreadable(name, &error))? {
+        None => Ok(()),
+        Some(engine) => Err(SinkError::new(format!(
+            "table {name} has the engine {engine}, which has no transactions"
+        ))),
+    }
 }
 
 fn unreadable(name: &TableName, error: &mysql::Error) -> SinkError {

@@ -201,7 +201,7 @@ fn an_engine_without_transactions_is_named() {
 }
 
 #[test]
-fn a_batch_table_of_another_shape_is_named() {
+fn a_batch_table_of_another_shape_or_engine_is_named() {
     let Some(server) = Mariadb::shared() else {
         return;
     };
@@ -210,4 +210,9 @@ fn a_batch_table_of_another_shape_is_named() {
     let sentence = refused(database.sink().batch_table("taken"));
     let begin = "table `taken` cannot hold the ids of batches: ";
     assert!(sentence.starts_with(begin), "{sentence}");
+    database.run("CREATE TABLE lax (id CHAR(32) PRIMARY KEY, at TIMESTAMP) ENGINE = Aria");
+    assert_eq!(
+        refused(database.sink().batch_table("lax")),
+        "table `lax` has the engine Aria, which has no transactions"
+    );
 }
