@@ -3,7 +3,7 @@
 
 /// The most rows of one statement. Measured, three columns: per row the server needs as much time
 /// as for `LOAD DATA` with 512, a tenth more with 128, and a third more with 4 096, whose
-/// parameters no longer fit into the processor's cache. MariaDB's bulk command is no faster.
+/// parameters no longer fit into the processor's cache.
 const ROWS_MAX: usize = 512;
 /// The protocol counts the parameters of a statement in 16 bits.
 const PARAMETERS_MAX: usize = 65_535;
