@@ -1,15 +1,24 @@
-//! Cuts a batch into statements: powers of two, each within the packet's limit.
+//! Cuts a batch into statements, each within the packet's limit.
 
 use std::collections::VecDeque;
 
 use mysql::Value;
+
+/// How many rows a statement may have.
+#[derive(Clone, Copy)]
+pub(crate) enum Length {
+    /// Any number up to this.
+    Any(usize),
+    /// A power of two up to this.
+    PowerOfTwo(usize),
+}
 
 /// The values of the rows that come next.
 pub(crate) struct Chunks<'a, R> {
     /// Makes the values of a row, and says what they take.
     values: R,
     rows: std::slice::Iter<'a, usize>,
-    rows_max: usize,
+    length: Length,
     bytes_max: usize,
     /// The rows whose values are made and not sent, with what each takes.
     made: VecDeque<(usize, usize)>,
@@ -28,14 +37,14 @@ impl<'a, R: Fn(usize, &mut Vec<Value>) -> usize> Chunks<'a, R> {
     pub(crate) fn new(
         order: &'a [usize],
         columns: usize,
-        rows_max: usize,
+        length: Length,
         bytes_max: usize,
         values: R,
     ) -> Self {
         Self {
             values,
             rows: order.iter(),
-            rows_max,
+            length,
             bytes_max,
             made: VecDeque::new(),
             pending: Vec::new(),
@@ -51,7 +60,11 @@ impl<'a, R: Fn(usize, &mut Vec<Value>) -> usize> Chunks<'a, R> {
             bytes += size;
             bytes <= self.bytes_max
         });
-        1 << fits.count().max(1).ilog2()
+        let fits = fits.count().max(1);
+        match self.length {
+            Length::Any(_) => fits,
+            Length::PowerOfTwo(_) => 1 << fits.ilog2(),
+        }
     }
 }
 
@@ -59,7 +72,8 @@ impl<R: Fn(usize, &mut Vec<Value>) -> usize> Iterator for Chunks<'_, R> {
     type Item = Chunk;
 
     fn next(&mut self) -> Option<Chunk> {
-        while self.made.len() < self.rows_max && self.pending_bytes <= self.bytes_max {
+        let (Length::Any(rows_max) | Length::PowerOfTwo(rows_max)) = self.length;
+        while self.made.len() < rows_max && self.pending_bytes <= self.bytes_max {
             let Some(row) = self.rows.next() else {
                 break;
             };
@@ -87,14 +101,14 @@ mod tests {
     use super::*;
 
     /// The lengths of the statements for rows of these sizes.
-    fn lengths(sizes: &[usize], rows_max: usize, bytes_max: usize) -> Vec<usize> {
+    fn lengths(sizes: &[usize], length: Length, bytes_max: usize) -> Vec<usize> {
         let order: Vec<usize> = (0..sizes.len()).collect();
         let values = |row: usize, into: &mut Vec<Value>| {
             into.extend([Value::from(row), Value::NULL]);
             sizes[row]
         };
         let mut seen = Vec::new();
-        let chunks = Chunks::new(&order, 2, rows_max, bytes_max, values);
+        let chunks = Chunks::new(&order, 2, length, bytes_max, values);
         let lengths = chunks.map(|chunk| {
             for (row, values) in chunk.rows.iter().zip(chunk.values.chunks(2)) {
                 assert_eq!(values, [Value::from(*row), Value::NULL]);
@@ -111,12 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn statements_are_powers_of_two_within_both_limits() {
-        assert_eq!(lengths(&[1; 13], 4, 100), [4, 4, 4, 1]);
-        assert_eq!(lengths(&[1; 7], 8, 100), [4, 2, 1]);
-        assert_eq!(lengths(&[30; 8], 8, 100), [2, 2, 2, 2]);
-        assert_eq!(lengths(&[1, 1, 200, 1, 1], 8, 100), [2, 1, 2]);
-        assert_eq!(lengths(&[200, 200], 8, 100), [1, 1]);
-        assert_eq!(lengths(&[], 8, 100), [0; 0]);
+    fn statements_stay_within_both_limits() {
+        use Length::{Any, PowerOfTwo};
+        assert_eq!(lengths(&[1; 13], PowerOfTwo(4), 100), [4, 4, 4, 1]);
+        assert_eq!(lengths(&[1; 7], PowerOfTwo(8), 100), [4, 2, 1]);
+        assert_eq!(lengths(&[30; 8], PowerOfTwo(8), 100), [2, 2, 2, 2]);
+        assert_eq!(lengths(&[1, 1, 200, 1, 1], PowerOfTwo(8), 100), [2, 1, 2]);
+        assert_eq!(lengths(&[200, 200], PowerOfTwo(8), 100), [1, 1]);
+        assert_eq!(lengths(&[1; 13], Any(6), 100), [6, 6, 1]);
+        assert_eq!(lengths(&[30; 8], Any(8), 100), [3, 3, 2]);
+        assert_eq!(lengths(&[200, 200], Any(8), 100), [1, 1]);
+        assert_eq!(lengths(&[], PowerOfTwo(8), 100), [0; 0]);
     }
 }

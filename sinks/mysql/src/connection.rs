@@ -104,15 +104,26 @@ impl Session {
             "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES'),
              SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds}"
         ))?;
-        // A server that logs statements refuses writes under READ COMMITTED.
-        let logged: Option<(i64, String)> =
-            conn.query_first("SELECT @@log_bin, @@SESSION.binlog_format")?;
-        if !logged.is_some_and(|(on, format)| on == 1 && format.eq_ignore_ascii_case("statement")) {
+        if !logs_statements(conn)? {
             conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
         }
         for statement in &self.statements {
             conn.query_drop(statement)?;
         }
         Ok(())
+    }
+}
+
+/// A server that logs statements refuses writes under READ COMMITTED.
+fn logs_statements(conn: &mut Conn) -> Result<bool, Error> {
+    let query = "SELECT @@log_bin, @@SESSION.binlog_format";
+    match conn.query_first::<(i64, String), _>(query) {
+        Ok(logged) => {
+            Ok(logged
+                .is_some_and(|(on, format)| on == 1 && format.eq_ignore_ascii_case("statement")))
+        }
+        // A server without the variable has no such format.
+        Err(Error::MySqlError(_)) => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -62,7 +62,8 @@ fn is_drivers_own(error: &Error) -> bool {
             DriverError::PacketTooLarge
             | DriverError::MismatchedStmtParams(..)
             | DriverError::Params(_)
-            | DriverError::MixedParams,
+            | DriverError::MixedParams
+            | DriverError::BulkExecute(_),
         ) => true,
         _ => false,
     }

@@ -8,7 +8,7 @@ use crate::failure::{code, text};
 use crate::name::{Quoted, TableName, list};
 use crate::on_conflict::OnConflict;
 use crate::statement::Statements;
-use crate::table::{Table, same};
+use crate::table::{Table, check_engine, same};
 
 /// What the user asked for.
 pub(crate) struct Wishes<'a> {
@@ -76,7 +76,9 @@ impl Plan {
             .query_first("SELECT @@SESSION.max_allowed_packet")
             .map_err(|error| SinkError::new(text(&error)))?;
         let packet = packet.unwrap_or(BYTES_MAX).min(BYTES_MAX);
-        let batches = wishes.batch_table.map(|name| batches(conn, name));
+        let batches = wishes
+            .batch_table
+            .map(|batch_table| batches(conn, &name, batch_table));
         Ok(Self {
             insert,
             guarded,
@@ -122,9 +124,6 @@ fn check_column(table: &Table, name: &TableName, column: &str) -> Result<(), Sin
         ))),
         Some(found) if found.generated => Err(SinkError::new(format!(
             "column {column:?} of table {name} is generated: it cannot be written"
-        ))),
-        Some(found) if !found.insert => Err(SinkError::new(format!(
-            "the user may not insert into column {column:?} of table {name}"
         ))),
         Some(_) => Ok(()),
     }
@@ -216,8 +215,11 @@ fn conflict_clause(
 }
 
 /// Makes the table of batch ids if it is missing.
-fn batches(conn: &mut Conn, name: &str) -> Result<Batches, SinkError> {
-    let name = table_name(name)?;
+fn batches(conn: &mut Conn, table: &TableName, name: &str) -> Result<Batches, SinkError> {
+    let mut name = table_name(name)?;
+    if name.database.is_none() {
+        name.database.clone_from(&table.database);
+    }
     let batches = Batches {
         mark: format!("INSERT INTO {name} (id) VALUES (?)"),
         prune: format!("DELETE FROM {name} WHERE at < NOW() - INTERVAL ? SECOND LIMIT 10000"),
@@ -243,5 +245,6 @@ fn batches(conn: &mut Conn, name: &str) -> Result<Batches, SinkError> {
             text(&error)
         ))
     })?;
+    check_engine(conn, &name)?;
     Ok(batches)
 }

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use load_aware_batcher::classify::Stage;
 use load_aware_batcher::{Batch, BatchError, Builder, Sensor, Sink, SinkError, Worker};
 use mysql::{Opts, Transaction, Value};
 
 use crate::column::{Column, Computed, Held};
 use crate::connection::{AnyError, Connection, Link, Session, Source};
 use crate::doubts::Doubts;
-use crate::failure::{not_connected, text};
+use crate::failure::{failed, not_connected, text};
 use crate::load::{DEADLOCKS, ServerSensor, TIMEOUTS, Timeouts};
 use crate::on_conflict::OnConflict;
 use crate::plan::{Plan, Wishes};
@@ -26,8 +27,8 @@ const SIGNALS: [(&str, f64); 2] = [(DEADLOCKS, 0.1), (TIMEOUTS, 0.2)];
 /// Writes rows of type `T` into one table of a MariaDB or MySQL server; for
 /// [`Builder::sink`](load_aware_batcher::Builder::sink).
 ///
-/// Each batch is one transaction of prepared `INSERT`s, each of up to 4 096 rows, never over the
-/// server's `max_allowed_packet`. A row that the server refuses is reported alone, and the rest of
+/// Each batch is one transaction of prepared `INSERT`s, each of up to 512 rows, or of MariaDB's bulk
+/// command; none is over the server's `max_allowed_packet`. A row that the server refuses is reported alone, and the rest of
 /// its batch is stored. `LOAD DATA LOCAL` and `INSERT IGNORE` are never used: they store other
 /// values than they were given.
 ///
@@ -262,7 +263,8 @@ impl<T> Mysql<T> {
 
     /// A table for the ids of the batches, for rows without a key. The id is stored in the same
     /// transaction as the rows, so a batch whose commit had no answer is sent again and stored
-    /// once. Made if it is missing, with the columns `id` and `at`.
+    /// once. Made if it is missing, with the columns `id` and `at`, in the database of the table
+    /// where its own name has none.
     ///
     /// Sets `idempotent(true)` and `Retry::bisect(false)` on the builder: such a batch is only ever
     /// sent again as a whole. Rows that the server refuses are still reported alone.
@@ -477,7 +479,7 @@ impl<T: Send + 'static> Sink<T> for Mysql<T> {
             before_commit: self.before_commit.clone(),
             keep_batches: self.keep_batches,
         };
-        Ok(Writer::new(link, shared))
+        Writer::new(link, shared).map_err(|error| failed(error, Stage::Connect))
     }
 
     fn sensor(&self) -> Option<Box<dyn Sensor>> {

@@ -11,8 +11,6 @@ use crate::name::TableName;
 pub(crate) struct TableColumn {
     pub(crate) name: String,
     pub(crate) generated: bool,
-    /// Whether this user may write it.
-    pub(crate) insert: bool,
 }
 
 /// A unique index: its columns, in its order.
@@ -35,28 +33,13 @@ impl Table {
     /// # Errors
     /// There is no such table or database, or it has no transactions.
     pub(crate) fn ask(conn: &mut Conn, name: &TableName) -> Result<Self, SinkError> {
-        let database = match &name.database {
-            Some(database) => database.clone(),
-            None => conn
-                .query_first::<Option<String>, _>("SELECT DATABASE()")
-                .map_err(|error| unreadable(name, &error))?
-                .flatten()
-                .ok_or_else(|| {
-                    SinkError::new(format!(
-                        "no database is selected for table {name}: name one in the URL, or before the table"
-                    ))
-                })?,
-        };
+        let database = database_of(conn, name)?;
         let place = (&*database, &*name.table);
         let columns = columns(conn, place).map_err(|error| unreadable(name, &error))?;
         if columns.is_empty() {
             return Err(missing(conn, name));
         }
-        if let Some(engine) = engine(conn, place).map_err(|error| unreadable(name, &error))? {
-            return Err(SinkError::new(format!(
-                "table {name} has the engine {engine}, which has no transactions"
-            )));
-        }
+        check_engine(conn, name)?;
         let unique = unique(conn, place).map_err(|error| unreadable(name, &error))?;
         Ok(Self { columns, unique })
     }
@@ -94,6 +77,35 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
     one == other || one.to_lowercase() == other.to_lowercase()
 }
 
+/// The table's database: the connection's where its name has none.
+fn database_of(conn: &mut Conn, name: &TableName) -> Result<String, SinkError> {
+    if let Some(database) = &name.database {
+        return Ok(database.clone());
+    }
+    let database: Option<Option<String>> = conn
+        .query_first("SELECT DATABASE()")
+        .map_err(|error| unreadable(name, &error))?;
+    database.flatten().ok_or_else(|| {
+        SinkError::new(format!(
+            "no database is selected for table {name}: name one in the URL, or before the table"
+        ))
+    })
+}
+
+/// Whether the table has transactions.
+///
+/// # Errors
+/// It has none.
+pub(crate) fn check_engine(conn: &mut Conn, name: &TableName) -> Result<(), SinkError> {
+    let database = database_of(conn, name)?;
+    match engine(conn, (&database, &name.table)).map_err(|error| unreadable(name, &error))? {
+        None => Ok(()),
+        Some(engine) => Err(SinkError::new(format!(
+            "table {name} has the engine {engine}, which has no transactions"
+        ))),
+    }
+}
+
 fn unreadable(name: &TableName, error: &mysql::Error) -> SinkError {
     SinkError::new(format!(
         "cannot read the columns of {name}: {}",
@@ -118,23 +130,15 @@ fn missing(conn: &mut Conn, name: &TableName) -> SinkError {
 }
 
 fn columns(conn: &mut Conn, place: (&str, &str)) -> Result<Vec<TableColumn>, mysql::Error> {
-    let query = "SELECT COLUMN_NAME, EXTRA, PRIVILEGES FROM information_schema.COLUMNS
+    let query = "SELECT COLUMN_NAME, EXTRA FROM information_schema.COLUMNS
         WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
-    conn.exec_map(
-        query,
-        place,
-        |(name, extra, rights): (String, String, String)| {
-            let extra = extra.to_uppercase();
-            TableColumn {
-                name,
-                // DEFAULT_GENERATED is a default that is an expression.
-                generated: ["VIRTUAL", "STORED", "PERSISTENT"]
-                    .iter()
-                    .any(|kind| extra.contains(kind)),
-                insert: rights.split(',').any(|right| right == "insert"),
-            }
-        },
-    )
+    conn.exec_map(query, place, |(name, extra): (String, String)| {
+        let extra = extra.to_uppercase();
+        // DEFAULT_GENERATED is a default that is an expression.
+        let kinds = ["VIRTUAL", "STORED", "PERSISTENT"];
+        let generated = kinds.iter().any(|kind| extra.contains(kind));
+        TableColumn { name, generated }
+    })
 }
 
 /// The table's engine, if it has no transactions.

@@ -1,4 +1,5 @@
-//! Writes batches: prepared `INSERT`s of many rows inside one transaction.
+//! Writes batches: prepared `INSERT`s of many rows inside one transaction, by MariaDB's bulk command
+//! where there is one.
 //!
 //! A statement that fails rolls back alone, so one that a row has spoilt is repeated in halves
 //! inside the same transaction, down to that row. The row is rejected and the rest of its batch is
@@ -12,7 +13,8 @@ use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Params, Transaction, TxOpts, Value};
 
-use crate::chunk::{Chunk, Chunks};
+use crate::bulk::{self, Bulk};
+use crate::chunk::{Chunk, Chunks, Length};
 use crate::column::{Column, compare, size};
 use crate::connection::Link;
 use crate::doubts::{Doubts, Refused};
@@ -41,6 +43,7 @@ pub(crate) struct Shared<T> {
 pub struct Writer<T> {
     link: Link,
     shared: Shared<T>,
+    bulk: Bulk,
     pruned: Option<Instant>,
 }
 
@@ -54,7 +57,10 @@ impl<T> Handler<T> for Writer<T> {
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError> {
         let (conn, shared) = (self.link.conn(), &self.shared);
         shared.prune(conn, &mut self.pruned)?;
-        shared.write(conn, batch)?;
+        let by_bulk = self.bulk.next();
+        if !by_bulk || !shared.write(conn, batch, Some(&mut self.bulk))? {
+            shared.write(conn, batch, None)?;
+        }
         // How loaded the server is, the sensor reports: asking here would cost every batch a round
         // trip.
         Ok(LoadFeedback::new())
@@ -62,17 +68,28 @@ impl<T> Handler<T> for Writer<T> {
 }
 
 impl<T> Writer<T> {
-    pub(crate) fn new(link: Link, shared: Shared<T>) -> Self {
-        Self {
+    /// # Errors
+    /// The connection is of no use.
+    pub(crate) fn new(mut link: Link, shared: Shared<T>) -> Result<Self, Error> {
+        // The guard is a subquery, which is not for the bulk command.
+        let is_possible = !shared.plan.guarded && bulk::is_supported(link.conn())?;
+        Ok(Self {
             link,
             shared,
+            bulk: Bulk::new(is_possible),
             pruned: None,
-        }
+        })
     }
 }
 
 impl<T> Shared<T> {
-    fn write(&self, conn: &mut Conn, batch: &Batch<T>) -> Result<(), BatchError> {
+    /// One transaction. False if nothing was stored and the batch is to go by statements.
+    fn write(
+        &self,
+        conn: &mut Conn,
+        batch: &Batch<T>,
+        by_bulk: Option<&mut Bulk>,
+    ) -> Result<bool, BatchError> {
         // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its
         // statement only.
         let mut transaction = conn
@@ -81,13 +98,21 @@ impl<T> Shared<T> {
         if !self.is_new(&mut transaction, batch)? {
             // An earlier attempt was stored and only its answer lost.
             reject(batch, self.doubts.take(batch.id()));
-            return Ok(());
+            return Ok(true);
         }
-        let refused = self.insert_all(&mut transaction, batch)?;
+        let refused = match by_bulk {
+            Some(bulk) => {
+                if !self.bulk_insert_all(&mut transaction, batch, bulk)? {
+                    return Ok(false);
+                }
+                Refused::new()
+            }
+            None => self.insert_all(&mut transaction, batch)?,
+        };
         match self.commit(transaction, batch) {
             Ok(()) => {
                 reject(batch, refused);
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 if error.is_in_doubt() && self.plan.batches.is_some() {
@@ -148,6 +173,37 @@ impl<T> Shared<T> {
         committed.map_err(|error| self.failed(error, Stage::Commit))
     }
 
+    /// By the bulk command; false if a row has spoilt it, or its values are not for it.
+    fn bulk_insert_all(
+        &self,
+        transaction: &mut Transaction<'_>,
+        batch: &Batch<T>,
+        bulk: &mut Bulk,
+    ) -> Result<bool, BatchError> {
+        let values = |row: usize, into: &mut Vec<Value>| self.values(&batch[row], into);
+        let (order, columns) = (self.order(batch), self.columns.len());
+        let (text, bytes_max) = (self.plan.insert.text(1), self.plan.bytes_max);
+        let length = Length::Any(bulk::ROWS_MAX);
+        for chunk in Chunks::new(&order, columns, length, bytes_max, values) {
+            if !bulk::are_uniform(&chunk.values, columns) {
+                bulk.end();
+                return Ok(false);
+            }
+            let mut values = chunk.values.into_iter();
+            let row = |_: &usize| values.by_ref().take(columns).collect::<Vec<Value>>();
+            let rows: Vec<Vec<Value>> = chunk.rows.iter().map(row).collect();
+            if let Err(error) = transaction.exec_batch(text, rows) {
+                let error = self.failed(error, Stage::Statement);
+                if !error.is_permanent() || error.is_handler_broken() {
+                    return Err(error);
+                }
+                bulk.pause();
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The rows that the server refused; the others are in the transaction.
     fn insert_all(
         &self,
@@ -158,8 +214,9 @@ impl<T> Shared<T> {
         let values = |row: usize, into: &mut Vec<Value>| self.values(&batch[row], into);
         let order = self.order(batch);
         let plan = &self.plan;
-        let (columns, rows_max) = (self.columns.len(), plan.insert.rows_max());
-        for chunk in Chunks::new(&order, columns, rows_max, plan.bytes_max, values) {
+        let length = Length::PowerOfTwo(plan.insert.rows_max());
+        let columns = self.columns.len();
+        for chunk in Chunks::new(&order, columns, length, plan.bytes_max, values) {
             self.insert(transaction, batch, chunk, &mut refused)?;
         }
         Ok(refused)

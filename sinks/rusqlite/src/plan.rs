@@ -61,7 +61,9 @@ impl Plan {
                 SinkError::new(format!("cannot insert into {name}: {}", text(&error)))
             }
         })?;
-        let batches = wishes.batch_table.map(|name| batches(connection, name));
+        let batches = wishes
+            .batch_table
+            .map(|batch_table| batches(connection, &name, batch_table));
         Ok(Self {
             columns: wishes.columns.iter().map(|&name| name.to_owned()).collect(),
             insert,
@@ -189,8 +191,18 @@ fn placeholders(columns: usize) -> String {
 }
 
 /// Makes the table of batch ids if it is missing.
-fn batches(connection: &Connection, name: &str) -> Result<Batches, SinkError> {
-    let name = table_name(name)?;
+fn batches(connection: &Connection, table: &TableName, name: &str) -> Result<Batches, SinkError> {
+    let mut name = table_name(name)?;
+    if name.schema.is_none() {
+        name.schema.clone_from(&table.schema);
+    }
+    let schema = |name: &TableName| name.schema.as_deref().unwrap_or("main").to_lowercase();
+    if schema(&name) != schema(table) {
+        // A commit over two files in WAL mode is atomic in each, not in both.
+        return Err(SinkError::new(format!(
+            "the ids of batches are in {name}, which is another database than that of {table}"
+        )));
+    }
     // An index is named with its schema, and its table without.
     let mut index = name.clone();
     index.table.push_str("_at");

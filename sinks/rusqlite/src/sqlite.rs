@@ -254,7 +254,7 @@ impl<T> Sqlite<T> {
 
     /// A table for the ids of the batches, for rows without a key. The id is stored in the same
     /// transaction as the rows, so a batch whose commit had no answer is sent again and stored
-    /// once. Made if it is missing, with the columns `id` and `at`.
+    /// once. Made if it is missing, with the columns `id` and `at`, in the database of the table.
     ///
     /// Sets `idempotent(true)` and `Retry::bisect(false)` on the builder: such a batch is only ever
     /// sent again as a whole. Rows that SQLite refuses are still reported alone.

@@ -1,6 +1,7 @@
 //! Every mode, with keys that are in the table already and keys that are twice in a batch.
 
-use load_aware_batcher_mysql::OnConflict;
+use load_aware_batcher_mysql::mysql::Value;
+use load_aware_batcher_mysql::{Mysql, OnConflict};
 use testkit::servers::mariadb::Mariadb;
 
 use crate::rows::{Database, KEYED, LONG, Reading, faulty, reading, whole};
@@ -9,10 +10,20 @@ type Rows = Vec<(i64, f64, String)>;
 
 /// Rows 1 and 2 are stored; 4, 3, 2, 3 come in one batch. Returns what is stored then, and which
 /// rows failed.
-fn after(name: &str, mode: OnConflict) -> Option<(Rows, Vec<i64>)> {
+fn after(name: &str, mode: OnConflict, by_bulk: bool) -> Option<(Rows, Vec<i64>)> {
     let mut database = Database::new(Mariadb::shared()?, name, KEYED);
     database.run("INSERT INTO readings VALUES (1, 10, 'old'), (2, 20, 'old')");
-    let sink = database.sink().on_conflict(mode);
+    // Values of two types are not for the bulk command.
+    let value = move |r: &Reading| match r.id {
+        2 if !by_bulk => Value::Int(r.value as i64),
+        _ => Value::Double(r.value),
+    };
+    let sink = Mysql::new(database.opts.clone())
+        .table("readings")
+        .column("id", |r: &Reading| &r.id)
+        .computed("value", value)
+        .column("text", |r| r.text.as_str())
+        .on_conflict(mode);
     let batcher = whole(1_000).sink(sink).unwrap();
     let new = |id, value, text: &str| Reading {
         id,
@@ -31,17 +42,20 @@ fn after(name: &str, mode: OnConflict) -> Option<(Rows, Vec<i64>)> {
 }
 
 fn expect(name: &str, mode: OnConflict, two: (f64, &str), three: (f64, &str), failed: &[i64]) {
-    let Some((rows, found)) = after(name, mode) else {
-        return;
-    };
-    let row = |id, (value, text): (f64, &str)| (id, value, text.to_owned());
-    let expected = [
-        row(1, (10.0, "old")),
-        row(2, two),
-        row(3, three),
-        row(4, (40.0, "new")),
-    ];
-    assert_eq!((rows, found), (expected.to_vec(), failed.to_vec()));
+    for (way, by_bulk) in [("bulk", true), ("statements", false)] {
+        let name = format!("{name}_{way}");
+        let Some((rows, found)) = after(&name, mode.clone(), by_bulk) else {
+            return;
+        };
+        let row = |id, (value, text): (f64, &str)| (id, value, text.to_owned());
+        let expected = [
+            row(1, (10.0, "old")),
+            row(2, two),
+            row(3, three),
+            row(4, (40.0, "new")),
+        ];
+        assert_eq!((rows, found), (expected.to_vec(), failed.to_vec()));
+    }
 }
 
 #[test]

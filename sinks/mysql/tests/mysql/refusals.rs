@@ -166,18 +166,13 @@ fn a_missing_right_is_named() {
             .db_name(None::<String>);
         columns(Mysql::new(opts)).table("refusals_right.readings")
     };
-    assert_eq!(
-        refused(as_user("reader")),
-        "the user may not insert into column \"id\" of table `refusals_right`.`readings`"
-    );
-    assert_eq!(
-        refused(as_user("partly")),
-        "the user may not insert into column \"text\" of table `refusals_right`.`readings`"
-    );
-    let sentence = refused(as_user("stranger"));
     let begin =
         "the user may not insert into table `refusals_right`.`readings`: INSERT command denied";
-    assert!(sentence.starts_with(begin), "{sentence}");
+    for user in ["reader", "partly", "stranger"] {
+        let sentence = refused(as_user(user));
+        assert!(sentence.starts_with(begin), "{user}: {sentence}");
+    }
+    assert!(refused(as_user("partly")).contains("column 'text'"));
     // To update is another right.
     database.run("CREATE USER refusals_adder@localhost");
     database.run("GRANT INSERT, SELECT ON refusals_right.* TO refusals_adder@localhost");
@@ -206,7 +201,7 @@ fn an_engine_without_transactions_is_named() {
 }
 
 #[test]
-fn a_batch_table_of_another_shape_is_named() {
+fn a_batch_table_of_another_shape_or_engine_is_named() {
     let Some(server) = Mariadb::shared() else {
         return;
     };
@@ -215,4 +210,9 @@ fn a_batch_table_of_another_shape_is_named() {
     let sentence = refused(database.sink().batch_table("taken"));
     let begin = "table `taken` cannot hold the ids of batches: ";
     assert!(sentence.starts_with(begin), "{sentence}");
+    database.run("CREATE TABLE lax (id CHAR(32) PRIMARY KEY, at TIMESTAMP) ENGINE = Aria");
+    assert_eq!(
+        refused(database.sink().batch_table("lax")),
+        "table `lax` has the engine Aria, which has no transactions"
+    );
 }

@@ -188,6 +188,9 @@ fn a_batch_is_cut_by_the_servers_packet_and_a_row_over_it_fails_alone() {
     let schema = KEYLESS.replace("VARCHAR(200)", "LONGTEXT");
     let mut database = Database::new(&server, "packets", &schema);
     let batcher = whole(200).sink(database.sink()).unwrap();
+    // A batch of several rows, so that what it prepares is not counted below.
+    batcher.add_many((500..502).map(reading)).unwrap();
+    batcher.flush(LONG).unwrap();
     let text = |id| match id {
         137 => "x".repeat(2 << 20),
         _ => "x".repeat(50_000),
@@ -196,10 +199,18 @@ fn a_batch_is_cut_by_the_servers_packet_and_a_row_over_it_fails_alone() {
         text: text(id),
         ..reading(id)
     });
+    let mut prepared = || {
+        let query = "SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'";
+        let found: Option<(String, u64)> = database.conn.query_first(query).unwrap();
+        found.unwrap().1
+    };
+    let before = prepared();
     batcher.add_many(rows).unwrap();
     let report = batcher.close(LONG);
     assert_eq!(faulty(&report.failed), [137]);
-    assert_eq!(database.counts(), (199, 199));
+    // For 16, 8, 4 and 2 rows: none was too large.
+    assert_eq!(prepared() - before, 4);
+    assert_eq!(database.counts(), (201, 201));
 }
 
 #[test]
@@ -284,4 +295,78 @@ fn the_sinks_largest_batch_gives_way_to_the_users() {
     };
     assert_eq!(largest(Batcher::builder()), 50_000);
     assert_eq!(largest(Batcher::builder().max_batch_size(7)), 7);
+}
+
+#[test]
+fn columns_with_values_of_several_types_and_nulls_are_stored_as_they_are() {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    struct Mixed(i64, Value, Option<String>);
+    let schema = "CREATE TABLE readings (id BIGINT, value DOUBLE, text VARCHAR(20))";
+    let mut database = Database::new(server, "mixed", schema);
+    let sink = Mysql::new(database.opts.clone())
+        .table("readings")
+        .column("id", |r: &Mixed| &r.0)
+        .column("value", |r| &r.1)
+        .column("text", |r| &r.2);
+    let batcher = Batcher::builder().linger(LONG).sink(sink).unwrap();
+    let some = |text: &str| Some(text.to_owned());
+    let rows = [
+        Mixed(1, Value::NULL, None),
+        Mixed(2, Value::Double(0.5), some("b")),
+        Mixed(3, Value::Int(-3), None),
+        Mixed(4, Value::UInt(4), some("d")),
+        Mixed(5, Value::Bytes(b"5.5".to_vec()), None),
+    ];
+    batcher
+        .add_many(rows)
+        .unwrap_or_else(|_| panic!("it is open"));
+    assert!(batcher.close(LONG).is_clean());
+    let stored: Vec<(i64, Option<f64>, Option<String>)> = database
+        .conn
+        .query("SELECT id, value, text FROM readings ORDER BY id")
+        .unwrap();
+    let expected = [
+        (1, None, None),
+        (2, Some(0.5), some("b")),
+        (3, Some(-3.0), None),
+        (4, Some(4.0), some("d")),
+        (5, Some(5.5), None),
+    ];
+    assert_eq!(stored, expected);
+}
+
+#[test]
+fn rows_go_by_the_bulk_command_and_after_a_spoilt_one_by_statements() {
+    // Its own: the server counts the commands of all.
+    let Some(server) = Mariadb::own(&[]) else {
+        return;
+    };
+    let mut database = Database::new(&server, "bulk", KEYLESS);
+    let batcher = whole(100).sink(database.sink().sensor(None)).unwrap();
+    let mut executed = |rows: std::ops::Range<i64>, poison: i64| {
+        let mut count = || {
+            let query = "SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'";
+            let found: Option<(String, u64)> = database.conn.query_first(query).unwrap();
+            found.unwrap().1
+        };
+        let before = count();
+        let rows = rows.map(|id| Reading {
+            value: if id == poison { -1.0 } else { 1.0 },
+            ..reading(id)
+        });
+        batcher.add_many(rows).unwrap();
+        let _ = batcher.flush(LONG);
+        count() - before
+    };
+    let by_bulk = executed(0..100, -1);
+    let spoilt = executed(100..200, 150);
+    let after = executed(200..300, -1);
+    // By statements it takes those for 64, 32 and 4 rows.
+    assert_eq!(by_bulk, 1);
+    assert!(spoilt > 3, "{spoilt}");
+    assert_eq!(after, 3);
+    assert_eq!(faulty(&batcher.close(LONG).failed), [150]);
+    assert_eq!(database.counts(), (299, 299));
 }

@@ -159,13 +159,17 @@ fn a_view_takes_rows_through_its_trigger_and_is_refused_without() {
 }
 
 #[test]
-fn a_batch_table_of_another_shape_is_named() {
+fn a_batch_table_of_another_shape_or_database_is_named() {
     let file = File::new(KEYED);
     let other = "CREATE TABLE taken (number INT)";
     file.open().execute_batch(other).unwrap();
     let sentence = refused(file.sink().batch_table("taken"));
     let begin = "table \"taken\" cannot hold the ids of batches: ";
     assert!(sentence.starts_with(begin), "{sentence}");
+    assert_eq!(
+        refused(file.sink().batch_table("temp.batches")),
+        "the ids of batches are in \"temp\".\"batches\", which is another database than that of \"readings\""
+    );
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn every_type_arrives_as_it_is_and_columns_not_named_take_their_default() {
     }
     let file = File::new(
         "CREATE TABLE \"all \"\"of\"\" them\" (\"in teger\" INTEGER, real REAL, text TEXT, bytes BLOB, flag INT, small INT,
-         none TEXT, some INT, constant TEXT DEFAULT 'as ever', number INTEGER PRIMARY KEY AUTOINCREMENT, moment TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
+         none TEXT, some INT, constant TEXT DEFAULT 'as ever', number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, moment TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)",
     );
     let batcher = Batcher::builder()
         .sink(
@@ -258,12 +258,13 @@ fn a_connection_of_ones_own_is_used() {
         connection.execute("ATTACH ?1 AS shop", [path.to_str().unwrap()])?;
         Ok(connection)
     });
-    let batcher = Batcher::builder()
-        .sink(columns(sink).table("shop.readings"))
-        .unwrap();
+    let sink = columns(sink).table("shop.readings").batch_table("batches");
+    let batcher = Batcher::builder().sink(sink).unwrap();
     batcher.add(reading(5)).unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(file.rows(), [(5, 1.25, "reading number 5".to_owned())]);
+    let ids = "SELECT count(*) FROM batches";
+    assert_eq!(file.open().query_row(ids, [], |row| row.get(0)), Ok(1));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rows a second into SQLite: the sink beside one plain transaction.
 //!
 //! ```sh
-//! cargo run --release -p load-aware-batcher-rusqlite --example measure -- 300000 3
+//! cargo run --release -p load-aware-batcher-rusqlite --example measure_sqlite -- 300000 3
 //! ```
 //!
 //! Each round writes the same rows into a new file: by the `sqlite3` shell's `.import` of a CSV

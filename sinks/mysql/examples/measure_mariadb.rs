@@ -1,14 +1,15 @@
 //! Rows a second into MariaDB: the sink beside the server's own bulk load.
 //!
 //! ```sh
-//! cargo run --release -p load-aware-batcher-mysql --example measure -- 300000 3
+//! cargo run --release -p load-aware-batcher-mysql --example measure_mariadb -- 300000 3
 //! ```
 //!
 //! A server of its own is started in a temporary folder. Each round writes the same rows into a new
 //! table: by `LOAD DATA LOCAL` of a CSV file through the `mariadb` client, and by the sink with
-//! nothing tuned. The table is with a key or without. The figures are medians.
+//! nothing tuned. The table is with a key or without. The figures are medians: the time, and the
+//! server's own CPU time, which other work on the machine disturbs less.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Command;
@@ -53,25 +54,47 @@ fn main() -> Result<(), Failure> {
     let (opts, mut conn) = server.database("measure");
     for keyed in [true, false] {
         let mut seconds = [const { Vec::new() }; 2];
+        let mut server_cpu = [const { Vec::new() }; 2];
         for _ in 0..rounds {
             create(&mut conn, keyed)?;
+            let before = cpu(&server);
             seconds[0].push(load_data(&server.socket(), &csv)?);
+            server_cpu[0].push(cpu(&server) - before);
             create(&mut conn, keyed)?;
+            let before = cpu(&server);
             seconds[1].push(sink(&opts, rows, keyed)?);
+            server_cpu[1].push(cpu(&server) - before);
             let stored: Option<i64> = conn.query_first("SELECT count(*) FROM readings")?;
             assert_eq!(stored, Some(rows));
         }
         let kind = if keyed { "with a key" } else { "without a key" };
-        for (name, seconds) in ["LOAD DATA", "sink"].iter().zip(&mut seconds) {
-            seconds.sort_by(f64::total_cmp);
-            let median = seconds[seconds.len() / 2];
+        for (place, name) in ["LOAD DATA", "sink"].into_iter().enumerate() {
+            let (seconds, cpu) = (median(&mut seconds[place]), median(&mut server_cpu[place]));
+            let speed = rows as f64 / seconds;
             println!(
-                "{kind}: {name:>9} {median:.3} s, {:.0} rows/s",
-                rows as f64 / median
+                "{kind}: {name:>9} {seconds:.3} s, {speed:.0} rows/s, server's CPU {cpu:.2} s"
             );
         }
     }
     Ok(())
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The server's CPU time so far, in seconds; NaN where the system has no such file.
+fn cpu(server: &Mariadb) -> f64 {
+    let read = || {
+        let pid = fs::read_to_string(server.socket().with_file_name("pid")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: f64 = fields.get(11)?.parse().ok()?;
+        let system: f64 = fields.get(12)?.parse().ok()?;
+        Some((ticks + system) / 100.0)
+    };
+    read().unwrap_or(f64::NAN)
 }
 
 fn create(conn: &mut Conn, keyed: bool) -> Result<(), Failure> {
