@@ -39,6 +39,8 @@ pub(crate) enum Merge {
 /// What the writers do.
 pub(crate) struct Plan {
     pub(crate) columns: Vec<PlanColumn>,
+    /// An `INSERT` whose parameters have the columns' types.
+    one_row: String,
     /// The places among the columns of those that rows are sorted by.
     pub(crate) key: Vec<usize>,
     pub(crate) merge: Merge,
@@ -106,6 +108,7 @@ impl Plan {
             insert: target.insert(),
             insert_distinct: target.insert_distinct(),
             present,
+            one_row: target.one_row(),
             columns,
             merge,
             key_indexes: key_indexes
@@ -116,6 +119,17 @@ impl Plan {
             key: places,
             batches: batches.transpose()?,
         })
+    }
+}
+
+impl Plan {
+    /// Whether the columns still have the types that values are encoded for. True where the server
+    /// does not say.
+    pub(crate) fn still_fits(&self, client: &mut Client) -> bool {
+        let types = self.columns.iter().map(|column| &column.ty);
+        client
+            .prepare(&self.one_row)
+            .map_or(true, |row| row.params().iter().map(base).eq(types.cloned()))
     }
 }
 

@@ -126,7 +126,12 @@ impl<T> Writer<T> {
                 }
             };
             let (failure, mut more) = failure;
+            let is_misread = failure.code() == Some("22P03");
             let error = failure.into_error();
+            if is_misread && !plan.still_fits(&mut self.link) {
+                // The table was altered. A new connection asks for its types.
+                return Err(BatchError::transient(error.to_string()).handler_broken());
+            }
             let safe_to_repeat = plan.merge != Merge::None || plan.batches.is_some();
             if error.is_in_doubt() && safe_to_repeat {
                 more.extend(refused);

@@ -3,5 +3,10 @@
 #![cfg(unix)]
 
 mod conflicts;
+mod faults;
+mod outages;
+mod refusals;
 mod rows;
+mod sessions;
 mod values;
+mod ways;
