@@ -1,0 +1,12 @@
+//! The sink against a real PostgreSQL: every row is stored or reported, once.
+
+#![cfg(unix)]
+
+mod conflicts;
+mod faults;
+mod outages;
+mod refusals;
+mod rows;
+mod sessions;
+mod values;
+mod ways;
