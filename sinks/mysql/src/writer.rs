@@ -71,7 +71,8 @@ impl<T> Writer<T> {
     /// # Errors
     /// The connection is of no use.
     pub(crate) fn new(mut link: Link, shared: Shared<T>) -> Result<Self, Error> {
-        // The guard is a subquery, which is not for the bulk command.
+        // The guard is a subquery. One inside the bulk command is a rare thing for a server, and a
+        // wrong answer of the guard would change a stored row.
         let is_possible = !shared.plan.guarded && bulk::is_supported(link.conn())?;
         Ok(Self {
             link,
