@@ -54,6 +54,9 @@ pub(crate) fn failed(error: Error, stage: Stage) -> BatchError {
         // A statement that is prepared anew is a good one.
         return BatchError::transient(error).handler_broken();
     }
+    if is_refused_by_policy(&error) {
+        return BatchError::permanent(error);
+    }
     sqlstate_verdict(code(&error), stage).error(error)
 }
 
@@ -120,6 +123,14 @@ fn is_drivers_own(error: &Error) -> bool {
 fn is_stale_plan(error: &Error) -> bool {
     error.as_db_error().is_some_and(|refused| {
         refused.code().code() == "0A000" && refused.message().starts_with("cached plan")
+    })
+}
+
+/// Row-level security refuses a row with the code of a missing right. The message is in the server's
+/// language, the routine's name is not.
+fn is_refused_by_policy(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|refused| {
+        refused.code().code() == "42501" && refused.routine() == Some("ExecWithCheckOptions")
     })
 }
 

@@ -122,7 +122,14 @@ impl Target<'_> {
 
     /// The same, with one row left of those whose keys are equal to the server.
     pub(crate) fn insert_distinct(&self) -> String {
-        let key = joined(self.key, |place| format!("x.c{place}"));
+        let mut key: Vec<String> = self.key.iter().map(|place| format!("x.c{place}")).collect();
+        // Nulls are equal to DISTINCT and not to the index.
+        let nulls: Vec<String> = key
+            .iter()
+            .map(|column| format!("{column} IS NULL"))
+            .collect();
+        key.push(format!("CASE WHEN {} THEN x.place END", nulls.join(" OR ")));
+        let key = key.join(", ");
         let direction = match self.conflicts {
             Conflicts::Update(_) => "DESC",
             Conflicts::Fail | Conflicts::Ignore => "ASC",

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use load_aware_batcher::BatchError;
 use load_aware_batcher::classify::Stage;
 use postgres::types::ToSql;
 use postgres::{CopyInWriter, Error, Statement, Transaction};
@@ -205,10 +206,11 @@ impl Sending<'_> {
         }
         // Dropped on an early return: that ends the COPY as failed.
         let mut writer = transaction.copy_in(copy).map_err(&at_statement)?;
-        match self.copy_rows(&mut writer, rows) {
-            // The server may have said why: that is the answer.
-            Ok(()) | Err(_) => writer.finish().map(drop).map_err(at_statement),
-        }
+        let written = self.copy_rows(&mut writer, rows);
+        // Where the server has said why, that is the answer.
+        writer.finish().map_err(at_statement)?;
+        // The server takes a COPY that ends early for a whole one: it must not be committed.
+        written.map_err(|error| Failure::Batch(BatchError::transient(error).handler_broken()))
     }
 
     fn copy_rows(&self, writer: &mut CopyInWriter<'_>, rows: &[usize]) -> io::Result<()> {

@@ -47,8 +47,8 @@ pub struct Writer<T> {
 }
 
 /// One attempt at a batch.
-struct Attempt<'a> {
-    rows: &'a [usize],
+struct Attempt {
+    rows: Vec<usize>,
     way: Way,
     /// Rows that the server refuses are left out.
     by_halves: bool,
@@ -93,9 +93,8 @@ impl<T> Writer<T> {
     fn write(&mut self, batch: &Batch<T>) -> Result<(), BatchError> {
         let plan = Arc::clone(&self.shared.plan);
         let (encoded, refused) = Encoded::new(batch, &self.shared.columns, &plan);
-        let rows = encoded.order(plan.merge);
         let mut attempt = Attempt {
-            rows: &rows,
+            rows: encoded.order(plan.merge),
             way: self.first_way(batch),
             by_halves: false,
         };
@@ -144,6 +143,8 @@ impl<T> Writer<T> {
             {
                 // Such a batch is never split by the batcher.
                 attempt.by_halves = true;
+                // Of rows with one key the one that is written may be the one that is refused.
+                attempt.rows = encoded.order(Merge::None);
                 attempt.way = match plan.merge {
                     Merge::None => attempt.way,
                     Merge::First | Merge::Last => Way::InsertDistinct,
@@ -164,7 +165,7 @@ impl<T> Writer<T> {
     }
 
     /// Whether there is another way for this failure; the attempt is changed to it.
-    fn next_way(&mut self, attempt: &mut Attempt<'_>, failure: &Failure) -> bool {
+    fn next_way(&mut self, attempt: &mut Attempt, failure: &Failure) -> bool {
         if attempt.by_halves || self.link.is_closed() {
             return false;
         }
@@ -206,7 +207,7 @@ impl<T> Writer<T> {
         &mut self,
         batch: &Batch<T>,
         encoded: &Encoded,
-        attempt: &Attempt<'_>,
+        attempt: &Attempt,
     ) -> Result<Outcome, (Failure, Refused)> {
         let shared = &self.shared;
         let mut sending = Sending {
@@ -229,9 +230,9 @@ impl<T> Writer<T> {
                 transaction
                     .batch_execute("SET CONSTRAINTS ALL IMMEDIATE")
                     .map_err(Failure::at(Stage::Statement))?;
-                sending.send_halves(&mut transaction, attempt.rows, attempt.way, &mut refused)?;
+                sending.send_halves(&mut transaction, &attempt.rows, attempt.way, &mut refused)?;
             } else {
-                sending.send(&mut transaction, attempt.rows, attempt.way)?;
+                sending.send(&mut transaction, &attempt.rows, attempt.way)?;
             }
             shared.before_commit(&mut transaction, batch)?;
             Ok(true)

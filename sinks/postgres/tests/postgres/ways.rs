@@ -61,8 +61,9 @@ fn row_level_security_refuses_its_rows_and_takes_the_others() {
     let batcher = whole(100)
         .sink(columns(Postgres::new(config)).on_conflict(OnConflict::Ignore))
         .unwrap();
-    batcher.add_many((0..90).map(reading)).unwrap();
-    assert!(batcher.close(LONG).is_clean());
+    batcher.add_many((0..100).map(reading)).unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!(faulty(&report.failed), (90..100).collect::<Vec<_>>());
     assert_eq!(database.counts(), (90, 90));
 }
 
@@ -176,5 +177,60 @@ fn conflicts_all_the_way_store_each_key_once_as_the_mode_says() {
         let old = if name == "half_ignore" { 10_000 } else { 0 };
         let query = "SELECT count(*) FROM readings WHERE text = 'old'";
         assert_eq!(database.number(query), old, "{name}");
+    }
+}
+
+#[test]
+fn keys_with_a_null_are_never_merged_where_others_are_merged_on_the_server() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let schema = "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE readings (id bigint, value double precision, text text COLLATE nocase, part bigint, UNIQUE (text, part))";
+    let mut database = Database::new(server, "null_nocase", schema);
+    let sink = database
+        .sink()
+        .computed("part", |r| (r.id > 2).then_some(1_i64));
+    let sink = sink.key(["text", "part"]).on_conflict(OnConflict::Replace);
+    let batcher = whole(100).sink(sink).unwrap();
+    let row = |id, text: &str| Reading {
+        text: text.to_owned(),
+        ..reading(id)
+    };
+    batcher
+        .add_many([row(1, "A"), row(2, "A"), row(3, "A"), row(4, "a")])
+        .unwrap();
+    assert!(batcher.close(LONG).is_clean());
+    let ids: Vec<i64> = database.rows().iter().map(|row| row.0).collect();
+    assert_eq!(ids, [1, 2, 4]);
+}
+
+#[test]
+fn of_two_rows_with_one_key_the_good_one_is_stored_with_or_without_a_batch_table() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    for (name, mode, bad) in [
+        ("good_ignore", OnConflict::Ignore, 0),
+        ("good_replace", OnConflict::Replace, 1),
+    ] {
+        for with_batches in [false, true] {
+            let name = format!("{name}_{with_batches}");
+            let mut database = Database::new(server, &name, KEYED);
+            let sink = database.sink().on_conflict(mode.clone());
+            let sink = match with_batches {
+                true => sink.batch_table("batches"),
+                false => sink,
+            };
+            let batcher = whole(100).sink(sink).unwrap();
+            let rows = (0..2).map(|number| Reading {
+                value: if number == bad { -1.0 } else { 5.0 },
+                ..reading(7)
+            });
+            batcher.add_many(rows.chain([reading(8)])).unwrap();
+            assert_eq!(faulty(&batcher.close(LONG).failed), [7], "{name}");
+            assert_eq!(database.counts(), (2, 2), "{name}");
+            assert_eq!(database.rows()[0].1, 5.0, "{name}");
+        }
     }
 }
