@@ -420,17 +420,17 @@ fn a_pinned_size_and_an_unchanged_one_are_explained_once() {
         from: 320,
         to: 364,
     };
-    let times = (0.0, 0.0);
+    let times = why::BatchTimes::default();
     assert_eq!(
-        Why::CallCost(19.2).or_said(364, 364, times, &before),
+        Why::CallCost(19.2).or_previous(364, 364, times, &before),
         before
     );
     assert_ne!(
-        Why::CallCost(19.2).or_said(364, 365, times, &before),
+        Why::CallCost(19.2).or_previous(364, 365, times, &before),
         before
     );
     assert_ne!(
-        Why::Maximum.or_said(364, 364, times, &"the initial size".into()),
+        Why::Maximum.or_previous(364, 364, times, &"the initial size".into()),
         "the initial size".into()
     );
 }
@@ -516,8 +516,8 @@ fn settings_out_of_range_are_named() {
     assert!(CostModel::new().validate().is_ok());
 }
 
-#[path = "tests/looks.rs"]
-mod looks;
+#[path = "tests/large_probes.rs"]
+mod large_probes;
 #[path = "tests/regimes.rs"]
 mod regimes;
 #[path = "tests/walls.rs"]

@@ -1,4 +1,4 @@
-//! What the law promises of each of its three regimes, one promise a test.
+//! The promises of the policy in each of its three regimes.
 
 use super::*;
 
@@ -7,8 +7,8 @@ impl Course {
         self.policy.model.as_ref().expect("the start is over")
     }
 
-    /// Asks without a batch.
-    fn look(&mut self, is_check: bool) {
+    /// Asks for a decision without a sample.
+    fn decide_without_sample(&mut self, is_check: bool) {
         self.decide(&[], is_check);
     }
 }
@@ -91,8 +91,8 @@ fn what_is_cheaper_when_large_stays_so_where_a_neighbour_comes_or_goes() {
             .min()
             .unwrap();
         assert!(low > 3_000, "{slower}: {sizes:?}");
-        // Not only because a call happens to look dear.
-        assert_eq!(course.policy.fences.low, 5_000.0);
+        // The size is held by the floor, not by an overestimated cost of a call.
+        assert_eq!(course.policy.size_bounds.floor, 5_000.0);
     }
 }
 
@@ -130,10 +130,10 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
             cut_at: 1,
             ..failing(364, 300.0)
         });
-        let high = course.policy.fences.high;
+        let ceiling = course.policy.size_bounds.ceiling;
         assert!(
-            high == expected || (high - expected).abs() < 1.0,
-            "{high} instead of {expected}"
+            ceiling == expected || (ceiling - expected).abs() < 1.0,
+            "{ceiling} instead of {expected}"
         );
         (0..3).for_each(|_| {
             course.run(24.0, 1.25);
@@ -159,7 +159,7 @@ fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() 
                 course.run(24.0, 1.25);
             });
         }
-        assert!(course.policy.fences.high.is_infinite());
+        assert!(course.policy.size_bounds.ceiling.is_infinite());
         assert!(course.policy.budget() >= 1.0, "{}", course.policy.budget());
         assert!(
             course.setpoint.batch_size >= 345,
@@ -240,7 +240,7 @@ fn without_a_batch_nothing_changes_and_nothing_new_is_said() {
     let mut course = Course::settled();
     let before = course.setpoint.clone();
     for is_check in [false, true] {
-        course.look(is_check);
+        course.decide_without_sample(is_check);
         assert_eq!(course.setpoint, before);
     }
 }
