@@ -56,7 +56,7 @@ const NO_SIGNAL_REASON: &str = "no signal since start: this policy cannot grow";
 /// simulation, 20 seeds each, largest size 500 and calls over 400 ms failing unless it says
 /// otherwise (`cargo bench --bench scenarios` prints it all):
 ///
-/// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, told 200 ms | `HillClimb` | `CostModel` |
+/// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, target 200 ms | `HillClimb` | `CostModel` |
 /// | --- | --- | --- | --- | --- | --- | --- |
 /// | steady, share of the best fixed size | 0.79 | 0.92 | 0.06 | 0.94 | 0.92 | 0.99 |
 /// | steady, share of items lost | 0 | 0.10 | 0.96 | 0 | 0.02 | 0.01 |

@@ -171,7 +171,7 @@ fn errors_alone_never_make_it_grow() {
     assert_eq!(
         check(&mut strict, 20, &[full(all(0.0, 0.99, 0, 0))]).batch_size,
         24,
-        "the bare law does"
+        "the bare rule does"
     );
 }
 
