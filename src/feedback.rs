@@ -1,5 +1,5 @@
-//! What is known of the backend's load: the user's [`LoadFeedback`] and the [`Sample`] that travels
-//! to the policy.
+//! The load of the backend: the [`LoadFeedback`] that the user reports, and the [`Sample`] that the
+//! policy reads.
 //!
 //! Plain numbers. Handlers and monitors write a `LoadFeedback`; the flusher adds what it measured
 //! of the batch itself; the ring carries the sample; policies read it.
@@ -15,7 +15,7 @@ pub const CUSTOM_SIGNALS_MAX: usize = 8;
 pub struct CustomSignal {
     /// Its name.
     pub name: &'static str,
-    /// How much it counts in a load score, finite and not negative.
+    /// Its weight in a load score, finite and not negative.
     pub weight: f64,
 }
 
@@ -64,8 +64,8 @@ impl LoadFeedback {
         self
     }
 
-    /// How long the backend says it worked on the batch. The time of the whole call is measured
-    /// anyway.
+    /// The time that the backend reports for its work on the batch. The time of the whole call is
+    /// measured in any case.
     pub fn processing_time(mut self, time: Duration) -> Self {
         self.processing_time = Some(time);
         self
@@ -77,7 +77,7 @@ impl LoadFeedback {
         self
     }
 
-    /// How many locks are waited for at the backend.
+    /// How many requests wait for a lock at the backend.
     pub fn db_locks(mut self, waiting: u64) -> Self {
         self.db_locks = Some(waiting);
         self
@@ -87,7 +87,7 @@ impl LoadFeedback {
     /// [`Builder::custom_signal`](crate::Builder::custom_signal).
     ///
     /// A name that was not declared is ignored and counted in
-    /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). The same name twice: the later
+    /// [`Stats::unknown_signals`](crate::Stats::unknown_signals). If a name is set twice, the later
     /// value counts.
     ///
     /// ```
@@ -154,7 +154,7 @@ pub struct Signals {
     pub cpu_load: Option<f64>,
     /// Requests that wait at the backend.
     pub queue_depth: Option<u64>,
-    /// Time the backend says it worked.
+    /// The time that the backend reports for its work.
     pub processing_time: Option<Duration>,
     /// Share of failed operations, 0..=1.
     pub error_rate: Option<f64>,
@@ -185,19 +185,19 @@ pub enum CallOutcome {
     Ok,
     /// An error of the class transient, or of no class: the backend may be in trouble.
     Transient,
-    /// A permanent error: the rows are at fault.
+    /// A permanent error: the rows are the cause.
     Permanent,
     /// An in-doubt error: the answer was lost.
     InDoubt,
     /// The handler panicked.
     Panicked,
-    /// The backend refused the call before it looked at a row: the sample says nothing of size or
+    /// The backend refused the call before it read a row: the sample is no evidence of size or
     /// time.
     Unavailable,
-    /// The statement or the schema is at fault: the sample says nothing of size or time.
+    /// The statement or the schema is wrong: the sample is no evidence of size or time.
     Misconfigured,
-    /// Not a call: a batch of `len` items failed as a whole twice, and then every part of it went
-    /// through without a wait. It is the length that the backend refuses.
+    /// Not a call but an event. A batch of `len` items failed as a whole twice, and then every part
+    /// of it went through without a wait. So the backend refuses its length.
     TooLarge,
 }
 
@@ -206,8 +206,8 @@ pub enum CallOutcome {
 pub struct BatchSample {
     /// Items handed to the handler.
     pub len: usize,
-    /// The batch size in force when the batch was cut: a sample cut at an older size says nothing
-    /// about the newer one.
+    /// The batch size in force when the batch was cut. A sample cut at an older size is no evidence
+    /// of the newer one.
     pub cut_at: usize,
     /// Whether the batch reached the size it was cut at.
     pub full: bool,
@@ -217,7 +217,8 @@ pub struct BatchSample {
     pub attempt: u32,
     /// Time the handler took.
     pub service_time: Duration,
-    /// How long the oldest item had waited when the batch was handed over, estimated upwards.
+    /// How long the oldest item had waited when the batch was handed to the handler. An upper
+    /// estimate.
     pub queue_wait: Duration,
     /// Items of this call that were not handled: rejected rows, or all of them.
     pub failed: usize,
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn custom_signals_land_at_their_declared_place_and_unknown_names_are_counted() {
+    fn custom_signals_have_their_declared_place_and_unknown_names_are_counted() {
         let names = [("a", 1.0), ("b", 2.0)].map(|(name, weight)| CustomSignal { name, weight });
         let (signals, _, unknown) = LoadFeedback::new()
             .custom("b", 0.5)

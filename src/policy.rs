@@ -1,4 +1,4 @@
-//! The law: from samples to the next setpoint. [`Policy`] and the plain data it reads and writes.
+//! The policy: from samples to the next setpoint. [`Policy`] and the plain data it reads and writes.
 //!
 //! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the
 //! threads and the simulator drive the same code and the same samples always give the same
@@ -29,8 +29,8 @@ pub use load_threshold::LoadThreshold;
 pub use reason::Reason;
 pub use score::Weights;
 
-/// Whether a sample reports the time and the fate of a call of its length. A call that was refused
-/// unseen does not, nor does a broken statement; `TooLarge` is an event and no call.
+/// Whether a sample is evidence of the time and the outcome of a call of its length. A call that was
+/// refused unseen is not, nor is a broken statement. `TooLarge` is an event and not a call.
 fn is_evidence(outcome: CallOutcome) -> bool {
     !matches!(
         outcome,
@@ -38,14 +38,14 @@ fn is_evidence(outcome: CallOutcome) -> bool {
     )
 }
 
-/// When a policy wants to be asked.
+/// When a policy wants to decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cadence {
     /// Every `load_check_interval`, and at once after a failed batch ([`Window::is_check`] is then
     /// false).
     #[default]
     EveryCheck,
-    /// After every batch as well. Batches faster than a millisecond are told of together.
+    /// Also after every batch. Batches faster than a millisecond are reported together.
     EveryBatch,
 }
 
@@ -56,13 +56,12 @@ pub struct Window<'a> {
     pub samples: &'a [Sample],
     /// Samples that were overwritten before they could be read.
     pub lost: u64,
-    /// Time since the batcher started: a number that the policy is given, never a clock that it
-    /// reads.
+    /// Time since the batcher started. The policy reads no clock.
     pub now: Duration,
     /// Whether a `load_check_interval` has passed; false when a batch woke the controller in
     /// between.
     pub is_check: bool,
-    /// The smallest size allowed. Whatever a policy answers is clamped to the two bounds.
+    /// The smallest size allowed. The controller clamps a decision to the two bounds.
     pub min_batch_size: usize,
     /// The largest size allowed.
     pub max_batch_size: usize,
@@ -77,7 +76,7 @@ pub struct Window<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zone {
-    /// There is nothing to go by.
+    /// There is no evidence.
     #[default]
     Unknown,
     /// The backend is idle: grow.
@@ -99,7 +98,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// What a policy answers. Start from [`Decision::hold`] and change what should change.
+/// The decision of a policy. Start from [`Decision::hold`] and set what should change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The batch size from now on, in items. Clamped to the window's bounds by the controller.
@@ -109,27 +108,27 @@ pub struct Decision {
     /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and
     /// negative values count as 0.
     pub pause_ratio: f64,
-    /// The size of the next batch alone, to learn from it. A busy batcher has cut its next batch
-    /// when a decision is made, so the probe is the one after: ask until its sample is there, or
-    /// until samples were [`lost`](Window::lost), its own maybe among them. Asking for the same
-    /// size in consecutive decisions is asking for one batch; a decision without a probe ends it.
+    /// The size of one batch, to learn from it. A busy batcher has usually cut its next batch when
+    /// the decision is made, so the probe is the one after that. Request it until its sample
+    /// arrives, or until samples were [`lost`](Window::lost), which may include its own. The same
+    /// size in consecutive decisions requests one batch. A decision without a probe cancels it.
     pub probe: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,
-    /// The load score that the decision goes by, 0..=1.
+    /// The load score that the decision is based on, 0..=1.
     pub score: Option<f64>,
     /// Why.
     pub reason: Reason,
 }
 
 impl Decision {
-    /// Stay at the current size, without a pause or a probe.
+    /// Keeps the current size, without a pause or a probe.
     #[must_use]
     pub fn hold(current: &Setpoint, reason: impl Into<Reason>) -> Self {
         Self::resize(current.batch_size, reason)
     }
 
-    /// Go to this size, without a pause or a probe.
+    /// Changes to this size, without a pause or a probe.
     #[must_use]
     pub fn resize(batch_size: usize, reason: impl Into<Reason>) -> Self {
         Self {
@@ -144,13 +143,13 @@ impl Decision {
     }
 }
 
-/// The law that sizes batches. It decides on the controller's thread; a panic in that is caught and
-/// counted and changes nothing.
+/// The policy that sizes batches. [`decide`](Self::decide) runs on the controller's thread. If it
+/// panics, the panic is caught and counted, and the setpoint stays in force.
 ///
 /// ```
 /// use load_aware_batcher::{Decision, Policy, Setpoint, Window};
 ///
-/// /// Twice as large after a window without a failure, half after one with.
+/// /// Doubles the size after a window without a failure, and halves it after one with a failure.
 /// struct Doubling;
 ///
 /// impl Policy for Doubling {
@@ -171,8 +170,8 @@ pub trait Policy: Send {
     /// The next setpoint, from what happened since the last decision and what is in force.
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
 
-    /// When the policy wants to be asked. Itself asked once: by the thread that starts the batcher,
-    /// or by the controller's where the policy is exchanged. A panic counts as
+    /// When the policy wants to decide. It is called once: by the thread that starts the batcher, or
+    /// by the controller's thread when the policy is replaced. A panic counts as
     /// [`Cadence::EveryCheck`].
     fn cadence(&self) -> Cadence {
         Cadence::EveryCheck
@@ -183,8 +182,8 @@ pub trait Policy: Send {
         None
     }
 
-    /// Whether the policy's own settings make sense; asked once, before the batcher starts or the
-    /// policy is exchanged.
+    /// Checks the policy's own settings. It is called once, before the batcher starts or the policy
+    /// is replaced.
     ///
     /// # Errors
     /// A [`BuildError`] that names the setting and its value.

@@ -1,10 +1,10 @@
-//! A deterministic simulator in virtual time, to judge a policy with before it meets a real
+//! A deterministic simulator in virtual time, to evaluate a policy before it runs against a real
 //! backend.
 //!
 //! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is,
-//! who else uses it, when it fails. The policy under judgement is the very type that a real batcher
-//! would run, asked in the same way; a minute of traffic takes milliseconds; the same seed gives
-//! the same run to the last bit.
+//! who else uses it, when it fails. The policy is the same type that a real batcher runs, and is
+//! called in the same way. A minute of traffic takes milliseconds. The same seed gives exactly the
+//! same run.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,7 +22,7 @@
 //!     }
 //! }
 //!
-//! // A minute, in which a neighbour takes 85 % of the machine from second 30 to 45.
+//! // A minute, in which competing load takes 85 % of the machine from second 30 to 45.
 //! let seconds = Duration::from_secs;
 //! let backend = Backend::new().load(Load::spike(0.2, 0.85, seconds(30), seconds(15)));
 //! let minute = Simulation::new(backend).duration(seconds(60)).max_batch_size(500);
@@ -43,7 +43,7 @@
 //! busy batcher is already cut, as with threads.
 //!
 //! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment,
-//! which no policy is told.
+//! which no policy knows.
 //!
 //! Only a call that is *refused* is tried again, as the batcher does where an error comes at once:
 //! the same whole once more, then halves depth first, without a wait. When every part of a batch

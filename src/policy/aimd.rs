@@ -1,4 +1,4 @@
-//! A yardstick: additive increase, multiplicative decrease, on a target for the time of a batch.
+//! A baseline: additive increase and multiplicative decrease, on a target for the time of a batch.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
 
-/// Two items more after each full batch within the target, a tenth less after one over it or one
-/// that failed: as good as the target that it is given, and as slow as its steps. Asks for nothing
-/// but that one number.
+/// Adds two items after each full batch within the target. Removes a tenth after a batch over the
+/// target, or one that failed. The target is its one setting without a default. The quality of the
+/// result depends on the target, and the speed on the steps.
 ///
-/// A batch cut at another size than the one in force moves nothing: its sample is of a decision
-/// ago.
+/// A batch that was cut at another size than the one in force changes nothing: its sample belongs
+/// to an earlier decision.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Aimd {
@@ -40,13 +40,13 @@ impl Aimd {
         }
     }
 
-    /// Items more after a full batch within the target, at least 1. Default 2.
+    /// How many items a full batch within the target adds, at least 1. Default 2.
     pub fn increase(mut self, items: usize) -> Self {
         self.increase = items;
         self
     }
 
-    /// What is left of the size after a batch over the target, over 0 and under 1. Default 0.9.
+    /// The factor after a batch over the target, greater than 0 and less than 1. Default 0.9.
     pub fn decrease(mut self, share: f64) -> Self {
         self.decrease = share;
         self
@@ -55,7 +55,7 @@ impl Aimd {
     fn step(&self, size: usize, batch: &BatchSample) -> Option<(usize, &'static str)> {
         let less = ((size as f64 * self.decrease) as usize).max(1);
         match batch.outcome {
-            // The rows are at fault.
+            // A permanent error is caused by the rows.
             CallOutcome::Permanent => None,
             outcome if !is_evidence(outcome) => None,
             CallOutcome::Ok if batch.service_time <= self.target => (batch.full && !batch.probe)

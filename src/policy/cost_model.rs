@@ -1,4 +1,4 @@
-//! The policy that learns: two numbers and a budget.
+//! The policy that learns the cost of a call and of an item.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::policy::setpoint::Setpoint;
 use crate::policy::throttle::Throttle;
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
 
-mod fences;
 mod learn;
 mod limit;
 mod model;
 mod probes;
+mod size_bounds;
 mod start;
 mod wall;
 mod why;
 
-use fences::Fences;
 use learn::learn;
 use limit::{Limit, is_too_early};
-use model::Model;
+use model::{CallTime, Model};
 use probes::{Probes, Probing};
+use size_bounds::SizeBounds;
 use start::Start;
-use wall::Wall;
-use why::{Why, seconds};
+use wall::{BatchKind, Wall};
+use why::{BatchTimes, Why, duration};
 
-/// How many deviations of the noise a batch must have room for: 3 % of the batches are longer.
-const MARGIN: f64 = 1.85;
-/// A batch that takes so much longer than expected, as a share, may have met a cliff.
-const DEAR: f64 = 0.75;
+/// The budget must have room for this many deviations of the noise: 3 % of the batches are longer.
+const NOISE_MARGIN_DEVIATIONS: f64 = 1.85;
+/// A batch whose prediction error is larger, as a share, may have met a cliff.
+const CLIFF_ERROR_MIN: f64 = 0.75;
 
 /// The builder's default: it learns what a call and an item cost the backend, and sizes the batches
 /// accordingly. Nothing needs to be tuned, and no signal needs to be reported.
@@ -45,7 +45,7 @@ const DEAR: f64 = 0.75;
 /// over 5 % of the items are refused, it pauses between calls, and its reason is `load 0.82, 0 % of
 /// items refused: pausing 30 % of the time`. The size stays: smaller batches would only mean more
 /// calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts
-/// do not lower it, the load is somebody else's: it is ignored for half a minute, then for twice as
+/// do not lower it, it has another cause: it is ignored for half a minute, then for twice as
 /// long.
 ///
 /// ```text
@@ -53,7 +53,7 @@ const DEAR: f64 = 0.75;
 /// knee    = call · efficiency/(1 − efficiency)                                             19 · call at 0.95
 /// budget  = min(max_batch_time, limit · (0.83 + 0.2 · call/(call + size)))     limit: time of a call that failed
 /// longest : (1 + 1.85 · noise) · time(longest) = budget                noise: how far calls of one size scatter
-/// size    = min(max(knee, low), longest, high, edge), at least one call's worth, within the builder's bounds
+/// size    = min(max(knee, floor), longest, ceiling, edge), at least one call's worth, within the builder's bounds
 /// pause   = service time · (1 − duty)/duty                           duty: share of the time in calls, 0.1 to 1
 /// linger  = min(the builder's, item · call/2)           before the two numbers are known: half of the shortest call
 /// ```
@@ -68,10 +68,10 @@ const DEAR: f64 = 0.75;
 /// same sign are a change, and the estimate follows in one step. Now and then a batch is a probe: a
 /// batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call
 /// costs. Two further kinds test the formula. If an item is cheaper in half a batch, as where cost
-/// grows faster than size, the size stays under `high`, which rises again slowly and is forgotten
-/// when the estimate changes far. If an item is cheaper by 15 % and more, twice in a row in a batch
+/// grows faster than size, the size stays under `ceiling`, which rises again slowly and is
+/// removed when the estimate changes far. If an item is cheaper by 15 % and more, twice in a row in a batch
 /// 16 times as large, or larger still, or the largest, as where rows share the pages of an index,
-/// the size stays over `low` from then on. Over time, large probes carry about 3 % of the items;
+/// the size stays over `floor` from then on. Over time, large probes carry about 3 % of the items;
 /// the other probes cost at most 5 % of the time, unless a call hangs. The size at most doubles
 /// after a full batch.
 ///
@@ -89,9 +89,9 @@ const DEAR: f64 = 0.75;
 ///
 /// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for
 /// later calls, which rises again as full batches go through, faster the more there is to gain.
-/// Failing again at a similar size lowers `high`. A call that failed in less than half of its
+/// A second failure at a similar size sets `ceiling`. A call that failed in less than half of its
 /// expected time was not too long, whatever its class and however often: it sets no limit and no
-/// `high`, and only the first in a row halves the size. A failed probe leaves the size alone if it
+/// `ceiling`, and only the first in a row halves the size. A failed probe leaves the size alone if it
 /// was larger or failed early. Rejected rows and permanent errors change no size. Calls refused
 /// unseen and broken statements teach nothing.
 #[derive(Clone, Debug)]
@@ -100,17 +100,17 @@ pub struct CostModel {
     efficiency: f64,
     max_batch_time: f64,
     throttle: Throttle,
-    /// The size, with its fraction.
+    /// The size in force, with its fraction.
     size: f64,
-    /// The largest within the budget and the upper fence.
+    /// The largest size within the budget, the ceiling and the edge.
     longest: f64,
-    /// None until the start is over.
+    /// `None` until the start is over.
     model: Option<Model>,
     start: Start,
     limit: Limit,
-    /// Failures in a row.
-    fails: u32,
-    fences: Fences,
+    /// Failed calls in a row.
+    failures: u32,
+    size_bounds: SizeBounds,
     wall: Wall,
     probes: Probes,
     why: Why,
@@ -135,15 +135,15 @@ impl CostModel {
             model: None,
             start: Start::default(),
             limit: Limit::new(),
-            fails: 0,
-            fences: Fences::new(),
+            failures: 0,
+            size_bounds: SizeBounds::new(),
             wall: Wall::new(),
             probes: Probes::new(),
             why: Why::Start,
         }
     }
 
-    /// Which share of a batch's time should be work on items, over 0 and under 1. Default 0.95; 0.9
+    /// The share of a batch's time that should be work on items, greater than 0 and less than 1. Default 0.95; 0.9
     /// halves the batches.
     ///
     /// ```
@@ -159,7 +159,7 @@ impl CostModel {
         self
     }
 
-    /// The longest that a call should take, over zero: 3 % of the calls are longer. Default 1 s.
+    /// The longest that a call should take, greater than zero: 3 % of the calls are longer. Default 1 s.
     /// There is no need to configure the backend's own timeout here: the policy learns it from
     /// calls that fail.
     ///
@@ -176,8 +176,8 @@ impl CostModel {
         self
     }
 
-    /// From which load score and which share of refused items on to pause between calls, each 0 to
-    /// 1; 1 is never. Defaults 0.7 and 0.05. The score is that of
+    /// The load score and the share of refused items above which to pause between calls, each
+    /// between 0 and 1; 1 is never. Defaults 0.7 and 0.05. The score is that of
     /// [`LoadThreshold`](crate::LoadThreshold), over the signals reported.
     ///
     /// ```
@@ -202,50 +202,52 @@ impl CostModel {
     }
 
     fn take(&mut self, batch: &BatchSample, min: f64, max: f64) {
-        let (n, time) = (batch.len as f64, batch.service_time.as_secs_f64().max(1e-9));
+        let items = batch.len as f64;
+        let call = CallTime {
+            items,
+            seconds: batch.service_time.as_secs_f64().max(1e-9),
+        };
         let failed = batch.outcome != CallOutcome::Ok;
         let full = batch.full && !batch.probe;
         let probing = self.probes.take(batch.probe, batch.full, failed);
         if !failed {
-            self.throttle.items(n, batch.failed as f64);
+            self.throttle.items(items, batch.failed as f64);
         }
-        // Twice the size, though the batch may have been cut at the one before.
-        let reach = if full && !failed && self.fails == 0 {
-            (2.0 * self.size).min(4.0 * n)
+        // A full batch at most doubles the size. It may have been cut at an older, smaller one.
+        let reach = if full && !failed && self.failures == 0 {
+            (2.0 * self.size).min(4.0 * items)
         } else {
             0.0
         };
         let Some(model) = &mut self.model else {
             if !failed {
-                self.wall.passed(n, full);
+                self.wall.passed(items, full);
             }
-            self.begin(batch, (n, time), reach, min);
+            self.begin(batch, call, reach, min);
             return self.resize(reach, min, max);
         };
-        let error = model.error(n, time);
+        let error = model.error(call);
         if failed {
             let stale = batch.attempt > 1 || (!batch.probe && batch.cut_at > self.size as usize);
-            // A probe that was forgotten, as samples were lost while it was under way, is known by
-            // its size.
-            let forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
+            // If samples were lost while a probe was in flight, the probe was forgotten. Its size
+            // then shows that it was a large one.
+            let is_forgotten = probing.is_none() && batch.probe && batch.attempt == 1;
+            let is_larger = probing == Some(Probing::Large) || (is_forgotten && items > self.size);
             if batch.probe && is_too_early(error) {
-                // It says nothing of the size in force, and whether it was too long is the event's
-                // to say.
-                if probing == Some(Probing::Large) || (forgotten && n > self.size) {
-                    self.probes.look_failed();
-                    self.fences.look_failed();
+                // It is no evidence on the size in force. The event shows whether it was too long.
+                if is_larger {
+                    self.probes.large_probe_failed();
+                    self.size_bounds.large_probe_failed();
                 }
                 return;
             }
-            if matches!(probing, Some(Probing::Large | Probing::Length))
-                || (forgotten && n > self.size)
-            {
-                // It was too long, which says nothing of those much smaller.
-                self.limit.failed(time, error, true);
-                self.probes.look_failed();
-                self.fences.look_failed();
+            if is_larger || probing == Some(Probing::Length) {
+                // It was too long. That is no evidence on much smaller batches.
+                self.limit.failed(call.seconds, error, true);
+                self.probes.large_probe_failed();
+                self.size_bounds.large_probe_failed();
             } else {
-                self.fail((n, time), error, stale, min);
+                self.fail(call, error, stale, min);
             }
             self.resize(0.0, min, max);
             self.why = Why::Failed {
@@ -254,15 +256,17 @@ impl CostModel {
             };
             return;
         }
-        self.fails = 0;
-        let dear = error > DEAR && model.is_surprise(error);
-        if dear && probing == Some(Probing::Length) {
-            self.wall.slow(n);
+        self.failures = 0;
+        let is_slow = error > CLIFF_ERROR_MIN && model.is_surprise(error);
+        if is_slow && probing == Some(Probing::Length) {
+            self.wall.slow(items);
         }
-        if let Some(good) = self
-            .wall
-            .judge(n, (full, batch.probe), dear, !model.is_young())
-        {
+        let kind = match (full, batch.probe) {
+            (_, true) => BatchKind::Probe,
+            (true, false) => BatchKind::Full,
+            (false, false) => BatchKind::Partial,
+        };
+        if let Some(good) = self.wall.judge(items, kind, is_slow, !model.is_young()) {
             self.size = self.size.min(good).max(min);
             self.why = Why::DearWhenLarge;
             return;
@@ -274,28 +278,29 @@ impl CostModel {
         };
         learn(
             model,
-            &mut self.fences,
+            &mut self.size_bounds,
             &mut self.probes,
-            (n, time),
+            call,
             self.size,
             probing,
         );
-        if full && batch.failed as f64 <= self.throttle.thresholds().1 * n {
-            self.fences.clean_batch();
-            self.limit.clean_batch(model, n);
+        if full && batch.failed as f64 <= self.throttle.refused_threshold() * items {
+            self.size_bounds.clean_batch();
+            self.limit.clean_batch(model, items);
         }
         self.resize(reach, min, max);
     }
 
-    /// Why the size went from one to the other, in words or as it was said already. `failure`: of
-    /// this window, if one failed.
-    fn explain(&self, failure: Option<Why>, from: usize, to: usize, said: &Reason) -> Reason {
+    /// Why the size went from `from` to `to`, or the previous reason if nothing has changed.
+    /// `failure` is the reason of the window's last failed call.
+    fn explain(&self, failure: Option<Why>, from: usize, to: usize, previous: &Reason) -> Reason {
         let times = match (&self.model, self.why) {
-            (Some(model), Why::BatchTime) => (
-                (1.0 + MARGIN * model.noise) * model.expected(from as f64),
-                self.budget(),
-            ),
-            _ => (0.0, 0.0),
+            (Some(model), Why::BatchTime) => BatchTimes {
+                expected: (1.0 + NOISE_MARGIN_DEVIATIONS * model.noise)
+                    * model.expected(from as f64),
+                budget: self.budget(),
+            },
+            _ => BatchTimes::default(),
         };
         let cost = || {
             self.model
@@ -309,88 +314,91 @@ impl CostModel {
                 .filter(|why| why.explains(from, to, times))
                 .unwrap_or_else(cost)
         };
-        why.or_said(from, to, times, said)
+        why.or_previous(from, to, times, previous)
     }
 
-    /// Doubles until two batches tell two numbers.
-    fn begin(&mut self, batch: &BatchSample, (n, time): (f64, f64), reach: f64, min: f64) {
+    /// Takes a batch of the start, which ends when there is a model.
+    fn begin(&mut self, batch: &BatchSample, call: CallTime, reach: f64, min: f64) {
+        let CallTime { items, seconds } = call;
         if batch.outcome != CallOutcome::Ok {
-            if self.start.is_too_early(n, time) {
+            if self.start.is_too_early(call) {
                 return;
             }
-            self.size = (n / 2.0).min(self.size).max(min);
+            self.size = (items / 2.0).min(self.size).max(min);
             self.why = Why::Failed {
                 len: batch.len,
                 after: batch.service_time,
             };
             return;
         }
-        self.model = self.start.take(n, time);
+        self.model = self.start.take(call);
         self.why = Why::Start;
         if batch.full && self.model.is_none() {
-            // With a quarter to spare.
-            let fits = 1.25 * time * (2.0 * self.size).min(4.0 * n) / n <= self.budget();
+            // Twice the size must fit with a quarter of its time to spare.
+            let next = (2.0 * self.size).min(4.0 * items);
+            let fits = 1.25 * seconds * next / items <= self.budget();
             self.size = if fits {
-                self.size.max(reach).min(self.wall.ceiling())
+                self.size.max(reach).min(self.wall.edge())
             } else {
-                self.size.min((n / 4.0).max(min))
+                self.size.min((items / 4.0).max(min))
             };
         }
     }
 
-    /// `stale`: a retry, or cut at a size that has been left already; the same failure is not
-    /// answered twice.
-    fn fail(&mut self, (n, time): (f64, f64), error: f64, stale: bool, min: f64) {
+    /// A call failed that was no large probe. `stale`: it was a retry, or was cut at an older size.
+    /// The policy answers a failure once.
+    fn fail(&mut self, call: CallTime, error: f64, stale: bool, min: f64) {
+        let CallTime { items, seconds } = call;
         let Some(model) = &mut self.model else { return };
         if !stale {
-            self.fails = self.fails.saturating_add(1);
-            if self.fails == 1 && !is_too_early(error) {
-                self.fences.failed(model, n);
+            self.failures = self.failures.saturating_add(1);
+            if self.failures == 1 && !is_too_early(error) {
+                self.size_bounds.failed(model, items);
             }
-            if self.fails == 2 {
-                model.believe(error);
+            if self.failures == 2 {
+                model.adopt_failed_time(error);
             }
-            self.limit.failed(time, error, self.fails == 1);
+            self.limit.failed(seconds, error, self.failures == 1);
         }
         model.failed(error);
-        // What is refused at once, again or in halves, is not too large.
-        if !(is_too_early(error) && (stale || self.fails > 1)) {
-            let half = if stale { n } else { n.min(self.size) } / 2.0;
+        // A batch that is refused at once, repeated or in parts, is not too large.
+        if !(is_too_early(error) && (stale || self.failures > 1)) {
+            let half = if stale { items } else { items.min(self.size) } / 2.0;
             self.size = self.size.min(half).max(min);
         }
     }
 
-    /// Goes to the size that the model asks for, as far as the last batch reaches.
+    /// Sets the size that the model asks for, up to `reach` if that is larger than the size in force.
     fn resize(&mut self, reach: f64, min: f64, max: f64) {
         let Some(model) = &self.model else { return };
         let budget = self.budget();
-        let scatter = 1.0 + MARGIN * model.noise;
+        let scatter = 1.0 + NOISE_MARGIN_DEVIATIONS * model.noise;
         let knee = self.efficiency / (1.0 - self.efficiency) * model.call;
-        let ceiling = self.wall.ceiling();
+        let edge = self.wall.edge();
         let in_time = budget / (scatter * model.item) - model.call;
-        self.longest = in_time.min(self.fences.high).min(ceiling);
+        self.longest = in_time.min(self.size_bounds.ceiling).min(edge);
         let wanted = knee
-            .max(self.fences.low)
+            .max(self.size_bounds.floor)
             .min(self.longest)
-            .max(model.call.min(ceiling));
+            .max(model.call.min(edge));
         self.size = wanted.clamp(min, max).min(self.size.max(reach));
         self.why = if wanted >= max && self.size >= max {
             Why::Maximum
         } else if wanted < min {
             Why::Minimum
-        } else if knee.max(self.fences.low) <= self.longest {
-            if knee < self.fences.low {
+        } else if knee.max(self.size_bounds.floor) <= self.longest {
+            if knee < self.size_bounds.floor {
                 Why::CheapWhenLarge
             } else {
                 Why::CallCost(model.call)
             }
-        } else if ceiling <= self.longest {
+        } else if edge <= self.longest {
             if self.wall.is_slow() {
                 Why::DearWhenLarge
             } else {
                 Why::TooLarge(self.wall.refused() as usize)
             }
-        } else if self.fences.high <= self.longest {
+        } else if self.size_bounds.ceiling <= self.longest {
             Why::DearWhenLarge
         } else if self.longest < model.call {
             Why::CallCost(model.call)
@@ -405,7 +413,7 @@ impl Policy for CostModel {
         let min = window.min_batch_size.max(1) as f64;
         let max = (window.max_batch_size as f64).max(min);
         let from = current.batch_size;
-        // At the beginning, and where the limits moved it.
+        // They differ at the beginning, and when the bounds have moved the size.
         self.size = if self.size as usize == from {
             self.size
         } else {
@@ -416,19 +424,18 @@ impl Policy for CostModel {
         for sample in window.samples {
             self.throttle.signals(&sample.signals, window.custom);
             if let Some(batch) = &sample.batch {
-                // A probe tells once. A permanent error is the rows' fault, and its time means
-                // nothing.
+                // The first attempt of a probe is evidence, a retry is not. A permanent error is
+                // caused by the rows, so its time is no evidence.
                 if batch.probe && batch.attempt > 1 {
                     continue;
                 }
                 if batch.outcome == CallOutcome::TooLarge {
                     self.wall.event(batch.len as f64);
-                    self.size = self.size.min(self.wall.ceiling());
+                    self.size = self.size.min(self.wall.edge());
                     self.resize(0.0, min, max);
                     taken = true;
                 } else if !is_evidence(batch.outcome) {
-                    // The probe comes again as the next attempt, and its time is not that of a
-                    // probe any more.
+                    // The batch is tried again, but only a first attempt counts as a probe.
                     if batch.probe {
                         self.probes.forget(false);
                     }
@@ -449,36 +456,35 @@ impl Policy for CostModel {
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;
-        // A probe in force would be taken for the next one.
-        if self.model.is_some() && self.fails == 0 && current.probe.is_none() {
+        // While a probe is in force, a new one of the same size would be the same probe.
+        if self.model.is_some() && self.failures == 0 && current.probe.is_none() {
             if self.probes.pending.is_none() {
                 self.probes.pending = self.wall.plan(max).map(|length| (Probing::Length, length));
             }
             self.probes.plan(to, self.longest.min(max) as usize);
         }
-        let reason = if self.throttle.look(window.now) {
+        let reason = if self.throttle.evaluate(window.now) {
             self.throttle.reason()
         } else if taken {
             self.explain(failure, from, to, &current.reason)
         } else {
             current.reason.clone()
         };
-        // Worth waiting for is half of what a call costs: more items in the same call, or one call
-        // less.
+        // A wait is worth at most half of a call's cost: it saves a call or fills one better.
         let linger = self.model.as_ref().map_or_else(
             || self.start.linger(),
             |model| Some(model.item * model.call / 2.0),
         );
         Decision {
-            linger: linger.map(seconds),
+            linger: linger.map(duration),
             pause_ratio: self.throttle.pause_ratio(),
             probe: self.probes.pending.map(|(_, size)| size),
-            zone: if self.throttle.hot || self.fails > 0 {
+            zone: if self.throttle.is_hot || self.failures > 0 {
                 Zone::High
             } else {
                 Zone::Normal
             },
-            score: self.throttle.seen.0,
+            score: self.throttle.last_score,
             ..Decision::resize(to, reason)
         }
     }

@@ -1,4 +1,4 @@
-//! The law that never changes anything: the yardstick.
+//! The policy that never changes the size: the baseline.
 
 use crate::error::BuildError;
 use crate::policy::setpoint::Setpoint;

@@ -1,23 +1,28 @@
-//! The threshold law: grow while the load score is low, shrink while it is high, stay in between.
+//! The threshold policy. It grows the size while the load score is low, shrinks it while the score
+//! is high, and holds it in between.
 //!
 //! `score = 0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, plus the declared
-//! custom signals with their weights. At every check the newest ten feedbacks received since the
-//! last one are averaged. Under 0.3 the size grows by `size × factor`, over 0.7 it shrinks by as
-//! much, rounded to the nearest and by at least one; the controller clamps it.
+//! custom signals with their weights. Every check averages the newest ten feedbacks since the last
+//! check. Below 0.3 the size grows by `size × factor`. Above 0.7 it shrinks by the same amount. The
+//! step is rounded to the nearest integer and is at least 1. The controller clamps the size.
 //!
 //! # Guards
-//! The bare law has faults that are known: with few signals the sum cannot reach 0.7, so failures
-//! alone make it grow; it grows on batches that never fill. Four guards, each a switch, on by
-//! default and off in [`LoadThreshold::strict`]: weights are normalised over the signals that
-//! somebody reported; the score is at least the error rate; no growth unless a batch since the last
-//! check was full; a failed batch halves the size at once, until calls go through again.
+//! The bare rule has two known faults. With few signals the sum cannot reach 0.7, so the size grows
+//! even while calls fail. And the size grows while batches never fill. There are four guards. Each
+//! is a switch, on by default and off in [`LoadThreshold::strict`]:
+//!
+//! - The weights are normalised over the signals that were reported.
+//! - The score is at least the error rate.
+//! - The size grows only if a batch since the last check was full.
+//! - A failed batch halves the size at once, until calls go through again.
 //!
 //! # Limits
-//! It knows nothing of throughput: on a host that is busy for other reasons it holds a small size
-//! for ever, and on an idle one it grows to the maximum, useful or not. `1 − strict < / >`: a score
-//! that equals a threshold changes nothing, except that a full CPU, 100 waiting requests and 50
-//! locks add up, in binary, to 0.7000000000000001: that counts as over 0.7, on purpose, since a
-//! backend with three signals at their end is stressed.
+//! The policy does not measure throughput. On a host that is busy for other reasons it holds a small
+//! size forever. On an idle host it grows to the maximum, whether that helps or not.
+//!
+//! A score that equals a threshold changes nothing. There is one exception: a full CPU, 100 waiting
+//! requests and 50 locks add up to 0.7000000000000001 in binary. This counts as over 0.7 on
+//! purpose, since a backend with three signals at their maximum is stressed.
 
 use crate::error::BuildError;
 use crate::feedback::{CallOutcome, CustomSignal, Signals};
@@ -25,15 +30,16 @@ use crate::policy::score::{Means, Scale, Weights};
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Reason, Window, Zone, is_evidence};
 
-mod back;
+mod size_return;
 
-use back::Return;
+use size_return::SizeReturn;
 
-/// How many feedbacks the average is taken over at most.
-const NEWEST: usize = 10;
-/// What it says where it has returned, and where it never can do anything.
-const BACK: &str = "calls go through again: back to the size before the failure";
-const SILENT: &str = "no signal since start: this policy cannot grow";
+/// How many feedbacks the average covers at most.
+const FEEDBACKS_MAX: usize = 10;
+/// The reason when a halved size returns.
+const RETURNED_REASON: &str = "calls go through again: back to the size before the failure";
+/// The reason while no signal was ever reported.
+const NO_SIGNAL_REASON: &str = "no signal since start: this policy cannot grow";
 
 /// The threshold policy: it grows the size while the backend reports that it is idle, shrinks it
 /// while the backend reports that it is stressed, and leaves it in between. The figures are at
@@ -50,7 +56,7 @@ const SILENT: &str = "no signal since start: this policy cannot grow";
 /// simulation, 20 seeds each, largest size 500 and calls over 400 ms failing unless it says
 /// otherwise (`cargo bench --bench scenarios` prints it all):
 ///
-/// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, told 200 ms | `HillClimb` | `CostModel` |
+/// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, target 200 ms | `HillClimb` | `CostModel` |
 /// | --- | --- | --- | --- | --- | --- | --- |
 /// | steady, share of the best fixed size | 0.79 | 0.92 | 0.06 | 0.94 | 0.92 | 0.99 |
 /// | steady, share of items lost | 0 | 0.10 | 0.96 | 0 | 0.02 | 0.01 |
@@ -93,16 +99,16 @@ pub struct LoadThreshold {
     error_floor: bool,
     grow_only_when_full: bool,
     halve_on_failure: bool,
-    /// The newest feedbacks since the last check, as a ring: `newest[received % NEWEST]` is the
+    /// The newest feedbacks since the last check, as a ring: `newest[received % FEEDBACKS_MAX]` is the
     /// next to be replaced.
-    newest: [Signals; NEWEST],
+    newest: [Signals; FEEDBACKS_MAX],
     received: usize,
     seen_full: bool,
-    back: Return,
-    /// Whether any signal and any batch has been reported since the start.
-    heard: bool,
+    size_return: SizeReturn,
+    /// Whether any signal, and any batch, was reported since the start.
+    seen_signal: bool,
     seen_batch: bool,
-    /// Pinned at the bound in this zone: said once.
+    /// The zone in which the size is at its bound. The reason for that is given once.
     pinned: Option<Zone>,
 }
 
@@ -113,7 +119,7 @@ impl Default for LoadThreshold {
 }
 
 impl LoadThreshold {
-    /// The law with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50
+    /// The policy with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50
     /// locks.
     ///
     /// The score is `0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, averaged
@@ -144,17 +150,17 @@ impl LoadThreshold {
             error_floor: true,
             grow_only_when_full: true,
             halve_on_failure: true,
-            newest: [Signals::default(); NEWEST],
+            newest: [Signals::default(); FEEDBACKS_MAX],
             received: 0,
             seen_full: false,
-            back: Return::new(),
-            heard: false,
+            size_return: SizeReturn::new(),
+            seen_signal: false,
             seen_batch: false,
             pinned: None,
         }
     }
 
-    /// The bare law, without a guard: an absent signal counts as 0.
+    /// The bare rule, without a guard: an absent signal counts as 0.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -174,7 +180,7 @@ impl LoadThreshold {
         }
     }
 
-    /// By which share of itself the size changes, over 0 and at most 1. Default 0.2.
+    /// The share of the size by which it changes, greater than 0 and at most 1. Default 0.2.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -205,7 +211,7 @@ impl LoadThreshold {
         self
     }
 
-    /// How much each signal counts: none negative, not all zero.
+    /// The weight of each signal: none may be negative, and at least one must be positive.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -220,13 +226,13 @@ impl LoadThreshold {
         self
     }
 
-    /// The queue depth that counts as full load, in requests, over 0. Default 100.
+    /// The queue depth that counts as full load, in requests, greater than 0. Default 100.
     pub fn queue_scale(mut self, requests: f64) -> Self {
         self.scale.queue = requests;
         self
     }
 
-    /// The number of waiting locks that counts as full load, over 0. Default 50.
+    /// The number of waiting locks that counts as full load, greater than 0. Default 50.
     pub fn lock_scale(mut self, locks: f64) -> Self {
         self.scale.locks = locks;
         self
@@ -256,9 +262,9 @@ impl LoadThreshold {
         self
     }
 
-    /// The mean score over the feedbacks kept; `None` without one.
+    /// The mean score of the feedbacks kept; `None` without one.
     fn score(&self, custom: &[CustomSignal]) -> Option<f64> {
-        let kept = &self.newest[..self.received.min(NEWEST)];
+        let kept = &self.newest[..self.received.min(FEEDBACKS_MAX)];
         if kept.is_empty() {
             return None;
         }
@@ -269,16 +275,15 @@ impl LoadThreshold {
                     let terms = self.scale.terms(signals, custom);
                     terms
                         .iter()
-                        .map(|(weight, value)| weight * value.unwrap_or(0.0))
+                        .map(|term| term.weight * term.value.unwrap_or(0.0))
                         .sum::<f64>()
                         .min(1.0)
                 })
                 .sum();
             return Some(self.floored(sum / kept.len() as f64, kept));
         }
-        // Each signal's mean over the feedbacks that carry it, then the weighted mean over the
-        // signals that any carries. With all signals present in all feedbacks this is the same
-        // figure as the mean of the plain sums.
+        // First each signal's mean over the feedbacks that carry it, then the weighted mean of
+        // these. If all feedbacks carry all signals, this equals the mean of the plain sums.
         let mut means = Means::default();
         for signals in kept {
             means.add(&self.scale.terms(signals, custom));
@@ -286,7 +291,7 @@ impl LoadThreshold {
         means.score().map(|score| self.floored(score, kept))
     }
 
-    /// Guard: at least the mean error rate.
+    /// Guard: the score is at least the mean error rate.
     fn floored(&self, score: f64, kept: &[Signals]) -> f64 {
         let (sum, count) = kept
             .iter()
@@ -299,16 +304,17 @@ impl LoadThreshold {
         }
     }
 
-    /// Whether a call failed as a whole.
+    /// Takes the samples. True if a call failed as a whole.
     fn take(&mut self, window: &Window<'_>, from: usize) -> bool {
         let mut failed = false;
         for sample in window.samples {
             if !sample.signals.is_empty() {
-                self.heard = true;
-                self.newest[self.received % NEWEST] = sample.signals;
-                // Only whether it has wrapped and the next place matter, so it never overflows.
-                self.received = if self.received + 1 == 2 * NEWEST {
-                    NEWEST
+                self.seen_signal = true;
+                self.newest[self.received % FEEDBACKS_MAX] = sample.signals;
+                // The count stays below twice the maximum, which still tells the next place and
+                // whether the ring is full.
+                self.received = if self.received + 1 == 2 * FEEDBACKS_MAX {
+                    FEEDBACKS_MAX
                 } else {
                     self.received + 1
                 };
@@ -317,20 +323,20 @@ impl LoadThreshold {
                 self.seen_batch = true;
                 self.seen_full |= batch.full && !batch.probe;
                 if batch.outcome == CallOutcome::Ok {
-                    // A larger one was cut before the size was halved.
+                    // A batch cut at a larger size is older than the halving.
                     if batch.full && !batch.probe && batch.cut_at <= from {
-                        self.back.clean_batch(batch.service_time);
+                        self.size_return.clean_batch(batch.service_time);
                     }
                 } else if batch.attempt == 1 {
                     failed = true;
-                    self.back.failed(from, batch.service_time);
+                    self.size_return.failed(from, batch.service_time);
                 }
             }
         }
         failed
     }
 
-    /// Size × factor, to the nearest, at least 1.
+    /// Size × factor, rounded to the nearest integer, at least 1.
     fn step(&self, size: usize) -> usize {
         ((size as f64 * self.adjustment_factor).round() as usize).max(1)
     }
@@ -341,7 +347,7 @@ impl LoadThreshold {
         self.received = 0;
         let hot = score.is_some_and(|score| score > self.high);
         let returned = if self.halve_on_failure && !hot {
-            self.back.take(current.batch_size)
+            self.size_return.take(current.batch_size)
         } else {
             None
         };
@@ -350,8 +356,10 @@ impl LoadThreshold {
         });
         let Some(score) = score else {
             return match returned {
-                Some(_) => Decision::resize(from, BACK),
-                None if self.seen_batch && !self.heard => Decision::hold(current, SILENT),
+                Some(_) => Decision::resize(from, RETURNED_REASON),
+                None if self.seen_batch && !self.seen_signal => {
+                    Decision::hold(current, NO_SIGNAL_REASON)
+                }
                 None => Decision::hold(current, "no feedback since the last check: unchanged"),
             };
         };
@@ -359,8 +367,8 @@ impl LoadThreshold {
         let (zone, wanted) = if score < low {
             (Zone::Low, from.saturating_add(self.step(from)))
         } else if score > high {
-            self.back.size = self
-                .back
+            self.size_return.size = self
+                .size_return
                 .size
                 .map(|size| size.saturating_sub(self.step(size)));
             (Zone::High, from.saturating_sub(self.step(from)))
@@ -375,7 +383,7 @@ impl LoadThreshold {
         };
         let pinned = (to == from && wanted != from && !idle).then_some(zone);
         let reason = match pinned {
-            _ if returned.is_some() && to == from => Reason::from(BACK),
+            _ if returned.is_some() && to == from => Reason::from(RETURNED_REASON),
             _ if idle => Reason::from("no full batch since the last check: unchanged"),
             Some(zone) if self.pinned == Some(zone) => current.reason.clone(),
             Some(Zone::Low) => Reason::from("the load is low and the size is at its maximum"),

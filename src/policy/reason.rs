@@ -1,11 +1,10 @@
-//! Why a decision was made: plain numbers, put into words only when somebody looks.
+//! Why a decision was made: plain numbers, formatted only when they are displayed.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// Why a decision was made, as a sentence that a person can read; formatted only when somebody
-/// looks.
+/// Why a decision was made. `Display` gives a sentence, formatted only when it is displayed.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -31,7 +30,7 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
-    /// As large as the cost of a call makes worth while.
+    /// The size follows from the cost of a call.
     CallCost {
         /// What a call costs, in items.
         items: f64,
@@ -40,11 +39,11 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
-    /// As large as the time for a batch allows.
+    /// The size is limited by the time for a batch.
     BatchTime {
-        /// What the size before has to reckon with now, noise included.
+        /// The expected time of a batch of the size before, noise included.
         expected: Duration,
-        /// What a batch may take.
+        /// The time that a batch may take.
         budget: Duration,
         /// The size before.
         from: usize,
@@ -62,14 +61,14 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
-    /// Half a batch costs less per item than a whole one.
+    /// An item costs less in half a batch.
     DearWhenLarge {
         /// The size before.
         from: usize,
         /// The size after.
         to: usize,
     },
-    /// The backend refuses batches of this length at once, and takes their parts.
+    /// The backend refuses batches of this length at once, and accepts their parts.
     TooLarge {
         /// The smallest length that was refused.
         len: usize,
@@ -78,7 +77,7 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
-    /// A much larger batch costs clearly less per item.
+    /// An item costs much less in a much larger batch.
     CheapWhenLarge {
         /// The size before.
         from: usize,

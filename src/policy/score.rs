@@ -1,11 +1,11 @@
-//! The load score: the weighted signals, each 0..=1, as both laws that read them see them.
+//! The load score: the weighted signals, each 0..=1, as both policies that use them compute it.
 
 use crate::feedback::{CUSTOM_SIGNALS_MAX, CustomSignal, Signals};
 
-/// Signals in a score: the four of the law and the custom ones.
+/// Signals in a score: the four built-in ones and the custom ones.
 pub(super) const TERMS: usize = 4 + CUSTOM_SIGNALS_MAX;
 
-/// How much each signal counts; only the proportions matter once they are normalised.
+/// How much each signal counts. Where they are normalised, only their proportions matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
     /// Of the CPU load; default 0.4.
@@ -29,7 +29,23 @@ impl Default for Weights {
     }
 }
 
-/// What turns signals into terms: the weights, and the depths that count as full load.
+/// One signal of a score.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Term {
+    pub(super) weight: f64,
+    /// 0..=1; `None` if the signal was not reported.
+    pub(super) value: Option<f64>,
+}
+
+/// The sum of one signal over the feedbacks that carry it.
+#[derive(Clone, Copy, Debug, Default)]
+struct TermSum {
+    weight: f64,
+    sum: f64,
+    count: u32,
+}
+
+/// The weights, and the depths that count as full load.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     pub(super) weights: Weights,
@@ -48,35 +64,30 @@ impl Default for Scale {
 }
 
 impl Scale {
-    /// The four terms of the law, in this order so that their sum rounds as documented: each weight
-    /// with its value 0..=1, where it was reported.
-    pub(super) fn four(&self, signals: &Signals) -> [(f64, Option<f64>); 4] {
+    /// The four built-in terms, each with its value 0..=1 if it was reported. In this order, their sum
+    /// rounds as documented.
+    pub(super) fn four(&self, signals: &Signals) -> [Term; 4] {
+        let share = |count: u64, full: f64| (count as f64 / full).min(1.0);
+        let queue = signals.queue_depth.map(|depth| share(depth, self.queue));
+        let locks = signals.db_locks.map(|waiting| share(waiting, self.locks));
+        let term = |weight, value| Term { weight, value };
         [
-            (self.weights.cpu_load, signals.cpu_load),
-            (
-                self.weights.queue_depth,
-                signals
-                    .queue_depth
-                    .map(|n| (n as f64 / self.queue).min(1.0)),
-            ),
-            (self.weights.error_rate, signals.error_rate),
-            (
-                self.weights.db_locks,
-                signals.db_locks.map(|n| (n as f64 / self.locks).min(1.0)),
-            ),
+            term(self.weights.cpu_load, signals.cpu_load),
+            term(self.weights.queue_depth, queue),
+            term(self.weights.error_rate, signals.error_rate),
+            term(self.weights.db_locks, locks),
         ]
     }
 
     /// The four terms and the custom ones.
-    pub(super) fn terms(
-        &self,
-        signals: &Signals,
-        custom: &[CustomSignal],
-    ) -> [(f64, Option<f64>); TERMS] {
-        let mut terms = [(0.0, None); TERMS];
+    pub(super) fn terms(&self, signals: &Signals, custom: &[CustomSignal]) -> [Term; TERMS] {
+        let mut terms = [Term::default(); TERMS];
         terms[..4].copy_from_slice(&self.four(signals));
         for ((term, value), signal) in terms[4..].iter_mut().zip(signals.custom).zip(custom) {
-            *term = (signal.weight, value);
+            *term = Term {
+                weight: signal.weight,
+                value,
+            };
         }
         terms
     }
@@ -85,40 +96,41 @@ impl Scale {
 /// The mean of each signal over the feedbacks that carry it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Means {
-    /// Weight, sum and count of each term.
-    terms: [(f64, f64, u32); TERMS],
-    /// How many of them are in use: the custom ones mostly are not.
+    terms: [TermSum; TERMS],
+    /// How many of them are in use: most batchers declare no custom signal.
     used: usize,
 }
 
 impl Means {
-    pub(super) fn add(&mut self, terms: &[(f64, Option<f64>)]) {
+    pub(super) fn add(&mut self, terms: &[Term]) {
         self.used = self.used.max(terms.len());
-        for (sum, (weight, value)) in self.terms.iter_mut().zip(terms) {
-            if let Some(value) = value {
-                *sum = (*weight, sum.1 + value, sum.2 + 1);
+        for (total, term) in self.terms.iter_mut().zip(terms) {
+            if let Some(value) = term.value {
+                total.weight = term.weight;
+                total.sum += value;
+                total.count += 1;
             }
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.terms[..self.used].fill((0.0, 0.0, 0));
+        self.terms[..self.used].fill(TermSum::default());
     }
 
     /// The weighted mean over the signals that any feedback carries, 0..=1; `None` without one that
     /// counts.
     pub(super) fn score(&self) -> Option<f64> {
         let (mut weights, mut sum) = (0.0, 0.0);
-        for (weight, total, count) in &self.terms[..self.used] {
-            if *count > 0 {
-                weights += weight;
-                sum += weight * (total / f64::from(*count));
+        for total in &self.terms[..self.used] {
+            if total.count > 0 {
+                weights += total.weight;
+                sum += total.weight * (total.sum / f64::from(total.count));
             }
         }
         if weights <= 0.0 {
             return None;
         }
-        // A weight that is not 1 in total only by rounding must not move a score across a
+        // If the weights add up to 1 but for rounding, a division must not move the score across a
         // threshold.
         let score: f64 = if (weights - 1.0_f64).abs() < 1e-9 {
             sum

@@ -1,11 +1,10 @@
-//! What a policy's decision comes to, as plain data: the setpoint, and the bounds that it is held
-//! to.
+//! What is in force, as plain data: the setpoint that follows from a decision, and its bounds.
 
 use std::time::Duration;
 
 use super::{Decision, Reason, Zone};
 
-/// The size of the next batch alone.
+/// The size of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The size of the probing batch, in items.
@@ -25,17 +24,17 @@ pub struct Setpoint {
     pub linger: Duration,
     /// The pause after each call as a multiple of its service time; 0 is none.
     pub pause_ratio: f64,
-    /// The size of the next batch alone.
+    /// The size of one batch.
     pub probe: Option<Probe>,
-    /// Where the policy saw the load.
+    /// The load as the policy sees it.
     pub zone: Zone,
-    /// The load score it went by, 0..=1.
+    /// The load score that the decision was based on, 0..=1.
     pub score: Option<f64>,
     /// Why the size is what it is.
     pub reason: Reason,
 }
 
-/// What a decision is held to.
+/// The bounds that a decision is clamped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) min: usize,
@@ -45,12 +44,12 @@ pub(crate) struct Bounds {
 }
 
 impl Setpoint {
-    /// The setpoint that puts a decision in force behind this one. `probes` counts those ever asked
-    /// for.
+    /// The setpoint that puts a decision in force after this one. `probes` counts all probes
+    /// requested so far.
     ///
-    /// A probe of the size that this setpoint still holds is the same probe: a policy may repeat
-    /// itself until it sees the probe's sample, and gets one batch. The threads and the simulator
-    /// both go this step.
+    /// If this setpoint holds a probe of the same size, it is the same probe. A policy may repeat
+    /// its request until it sees the sample, and gets one batch. The threads and the simulator
+    /// both use this function.
     pub(crate) fn follow(&self, decision: Decision, bounds: &Bounds, probes: &mut u64) -> Self {
         let ratio = decision.pause_ratio;
         let probe = decision.probe.map(|size| {

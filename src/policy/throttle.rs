@@ -1,11 +1,12 @@
-//! What relieves a backend that complains: pauses between calls. A smaller batch does not; it adds
-//! calls.
+//! Pauses between calls, which relieve a backend that reports load. Smaller batches do not: they
+//! add calls.
 //!
-//! Once a second, from what was reported since: hot is a load score or a share of refused items
-//! over its threshold. Hot: the share of the time that is spent in calls falls to 0.75 of itself,
-//! at most every second time. Else it rises again, faster the longer it has been cool. What four
-//! cuts did not lower is not this batcher's doing, bad rows or a neighbour: it is ignored for half
-//! a minute, and each time it turns out so for twice as long.
+//! Once a second the throttle evaluates what was reported since the last time. It is hot if the load
+//! score or the share of refused items is over its threshold. While it is hot, the duty (the share
+//! of the time that is spent in calls) falls to 0.75 of itself, at most every second time. Else the
+//! duty rises, faster the longer it has been cool. If four cuts do not lower a signal, this batcher
+//! is not its cause, but bad rows or another client. The signal is then ignored for half a minute,
+//! and for twice as long each time that this happens again.
 
 use std::time::Duration;
 
@@ -14,113 +15,139 @@ use crate::feedback::{CustomSignal, Signals};
 use crate::policy::Reason;
 use crate::policy::score::{Means, Scale};
 
-/// How often: long against a batch, short against a user's patience.
-const EVERY: Duration = Duration::from_secs(1);
-/// The least share of the time in calls: there must be calls to see whether it is over.
+/// How often the throttle evaluates: much longer than a batch, and short for a user.
+const EVALUATION_INTERVAL: Duration = Duration::from_secs(1);
+/// The least duty. Without calls, nothing would show that the load is over.
 const DUTY_MIN: f64 = 0.1;
-/// What a cut leaves. Deeper overshoots, since a backend's own averages are seconds behind.
-const CUT: f64 = 0.75;
-/// What a cool look adds, and after how many in a row it doubles with each.
-const RISE: f64 = 0.06;
-const CALM: i32 = 3;
-/// After so many cuts there must be an effect: errors down to this share, the score (of which
-/// others have a part) to that.
+/// The factor of a cut. A deeper cut overshoots, since a backend's own averages lag by seconds.
+const DUTY_CUT_RATIO: f64 = 0.75;
+/// What a cool evaluation adds to the duty.
+const DUTY_RISE: f64 = 0.06;
+/// After this many cool evaluations in a row, each further one doubles the rise.
+const COOL_BEFORE_DOUBLING: i32 = 3;
+/// The rise is doubled at most this many times.
+const DOUBLINGS_MAX: i32 = 6;
+/// A cut is followed by at least this many evaluations without one, the cut's own included.
+const EVALUATIONS_PER_CUT: i32 = 2;
+/// After this many cuts, a signal must have fallen.
 const CUTS_MAX: u32 = 4;
-const ERRORS_LOWERED: f64 = 0.7;
-const SCORE_LOWERED: f64 = 0.9;
-/// How many looks to ignore at first and at most: half a minute, a quarter of an hour.
-const IGNORE: (u32, u32) = (30, 960);
+/// What counts as fallen, as a share of the level before the cuts. Others contribute to the score,
+/// so it must fall by less.
+const ERRORS_FALLEN_RATIO: f64 = 0.7;
+const SCORE_FALLEN_RATIO: f64 = 0.9;
+/// For how many evaluations a signal is ignored at first: half a minute.
+const IGNORED_EVALUATIONS_MIN: u32 = 30;
+/// And at most: a quarter of an hour.
+const IGNORED_EVALUATIONS_MAX: u32 = 960;
 
-/// One complaint, whether cuts helped against it, and for how long it is ignored.
-#[derive(Clone, Copy, Debug)]
-struct Complaint {
-    threshold: f64,
-    lowered: f64,
-    cuts: u32,
-    before: f64,
-    ignore: u32,
-    ignore_next: u32,
+/// What a level means for the duty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// It is not over the threshold, or is ignored.
+    Cool,
+    /// It is over the threshold.
+    Hot,
+    /// It is over the threshold, and the cuts did not lower it.
+    NotLowered,
 }
 
-impl Complaint {
-    fn new(threshold: f64, lowered: f64) -> Self {
+/// A level with its threshold, whether cuts lower it, and for how long it is ignored.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    threshold: f64,
+    fallen_ratio: f64,
+    cuts: u32,
+    /// The level before the first cut.
+    before_cuts: f64,
+    /// Evaluations for which it is still ignored.
+    ignored: u32,
+    /// For how many it will be ignored the next time.
+    ignored_next: u32,
+}
+
+impl Level {
+    fn new(threshold: f64, fallen_ratio: f64) -> Self {
         Self {
             threshold,
-            lowered,
+            fallen_ratio,
             cuts: 0,
-            before: 0.0,
-            ignore: 0,
-            ignore_next: IGNORE.0,
+            before_cuts: 0.0,
+            ignored: 0,
+            ignored_next: IGNORED_EVALUATIONS_MIN,
         }
     }
 
-    /// Whether it is hot; or `None` if it just turned out that cuts do not help.
-    fn look(&mut self, level: f64, at_ease: bool) -> Option<bool> {
-        if self.ignore > 0 {
-            self.ignore -= 1;
-            return Some(false);
+    /// Evaluates the level of the last second. `is_full_duty`: there are no pauses.
+    fn evaluate(&mut self, level: f64, is_full_duty: bool) -> Verdict {
+        if self.ignored > 0 {
+            self.ignored -= 1;
+            return Verdict::Cool;
         }
         if level <= self.threshold {
             self.cuts = 0;
-            if at_ease {
-                self.ignore_next = IGNORE.0;
+            if is_full_duty {
+                self.ignored_next = IGNORED_EVALUATIONS_MIN;
             }
-            return Some(false);
+            return Verdict::Cool;
         }
         if self.cuts == 0 {
-            self.before = level;
+            self.before_cuts = level;
         }
         self.cuts += 1;
-        if self.cuts > CUTS_MAX && level > self.lowered * self.before {
-            self.ignore = self.ignore_next;
-            self.ignore_next = (2 * self.ignore_next).min(IGNORE.1);
+        if self.cuts > CUTS_MAX && level > self.fallen_ratio * self.before_cuts {
+            self.ignored = self.ignored_next;
+            self.ignored_next = (2 * self.ignored_next).min(IGNORED_EVALUATIONS_MAX);
             self.cuts = 0;
-            return None;
+            return Verdict::NotLowered;
         }
-        Some(true)
+        Verdict::Hot
     }
 }
 
-/// The share of the time that is spent in calls, and what it is judged by.
+/// The duty, and the two levels that it depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Throttle {
-    score: Complaint,
-    errors: Complaint,
+    score: Level,
+    errors: Level,
     means: Means,
     items: f64,
     refused: f64,
-    next: Duration,
+    next_evaluation: Duration,
     /// The share of the time in calls, `DUTY_MIN`..=1.
     duty: f64,
-    calm: i32,
-    cool_down: i32,
-    /// The last score and share of refused items.
-    pub(super) seen: (Option<f64>, f64),
-    pub(super) hot: bool,
+    /// Cool evaluations in a row.
+    cool: i32,
+    /// Evaluations until the next cut is allowed; 0 or less if it is.
+    until_cut: i32,
+    /// The last score, and the last share of refused items.
+    pub(super) last_score: Option<f64>,
+    last_refused: f64,
+    pub(super) is_hot: bool,
 }
 
 impl Throttle {
     pub(super) fn new(score: f64, errors: f64) -> Self {
         Self {
-            score: Complaint::new(score, SCORE_LOWERED),
-            errors: Complaint::new(errors, ERRORS_LOWERED),
+            score: Level::new(score, SCORE_FALLEN_RATIO),
+            errors: Level::new(errors, ERRORS_FALLEN_RATIO),
             means: Means::default(),
             items: 0.0,
             refused: 0.0,
-            next: EVERY,
+            next_evaluation: EVALUATION_INTERVAL,
             duty: 1.0,
-            calm: 9,
-            cool_down: 0,
-            seen: (None, 0.0),
-            hot: false,
+            cool: COOL_BEFORE_DOUBLING + DOUBLINGS_MAX,
+            until_cut: 0,
+            last_score: None,
+            last_refused: 0.0,
+            is_hot: false,
         }
     }
 
-    pub(super) fn thresholds(&self) -> (f64, f64) {
-        (self.score.threshold, self.errors.threshold)
+    pub(super) fn refused_threshold(&self) -> f64 {
+        self.errors.threshold
     }
 
-    /// Takes what was reported.
+    /// Takes the signals of a sample.
     pub(super) fn signals(&mut self, signals: &Signals, custom: &[CustomSignal]) {
         let scale = Scale::default();
         if custom.is_empty() {
@@ -130,7 +157,7 @@ impl Throttle {
         }
     }
 
-    /// Takes a batch that went through, or one whose failure its size does not explain.
+    /// Takes a call that went through, with the number of its items and of those refused.
     pub(super) fn items(&mut self, items: f64, refused: f64) {
         self.items += items;
         self.refused += refused;
@@ -143,17 +170,15 @@ impl Throttle {
 
     /// The pause in words.
     pub(super) fn reason(&self) -> Reason {
-        let (score, errors) = self.seen;
         Reason::Pausing {
-            score,
-            errors,
+            score: self.last_score,
+            errors: self.last_refused,
             share: 1.0 - self.duty,
         }
     }
 
     pub(super) fn validate(&self) -> Result<(), BuildError> {
-        let (score, refused) = self.thresholds();
-        match [score, refused]
+        match [self.score.threshold, self.errors.threshold]
             .into_iter()
             .find(|share| !(0.0..=1.0).contains(share))
         {
@@ -166,49 +191,50 @@ impl Throttle {
         }
     }
 
-    /// Looks, once a second and only at evidence; true if the pause changed.
-    pub(super) fn look(&mut self, now: Duration) -> bool {
-        if now < self.next {
+    /// Evaluates once a second, if there is evidence. True if the pause changed.
+    pub(super) fn evaluate(&mut self, now: Duration) -> bool {
+        if now < self.next_evaluation {
             return false;
         }
         let score = self.means.score();
         if score.is_none() && self.items <= 0.0 {
             return false;
         }
-        self.next = if now < self.next + EVERY {
-            self.next + EVERY
+        let next = self.next_evaluation + EVALUATION_INTERVAL;
+        self.next_evaluation = if now < next {
+            next
         } else {
-            now + EVERY
+            now + EVALUATION_INTERVAL
         };
         let errors = if self.items > 0.0 {
             self.refused / self.items
         } else {
             0.0
         };
-        self.seen = (score, errors);
+        (self.last_score, self.last_refused) = (score, errors);
         (self.items, self.refused) = (0.0, 0.0);
         self.means.clear();
         let before = self.duty;
-        let at_ease = self.duty >= 1.0;
+        let is_full_duty = self.duty >= 1.0;
         let verdicts = [
-            self.score.look(score.unwrap_or(0.0), at_ease),
-            self.errors.look(errors, at_ease),
+            self.score.evaluate(score.unwrap_or(0.0), is_full_duty),
+            self.errors.evaluate(errors, is_full_duty),
         ];
-        if verdicts.contains(&None) {
+        if verdicts.contains(&Verdict::NotLowered) {
             self.duty = 1.0;
         }
-        self.hot = verdicts.contains(&Some(true));
-        self.cool_down -= 1;
-        if self.hot {
-            self.calm = 0;
-            if self.cool_down <= 0 {
-                self.duty = (self.duty * CUT).max(DUTY_MIN);
-                self.cool_down = 2;
+        self.is_hot = verdicts.contains(&Verdict::Hot);
+        self.until_cut -= 1;
+        if self.is_hot {
+            self.cool = 0;
+            if self.until_cut <= 0 {
+                self.duty = (self.duty * DUTY_CUT_RATIO).max(DUTY_MIN);
+                self.until_cut = EVALUATIONS_PER_CUT;
             }
         } else {
-            self.calm += 1;
-            self.duty =
-                (self.duty + RISE * f64::from(1 << (self.calm - CALM).clamp(0, 6))).min(1.0);
+            self.cool += 1;
+            let doublings = (self.cool - COOL_BEFORE_DOUBLING).clamp(0, DOUBLINGS_MAX);
+            self.duty = (self.duty + DUTY_RISE * f64::from(1 << doublings)).min(1.0);
         }
         self.duty != before
     }

@@ -29,6 +29,28 @@ impl Costs {
     }
 }
 
+/// A share of calls that need a multiple of their work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Outliers {
+    pub(super) share: f64,
+    pub(super) factor: f64,
+}
+
+/// A length beyond which a call needs a multiple of its work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cliff {
+    /// In items.
+    pub(super) beyond: usize,
+    pub(super) factor: f64,
+}
+
+/// Extra work below or beyond a number of items.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ExtraWork {
+    pub(super) items: usize,
+    pub(super) time: Duration,
+}
+
 /// A backend that batchers share, as a description; [`Simulation`](super::Simulation) brings it to
 /// life.
 ///
@@ -42,15 +64,15 @@ pub struct Backend {
     pub(super) cores: f64,
     pub(super) load: Load,
     pub(super) noise: f64,
-    pub(super) outliers: (f64, f64),
+    pub(super) outliers: Outliers,
     pub(super) timeout: Option<Duration>,
     pub(super) overload_errors: f64,
     pub(super) row_errors: f64,
     pub(super) call_errors: f64,
     pub(super) lock_conflicts: f64,
-    pub(super) super_linear: (usize, Duration),
-    pub(super) sub_linear: (usize, Duration),
-    pub(super) cliff: (usize, f64),
+    pub(super) super_linear: ExtraWork,
+    pub(super) sub_linear: ExtraWork,
+    pub(super) cliff: Cliff,
     pub(super) length_limit: usize,
     pub(super) refusals: f64,
     pub(super) lock_holder: Option<LockHolder>,
@@ -66,15 +88,27 @@ impl Default for Backend {
             cores: 4.0,
             load: Load::Constant(0.2),
             noise: 0.15,
-            outliers: (0.0, 1.0),
+            outliers: Outliers {
+                share: 0.0,
+                factor: 1.0,
+            },
             timeout: Some(Duration::from_millis(400)),
             overload_errors: 0.0,
             row_errors: 0.0,
             call_errors: 0.0,
             lock_conflicts: 0.0,
-            super_linear: (usize::MAX, Duration::ZERO),
-            sub_linear: (0, Duration::ZERO),
-            cliff: (usize::MAX, 1.0),
+            super_linear: ExtraWork {
+                items: usize::MAX,
+                time: Duration::ZERO,
+            },
+            sub_linear: ExtraWork {
+                items: 0,
+                time: Duration::ZERO,
+            },
+            cliff: Cliff {
+                beyond: usize::MAX,
+                factor: 1.0,
+            },
             length_limit: usize::MAX,
             refusals: 0.0,
             lock_holder: None,
@@ -122,7 +156,10 @@ impl Backend {
 
     /// A share of calls that need so many times the work. Default none.
     pub fn outliers(mut self, share: f64, times: f64) -> Self {
-        self.outliers = (share, times);
+        self.outliers = Outliers {
+            share,
+            factor: times,
+        };
         self
     }
 
@@ -161,7 +198,10 @@ impl Backend {
     /// Beyond so many items, extra work: this time, times the square of the items beyond. Default
     /// none.
     pub fn super_linear(mut self, beyond: usize, extra: Duration) -> Self {
-        self.super_linear = (beyond, extra);
+        self.super_linear = ExtraWork {
+            items: beyond,
+            time: extra,
+        };
         self
     }
 
@@ -169,14 +209,20 @@ impl Backend {
     /// large batch writes more than one row to. Between a knee of small batches and one of large
     /// ones throughput then hardly grows. Default none.
     pub fn sub_linear(mut self, first: usize, extra: Duration) -> Self {
-        self.sub_linear = (first, extra);
+        self.sub_linear = ExtraWork {
+            items: first,
+            time: extra,
+        };
         self
     }
 
     /// Calls of more than so many items need so many times the work: a sort that spills, a buffer
     /// that overflows. Default none.
     pub fn cliff(mut self, beyond: usize, times: f64) -> Self {
-        self.cliff = (beyond, times);
+        self.cliff = Cliff {
+            beyond,
+            factor: times,
+        };
         self
     }
 
@@ -194,7 +240,7 @@ impl Backend {
         self
     }
 
-    /// A neighbour that holds the lock which every call needs. Default none.
+    /// Another client that holds the lock which every call needs. Default none.
     pub fn lock_holder(mut self, holder: LockHolder) -> Self {
         self.lock_holder = Some(holder);
         self
@@ -222,23 +268,24 @@ impl Backend {
             .map_or(self.costs, |(_, costs)| *costs)
     }
 
-    /// The neighbour that asks for the lock at this time.
+    /// The client that asks for the lock at this time.
     pub(super) fn holder_at(&self, time: Duration) -> Option<LockHolder> {
         self.lock_holder.filter(|holder| holder.asks_at(time))
     }
 
     /// The work of a call of `n` items, in seconds of one core without noise.
     pub(super) fn work(&self, costs: &Costs, n: usize) -> f64 {
-        let (beyond, extra) = self.super_linear;
-        let over = n.saturating_sub(beyond) as f64;
-        let (first, page) = self.sub_linear;
-        let pages = n.min(first) as f64;
-        let (edge, times) = self.cliff;
+        let over = n.saturating_sub(self.super_linear.items) as f64;
+        let pages = n.min(self.sub_linear.items) as f64;
         let work = costs.call.as_secs_f64()
             + costs.item.as_secs_f64() * n as f64
-            + extra.as_secs_f64() * over * over
-            + page.as_secs_f64() * pages;
-        if n > edge { work * times } else { work }
+            + self.super_linear.time.as_secs_f64() * over * over
+            + self.sub_linear.time.as_secs_f64() * pages;
+        if n > self.cliff.beyond {
+            work * self.cliff.factor
+        } else {
+            work
+        }
     }
 
     /// The probability that a call of `n` items fails for a reason other than time.

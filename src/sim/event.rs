@@ -1,4 +1,4 @@
-//! What happens in a run, and when.
+//! The events of a run, and their times.
 
 /// A time in a heap. Never NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,15 +37,15 @@ pub(super) enum Event {
     GiveUp {
         call: usize,
     },
-    /// A call that waited looks at the lock.
+    /// A call that waited tries to enter the lock.
     Enter {
         call: usize,
     },
     /// The lock's holder asks for it.
     Ask,
-    /// The lock's holder lets go.
+    /// The lock's holder releases it.
     Release,
-    /// The pause behind a call is over.
+    /// The pause after a call is over.
     Free {
         unit: usize,
     },

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How often a smooth load is looked at: every 20 ms of virtual time, a few times in a short call.
-const RESOLUTION: f64 = 0.02;
+/// The step in which a smooth load changes, in seconds of virtual time: a few times in a short call.
+const SMOOTH_STEP_SECONDS: f64 = 0.02;
 
 /// The background load over time: the share of the backend's cores that others take, 0..=1. Clamped
 /// where it is read.
@@ -18,7 +18,7 @@ pub enum Load {
         low: f64,
         /// The most.
         high: f64,
-        /// From one peak to the next, over zero.
+        /// From one peak to the next, greater than zero.
         period: Duration,
     },
     /// Peaks again and again; the first begins after one interval.
@@ -27,7 +27,7 @@ pub enum Load {
         base: f64,
         /// During a peak.
         peak: f64,
-        /// From the beginning of one to that of the next, over zero.
+        /// From the beginning of one to that of the next, greater than zero.
         every: Duration,
         /// How long each lasts.
         lasting: Duration,
@@ -54,7 +54,7 @@ impl Load {
         Self::Steps(base, vec![(begin, peak), (begin + lasting, base)])
     }
 
-    /// Nothing gets done for a while: calls run into the timeout, or wait until it is over.
+    /// A time without any work: calls run into the timeout, or wait until it is over.
     #[must_use]
     pub fn outage(base: f64, begin: Duration, lasting: Duration) -> Self {
         Self::spike(base, 1.0, begin, lasting)
@@ -118,11 +118,11 @@ impl Load {
         (turn, (now - turn * every).max(0.0))
     }
 
-    /// When to look again, in seconds; infinite if it stays as it is.
+    /// When the load changes next, in seconds; infinite if it never does.
     pub(super) fn next_change(&self, now: f64) -> f64 {
         match self {
             Self::Constant(_) => f64::INFINITY,
-            Self::Sine { .. } => now + RESOLUTION,
+            Self::Sine { .. } => now + SMOOTH_STEP_SECONDS,
             Self::Spikes { every, lasting, .. } => {
                 let (every, lasting) = (every.as_secs_f64(), lasting.as_secs_f64());
                 let (turn, since) = Self::turn(now, every);
@@ -139,7 +139,7 @@ impl Load {
                 } else if now >= end {
                     f64::INFINITY
                 } else {
-                    end.min(now + RESOLUTION)
+                    end.min(now + SMOOTH_STEP_SECONDS)
                 }
             }
             Self::Steps(_, then) => {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_looks_a_load_with_corners_does_not_move() {
+    fn a_load_with_corners_is_constant_between_its_changes() {
         let loads = [
             Load::Spikes {
                 base: 0.1,
@@ -224,7 +224,7 @@ mod tests {
             Load::Steps(0.1, vec![(secs(5), 0.2), (secs(6), 0.3)]),
         ];
         for load in loads {
-            let (mut now, mut looks) = (0.0, 0);
+            let (mut now, mut changes) = (0.0, 0);
             while now < 50.0 {
                 let next = load.next_change(now);
                 assert!(next > now, "{load:?} at {now}");
@@ -235,9 +235,9 @@ mod tests {
                     "{load:?} between {now} and {next}"
                 );
                 now = next;
-                looks += 1;
+                changes += 1;
             }
-            assert!((2..=11).contains(&looks), "{load:?}: {looks}");
+            assert!((2..=11).contains(&changes), "{load:?}: {changes}");
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
                 every: Duration::from_millis(every),
                 lasting: Duration::from_millis(lasting),
             };
-            // It looks where a peak would have ended, though there is none at first.
+            // The end of a peak is a change even where the first interval has no peak.
             let mut now = load.next_change(load.next_change(0.0));
             for turn in 1..1_000 {
                 for (after, expected) in [(0, 0.9), (lasting, 0.1)] {

@@ -1,14 +1,14 @@
-//! A neighbour that holds the lock which every call needs, and the lock itself while a simulation
+//! Another client that holds the lock which every call needs, and the lock itself while a simulation
 //! runs.
 
 use std::time::Duration;
 
-/// A neighbour that takes a lock which no call can do without, holds it for a time, leaves it free
-/// for a time, and so on.
+/// Another client that takes a lock which every call needs. It holds the lock for a time, leaves it
+/// free for a time, and takes it again.
 ///
-/// It waits for the calls under way and then has the lock; a call that comes after it asked waits
-/// until it has let go, and then begins its latency and work. So a wait is added to a call whatever
-/// its size, and meets few calls where they are short.
+/// The holder waits for the calls in flight and then has the lock. A call that begins after the
+/// holder asked waits until the lock is free. Its latency and work come after that. The wait does
+/// not depend on the size of the call. Where calls are short, few of them meet it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct LockHolder {
@@ -21,7 +21,7 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// Holds the lock so long, and asks for it again so long after it let go; all the time.
+    /// Holds the lock for `held`, and asks for it again `free` after it was released; all the time.
     pub fn new(held: Duration, free: Duration) -> Self {
         let (begin, lasting, poll) = (Duration::ZERO, Duration::MAX, Duration::ZERO);
         Self {
@@ -40,8 +40,8 @@ impl LockHolder {
         self
     }
 
-    /// Calls that wait look so often whether the lock is free, as SQLite's do, and come upon it up
-    /// to so much later. Default zero: they are woken.
+    /// Calls that wait poll the lock at this interval, as SQLite's do, so they enter up to this
+    /// much later. Default zero: they are woken.
     pub fn polled(mut self, every: Duration) -> Self {
         self.poll = every;
         self
@@ -59,9 +59,8 @@ impl LockHolder {
             .is_some_and(|since| since < self.lasting)
     }
 
-    /// How long a call waits that comes just as the lock was taken, where calls have a timeout as
-    /// well: in tries that were given up, how many those are, and in the one that gets it. In
-    /// seconds.
+    /// How long a call waits that begins just as the lock was taken, in seconds: the time in tries
+    /// that were given up, the number of those, and the time in the try that gets the lock.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> (f64, f64, f64) {
         let wait = self.held.as_secs_f64() + self.poll.as_secs_f64() / 2.0;
         let patience = [self.patience, timeout].into_iter().flatten().min();
@@ -73,7 +72,7 @@ impl LockHolder {
     }
 }
 
-/// Who is inside and who waits.
+/// The calls that hold the lock, and those that wait.
 #[derive(Default)]
 pub(super) struct Lock {
     inside: usize,
@@ -83,7 +82,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Whether a call enters; if not, it is told when the holder leaves.
+    /// Whether a call enters. If not, `release` returns it.
     pub(super) fn enter(&mut self, call: usize) -> bool {
         if self.wanted {
             self.waiting.push(call);

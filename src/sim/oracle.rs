@@ -1,5 +1,5 @@
-//! What the best fixed size would do, from the description of the backend: the yardstick that no
-//! policy is told.
+//! What the best fixed size would do, computed from the description of the backend. It is the
+//! baseline; no policy knows it.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::backend::Backend;
 use super::lock::LockHolder;
 
 /// The 95th percentile of a normal distribution, in deviations.
-const P95: f64 = 1.645;
+const P95_DEVIATIONS: f64 = 1.645;
 
-/// Seconds until a call is refused that is refused at once.
-pub(super) const REFUSED_AFTER: f64 = 1e-4;
+/// How long a call takes that is refused at once, in seconds.
+pub(super) const REFUSAL_SECONDS: f64 = 1e-4;
 
 /// The best fixed size at one moment and what it brings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,7 +27,7 @@ impl Backend {
     /// count, since no size avoids them.
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
-        let look = |n: usize| Best {
+        let evaluate = |n: usize| Best {
             batch_size: n,
             throughput: self.expected(at, batchers, n, bound),
         };
@@ -43,19 +43,19 @@ impl Backend {
         let mut best = Best::default();
         let mut n = 1;
         while n <= max {
-            best = better(best, look(n));
+            best = better(best, evaluate(n));
             n += (n / 25).max(1);
         }
-        best = better(best, look(max));
-        if self.cliff.0 < max {
-            best = better(best, look(self.cliff.0.max(1)));
+        best = better(best, evaluate(max));
+        if self.cliff.beyond < max {
+            best = better(best, evaluate(self.cliff.beyond.max(1)));
         }
         let near = best.batch_size / 25 + 1;
         let (from, to) = (
             best.batch_size.saturating_sub(near).max(1),
             (best.batch_size + near).min(max),
         );
-        (from..=to).map(look).fold(best, better)
+        (from..=to).map(evaluate).fold(best, better)
     }
 
     /// Items handled per second if all of so many busy batchers always send `n`, by all together. A
@@ -74,9 +74,10 @@ impl Backend {
         let load = self.load.at(at);
         let costs = self.costs_at(at);
         let latency = costs.latency.as_secs_f64();
-        let mean_work = self.work(&costs, n) * (1.0 + self.outliers.0 * (self.outliers.1 - 1.0));
+        let mean_work =
+            self.work(&costs, n) * (1.0 + self.outliers.share * (self.outliers.factor - 1.0));
         let batchers = batchers as f64;
-        // How many are at work at once depends on how long the work takes, and the other way round.
+        // The number of calls at work and the time of their work depend on each other.
         let (mut at_work, mut time, mut through) = (batchers, f64::INFINITY, 0.0);
         for _ in 0..if batchers > self.cores { 30 } else { 1 } {
             let rate = (1.0 - load) * (self.cores / at_work).min(1.0);
@@ -88,7 +89,7 @@ impl Backend {
         }
         if let Some(bound) = bound {
             let rate = (1.0 - load) * (self.cores / at_work.max(1e-9)).min(1.0);
-            let long = (P95 * self.noise - self.noise * self.noise / 2.0).exp();
+            let long = (P95_DEVIATIONS * self.noise - self.noise * self.noise / 2.0).exp();
             if latency + self.work(&costs, n) / rate * long > bound.as_secs_f64() {
                 return 0.0;
             }
@@ -105,7 +106,7 @@ impl Backend {
         }
         let items =
             n as f64 * (1.0 - self.item_failure(load, at_work)) * (1.0 - self.call_failure(n));
-        let refused = REFUSED_AFTER * self.refusals / (1.0 - self.refusals);
+        let refused = REFUSAL_SECONDS * self.refusals / (1.0 - self.refusals);
         batchers * items * through / (time + refused)
     }
 
@@ -125,10 +126,11 @@ impl Backend {
             .timeout
             .map(|timeout| timeout.saturating_sub(Duration::from_secs_f64(wait)));
         let (first_through, first_time) = self.call_within(latency, work, left);
-        // Who polls comes late to a lock that the holder will have again at its time.
+        // A call that polls finds the lock free late. The holder takes it again at the same time.
         let free = holder.free.as_secs_f64() - holder.poll.as_secs_f64() / 2.0;
         let others = (free - first_time) / time;
-        // The call under way as it asks is half over on average; of several the last ends later.
+        // When the holder asks, the call in flight is half over on average. Of several calls, the last
+        // ends later.
         let (calls, last) = (
             (others + 0.5).max(0.0),
             (others + batchers / (batchers + 1.0)).max(0.0),
@@ -155,8 +157,8 @@ impl Backend {
                 (0.0, timeout)
             };
         }
-        // Lognormal with this mean: what of it lies under the room, by probability and by
-        // expectation.
+        // The work is lognormal with this mean: the probability and the expectation of the part that
+        // fits in the room.
         let z = ((room / work).ln() + self.noise * self.noise / 2.0) / self.noise;
         let through = normal(z);
         (
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_was_looked_at_that_matters() {
+    fn no_other_size_is_better_than_the_best() {
         for backend in [
             Backend::new(),
             Backend::new()

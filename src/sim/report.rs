@@ -1,4 +1,4 @@
-//! What a run brought.
+//! The results of a run.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use super::backend::Backend;
 use crate::feedback::Signals;
 use crate::policy::Reason;
 
-/// How often the yardstick is taken along a run.
-const LOOK: Duration = Duration::from_millis(50);
+/// The step in which a run is compared with the best fixed size.
+const ORACLE_STEP: Duration = Duration::from_millis(50);
 
-/// One call of the handler, and what was in force when it had been answered.
+/// One call of the handler, and what was in force after it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Call {
     /// When it ended, since the start.
     pub at: Duration,
-    /// Whose it was, from 0.
+    /// The batcher that called, from 0.
     pub batcher: usize,
     /// Its items.
     pub len: usize,
@@ -31,15 +31,15 @@ pub struct Call {
     pub failed: usize,
     /// What the handler reported; empty if it failed or reports nothing.
     pub signals: Signals,
-    /// The size in force behind it.
+    /// The size in force after it.
     pub batch_size: usize,
-    /// The pause in force behind it, as a multiple of the service time.
+    /// The pause in force after it, as a multiple of the service time.
     pub pause_ratio: f64,
     /// Why.
     pub reason: Reason,
 }
 
-/// What a run brought: every call, and sums over them.
+/// The results of a run: every call, and sums over them.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Report {
@@ -105,7 +105,7 @@ impl Report {
         let mut last = None;
         let mut at = from;
         while at < to {
-            let step = LOOK.min(to - at);
+            let step = ORACLE_STEP.min(to - at);
             let same = (
                 self.backend.load.at(at),
                 self.backend.costs_at(at),

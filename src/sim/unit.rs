@@ -1,4 +1,4 @@
-//! One batcher in virtual time: what its flusher would cut and what its controller would decide.
+//! One batcher in virtual time: its flusher, which cuts batches, and its controller, which decides.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::feedback::Sample;
 use crate::policy::setpoint::{Bounds, Setpoint};
 use crate::policy::{Cadence, Policy, Reason, Window, Zone};
 
-/// As the controller rests after an early decision.
-const REST: f64 = 0.001;
+/// The least time from an early decision to the next one, in seconds, as in the controller.
+const EARLY_DECISION_INTERVAL_SECONDS: f64 = 0.001;
 
 /// What the flusher is doing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
-    /// A call is under way, or the pause behind it.
+    /// A call is in flight, or the pause after it.
     Busy,
     /// Waiting for items.
     Gathering,
@@ -55,7 +55,7 @@ pub(super) struct Unit<P> {
     probes: u64,
     probe_used: u64,
     pub(super) state: State,
-    /// Counts the plans to cut, so that one that was overtaken is known when its time comes.
+    /// The number of the latest plan to cut. An event of an older plan is ignored.
     pub(super) plan: u64,
     /// When each item arrives, in ascending order; `None` in a closed loop.
     pub(super) arrivals: Option<Vec<f64>>,
@@ -112,7 +112,7 @@ impl<P: Policy> Unit<P> {
         }
     }
 
-    /// What the flusher does now: cut a batch, or look again at a time, or wait for good.
+    /// The batch that the flusher cuts now. Else the time at which to ask again, infinite if never.
     pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
         let probe = self
             .setpoint
@@ -163,7 +163,7 @@ impl<P: Policy> Unit<P> {
         Ok(cut)
     }
 
-    /// What a refused batch has to be tried with next.
+    /// The next part of a refused batch to try.
     pub(super) fn next_part(&mut self) -> Option<Cut> {
         self.refused.as_mut()?.parts.pop()
     }
@@ -200,8 +200,8 @@ impl<P: Policy> Unit<P> {
         });
     }
 
-    /// A call was not refused; if it was the last part of a batch that was, its length and time, if
-    /// they were too much.
+    /// A call was not refused. If it was the last part of a refused batch whose length was too large,
+    /// the length and the time of that batch.
     pub(super) fn was_taken(&mut self, lost: bool) -> Option<(usize, Duration)> {
         let batch = self.refused.as_mut()?;
         batch.lost |= lost;
@@ -214,12 +214,12 @@ impl<P: Policy> Unit<P> {
             .map(|batch| (batch.len, batch.took))
     }
 
-    /// Takes a sample that wakes nobody: it comes with the one behind it.
+    /// Takes a sample that does not wake the controller: it is read with the next one.
     pub(super) fn report_event(&mut self, sample: Sample) {
         self.samples.push(sample);
     }
 
-    /// Takes a sample; when the controller will look at it, if it is to be woken.
+    /// Takes a sample. When the controller will decide, if the sample wakes it.
     pub(super) fn report(
         &mut self,
         sample: Sample,
@@ -235,7 +235,7 @@ impl<P: Policy> Unit<P> {
         Some((now + lag).max(self.rest_until))
     }
 
-    /// Lets the controller decide; whether that came to a decision.
+    /// Lets the controller decide. True if it made a decision.
     pub(super) fn decide(&mut self, now: f64, is_check: bool) -> bool {
         if !is_check && !std::mem::take(&mut self.pending) {
             return false;
@@ -257,7 +257,7 @@ impl<P: Policy> Unit<P> {
             .setpoint
             .follow(decision, &self.bounds, &mut self.probes);
         if !is_check {
-            self.rest_until = now + REST;
+            self.rest_until = now + EARLY_DECISION_INTERVAL_SECONDS;
         }
         true
     }

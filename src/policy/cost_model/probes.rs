@@ -1,43 +1,46 @@
-//! Which batch is a probe: now and then one of another size, since batches of one size cannot tell
-//! two numbers apart.
+//! Which batch is a probe. Batches of one size cannot tell two numbers apart, so now and then a
+//! batch has another size.
 
-/// Batches from one probe to the next: at first, when all has been quiet for long, and when
-/// something changed.
-const EVERY: u32 = 8;
-const EVERY_QUIET: u32 = 32;
-const EVERY_SURPRISED: u32 = 2;
-/// Probes after which it may become quiet.
-const QUIET: u32 = 6;
-/// Full batches to the next look at a much larger one: at first, and at most. Each that found
-/// nothing doubles them, and one that is further away waits so much longer: in the end 16 of 512 +
-/// 16 items are in looks, 3 %.
-const LOOK: u32 = 4;
-const LOOK_MAX: u32 = 512;
-/// A probe is so many times smaller than a batch, or larger where there is no smaller.
-const SMALLER: usize = 16;
-const LARGER: usize = 4;
-/// A much larger batch is so many times larger, or as large as may be, but not less than so many
-/// times. Each that found nothing is followed by one as many times larger again, up to the largest:
-/// where rows share the pages of an index, an item of a batch that writes one row to each page
-/// costs as much as in a small one.
-const MUCH: usize = 16;
-const MUCH_LEAST: usize = 2;
-/// Which share of the time probes may waste: as much as the calls themselves at an efficiency of
-/// 0.95. Where a probe meets a neighbour's lock, it waits as long as a large batch would: in step
-/// with the neighbour every probe does, each is a surprise, and a third of the time went into
-/// probes. What one of them wasted is paid off within so many batches, should it have hung for
-/// more: for an hour after it nothing would be learnt otherwise.
-const WASTE: f64 = 0.05;
-const PAID_WITHIN: f64 = 256.0;
+/// Batches from one probe to the next at first.
+const PROBE_INTERVAL_BATCHES: u32 = 8;
+/// The same when nothing has changed for long.
+const PROBE_INTERVAL_STEADY_BATCHES: u32 = 32;
+/// The same when something has changed.
+const PROBE_INTERVAL_SURPRISED_BATCHES: u32 = 2;
+/// The steady interval needs at least this many probes.
+const STEADY_PROBES_MIN: u32 = 6;
+/// Full batches from one large probe to the next, at first. Each that finds nothing doubles them.
+/// Where the next one is further away, the wait is as many times longer.
+const LARGE_INTERVAL_MIN_BATCHES: u32 = 4;
+/// The same at most. In the end, 16 of 512 + 16 items are in large probes: 3 %.
+const LARGE_INTERVAL_MAX_BATCHES: u32 = 512;
+/// A small probe is a batch divided by this.
+const SMALL_PROBE_DIVISOR: usize = 16;
+/// Below this size, the probe for the cost of a call is larger by this factor instead.
+const TINY_PROBE_FACTOR: usize = 4;
+/// A large probe is a batch multiplied by this, or the largest size. After one that found nothing,
+/// the next is this many times larger again, up to the largest. Where rows share the pages of an
+/// index, an item costs as much in a batch that writes one row to each page as in a small batch.
+const LARGE_PROBE_FACTOR: usize = 16;
+/// There is no large probe if it could not be larger by at least this factor.
+const LARGE_PROBE_FACTOR_MIN: usize = 2;
+/// The share of the time that probes may waste: as much as the calls' own cost at an efficiency of
+/// 0.95. A probe that meets another client's lock waits as long as a large batch would. If probes
+/// are in step with that client, each one does, and each is a surprise. Without this limit, a third
+/// of the time went into probes.
+const WASTED_TIME_SHARE: f64 = 0.05;
+/// The debt of one probe is paid off within this many batches, even if the probe hung for longer.
+/// Without this limit, nothing would be learnt for an hour after it.
+const DEBT_MAX_BATCHES: f64 = 256.0;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Probing {
     /// What a call costs.
     Call,
-    /// Whether half a batch is cheaper per item.
+    /// Whether an item is cheaper in half a batch.
     Half,
-    /// Whether a much larger one is.
+    /// Whether an item is cheaper in a much larger batch.
     Large,
     /// Whether the backend refuses this length.
     Length,
@@ -45,18 +48,20 @@ pub(super) enum Probing {
 
 #[derive(Clone, Debug)]
 pub(super) struct Probes {
-    /// Asked for and not seen yet.
+    /// The probe that was requested and whose sample has not arrived, with its size.
     pub(super) pending: Option<(Probing, usize)>,
-    since: u32,
-    every: u32,
-    half_next: bool,
-    since_look: u32,
-    look_every: u32,
-    /// How many times larger the next look is, and whether the last one was the largest batch of
-    /// all.
-    reach: usize,
-    at_most: bool,
-    /// Seconds that probes wasted beyond their share; paid off by the time of batches.
+    batches_since_probe: u32,
+    /// Batches from one small probe to the next.
+    interval: u32,
+    is_half_next: bool,
+    full_since_large: u32,
+    /// Full batches from one large probe to the next.
+    large_interval: u32,
+    /// How many times larger than the size in force the next large probe is.
+    large_factor: usize,
+    /// Whether the last large probe was of the largest size.
+    was_largest: bool,
+    /// Seconds that probes wasted beyond their share. The time of batches pays it off.
     debt: f64,
 }
 
@@ -64,127 +69,132 @@ impl Probes {
     pub(super) fn new() -> Self {
         Self {
             pending: None,
-            since: 0,
-            every: EVERY,
-            half_next: false,
-            since_look: 0,
-            look_every: LOOK,
-            reach: MUCH,
-            at_most: false,
+            batches_since_probe: 0,
+            interval: PROBE_INTERVAL_BATCHES,
+            is_half_next: false,
+            full_since_large: 0,
+            large_interval: LARGE_INTERVAL_MIN_BATCHES,
+            large_factor: LARGE_PROBE_FACTOR,
+            was_largest: false,
             debt: 0.0,
         }
     }
 
-    /// Counts a batch; what it was probing, if it is the probe that was asked for.
+    /// Counts a batch. What it was probing, if it is the probe that was requested.
     pub(super) fn take(&mut self, is_probe: bool, full: bool, failed: bool) -> Option<Probing> {
-        self.since = self.since.saturating_add(1);
-        // Who fails should not try much more.
-        self.since_look = if failed {
+        self.batches_since_probe = self.batches_since_probe.saturating_add(1);
+        // After a failure, a large probe would be likely to fail too.
+        self.full_since_large = if failed {
             0
         } else {
-            self.since_look.saturating_add(u32::from(full))
+            self.full_since_large.saturating_add(u32::from(full))
         };
         self.pending
             .take_if(|_| is_probe)
             .map(|(probing, _)| probing)
     }
 
-    /// A batch took so long, and would have taken `usual` as part of batches that take `batch`
-    /// each.
-    pub(super) fn pay(&mut self, time: f64, usual: f64, batch: f64) {
-        let debt = self.debt + (time - usual).max(0.0) - WASTE * time;
-        self.debt = debt.clamp(0.0, PAID_WITHIN * WASTE * batch);
+    /// A batch took `seconds`. Its items would have taken `usual_seconds` in batches of the usual
+    /// size, each of which takes `batch_seconds`.
+    pub(super) fn pay(&mut self, seconds: f64, usual_seconds: f64, batch_seconds: f64) {
+        let debt = self.debt + (seconds - usual_seconds).max(0.0) - WASTED_TIME_SHARE * seconds;
+        self.debt = debt.clamp(0.0, DEBT_MAX_BATCHES * WASTED_TIME_SHARE * batch_seconds);
     }
 
-    /// All is different: what it cost to know what was is forgotten.
+    /// The model has jumped: the debt for what it knew before is void.
     pub(super) fn jumped(&mut self) {
         self.debt = 0.0;
-        self.hurry();
+        self.probe_soon();
     }
 
-    /// Something is not as expected: look again soon.
-    pub(super) fn hurry(&mut self) {
-        self.every = EVERY_SURPRISED;
+    /// A batch was not as expected.
+    pub(super) fn probe_soon(&mut self) {
+        self.interval = PROBE_INTERVAL_SURPRISED_BATCHES;
     }
 
-    /// A probe was as expected, after so many of them.
-    pub(super) fn relax(&mut self, probes: u32, in_doubt: bool) {
-        self.every = (2 * self.every).min(if probes < QUIET || in_doubt {
-            EVERY
+    /// A probe was as expected. `probes` is their number so far.
+    pub(super) fn probe_less(&mut self, probes: u32, in_doubt: bool) {
+        let interval_max = if probes < STEADY_PROBES_MIN || in_doubt {
+            PROBE_INTERVAL_BATCHES
         } else {
-            EVERY_QUIET
-        });
+            PROBE_INTERVAL_STEADY_BATCHES
+        };
+        self.interval = (2 * self.interval).min(interval_max);
     }
 
+    /// The ceiling is in doubt: the interval is not the steady one.
     pub(super) fn doubt(&mut self) {
-        self.every = self.every.min(EVERY);
+        self.interval = self.interval.min(PROBE_INTERVAL_BATCHES);
     }
 
-    /// A look at a much larger batch found something or not.
-    pub(super) fn looked(&mut self, found: bool) {
-        if found {
-            // Is it so again?
-            self.look_every = LOOK;
+    /// A large probe went through. `won`: its items were cheaper.
+    pub(super) fn large_probe_done(&mut self, won: bool) {
+        if won {
+            // The next one, of the same size, confirms it.
+            self.large_interval = LARGE_INTERVAL_MIN_BATCHES;
         } else {
-            self.look_every = (2 * self.look_every).min(LOOK_MAX);
-            self.reach = if self.at_most {
-                MUCH
+            self.large_interval = (2 * self.large_interval).min(LARGE_INTERVAL_MAX_BATCHES);
+            self.large_factor = if self.was_largest {
+                LARGE_PROBE_FACTOR
             } else {
-                self.reach.saturating_mul(MUCH)
+                self.large_factor.saturating_mul(LARGE_PROBE_FACTOR)
             };
         }
     }
 
-    /// A look failed or was cut short: no further, and not so soon.
-    pub(super) fn look_failed(&mut self) {
-        self.look_every = (2 * self.look_every).min(LOOK_MAX);
-        self.reach = MUCH;
+    /// A large probe failed or was cut short: the next one is no larger, and later.
+    pub(super) fn large_probe_failed(&mut self) {
+        self.large_interval = (2 * self.large_interval).min(LARGE_INTERVAL_MAX_BATCHES);
+        self.large_factor = LARGE_PROBE_FACTOR;
     }
 
-    /// The probe under way will not tell.
+    /// The pending probe will bring no evidence.
     pub(super) fn forget(&mut self, refused: bool) {
         if matches!(self.pending.take(), Some((Probing::Large, _))) && refused {
-            self.look_failed();
+            self.large_probe_failed();
         }
     }
 
-    /// Asks for the next probe, if there is one and it is time; `longest` is the largest size
-    /// within the budget and the bounds.
+    /// Requests the next probe, if one is due and makes sense. `longest` is the largest size within
+    /// the budget and the bounds.
     pub(super) fn plan(&mut self, size: usize, longest: usize) {
         if self.pending.is_some() || self.debt > 0.0 {
             return;
         }
-        let reach = self.reach.saturating_mul(size);
-        // All of it where that is near: sizes between the two would never be looked at.
-        let much = if longest / 2 <= reach { longest } else { reach };
-        let further = much.div_ceil(MUCH.saturating_mul(size).max(1)).max(1);
-        let is_look_due =
-            self.since_look as usize >= further.saturating_mul(self.look_every as usize);
-        let (probing, other) = if is_look_due && much >= MUCH_LEAST.saturating_mul(size) {
-            self.since_look = 0;
-            self.at_most = much == longest;
-            (Probing::Large, much)
-        } else if self.since < self.every {
-            return;
-        } else if size < LARGER {
-            (Probing::Call, longest.clamp(1, LARGER * size))
-        } else if self.half_next && self.every >= EVERY {
-            (Probing::Half, size / 2)
-        } else {
-            (Probing::Call, (size / SMALLER).max(1))
-        };
+        let reach = self.large_factor.saturating_mul(size);
+        // The largest size if it is less than twice as far: no probe would cover the sizes between.
+        let large = if longest / 2 <= reach { longest } else { reach };
+        let steps = large
+            .div_ceil(LARGE_PROBE_FACTOR.saturating_mul(size).max(1))
+            .max(1);
+        let is_large_due =
+            self.full_since_large as usize >= steps.saturating_mul(self.large_interval as usize);
+        let (probing, other) =
+            if is_large_due && large >= LARGE_PROBE_FACTOR_MIN.saturating_mul(size) {
+                self.full_since_large = 0;
+                self.was_largest = large == longest;
+                (Probing::Large, large)
+            } else if self.batches_since_probe < self.interval {
+                return;
+            } else if size < TINY_PROBE_FACTOR {
+                (Probing::Call, longest.clamp(1, TINY_PROBE_FACTOR * size))
+            } else if self.is_half_next && self.interval >= PROBE_INTERVAL_BATCHES {
+                (Probing::Half, size / 2)
+            } else {
+                (Probing::Call, (size / SMALL_PROBE_DIVISOR).max(1))
+            };
         if other == size {
             return;
         }
         self.pending = Some((probing, other));
         if probing != Probing::Large {
-            self.half_next = probing == Probing::Call;
-            self.since = 0;
+            self.is_half_next = probing == Probing::Call;
+            self.batches_since_probe = 0;
         }
     }
 }
 
-/// Whether a batch that was to be much larger is: it may have been cut short.
-pub(super) fn is_much_larger(n: f64, size: f64) -> bool {
-    n >= MUCH_LEAST as f64 * size
+/// Whether a batch that was requested as a large probe is one: it may have been cut short.
+pub(super) fn is_large_probe(items: f64, size: f64) -> bool {
+    items >= LARGE_PROBE_FACTOR_MIN as f64 * size
 }

@@ -64,10 +64,10 @@ impl Course {
     }
 
     fn sample(&mut self, batch: BatchSample) -> usize {
-        self.tell(Signals::default(), batch)
+        self.sample_with(Signals::default(), batch)
     }
 
-    fn tell(&mut self, signals: Signals, batch: BatchSample) -> usize {
+    fn sample_with(&mut self, signals: Signals, batch: BatchSample) -> usize {
         self.now += batch.service_time;
         self.decide(
             &[Sample {
@@ -83,7 +83,7 @@ impl Course {
         self.decide_without(0, samples, is_check);
     }
 
-    /// So many samples were overwritten.
+    /// A decision after this many samples were overwritten.
     fn decide_without(&mut self, lost: u64, samples: &[Sample], is_check: bool) {
         let window = Window {
             samples,
@@ -115,7 +115,7 @@ impl Course {
         len
     }
 
-    /// At the knee of `24 + 1.25 n` ms, behind the start.
+    /// At the knee of `24 + 1.25 n` ms, after the start.
     fn settled() -> Self {
         let mut course = Self::new(CostModel::new());
         (0..8).for_each(|_| {
@@ -208,163 +208,7 @@ fn the_users_bound_is_kept() {
 }
 
 #[test]
-fn a_failed_batch_halves_at_once_and_is_explained() {
-    let mut course = Course::settled();
-    assert_eq!(course.sample(failing(364, 400.0)), 182);
-    assert_eq!(
-        course.setpoint.reason.to_string(),
-        "a batch of 364 failed after 400 ms: 364 → 182"
-    );
-    assert_eq!(course.setpoint.zone, Zone::High);
-    assert_eq!(course.sample(failing(182, 400.0)), 91);
-    assert_eq!(course.sample(failing(91, 400.0)), 45);
-    for _ in 0..8 {
-        let size = course.setpoint.batch_size;
-        course.sample(failing(size, 400.0));
-    }
-    assert_eq!(
-        course.setpoint.batch_size, 1,
-        "an outage may go to the minimum"
-    );
-}
-
-#[test]
-fn a_failure_is_answered_once() {
-    // Cut before the first failure was answered, and retries of the batch that failed.
-    let late = failing(364, 400.0);
-    let mut course = Course::settled();
-    course.sample(late);
-    assert_eq!(course.sample(late), 182);
-    assert_eq!(course.sample(BatchSample { attempt: 2, ..late }), 182);
-    // But a part of it that fails alone is news.
-    assert!(
-        course.sample(BatchSample {
-            attempt: 2,
-            full: false,
-            ..failing(182, 400.0)
-        }) < 182
-    );
-}
-
-#[test]
-fn halves_that_are_refused_at_once_are_not_too_large() {
-    let mut course = Course::settled();
-    course.sample(failing(364, 1.0));
-    assert_eq!(course.setpoint.batch_size, 182);
-    for (attempt, len) in [(2, 182), (3, 91), (4, 45)] {
-        course.sample(BatchSample {
-            attempt,
-            cut_at: 364,
-            full: false,
-            ..failing(len, 1.0)
-        });
-    }
-    assert_eq!(course.setpoint.batch_size, 182);
-    // But those that took as long as they should.
-    course.sample(BatchSample {
-        attempt: 2,
-        cut_at: 364,
-        full: false,
-        ..failing(182, 300.0)
-    });
-    assert_eq!(course.setpoint.batch_size, 91);
-}
-
-#[test]
-fn rows_at_fault_move_nothing() {
-    let mut course = Course::settled();
-    let permanent = BatchSample {
-        outcome: CallOutcome::Permanent,
-        ..failing(364, 1.0)
-    };
-    let rejected = BatchSample {
-        failed: 300,
-        ..batch(364, 479.0)
-    };
-    for sample in [permanent, rejected] {
-        (0..20).for_each(|_| {
-            course.sample(sample);
-        });
-        assert_eq!(course.setpoint.batch_size, 364);
-    }
-}
-
-#[test]
-fn a_call_that_failed_early_is_no_limit_for_those_to_come() {
-    let mut course = Course::settled();
-    course.sample(failing(364, 1.0));
-    assert_eq!(course.setpoint.batch_size, 182);
-    course.run(24.0, 1.25);
-    course.run(24.0, 1.25);
-    assert_eq!(course.setpoint.batch_size, 364);
-    // One that ran into a timeout is.
-    course.sample(failing(364, 400.0));
-    (0..10).for_each(|_| {
-        course.run(24.0, 1.25);
-    });
-    // 0.85 of it, less the margin for noise.
-    assert!(
-        (180..280).contains(&course.setpoint.batch_size),
-        "{}",
-        course.setpoint.batch_size
-    );
-}
-
-#[test]
-fn a_probe_that_never_tells_is_followed_by_another() {
-    let overwritten: fn(&mut Course) = |course| course.decide_without(1, &[], false);
-    // The rows' fault: its time tells nothing.
-    let refused: fn(&mut Course) = |course| {
-        let sample = BatchSample {
-            probe: true,
-            outcome: CallOutcome::Permanent,
-            ..failing(course.next_size(), 5.0)
-        };
-        course.sample(sample);
-    };
-    for silence in [overwritten, refused] {
-        let mut course = Course::settled();
-        while course.setpoint.probe.is_none() {
-            course.run(24.0, 1.25);
-        }
-        let first = course.probes;
-        silence(&mut course);
-        assert!(
-            course.setpoint.probe.is_none(),
-            "the setpoint lets go of it"
-        );
-        (0..32).for_each(|_| {
-            course.run(24.0, 1.25);
-        });
-        assert!(course.probes > first);
-    }
-}
-
-#[test]
-fn a_much_larger_batch_that_failed_leaves_the_size_alone_though_samples_were_lost_meanwhile() {
-    for lost in [0, 1] {
-        let mut course = Course::settled();
-        course.max = 5_000;
-        while course.next_size() < 2 * course.setpoint.batch_size {
-            course.run(24.0, 1.25);
-        }
-        let (size, large) = (course.setpoint.batch_size, course.next_size());
-        // It is under way.
-        course.decide_without(lost, &[], false);
-        course.sample(BatchSample {
-            probe: true,
-            ..failing(large, 900.0)
-        });
-        assert!(
-            course.setpoint.batch_size > size / 2,
-            "{size} to {} with {lost} lost",
-            course.setpoint.batch_size
-        );
-    }
-}
-
-#[test]
-fn a_neighbour_makes_items_slower_and_leaves_the_knee() {
+fn competing_load_makes_items_slower_and_leaves_the_knee() {
     let mut course = Course::settled();
     course.policy.max_batch_time = 60.0;
     (0..60).for_each(|_| {
@@ -380,7 +224,7 @@ fn a_neighbour_makes_items_slower_and_leaves_the_knee() {
 }
 
 #[test]
-fn size_grows_only_by_full_batches() {
+fn only_full_batches_make_the_size_grow() {
     let mut course = Course::new(CostModel::new());
     for turn in 0..200 {
         let len = 2 + turn % 17;
@@ -402,41 +246,41 @@ fn size_grows_only_by_full_batches() {
 fn a_pinned_size_and_an_unchanged_one_are_explained_once() {
     let mut course = Course::new(CostModel::new());
     course.max = 100;
-    let mut said = Vec::new();
+    let mut reasons = Vec::new();
     for _ in 0..60 {
         course.run(24.0, 1.25);
-        if said.last() != Some(&course.setpoint.reason) {
-            said.push(course.setpoint.reason.clone());
+        if reasons.last() != Some(&course.setpoint.reason) {
+            reasons.push(course.setpoint.reason.clone());
         }
     }
     assert_eq!(
-        said.last().unwrap().to_string(),
+        reasons.last().unwrap().to_string(),
         "the best size is the maximum or above"
     );
-    assert!(said.len() <= 5, "{said:#?}");
-    // Nor is a figure that moved a little while the size did not.
+    assert!(reasons.len() <= 5, "{reasons:#?}");
+    // A figure that changed while the size did not gives no new reason.
     let before = Reason::CallCost {
         items: 19.3,
         from: 320,
         to: 364,
     };
-    let times = (0.0, 0.0);
+    let times = why::BatchTimes::default();
     assert_eq!(
-        Why::CallCost(19.2).or_said(364, 364, times, &before),
+        Why::CallCost(19.2).or_previous(364, 364, times, &before),
         before
     );
     assert_ne!(
-        Why::CallCost(19.2).or_said(364, 365, times, &before),
+        Why::CallCost(19.2).or_previous(364, 365, times, &before),
         before
     );
     assert_ne!(
-        Why::Maximum.or_said(364, 364, times, &"the initial size".into()),
+        Why::Maximum.or_previous(364, 364, times, &"the initial size".into()),
         "the initial size".into()
     );
 }
 
 #[test]
-fn a_complaint_is_answered_by_pauses_and_not_by_size() {
+fn a_load_over_the_threshold_leads_to_pauses_and_no_smaller_size() {
     let hot = Signals {
         cpu_load: Some(0.95),
         ..Signals::default()
@@ -444,7 +288,7 @@ fn a_complaint_is_answered_by_pauses_and_not_by_size() {
     let mut course = Course::settled();
     for _ in 0..8 {
         let size = course.setpoint.batch_size;
-        course.tell(hot, batch(size, 24.0 + 1.25 * size as f64));
+        course.sample_with(hot, batch(size, 24.0 + 1.25 * size as f64));
     }
     assert_eq!(course.setpoint.batch_size, 364);
     assert!(
@@ -457,7 +301,7 @@ fn a_complaint_is_answered_by_pauses_and_not_by_size() {
         ..Signals::default()
     };
     for _ in 0..80 {
-        course.tell(cool, batch(364, 479.0));
+        course.sample_with(cool, batch(364, 479.0));
     }
     assert!(
         course.setpoint.pause_ratio.abs() < 1e-9,
@@ -467,7 +311,7 @@ fn a_complaint_is_answered_by_pauses_and_not_by_size() {
 }
 
 #[test]
-fn a_complaint_that_pauses_do_not_lower_is_somebody_elses() {
+fn a_load_that_pauses_do_not_lower_is_ignored() {
     let hot = Signals {
         cpu_load: Some(0.95),
         ..Signals::default()
@@ -475,7 +319,7 @@ fn a_complaint_that_pauses_do_not_lower_is_somebody_elses() {
     let mut course = Course::settled();
     let ratios: Vec<f64> = (0..60)
         .map(|_| {
-            course.tell(hot, batch(364, 479.0));
+            course.sample_with(hot, batch(364, 479.0));
             course.setpoint.pause_ratio
         })
         .collect();
@@ -516,8 +360,10 @@ fn settings_out_of_range_are_named() {
     assert!(CostModel::new().validate().is_ok());
 }
 
-#[path = "tests/looks.rs"]
-mod looks;
+#[path = "tests/failures.rs"]
+mod failures;
+#[path = "tests/large_probes.rs"]
+mod large_probes;
 #[path = "tests/regimes.rs"]
 mod regimes;
 #[path = "tests/walls.rs"]

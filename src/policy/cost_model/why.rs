@@ -1,11 +1,20 @@
-//! Why the size is what it is: numbers first, words when they are wanted.
+//! Why the size is what it is, in numbers. Words are made from them when a decision is published.
 
 use std::mem::discriminant;
 use std::time::Duration;
 
 use crate::policy::Reason;
 
-/// Why the size is what it is, in numbers that cost nothing to write down.
+/// The times that explain [`Why::BatchTime`], in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BatchTimes {
+    /// The time to plan for a batch of the old size, noise included.
+    pub(super) expected: f64,
+    /// The time that a batch may take.
+    pub(super) budget: f64,
+}
+
+/// Why the size is what it is. Storing it costs nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Why {
     Start,
@@ -19,36 +28,35 @@ pub(super) enum Why {
     Minimum,
 }
 
-/// Saturates, and costs less than the standard library's conversion, which rounds.
-pub(super) fn seconds(time: f64) -> Duration {
-    Duration::from_nanos((time * 1e9) as u64)
+/// The time as a `Duration`. It saturates, and costs less than the standard library's conversion, which rounds.
+pub(super) fn duration(seconds: f64) -> Duration {
+    Duration::from_nanos((seconds * 1e9) as u64)
 }
 
 impl Why {
-    /// In words, or what was said already: that a size stays for the same reason is said once.
-    /// `times`: what a batch of `from` has to reckon with, and what it may take.
-    pub(super) fn or_said(
+    /// The reason, or the previous one: a size that stays for the same reason is explained once.
+    pub(super) fn or_previous(
         self,
         from: usize,
         to: usize,
-        times: (f64, f64),
-        said: &Reason,
+        times: BatchTimes,
+        previous: &Reason,
     ) -> Reason {
         let reason = self.reason(from, to, times);
-        let alike =
-            discriminant(&reason) == discriminant(said) && !matches!(reason, Reason::Text(_));
-        if from == to && alike {
-            said.clone()
+        let is_same =
+            discriminant(&reason) == discriminant(previous) && !matches!(reason, Reason::Text(_));
+        if from == to && is_same {
+            previous.clone()
         } else {
             reason
         }
     }
 
-    /// Whether it explains that the size went from one to the other: several samples may have moved
-    /// it in between, and the last one's reason is not that of the way.
-    pub(super) fn explains(self, from: usize, to: usize, (expected, budget): (f64, f64)) -> bool {
+    /// Whether it explains why the size went from `from` to `to`. Several samples may have moved the
+    /// size, and the reason of the last need not explain the sum.
+    pub(super) fn explains(self, from: usize, to: usize, times: BatchTimes) -> bool {
         match self {
-            Self::BatchTime if seconds(expected) > seconds(budget) => to < from,
+            Self::BatchTime if duration(times.expected) > duration(times.budget) => to < from,
             Self::BatchTime | Self::CheapWhenLarge => to >= from,
             Self::Failed { .. } | Self::DearWhenLarge => to <= from,
             Self::Start | Self::CallCost(_) | Self::TooLarge(_) | Self::Maximum | Self::Minimum => {
@@ -57,8 +65,8 @@ impl Why {
         }
     }
 
-    /// In words, for a size that went from one to the other.
-    fn reason(self, from: usize, to: usize, (expected, budget): (f64, f64)) -> Reason {
+    /// The reason, for a size that went from `from` to `to`.
+    fn reason(self, from: usize, to: usize, times: BatchTimes) -> Reason {
         match self {
             Self::Start => Reason::Learning { from, to },
             Self::Failed { len, after } => Reason::BatchFailed {
@@ -69,8 +77,8 @@ impl Why {
             },
             Self::CallCost(items) => Reason::CallCost { items, from, to },
             Self::BatchTime => Reason::BatchTime {
-                expected: seconds(expected),
-                budget: seconds(budget),
+                expected: duration(times.expected),
+                budget: duration(times.budget),
                 from,
                 to,
             },

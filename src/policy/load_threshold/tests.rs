@@ -68,43 +68,6 @@ fn check(policy: &mut LoadThreshold, size: usize, samples: &[Sample]) -> Decisio
 }
 
 #[test]
-fn the_score_is_the_weighted_sum_of_the_four_signals() {
-    let table = [
-        ((0.75, 0.05, 120, 25), 0.565),
-        ((0.0, 0.0, 0, 0), 0.0),
-        ((1.0, 1.0, 100, 50), 1.0),
-        ((1.0, 1.0, 1_000_000, 1_000_000), 1.0),
-        ((0.5, 0.0, 50, 10), 0.32),
-        ((1.0, 0.0, 100, 50), 0.700_000_000_000_000_1),
-        ((0.0, 0.0, 300, 0), 0.2),
-        ((0.0, 0.0, 0, 300), 0.1),
-    ];
-    for ((cpu, errors, queue, locks), expected) in table {
-        for mut policy in [
-            LoadThreshold::strict(),
-            LoadThreshold::new().error_floor(false),
-        ] {
-            let decision = check(&mut policy, 20, &[full(all(cpu, errors, queue, locks))]);
-            let score = decision.score.unwrap();
-            assert!(
-                (score - expected).abs() < 1e-12,
-                "{cpu} {errors} {queue} {locks}: {score} for {expected}"
-            );
-        }
-    }
-}
-
-#[test]
-fn three_signals_at_their_end_count_as_over_the_threshold() {
-    for mut policy in [LoadThreshold::strict(), LoadThreshold::new()] {
-        assert_eq!(
-            check(&mut policy, 20, &[full(all(1.0, 0.0, 100, 50))]).batch_size,
-            16
-        );
-    }
-}
-
-#[test]
 fn the_documented_trace() {
     for mut policy in [
         LoadThreshold::strict().adjustment_factor(0.3),
@@ -127,7 +90,7 @@ fn the_documented_trace() {
 }
 
 #[test]
-fn a_step_is_rounded_and_never_nothing() {
+fn a_step_is_rounded_and_at_least_one() {
     let table = [
         (1, 2, 0),
         (2, 3, 1),
@@ -168,16 +131,7 @@ fn only_the_newest_ten_since_the_last_check_count() {
 }
 
 #[test]
-fn an_average_wraps_around_many_feedbacks() {
-    let mut policy = LoadThreshold::strict();
-    let mut samples = vec![full(level(1.0)); 1_000];
-    samples.extend(vec![full(level(0.5)); 10]);
-    let score = check(&mut policy, 20, &samples).score.unwrap();
-    assert!((score - 0.5).abs() < 1e-12, "{score}");
-}
-
-#[test]
-fn no_feedback_no_change() {
+fn without_feedback_the_size_stays() {
     for mut policy in [LoadThreshold::strict(), LoadThreshold::new()] {
         for samples in [
             vec![],
@@ -217,7 +171,7 @@ fn errors_alone_never_make_it_grow() {
     assert_eq!(
         check(&mut strict, 20, &[full(all(0.0, 0.99, 0, 0))]).batch_size,
         24,
-        "the bare law does"
+        "the bare rule does"
     );
 }
 
@@ -265,33 +219,6 @@ fn a_failed_batch_halves_at_once_and_a_monitor_never_does() {
 }
 
 #[test]
-fn each_signal_is_averaged_over_the_feedbacks_that_carry_it() {
-    let cpu = |share| full(LoadFeedback::new().cpu_load(share));
-    let locks = |waiting| full(LoadFeedback::new().db_locks(waiting));
-    let table = [
-        (vec![cpu(0.9), cpu(0.1)], 0.5),
-        (vec![cpu(0.9), cpu(0.3), cpu(0.3)], 0.5),
-        (
-            vec![cpu(0.2), cpu(0.4), locks(50), locks(0), locks(0), locks(50)],
-            (0.4 * 0.3 + 0.1 * 0.5) / 0.5,
-        ),
-        (
-            vec![full(all(0.2, 0.0, 0, 0)), full(all(0.6, 0.0, 100, 0))],
-            0.4 * 0.4 + 0.2 * 0.5,
-        ),
-    ];
-    for (samples, expected) in table {
-        let score = check(&mut LoadThreshold::new(), 20, &samples)
-            .score
-            .unwrap();
-        assert!(
-            (score - expected).abs() < 1e-12,
-            "{score} for {expected}: {samples:?}"
-        );
-    }
-}
-
-#[test]
 fn a_score_on_a_threshold_changes_nothing() {
     for (cpu, expected) in [(0.25, 20), (0.249, 24), (0.75, 20), (0.751, 16)] {
         let only = Weights {
@@ -310,63 +237,6 @@ fn a_score_on_a_threshold_changes_nothing() {
             decision.reason
         );
     }
-}
-
-#[test]
-fn a_full_batch_is_news_until_the_next_check_and_a_probe_is_none() {
-    let idle = sample(level(0.0), false, CallOutcome::Ok);
-    let mut policy = LoadThreshold::new();
-    assert_eq!(check(&mut policy, 20, &[full(level(0.0))]).batch_size, 24);
-    assert_eq!(check(&mut policy, 24, &[idle]).batch_size, 24);
-    policy.decide(&window(&[full(LoadFeedback::new())], false), &setpoint(24));
-    assert_eq!(
-        check(&mut policy, 24, &[idle]).batch_size,
-        29,
-        "one between the checks counts"
-    );
-    let mut probe = full(level(0.0));
-    probe.batch.as_mut().unwrap().probe = true;
-    assert_eq!(
-        check(&mut LoadThreshold::new(), 20, &[probe]).batch_size,
-        20
-    );
-}
-
-#[test]
-fn a_retry_that_fails_is_no_news_and_what_a_halving_answered_is_not_answered_again() {
-    let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
-    let mut retry = failed;
-    retry.batch.as_mut().unwrap().attempt = 2;
-    assert_eq!(
-        LoadThreshold::new()
-            .decide(&window(&[retry], false), &setpoint(20))
-            .batch_size,
-        20
-    );
-    let mut without = LoadThreshold::new().halve_on_failure(false);
-    assert_eq!(
-        without
-            .decide(&window(&[failed], false), &setpoint(20))
-            .batch_size,
-        20,
-        "the guard is a switch"
-    );
-    // At a check: neither the load nor the full batches of before are left for the next one.
-    let mut policy = LoadThreshold::new();
-    assert_eq!(
-        check(&mut policy, 20, &[full(level(1.0)), failed]).batch_size,
-        10
-    );
-    assert_eq!(check(&mut policy, 10, &[]).score, None);
-    assert_eq!(
-        check(
-            &mut policy,
-            10,
-            &[sample(level(0.0), false, CallOutcome::Ok)]
-        )
-        .batch_size,
-        10
-    );
 }
 
 #[test]
@@ -402,29 +272,23 @@ fn a_reason_reads_like_a_sentence() {
 }
 
 #[test]
-fn custom_signals_count_with_their_weights() {
-    let custom = [CustomSignal {
-        name: "replica_lag",
-        weight: 0.5,
-    }];
-    let signals = LoadFeedback::new()
-        .cpu_load(0.0)
-        .custom("replica_lag", 1.0)
-        .resolve(&custom)
-        .0;
-    let samples = [Sample {
-        signals,
-        batch: None,
-    }];
-    let window = Window {
-        custom: &custom,
-        ..window(&samples, true)
-    };
-    let score = LoadThreshold::new()
-        .decide(&window, &setpoint(20))
-        .score
-        .unwrap();
-    assert!((score - 0.5 / 0.9).abs() < 1e-12, "{score}");
+fn without_any_signal_since_the_start_it_says_that_it_cannot_grow() {
+    let mut policy = LoadThreshold::new();
+    assert_eq!(
+        check(&mut policy, 20, &[]).reason.to_string(),
+        "no feedback since the last check: unchanged"
+    );
+    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
+    assert_eq!(
+        decision.reason.to_string(),
+        "no signal since start: this policy cannot grow"
+    );
+    check(&mut policy, 20, &[full(level(0.5))]);
+    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
+    assert_eq!(
+        decision.reason.to_string(),
+        "no feedback since the last check: unchanged"
+    );
 }
 
 #[test]
@@ -483,66 +347,7 @@ fn settings_out_of_range_are_named() {
     assert!(LoadThreshold::new().validate().is_ok() && LoadThreshold::strict().validate().is_ok());
 }
 
-/// So many clean full batches without a signal, one check behind them.
-fn clean(policy: &mut LoadThreshold, size: usize, batches: usize) -> usize {
-    check(policy, size, &vec![full(LoadFeedback::new()); batches]).batch_size
-}
-
-#[test]
-fn a_halved_size_returns_after_four_clean_full_batches_signals_or_none() {
-    let failed = sample(LoadFeedback::new(), true, CallOutcome::Transient);
-    let mut policy = LoadThreshold::new();
-    for size in [20, 10] {
-        let half = policy
-            .decide(&window(&[failed], false), &setpoint(size))
-            .batch_size;
-        assert_eq!(half, size / 2);
-    }
-    // Cut before they were halved, or too few.
-    assert_eq!(clean(&mut policy, 5, 4), 5);
-    let small = |full| {
-        let mut sample = sample(LoadFeedback::new(), full, CallOutcome::Ok);
-        sample.batch.as_mut().unwrap().cut_at = 5;
-        sample
-    };
-    assert_eq!(check(&mut policy, 5, &[small(true); 3]).batch_size, 5);
-    assert_eq!(check(&mut policy, 5, &[small(false); 9]).batch_size, 5);
-    let decision = check(&mut policy, 5, &[small(true)]);
-    assert_eq!(
-        decision.batch_size, 20,
-        "back to where it was before the first failure"
-    );
-    assert_eq!(
-        decision.reason.to_string(),
-        "calls go through again: back to the size before the failure"
-    );
-    // Again, and not early: eight times as many.
-    policy.decide(&window(&[failed], false), &setpoint(20));
-    assert_eq!(check(&mut policy, 10, &[small(true); 31]).batch_size, 10);
-    assert_eq!(check(&mut policy, 10, &[small(true)]).batch_size, 20);
-    // A load over the threshold keeps it down.
-    policy.decide(&window(&[failed], false), &setpoint(20));
-    let mut hot = vec![small(true); 64];
-    hot[63].signals = level(1.0).resolve(&[]).0;
-    assert_eq!(check(&mut policy, 10, &hot).batch_size, 8);
-}
-
-#[test]
-fn without_any_signal_since_the_start_it_says_that_it_cannot_grow() {
-    let mut policy = LoadThreshold::new();
-    assert_eq!(
-        check(&mut policy, 20, &[]).reason.to_string(),
-        "no feedback since the last check: unchanged"
-    );
-    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
-    assert_eq!(
-        decision.reason.to_string(),
-        "no signal since start: this policy cannot grow"
-    );
-    check(&mut policy, 20, &[full(level(0.5))]);
-    let decision = check(&mut policy, 20, &[full(LoadFeedback::new())]);
-    assert_eq!(
-        decision.reason.to_string(),
-        "no feedback since the last check: unchanged"
-    );
-}
+#[path = "tests/guards.rs"]
+mod guards;
+#[path = "tests/score.rs"]
+mod score;

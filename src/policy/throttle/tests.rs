@@ -7,20 +7,20 @@ fn cpu(load: f64) -> Signals {
     }
 }
 
-/// The share of the time in calls.
+/// The share of the time that is spent in calls.
 fn duty(throttle: &Throttle) -> f64 {
     1.0 / (1.0 + throttle.pause_ratio())
 }
 
-/// The duty after each look, one a second, at this CPU load and this many refused of 100 items.
-fn course(throttle: &mut Throttle, from: u64, looks: &[(f64, f64)]) -> Vec<f64> {
+/// The duty after each evaluation, one a second, at this CPU load and this many refused of 100 items.
+fn course(throttle: &mut Throttle, from: u64, levels: &[(f64, f64)]) -> Vec<f64> {
     let mut duties = Vec::new();
-    for ((load, refused), second) in looks.iter().zip(from..) {
+    for ((load, refused), second) in levels.iter().zip(from..) {
         throttle.signals(&cpu(*load), &[]);
         throttle.items(100.0, *refused);
         let before = duty(throttle);
         assert_eq!(
-            throttle.look(Duration::from_secs(second)),
+            throttle.evaluate(Duration::from_secs(second)),
             duty(throttle) != before
         );
         duties.push((duty(throttle) * 1e6).round() / 1e6);
@@ -33,34 +33,34 @@ fn loads(levels: &[f64]) -> Vec<(f64, f64)> {
 }
 
 #[test]
-fn the_share_of_the_time_in_calls_follows_the_complaints() {
+fn the_duty_falls_while_a_level_is_over_its_threshold_and_rises_again() {
     let refused = |shares: &[f64]| shares.iter().map(|share| (0.0, *share)).collect::<Vec<_>>();
     let table = [
         ("cool", loads(&[0.0, 0.5, 0.7]), vec![1.0; 3]),
         (
-            "a threshold is not over itself",
+            "a level at its threshold is not over it",
             refused(&[0.0, 5.0]),
             vec![1.0; 2],
         ),
         (
-            "a cut, and up again, faster after three looks",
+            "a cut, then a rise that is faster after three evaluations",
             loads(&[0.9, 0.1, 0.1, 0.1, 0.1]),
             vec![0.75, 0.81, 0.87, 0.93, 1.0],
         ),
         (
-            "refusals alike",
+            "the same for refusals",
             refused(&[10.0, 0.0, 0.0, 0.0, 0.0]),
             vec![0.75, 0.81, 0.87, 0.93, 1.0],
         ),
         (
-            "a cut every second time, as long as they help",
+            "a cut every second time, as long as cuts lower the level",
             loads(&[0.9, 0.9, 0.78, 0.78, 0.78, 0.78]),
             vec![0.75, 0.75, 0.5625, 0.5625, 0.421_875, 0.421_875],
         ),
     ];
-    for (name, looks, expected) in table {
+    for (name, levels, expected) in table {
         assert_eq!(
-            course(&mut Throttle::new(0.7, 0.05), 1, &looks),
+            course(&mut Throttle::new(0.7, 0.05), 1, &levels),
             expected,
             "{name}"
         );
@@ -79,21 +79,21 @@ fn the_share_of_the_time_in_calls_follows_the_complaints() {
 }
 
 #[test]
-fn what_four_cuts_do_not_lower_is_ignored_for_half_a_minute_and_then_for_twice_as_long() {
-    for looks in [loads(&[0.9; 140]), vec![(0.0, 10.0); 140]] {
-        let duties = course(&mut Throttle::new(0.7, 0.05), 1, &looks);
+fn a_level_that_four_cuts_do_not_lower_is_ignored_for_half_a_minute_then_for_twice_as_long() {
+    for levels in [loads(&[0.9; 140]), vec![(0.0, 10.0); 140]] {
+        let duties = course(&mut Throttle::new(0.7, 0.05), 1, &levels);
         let cuts = [0.75, 0.75, 0.5625, 0.5625];
         let expected = [&cuts[..], &[1.0; 31], &cuts, &[1.0; 61], &cuts].concat();
         assert_eq!(duties[..expected.len()], expected);
     }
-    // A neighbour's load, and this batcher's own refusals on top: these are still heard.
+    // While the score of another client is ignored, refusals still count.
     let mut throttle = Throttle::new(0.7, 0.05);
     course(&mut throttle, 1, &loads(&[0.9; 10]));
     assert_eq!(
         course(&mut throttle, 11, &[(0.9, 10.0), (0.9, 10.0)]),
         [0.75, 0.75]
     );
-    // Once all was at ease the next time is half a minute again.
+    // After a time without pauses, the next one is half a minute again.
     let mut throttle = Throttle::new(0.7, 0.05);
     course(
         &mut throttle,
@@ -105,28 +105,32 @@ fn what_four_cuts_do_not_lower_is_ignored_for_half_a_minute_and_then_for_twice_a
 }
 
 #[test]
-fn it_looks_once_a_second_at_what_was_reported_since() {
+fn it_evaluates_once_a_second_what_was_reported_since() {
     let at = Duration::from_millis;
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.signals(&cpu(0.9), &[]);
-    assert!(!throttle.look(at(999)));
+    assert!(!throttle.evaluate(at(999)));
     throttle.signals(&cpu(0.3), &[]);
-    assert!(!throttle.look(at(1_000)), "a mean of 0.6");
-    assert_eq!(throttle.seen, (Some(0.6), 0.0));
+    assert!(!throttle.evaluate(at(1_000)), "a mean of 0.6");
+    assert_eq!(
+        (throttle.last_score, throttle.last_refused),
+        (Some(0.6), 0.0)
+    );
     throttle.signals(&cpu(0.9), &[]);
-    assert!(!throttle.look(at(1_999)));
-    assert!(throttle.look(at(2_000)), "what was seen before is past");
-    assert!(throttle.hot);
-    // Without evidence nothing changes, however late.
-    assert!(!throttle.look(at(60_000)));
-    assert!(throttle.hot && (duty(&throttle) - 0.75).abs() < 1e-9);
-    // Nor are refusals counted twice.
+    assert!(!throttle.evaluate(at(1_999)));
+    assert!(throttle.evaluate(at(2_000)), "earlier reports do not count");
+    assert!(throttle.is_hot);
+    // Without evidence nothing changes, whatever the time.
+    assert!(!throttle.evaluate(at(60_000)));
+    assert!(throttle.is_hot && (duty(&throttle) - 0.75).abs() < 1e-9);
+    // A refusal counts once.
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.items(100.0, 30.0);
-    assert!(throttle.look(at(1_000)));
+    assert!(throttle.evaluate(at(1_000)));
     throttle.items(100.0, 0.0);
-    throttle.look(at(2_000));
-    assert_eq!((throttle.seen, throttle.hot), ((None, 0.0), false));
+    throttle.evaluate(at(2_000));
+    assert_eq!((throttle.last_score, throttle.last_refused), (None, 0.0));
+    assert!(!throttle.is_hot);
 }
 
 #[test]
@@ -139,18 +143,18 @@ fn custom_signals_take_part_with_their_weights() {
     signals.custom[0] = Some(1.0);
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.signals(&signals, &custom);
-    assert!(throttle.look(Duration::from_secs(1)));
-    let (score, _) = throttle.seen;
+    assert!(throttle.evaluate(Duration::from_secs(1)));
+    let score = throttle.last_score;
     assert!(
         (score.unwrap() - (0.04 + 1.2) / 1.6).abs() < 1e-12,
         "{score:?}"
     );
-    // And are forgotten with the others.
+    // The next evaluation starts without it.
     throttle.signals(&cpu(0.1), &custom);
-    throttle.look(Duration::from_secs(2));
+    throttle.evaluate(Duration::from_secs(2));
     assert!(
-        (throttle.seen.0.unwrap() - 0.1).abs() < 1e-12,
+        (throttle.last_score.unwrap() - 0.1).abs() < 1e-12,
         "{:?}",
-        throttle.seen
+        throttle.last_score
     );
 }

@@ -1,4 +1,4 @@
-//! What the law promises of each of its three regimes, one promise a test.
+//! The promises of the policy in each of its three regimes.
 
 use super::*;
 
@@ -7,14 +7,14 @@ impl Course {
         self.policy.model.as_ref().expect("the start is over")
     }
 
-    /// Asks without a batch.
-    fn look(&mut self, is_check: bool) {
+    /// Asks for a decision without a sample.
+    fn decide_without_sample(&mut self, is_check: bool) {
         self.decide(&[], is_check);
     }
 }
 
 #[test]
-fn the_start_keeps_to_the_bound_as_well() {
+fn the_start_keeps_within_max_batch_time() {
     // Twenty take 220 ms: forty would take twice as long.
     let mut course = Course::new(CostModel::new().max_batch_time(millis(250.0)));
     for _ in 0..40 {
@@ -35,7 +35,7 @@ fn a_start_whose_size_cannot_grow_ends_all_the_same() {
 }
 
 #[test]
-fn one_surprise_moves_little_and_three_alike_are_a_change() {
+fn one_surprise_moves_little_and_three_with_the_same_sign_are_a_change() {
     let mut course = Course::settled();
     (0..40).for_each(|_| {
         course.run(24.0, 1.25);
@@ -54,7 +54,7 @@ fn one_surprise_moves_little_and_three_alike_are_a_change() {
 }
 
 #[test]
-fn a_call_that_becomes_dearer_or_cheaper_is_found_by_probes() {
+fn probes_detect_that_a_call_costs_more_or_less() {
     // What a call costs from now on, and where the knee lies then.
     for (fixed, knee) in [(120.0, 1_824.0), (4.8, 73.0)] {
         let mut course = Course::settled();
@@ -72,7 +72,7 @@ fn a_call_that_becomes_dearer_or_cheaper_is_found_by_probes() {
 }
 
 #[test]
-fn what_is_cheaper_when_large_stays_so_where_a_neighbour_comes_or_goes() {
+fn a_floor_stays_while_competing_load_comes_and_goes() {
     let mut course = Course::new(CostModel::new());
     course.max = 5_000;
     for slower in [1.0, 3.0, 1.0] {
@@ -91,19 +91,19 @@ fn what_is_cheaper_when_large_stays_so_where_a_neighbour_comes_or_goes() {
             .min()
             .unwrap();
         assert!(low > 3_000, "{slower}: {sizes:?}");
-        // Not only because a call happens to look dear.
-        assert_eq!(course.policy.fences.low, 5_000.0);
+        // The size is held by the floor, not by an overestimated cost of a call.
+        assert_eq!(course.policy.size_bounds.floor, 5_000.0);
     }
 }
 
 #[test]
-fn only_the_probe_itself_is_taken_for_it() {
+fn only_the_sample_of_the_probe_counts_as_the_probe() {
     let mut course = Course::settled();
     while course.setpoint.probe.is_none() {
         course.run(24.0, 1.25);
     }
     let asked = course.setpoint.probe;
-    // The batch that was cut before the probe was asked for.
+    // The batch that was cut before the probe was requested.
     course.sample(batch(364, 479.0));
     assert_eq!(course.setpoint.probe, asked);
     course.run(24.0, 1.25);
@@ -112,7 +112,7 @@ fn only_the_probe_itself_is_taken_for_it() {
 }
 
 #[test]
-fn nothing_is_tried_out_while_calls_fail() {
+fn there_are_no_probes_while_calls_fail() {
     let mut course = Course::settled();
     for _ in 0..40 {
         let size = course.setpoint.batch_size;
@@ -122,18 +122,18 @@ fn nothing_is_tried_out_while_calls_fail() {
 }
 
 #[test]
-fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
+fn a_second_failure_at_a_similar_size_sets_a_ceiling() {
     let mut course = Course::settled();
     for expected in [f64::INFINITY, 0.85 * 364.0] {
-        // Not so early that it was for another reason.
+        // Late enough that the time may be the cause.
         course.sample(BatchSample {
             cut_at: 1,
             ..failing(364, 300.0)
         });
-        let high = course.policy.fences.high;
+        let ceiling = course.policy.size_bounds.ceiling;
         assert!(
-            high == expected || (high - expected).abs() < 1.0,
-            "{high} instead of {expected}"
+            ceiling == expected || (ceiling - expected).abs() < 1.0,
+            "{ceiling} instead of {expected}"
         );
         (0..3).for_each(|_| {
             course.run(24.0, 1.25);
@@ -142,7 +142,7 @@ fn failing_again_at_a_like_size_puts_a_ceiling_on_it() {
 }
 
 #[test]
-fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() {
+fn calls_refused_at_once_set_no_time_limit_and_no_ceiling() {
     for outcome in [
         CallOutcome::Transient,
         CallOutcome::InDoubt,
@@ -159,7 +159,7 @@ fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() 
                 course.run(24.0, 1.25);
             });
         }
-        assert!(course.policy.fences.high.is_infinite());
+        assert!(course.policy.size_bounds.ceiling.is_infinite());
         assert!(course.policy.budget() >= 1.0, "{}", course.policy.budget());
         assert!(
             course.setpoint.batch_size >= 345,
@@ -170,7 +170,7 @@ fn calls_refused_at_once_are_neither_a_time_limit_nor_a_ceiling_however_often() 
 }
 
 #[test]
-fn refusals_in_the_start_keep_it_from_nothing() {
+fn refusals_during_the_start_do_not_stop_it() {
     let mut course = Course::new(CostModel::new());
     course.run(24.0, 1.25);
     for _ in 0..12 {
@@ -189,7 +189,7 @@ fn refusals_in_the_start_keep_it_from_nothing() {
 }
 
 #[test]
-fn a_second_failure_in_a_row_is_believed_in_its_time() {
+fn the_time_of_a_second_failure_in_a_row_becomes_the_expected_time() {
     let mut course = Course::settled();
     course.sample(failing(364, 1_000.0));
     assert!(
@@ -215,7 +215,7 @@ fn the_limit_rises_again_as_full_batches_go_through() {
 }
 
 #[test]
-fn a_batch_is_a_calls_worth_at_least_however_short_it_should_be() {
+fn a_batch_has_at_least_the_items_that_a_call_costs() {
     let mut course = Course::settled();
     course.policy.max_batch_time = 0.01;
     (0..10).for_each(|_| {
@@ -229,18 +229,18 @@ fn a_batch_is_a_calls_worth_at_least_however_short_it_should_be() {
 }
 
 #[test]
-fn what_is_worth_waiting_for_is_half_of_what_a_call_costs() {
+fn the_linger_is_at_most_half_of_what_a_call_costs() {
     let mut course = Course::settled();
     course.run(24.0, 1.25);
     assert_eq!(course.setpoint.linger.as_micros(), 12_000);
 }
 
 #[test]
-fn without_a_batch_nothing_changes_and_nothing_new_is_said() {
+fn without_a_sample_neither_size_nor_reason_changes() {
     let mut course = Course::settled();
     let before = course.setpoint.clone();
     for is_check in [false, true] {
-        course.look(is_check);
+        course.decide_without_sample(is_check);
         assert_eq!(course.setpoint, before);
     }
 }
@@ -254,7 +254,7 @@ fn the_score_of_what_was_reported_is_shown() {
     };
     let mut course = Course::settled();
     for _ in 0..4 {
-        course.tell(hot, batch(364, 479.0));
+        course.sample_with(hot, batch(364, 479.0));
     }
     let score = course.setpoint.score.unwrap();
     assert!((score - 0.4 * 0.95 / 0.5).abs() < 1e-9, "{score}");

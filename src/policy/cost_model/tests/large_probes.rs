@@ -1,9 +1,9 @@
-//! Probes and what they may cost; looks at much larger batches and what they tell.
+//! Large probes, and what probes may cost.
 
 use super::*;
 
 #[test]
-fn items_that_share_pages_are_found_by_a_much_larger_batch() {
+fn a_large_probe_detects_items_that_share_pages() {
     let mut course = Course::new(CostModel::new());
     course.max = 5_000;
     let mut reasons = Vec::new();
@@ -27,10 +27,10 @@ fn items_that_share_pages_are_found_by_a_much_larger_batch() {
 /// A thousand pages, of which each row of a small batch writes one: only far beyond is an item
 /// cheaper.
 #[test]
-fn a_look_that_found_nothing_is_followed_by_one_further_away() {
+fn a_large_probe_that_found_nothing_is_followed_by_a_larger_one() {
     let mut course = Course::new(CostModel::new());
     course.max = 5_000;
-    // A start that takes the call for cheap.
+    // A start that underestimates the cost of a call.
     for (len, time) in [(20, 0.65), (40, 1.25), (80, 2.6)] {
         course.sample(batch(len, time));
     }
@@ -51,7 +51,7 @@ fn a_look_that_found_nothing_is_followed_by_one_further_away() {
 }
 
 #[test]
-fn probes_that_wait_for_a_lock_waste_a_twentieth_of_the_time() {
+fn probes_that_wait_for_a_lock_waste_at_most_a_twentieth_of_the_time() {
     let mut course = Course::settled();
     let (mut wasted, mut total) = (0.0, 0.0);
     for _ in 0..400 {
@@ -73,7 +73,7 @@ fn probes_that_wait_for_a_lock_waste_a_twentieth_of_the_time() {
 }
 
 #[test]
-fn one_probe_that_hung_does_not_silence_the_others_for_long() {
+fn one_probe_that_hung_does_not_stop_the_others_for_long() {
     let mut course = Course::settled();
     let (mut hung, mut probes) = (false, 0);
     for _ in 0..800 {
@@ -90,7 +90,7 @@ fn one_probe_that_hung_does_not_silence_the_others_for_long() {
 }
 
 #[test]
-fn a_much_larger_batch_that_is_refused_or_cut_short_tells_nothing() {
+fn a_large_probe_that_is_refused_or_cut_short_is_no_evidence() {
     // A packet that is too large, a connection that is reset, a linger that is over, a reset
     // between two that were cheaper.
     for (what, most) in [
@@ -101,18 +101,18 @@ fn a_much_larger_batch_that_is_refused_or_cut_short_tells_nothing() {
     ] {
         let mut course = Course::new(CostModel::new());
         course.max = 5_000;
-        let (mut looks, mut others) = (0, 0);
+        let (mut large_probes, mut others) = (0, 0);
         for _ in 0..600 {
             let (len, probe, size) = (
                 course.next_size(),
                 course.setpoint.probe.is_some(),
                 course.setpoint.batch_size,
             );
-            let look = probe && len > size;
-            looks += u32::from(look);
-            others += u32::from(probe && !look);
+            let is_large = probe && len > size;
+            large_probes += u32::from(is_large);
+            others += u32::from(probe && !is_large);
             let sample = match what {
-                _ if !look => batch(len, 0.1 + 0.027 * len as f64),
+                _ if !is_large => batch(len, 0.1 + 0.027 * len as f64),
                 "refused" => BatchSample {
                     outcome: CallOutcome::Permanent,
                     ..failing(len, 0.1)
@@ -122,7 +122,7 @@ fn a_much_larger_batch_that_is_refused_or_cut_short_tells_nothing() {
                     cut_at: len,
                     ..batch(size * 15 / 8, 1.0)
                 },
-                "every other failed" if looks % 2 == 1 => batch(len, 0.01 * len as f64),
+                "every other failed" if large_probes % 2 == 1 => batch(len, 0.01 * len as f64),
                 _ => failing(len, 0.1),
             };
             course.sample(BatchSample { probe, ..sample });
@@ -132,13 +132,13 @@ fn a_much_larger_batch_that_is_refused_or_cut_short_tells_nothing() {
             "{what}: {}",
             course.setpoint.batch_size
         );
-        assert!((2..=most).contains(&looks), "{what}: {looks}");
+        assert!((2..=most).contains(&large_probes), "{what}: {large_probes}");
         assert!(others > 10, "{what}: {others} other probes");
     }
 }
 
 #[test]
-fn a_much_larger_batch_that_fails_leaves_the_size_alone() {
+fn a_large_probe_that_fails_leaves_the_size_alone() {
     let mut course = Course::new(CostModel::new());
     course.max = 5_000;
     let mut failed = 0;
