@@ -90,7 +90,7 @@ impl Plan {
             }
         };
         let places: Vec<usize> = key.iter().filter_map(|key| place(wishes, key)).collect();
-        let (columns, sent) = types(client, &name, wishes)?;
+        let (columns, sent) = types(client, &table, &name, wishes)?;
         let target = Target {
             table: &name,
             columns: &sent,
@@ -278,6 +278,7 @@ fn updated<'a>(
 /// Asks for the columns' types, and whether the values fit them.
 fn types(
     client: &mut Client,
+    table: &Table,
     name: &TableName,
     wishes: &Wishes<'_>,
 ) -> Result<(Vec<PlanColumn>, Vec<Sent>), Problem> {
@@ -287,6 +288,9 @@ fn types(
         .map(|column| Sent {
             name: column.name.to_owned(),
             sql_type: String::new(),
+            collation: table
+                .column(column.name)
+                .and_then(|found| found.collation.clone()),
             unnests: false,
         })
         .collect();

@@ -7,6 +7,8 @@ pub(crate) struct Sent {
     pub(crate) name: String,
     /// The type as SQL names it, without a length: a cast to a length would cut values.
     pub(crate) sql_type: String,
+    /// As SQL names it, where it is not the database's own.
+    pub(crate) collation: Option<String>,
     /// An array of values can be taken apart into the values.
     pub(crate) unnests: bool,
 }
@@ -120,9 +122,21 @@ impl Target<'_> {
         )
     }
 
+    /// A value of the key, to be compared as the index compares it.
+    fn key_value(&self, place: usize) -> String {
+        match &self.columns[place].collation {
+            Some(collation) => format!("x.c{place} COLLATE {collation}"),
+            None => format!("x.c{place}"),
+        }
+    }
+
     /// The same, with one row left of those whose keys are equal to the server.
     pub(crate) fn insert_distinct(&self) -> String {
-        let mut key: Vec<String> = self.key.iter().map(|place| format!("x.c{place}")).collect();
+        let mut key: Vec<String> = self
+            .key
+            .iter()
+            .map(|place| self.key_value(*place))
+            .collect();
         // Nulls are equal to DISTINCT and not to the index.
         let nulls: Vec<String> = key
             .iter()

@@ -15,6 +15,8 @@ pub(crate) struct TableColumn {
     pub(crate) insert: bool,
     pub(crate) select: bool,
     pub(crate) update: bool,
+    /// As SQL names it, where it is not the database's own.
+    pub(crate) collation: Option<String>,
 }
 
 /// A unique index over whole columns: its columns, in its order.
@@ -56,7 +58,9 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, row_security_active(c.oid),
 const COLUMNS: &str = "SELECT attname::text, attgenerated <> '', attidentity = 'a',
     has_column_privilege(attrelid, attnum, 'INSERT'),
     has_column_privilege(attrelid, attnum, 'SELECT'),
-    has_column_privilege(attrelid, attnum, 'UPDATE')
+    has_column_privilege(attrelid, attnum, 'UPDATE'),
+    (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+        WHERE c.oid = attcollation AND c.collname <> 'default')
     FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
 
 const UNIQUE: &str = "SELECT c.oid, c.relname::text, i.indisprimary,
@@ -109,6 +113,7 @@ impl Table {
             insert: row.get(3),
             select: row.get(4),
             update: row.get(5),
+            collation: row.get(6),
         });
         let unique = client.query(UNIQUE, &[&oid]).map_err(unreadable)?;
         let unique = unique.iter().map(|row| UniqueIndex {

@@ -18,18 +18,35 @@ fn two_writers_in_opposite_key_order_store_everything_once_without_a_deadlock() 
         return;
     };
     let mut database = Database::new(server, "opposite", KEYED);
+    // Slow enough for the two to meet.
+    database.run(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id % 10 = 0 THEN PERFORM pg_sleep(0.001); END IF; RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
     let start = || {
         let sink = database.sink().on_conflict(OnConflict::Replace);
-        builder(1_000).sink(sink).unwrap()
+        whole(2_000).sink(sink).unwrap()
     };
     let (up, down) = (start(), start());
+    let both = std::sync::Barrier::new(2);
+    // The same rows at the same time.
+    let write = |batcher: &Batcher<Reading>, turn: fn(i64) -> i64| {
+        for round in 0..3 {
+            both.wait();
+            let ids = (0..2_000).map(|id| round * 2_000 + turn(id));
+            batcher.add_many(ids.map(reading)).unwrap();
+            batcher.flush(LONG).unwrap();
+        }
+    };
     std::thread::scope(|scope| {
-        scope.spawn(|| up.add_many((0..30_000).map(reading)).unwrap());
-        scope.spawn(|| down.add_many((0..30_000).rev().map(reading)).unwrap());
+        scope.spawn(|| write(&up, |id| id));
+        scope.spawn(|| write(&down, |id| 1_999 - id));
     });
+    assert_eq!((up.stats().retries, down.stats().retries), (0, 0));
     assert!(up.close(LONG).is_clean());
     assert!(down.close(LONG).is_clean());
-    assert_eq!(database.counts(), (30_000, 30_000));
+    assert_eq!(database.counts(), (6_000, 6_000));
     // The figure of a session that has ended is in.
     let query = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'opposite'";
     assert_eq!(database.number(query), 0);

@@ -115,6 +115,8 @@ fn keys_that_only_the_server_finds_equal_are_merged_there() {
         batcher
             .add_many([row(1, "A"), row(2, "a"), row(3, "b")])
             .unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        assert_eq!(batcher.stats().calls, 1, "within one call");
         let report = batcher.close(LONG);
         assert!(report.is_clean(), "{report:?}");
         let ids: Vec<i64> = database.rows().iter().map(|row| row.0).collect();
@@ -200,6 +202,8 @@ fn keys_with_a_null_are_never_merged_where_others_are_merged_on_the_server() {
     batcher
         .add_many([row(1, "A"), row(2, "A"), row(3, "A"), row(4, "a")])
         .unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    assert_eq!(batcher.stats().calls, 1, "within one call");
     assert!(batcher.close(LONG).is_clean());
     let ids: Vec<i64> = database.rows().iter().map(|row| row.0).collect();
     assert_eq!(ids, [1, 2, 4]);
