@@ -8,5 +8,6 @@ mod outages;
 mod refusals;
 mod rows;
 mod sessions;
+mod settings;
 mod values;
 mod ways;
