@@ -98,6 +98,8 @@ fn a_sample() -> feedback::Sample {
         queue_wait: Duration::from_millis(5),
         failed: 0,
         outcome: feedback::CallOutcome::Ok,
+        in_flight: 1,
+        concurrency: 1,
     };
     let signals = feedback::Signals {
         cpu_load: Some(0.4),
@@ -141,6 +143,8 @@ fn decide(criterion: &mut Criterion) {
         min_batch_size: 5,
         max_batch_size: 100,
         linger: Duration::from_secs(1),
+        min_concurrency: 1,
+        max_concurrency: 1,
         custom: &[],
     };
     let current = Setpoint {
@@ -148,6 +152,7 @@ fn decide(criterion: &mut Criterion) {
         linger: Duration::from_secs(1),
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: "the start".into(),

@@ -19,6 +19,7 @@ fn drive(mut policy: impl Policy) {
         linger: Duration::from_secs(1),
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: Reason::from("the initial size"),
@@ -47,6 +48,8 @@ fn drive(mut policy: impl Policy) {
             queue_wait: Duration::ZERO,
             failed: 0,
             outcome: CallOutcome::Ok,
+            in_flight: 1,
+            concurrency: 1,
         };
         let samples = [Sample {
             signals,
@@ -60,6 +63,8 @@ fn drive(mut policy: impl Policy) {
             min_batch_size: 1,
             max_batch_size: 500,
             linger: Duration::from_secs(1),
+            min_concurrency: 1,
+            max_concurrency: 1,
             custom: &[],
         };
         let decision = policy.decide(black_box(&window), &setpoint);

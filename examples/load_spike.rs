@@ -164,6 +164,8 @@ fn score(signals: Signals) -> Option<f64> {
         min_batch_size: 1,
         max_batch_size: 500,
         linger: Duration::ZERO,
+        min_concurrency: 1,
+        max_concurrency: 1,
         custom: &[],
     };
     let at = Setpoint {
@@ -171,6 +173,7 @@ fn score(signals: Signals) -> Option<f64> {
         linger: Duration::ZERO,
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: Reason::from("none"),

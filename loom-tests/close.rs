@@ -28,7 +28,7 @@ fn counted(report: &CloseReport<u32>) -> u64 {
 fn close_in_time() {
     let parts = Parts::<u32>::new(2, 2);
     let core = parts.core(fine);
-    assert!(core.lane.add(1, Patience::Never).is_ok());
+    assert!(core.lanes.first().add(1, Patience::Never).is_ok());
     let report = core.shutdown(LONG);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.handled, 1);
@@ -45,7 +45,13 @@ fn asleep() {
     thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(counted(&report), 0);
-    assert!(core.lane.add(1, Patience::Never).unwrap_err().is_closed());
+    assert!(
+        core.lanes
+            .first()
+            .add(1, Patience::Never)
+            .unwrap_err()
+            .is_closed()
+    );
     let _ = core.shutdown(LONG);
 }
 
@@ -70,7 +76,7 @@ fn out_of_time(
     };
     thread::yield_now();
     let hasty = core.shutdown(Duration::ZERO);
-    let given_up = core.lane.lock().lifecycle.phase == Phase::Abandoned;
+    let given_up = core.lanes.first().lock().lifecycle.phase == Phase::Abandoned;
     assert!(hasty.timed_out || counted(&hasty) == 2, "{hasty:?}");
     let patient = patient.join().unwrap();
     let lists = [&hasty, &patient].map(|report| report.failed.len() + report.unsent.len());
@@ -103,7 +109,7 @@ fn out_of_time_handled() {
     assert!(!last.timed_out);
     // As after an end in time: what an earlier close gave up is not called done.
     assert_eq!(
-        core.lane.lock().lifecycle.phase == Phase::Done,
+        core.lanes.first().lock().lifecycle.phase == Phase::Done,
         !given_up,
         "{last:?}"
     );
@@ -132,7 +138,7 @@ fn a_failure_behind_the_deadline_is_counted_once() {
             (0, 2, 0),
             "{last:?}"
         );
-        let dropped = core.lane.lock().counts.dropped_late;
+        let dropped = core.lanes.first().lock().counts.dropped_late;
         assert_eq!(back.len() as u64 + dropped, 2, "in a list, or dropped late");
     });
 }
@@ -140,11 +146,11 @@ fn a_failure_behind_the_deadline_is_counted_once() {
 /// A flush waits while a close runs out of time and takes what it waits for.
 fn flush_beside_close() {
     let parts = Parts::<u32>::new(2, 2);
-    let lane = Arc::clone(&parts.lane);
+    let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
     assert!(lane.add(1, Patience::Never).is_ok());
     // Without a flusher, as if its handler never came back.
     let core = parts.stuck();
-    let flusher = thread::spawn(move || flush(&lane, &FailureCursor::new(0), LONG));
+    let flusher = thread::spawn(move || flush(&lanes, &[FailureCursor::new(0)], LONG));
     thread::yield_now();
     let report = core.shutdown(Duration::ZERO);
     assert_eq!(report.unsent, [1]);
@@ -190,7 +196,7 @@ fn blocked(capacity: usize) {
         .for_each(|producer| producer.join().unwrap());
     back.sort_unstable();
     assert_eq!(back, (0..capacity as u32).collect::<Vec<_>>());
-    assert_eq!(core.lane.gate.items_in_channel(), 0);
+    assert_eq!(core.lanes.first().gate.items_in_channel(), 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 /// it.
 fn flush_one(fails: bool) {
     let parts = Parts::<u32>::new(2, 2);
-    let lane = Arc::clone(&parts.lane);
+    let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
     let handled = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&handled);
     let flusher = parts.start(move |batch: &mut Batch<u32>| {
@@ -25,7 +25,7 @@ fn flush_one(fails: bool) {
         Ok(LoadFeedback::new())
     });
     assert!(lane.add(1, Patience::Never).is_ok());
-    let result = flush(&lane, &FailureCursor::new(0), LONG);
+    let result = flush(&lanes, &[FailureCursor::new(0)], LONG);
     if fails {
         assert_eq!(result, Err(FlushError::Failed { items: 1 }));
     } else {

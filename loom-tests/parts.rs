@@ -21,11 +21,13 @@ use crate::feedback::LoadFeedback;
 use crate::flush::dead_letters::FailedRows;
 use crate::flush::flusher::{Chance, Flusher};
 use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::CloseTerms;
+use crate::flush::retained::Budget;
 use crate::flush::retry::{Retry, Rules};
 use crate::flush::workers::HandlerSlot;
 use crate::policy::setpoint::Setpoint;
-use crate::policy::{Policy, Zone};
+use crate::policy::{Concurrency, Policy, Zone};
 use crate::queue::gate::GateSettings;
 use crate::queue::weigher::Weigher;
 use crate::sync::{Arc, Mutex, Parker, Shared, next_serial, now, spawn};
@@ -40,6 +42,7 @@ pub(super) type Outcome = Result<LoadFeedback, BatchError>;
 /// A batcher whose threads have not started.
 pub(super) struct Parts<T> {
     pub(super) lane: Arc<Lane<T>>,
+    pub(super) lanes: Arc<Lanes<T>>,
     pub(super) setpoint: Arc<SetpointCell>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) parker: Parker,
@@ -72,10 +75,6 @@ fn no_thread() -> Thread {
 struct NoLine;
 
 impl Line for NoLine {
-    fn another(&self) -> Shared<dyn Line> {
-        no_line()
-    }
-
     fn wait_for(&self, _: &Place) {}
 
     fn is_stalled(&self) -> bool {
@@ -112,27 +111,42 @@ impl<T> Parts<T> {
             linger: LONG,
             pause_ratio: 0.0,
             probe: None,
+            concurrency: 1,
             zone: Zone::Unknown,
             score: None,
             reason: "start".into(),
         };
-        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
+        let setpoint = Arc::new(SetpointCell::new(
+            first,
+            Box::new([Arc::clone(&doorbell)]),
+            None,
+        ));
         let settings = GateSettings {
             capacity,
             weigher,
+            is_routed: false,
             wait_overrides_linger: true,
             // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
             stall_timeout: LONG,
         };
-        let lane = Arc::new(Lane::new(settings, doorbell, next_serial(), |outlet| {
-            let failed = FailedRows {
-                has_hook: false,
-                keep: usize::MAX,
-            };
-            Backlog::new(outlet, failed, 0, now())
-        }));
+        let lane = Arc::new(Lane::new(
+            settings,
+            doorbell,
+            next_serial(),
+            false,
+            |outlet| {
+                let failed = FailedRows {
+                    has_hook: false,
+                    keep: Budget::new(usize::MAX),
+                };
+                Backlog::new(outlet, failed, 0, 0, now())
+            },
+        ));
+        let lanes = Box::new([Arc::clone(&lane)]);
+        let lanes = Arc::new(Lanes::new(lanes, Arc::clone(&setpoint)));
         Self {
             lane,
+            lanes,
             setpoint,
             reporter,
             parker,
@@ -163,6 +177,7 @@ impl<T> Parts<T> {
     {
         let Self {
             lane,
+            lanes,
             setpoint,
             reporter,
             parker,
@@ -177,6 +192,8 @@ impl<T> Parts<T> {
         };
         let mut flusher = Flusher {
             lane,
+            lanes,
+            place: 0,
             setpoint,
             reporter,
             parker,
@@ -199,18 +216,18 @@ impl<T> Parts<T> {
     where
         T: Send + 'static,
     {
-        let (lane, reporter, control) = (
-            Arc::clone(&self.lane),
+        let (lanes, reporter, control) = (
+            Arc::clone(&self.lanes),
             Arc::clone(&self.reporter),
             self.control(),
         );
         let flusher = thread(self.flusher(handler));
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            lane,
+            lanes,
             reporter,
             control,
-            flusher,
+            flushers: vec![flusher],
             controller: no_thread(),
             on_close,
         })
@@ -218,17 +235,17 @@ impl<T> Parts<T> {
 
     /// A core whose handler never comes back: nobody takes anything from the queue.
     pub(super) fn stuck(self) -> Arc<Core<T>> {
-        let (lane, reporter, control) = (
-            Arc::clone(&self.lane),
+        let (lanes, reporter, control) = (
+            Arc::clone(&self.lanes),
             Arc::clone(&self.reporter),
             self.control(),
         );
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            lane,
+            lanes,
             reporter,
             control,
-            flusher: no_thread(),
+            flushers: vec![no_thread()],
             controller: no_thread(),
             on_close,
         })
@@ -239,6 +256,7 @@ impl<T> Parts<T> {
         let control = self.control();
         let Self {
             lane,
+            lanes,
             reporter,
             alarm_parker: parker,
             reader,
@@ -255,22 +273,23 @@ impl<T> Parts<T> {
         let controller = thread(move || controller.run(Box::new(policy)));
         let on_close = Arc::new(Mutex::new(None));
         Arc::new(Core {
-            lane,
+            lanes,
             reporter,
             control,
-            flusher: no_thread(),
+            flushers: vec![no_thread()],
             controller,
             on_close,
         })
     }
 
     fn control(&self) -> Arc<Control> {
-        let limits = Limits::new(1, self.capacity, LONG);
+        let limits = Limits::new(1, self.capacity, LONG, Concurrency::default());
         Arc::new(Control::new(
             limits,
             Arc::clone(&self.setpoint),
             now(),
             self.capacity,
+            1,
         ))
     }
 }

@@ -31,6 +31,8 @@ fn failed(len: usize) -> BatchSample {
         queue_wait: LONG,
         failed: len,
         outcome: CallOutcome::Transient,
+        in_flight: 1,
+        concurrency: 1,
     }
 }
 

@@ -4,13 +4,14 @@ use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::feedback::LoadFeedback;
 use crate::flush::lane::Lane;
+use crate::flush::lanes::single;
 use crate::flush::ticket_line::Handle;
 use crate::queue::gate::Patience;
 use crate::sync::Arc;
 use crate::ticket::{Ticket, pair};
 
 fn submit(lane: &Arc<Lane<u32>>, item: u32) -> Ticket {
-    let (resolver, ticket) = pair(lane.gate.batcher_id, Handle::shared(lane));
+    let (resolver, ticket) = pair(lane.gate.batcher_id, Handle::shared(&single(lane), 0));
     assert!(
         lane.add_tracked(item, Some(resolver), Patience::Never)
             .is_ok()

@@ -7,6 +7,7 @@ use crate::feedback::LoadFeedback;
 use crate::queue::gate::Patience;
 use crate::queue::weigher::Weigher;
 use crate::sync::Arc;
+use crate::sync::Shared;
 use crate::ticket;
 
 /// A flusher that sleeps until two items are there; two producers add one each. A lost wake-up is a
@@ -187,7 +188,7 @@ fn a_chunk_wakes_the_flusher_for_all_its_items() {
 /// over.
 fn sleep_for_weight() {
     let weigher = Weigher {
-        weight: Box::new(|_: &u32| 1),
+        weight: Shared::new(|_: &u32| 1),
         limit: 2,
         queue_limit: None,
         refuse_too_heavy: false,

@@ -7,11 +7,11 @@ use crate::flush::lane::Lane;
 use crate::queue::gate::Patience;
 use crate::queue::message::Load;
 use crate::queue::weigher::Weigher;
-use crate::sync::Arc;
+use crate::sync::{Arc, Shared};
 
 /// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
 fn parts(batch: usize, lane: usize) -> Parts<u32> {
-    let weight = Box::new(|item: &u32| *item as usize);
+    let weight = Shared::new(|item: &u32| *item as usize);
     let weigher = Weigher {
         weight,
         limit: batch,

@@ -14,7 +14,7 @@ use crate::sync::{Arc, Mutex};
 /// batches of two, and the first call fails.
 fn conserve(panics: bool, producers: u32, main_adds: bool) {
     let parts = Parts::<u32>::new(2, 2);
-    let lane = Arc::clone(&parts.lane);
+    let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
     let handled = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&handled);
     let mut calls = 0;
@@ -49,7 +49,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
     }
     // The handler may hold the items for good if close comes between its two attempts: then they
     // fail with its error.
-    let flushed = flush(&lane, &FailureCursor::new(0), LONG);
+    let flushed = flush(&lanes, &[FailureCursor::new(0)], LONG);
     assert!(
         matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })),
         "{flushed:?}"

@@ -80,6 +80,8 @@ pub struct Batch<T> {
     /// Marks at an index that the batch does not have.
     pub(crate) out_of_range: Cell<u64>,
     pub(crate) closing: Arc<Closing>,
+    /// The number of the thread that calls the handler.
+    pub(crate) worker: usize,
     pub(crate) course: Course,
     /// The outcomes that somebody waits for, by index, of items without a memo. Not here while the
     /// batch is in flight: close must reach them.
@@ -132,7 +134,7 @@ pub(crate) struct Mark {
 }
 
 impl<T> Batch<T> {
-    pub(crate) fn new(id: BatchId, closing: Arc<Closing>) -> Self {
+    pub(crate) fn new(id: BatchId, closing: Arc<Closing>, worker: usize) -> Self {
         Self {
             items: Vec::new(),
             id,
@@ -142,6 +144,7 @@ impl<T> Batch<T> {
             marks: RefCell::default(),
             out_of_range: Cell::new(0),
             closing,
+            worker,
             course: Course::default(),
             tickets: Vec::new(),
             memos: Vec::new(),
@@ -230,6 +233,26 @@ impl<T> Batch<T> {
     #[must_use]
     pub fn trigger(&self) -> Trigger {
         self.trigger
+    }
+
+    /// Which of the batcher's threads calls the handler: the number of the
+    /// [`Worker`](crate::Worker) that the factory was given, from 0. With one handler it is 0.
+    ///
+    /// ```
+    /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    ///
+    /// let batcher = Batcher::builder().concurrency(2).unordered().spawn_workers(|worker| {
+    ///     Ok::<_, std::io::Error>(move |batch: &mut Batch<u64>| {
+    ///         assert_eq!(batch.worker(), worker.index());
+    ///         Ok(LoadFeedback::new())
+    ///     })
+    /// })?;
+    /// batcher.add(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.worker
     }
 
     /// Whether the batcher is being closed, as of now: changes while the handler runs.

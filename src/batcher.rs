@@ -14,13 +14,15 @@ use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
 use crate::feedback::LoadFeedback;
 use crate::flush::close_report::CloseReport;
+use crate::observe::Counts;
 use crate::policy::setpoint::Setpoint;
-use crate::stats::Stats;
+use crate::stats::{LaneStats, Refused, Stats};
 use crate::sync::{Arc, now};
 
 pub(crate) mod builder;
 pub(crate) mod close;
 pub(crate) mod producer;
+pub(crate) mod route;
 pub(crate) mod sensor;
 pub(crate) mod sink;
 pub(crate) mod threads;
@@ -92,7 +94,7 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn producer(&self) -> Producer<T> {
-        Producer::new(&self.core.lane)
+        self.producer.sibling()
     }
 
     /// Closes: refuses new items at once, hands over what was accepted, and waits until all have
@@ -161,16 +163,15 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_failed(&self) -> Vec<Failed<T>> {
-        if self.core.lane.gate.is_orphaned() {
+        let lanes = &self.core.lanes;
+        if lanes.first().gate.is_orphaned() {
             return Vec::new();
         }
-        let mut backlog = self.core.lane.lock();
-        let failed = backlog.dead_letters.retained.take_all();
-        let rings = backlog.dead_letters.end_stall(&self.core.lane.gate);
-        drop(backlog);
-        if rings {
-            self.core.lane.gate.doorbell.ring();
+        let mut failed = Vec::new();
+        for lane in lanes.all() {
+            failed.append(&mut lane.lock().dead_letters.retained.take_all());
         }
+        lanes.end_stalls();
         failed
     }
 
@@ -224,18 +225,40 @@ impl<T: Send + 'static> Batcher<T> {
         let control = self.core.control.lock();
         let (score, policy_panics) = (control.score, control.policy_panics);
         drop(control);
-        let gate = &self.core.lane.gate;
-        let backlog = self.core.lane.lock();
-        let counts = backlog.counts();
-        let added = backlog.added(gate);
-        let refused = gate.refusals.read();
-        let retrying = backlog.retrying();
-        let kept_failed = backlog.dead_letters.retained.len();
-        let stalled = backlog.dead_letters.stalled;
-        drop(backlog);
+        let all = self.core.lanes.all();
+        let (mut counts, mut refused) = (Counts::default(), Refused::default());
+        let (mut kept_failed, mut stalled) = (0, false);
+        let mut lanes = Vec::with_capacity(all.len());
+        // All of them: one snapshot.
+        let backlogs = self.core.lanes.lock();
+        for (backlog, lane) in backlogs.iter().zip(all) {
+            let of_lane = backlog.counts();
+            let added = backlog.added(&lane.gate);
+            lanes.push(LaneStats {
+                added,
+                handled: of_lane.handled,
+                failed: of_lane.failed,
+                pending: added - of_lane.with_outcome(),
+                calls: of_lane.calls,
+                in_call: backlog.in_progress.in_flight.is_some(),
+                retrying: backlog.retrying(),
+            });
+            counts.add(&of_lane);
+            refused.add(&lane.gate.refusals.read());
+            kept_failed += backlog.dead_letters.retained.len();
+            stalled |= backlog.dead_letters.stalled;
+        }
+        drop(backlogs);
+        let added = lanes.iter().map(|lane| lane.added).sum::<u64>();
+        // The longest.
+        let retrying = lanes.iter().filter_map(|lane| lane.retrying.clone());
+        let retrying = retrying.min_by_key(|retrying| retrying.since);
         let reporter = &self.core.reporter;
         Stats {
             batch_size: setpoint.batch_size,
+            concurrency: setpoint.concurrency,
+            calls_in_flight: lanes.iter().filter(|lane| lane.in_call).count(),
+            lanes,
             average_load: score.map(|(score, _)| score),
             load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
             added,
@@ -301,7 +324,7 @@ impl<T: Send + 'static> fmt::Debug for Batcher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batcher")
             .field("batch_size", &self.setpoint.batch_size())
-            .field("closed", &self.core.lane.gate.doorbell.is_closed())
+            .field("closed", &self.producer.is_closed())
             .finish_non_exhaustive()
     }
 }

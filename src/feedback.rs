@@ -224,6 +224,10 @@ pub struct BatchSample {
     pub failed: usize,
     /// How the call ended.
     pub outcome: CallOutcome,
+    /// Calls in flight when this one began, itself included.
+    pub in_flight: usize,
+    /// How many there were allowed then.
+    pub concurrency: usize,
 }
 
 impl BatchSample {

@@ -312,10 +312,10 @@ pub use flush::retry::Retry;
 pub use flush::workers::Worker;
 pub use policy::setpoint::{Probe, Setpoint};
 pub use policy::{
-    Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights,
-    Window, Zone,
+    Aimd, Cadence, Concurrency, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy,
+    Reason, Weights, Window, Zone,
 };
-pub use stats::{BatchesByTrigger, FailedCalls, Quantiles, Refused, Retrying, Stats};
+pub use stats::{BatchesByTrigger, FailedCalls, LaneStats, Quantiles, Refused, Retrying, Stats};
 pub use ticket::{Outcome, Ticket};
 
 #[cfg(doctest)]

@@ -135,6 +135,30 @@ impl Counts {
         }
     }
 
+    /// Adds what happened in another lane.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.handled += other.handled;
+        self.failed += other.failed;
+        self.in_doubt += other.in_doubt;
+        self.rejected += other.rejected;
+        self.told += other.told;
+        self.unsent += other.unsent;
+        self.abandoned += other.abandoned;
+        self.dropped_late += other.dropped_late;
+        self.batches.add(&other.batches);
+        self.calls += other.calls;
+        self.retries += other.retries;
+        self.search.add(other.search);
+        self.failed_calls.add(&other.failed_calls);
+        self.retried_rows += other.retried_rows;
+        self.handler_panics += other.handler_panics;
+        self.hook_panics += other.hook_panics;
+        self.drop_panics += other.drop_panics;
+        self.bad_rejects += other.bad_rejects;
+        self.service_time.add(&other.service_time);
+        self.queue_wait.add(&other.queue_wait);
+    }
+
     /// Items that have an outcome, abandonment included.
     pub(crate) fn with_outcome(&self) -> u64 {
         self.handled + self.failed + self.unsent + self.abandoned

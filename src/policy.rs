@@ -12,6 +12,7 @@ use crate::feedback::{CallOutcome, CustomSignal, Sample};
 use crate::policy::setpoint::Setpoint;
 
 mod aimd;
+mod concurrency;
 mod cost_model;
 mod fixed;
 mod hill_climb;
@@ -22,6 +23,7 @@ pub(crate) mod setpoint;
 mod throttle;
 
 pub use aimd::Aimd;
+pub use concurrency::Concurrency;
 pub use cost_model::CostModel;
 pub use fixed::Fixed;
 pub use hill_climb::HillClimb;
@@ -67,6 +69,11 @@ pub struct Window<'a> {
     pub max_batch_size: usize,
     /// The linger that the user set: the longest a policy may ask for.
     pub linger: Duration,
+    /// The fewest calls at once that are allowed. The controller clamps a decision to the two
+    /// bounds.
+    pub min_concurrency: usize,
+    /// The most calls at once that are allowed.
+    pub max_concurrency: usize,
     /// The declared custom signals with their weights, in the order of
     /// [`Signals::custom`](crate::Signals::custom).
     pub custom: &'a [CustomSignal],
@@ -113,6 +120,9 @@ pub struct Decision {
     /// arrives, or until samples were [`lost`](Window::lost), which may include its own. The same
     /// size in consecutive decisions requests one batch. A decision without a probe cancels it.
     pub probe: Option<usize>,
+    /// How many calls of the handler there may be at once from now on; `None` keeps what is in
+    /// force. Clamped to the window's bounds by the controller.
+    pub concurrency: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,
     /// The load score that the decision is based on, 0..=1.
@@ -136,6 +146,7 @@ impl Decision {
             linger: None,
             pause_ratio: 0.0,
             probe: None,
+            concurrency: None,
             zone: Zone::Unknown,
             score: None,
             reason: reason.into(),

@@ -42,6 +42,15 @@ impl BatchesByTrigger {
         }
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.size += other.size;
+        self.linger += other.linger;
+        self.wait += other.wait;
+        self.flush += other.flush;
+        self.close += other.close;
+        self.retry += other.retry;
+    }
+
     /// All batches.
     ///
     /// ```
@@ -121,6 +130,16 @@ impl FailedCalls {
         };
         *counter += 1;
     }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.unclassified += other.unclassified;
+        self.transient += other.transient;
+        self.permanent += other.permanent;
+        self.in_doubt += other.in_doubt;
+        self.unavailable += other.unavailable;
+        self.misconfigured += other.misconfigured;
+        self.panicked += other.panicked;
+    }
 }
 
 /// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending`
@@ -131,6 +150,13 @@ impl FailedCalls {
 pub struct Stats {
     /// The size in force, in items.
     pub batch_size: usize,
+    /// How many calls of the handler there may be at once.
+    pub concurrency: usize,
+    /// Calls of the handler that have not returned.
+    pub calls_in_flight: usize,
+    /// The queues, one for each handler: everything else here is their sum, or what the worst of
+    /// them says.
+    pub lanes: Vec<LaneStats>,
     /// The whole setpoint in force, with the reason for it.
     pub setpoint: Setpoint,
     /// The load score of the last decision that had one, 0..=1. It stays until another decision has
@@ -230,6 +256,26 @@ impl Stats {
     }
 }
 
+/// One of several queues, with the thread that calls its handler: the worker of this place.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LaneStats {
+    /// Items accepted.
+    pub added: u64,
+    /// Items handled.
+    pub handled: u64,
+    /// Items failed.
+    pub failed: u64,
+    /// Items accepted that have no outcome yet.
+    pub pending: u64,
+    /// Calls of the handler.
+    pub calls: u64,
+    /// Whether a call has not returned.
+    pub in_call: bool,
+    /// The batch that is being tried again, if one is.
+    pub retrying: Option<Retrying>,
+}
+
 /// Refused calls of add by reason. A chunk that was refused counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -246,4 +292,15 @@ pub struct Refused {
     pub too_heavy: u64,
     /// Nothing was handed over, since nobody took the failed items.
     pub stalled: u64,
+}
+
+impl Refused {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.full += other.full;
+        self.timeout += other.timeout;
+        self.closed += other.closed;
+        self.reentrant += other.reentrant;
+        self.too_heavy += other.too_heavy;
+        self.stalled += other.stalled;
+    }
 }

@@ -68,9 +68,6 @@ impl Outcome {
 
 /// What a ticket asks of its batcher, whose items it does not know the type of.
 pub(crate) trait Line: Send + Sync {
-    /// Another handle to the same batcher.
-    fn another(&self) -> Shared<dyn Line>;
-
     /// Somebody waits for the item with this place: unless it has left the line, it is to be handed
     /// over when the handler is free.
     fn wait_for(&self, place: &Place);
@@ -394,10 +391,6 @@ mod tests {
     struct NoLine;
 
     impl Line for NoLine {
-        fn another(&self) -> Shared<dyn Line> {
-            Shared::new(NoLine)
-        }
-
         fn wait_for(&self, _: &Place) {}
 
         fn is_stalled(&self) -> bool {

@@ -37,6 +37,7 @@ fn setpoint(batch_size: usize) -> Setpoint {
         linger: secs(1),
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: Reason::from("the initial size"),
@@ -52,6 +53,8 @@ fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a
         min_batch_size: 5,
         max_batch_size: 500,
         linger: secs(1),
+        min_concurrency: 1,
+        max_concurrency: 1,
         custom: &[],
     }
 }
@@ -153,6 +156,8 @@ fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
             queue_wait: Duration::ZERO,
             failed: len,
             outcome,
+            in_flight: 1,
+            concurrency: 1,
         }),
     };
     let old = [sample(100, CallOutcome::Transient); 2];

@@ -31,6 +31,7 @@ impl<P: Policy> Loop<P> {
             linger: Duration::from_secs(1),
             pause_ratio: 0.0,
             probe: None,
+            concurrency: 1,
             zone: Zone::Unknown,
             score: None,
             reason: Reason::from("the initial size"),
@@ -61,6 +62,8 @@ impl<P: Policy> Loop<P> {
             queue_wait: Duration::ZERO,
             failed: 0,
             outcome: CallOutcome::Ok,
+            in_flight: 1,
+            concurrency: 1,
         };
         let signals = Signals {
             cpu_load: Some(0.4),
@@ -80,6 +83,8 @@ impl<P: Policy> Loop<P> {
             min_batch_size: 1,
             max_batch_size: 500,
             linger: Duration::from_secs(1),
+            min_concurrency: 1,
+            max_concurrency: 1,
             custom: &[],
         };
         let Decision {

@@ -13,16 +13,20 @@ use crate::batcher::Batcher;
 use crate::flush::close_report::CloseReport;
 use crate::flush::close_report::OnClose;
 
+use crate::batcher::builder::start::MakeSlot;
+use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
 use crate::error::BuildError;
 use crate::feedback::CustomSignal;
 use crate::flush::flusher::OnFailed;
 use crate::flush::retry::Retry;
 use crate::flush::workers::{HandlerSlot, Worker};
-use crate::policy::{CostModel, Policy};
+use crate::policy::{Concurrency, CostModel, Policy};
 use crate::queue::gate::STALL_TIMEOUT;
 use crate::queue::weigher::Weigh;
+use crate::sync::{Arc, Mutex, Shared};
 
+mod concurrency;
 mod sink;
 mod start;
 mod valid;
@@ -62,6 +66,9 @@ pub struct Builder<T> {
     refuse_too_heavy: bool,
     thread_name: String,
     sensors: Vec<Sampled>,
+    concurrency: Concurrency,
+    /// Where there is more than one call at once; `None` until it is said.
+    route: Option<Route<T>>,
 }
 
 /// The sizes that hold once everything is known.
@@ -99,6 +106,8 @@ impl<T: Send + 'static> Builder<T> {
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
             sensors: Vec::new(),
+            concurrency: Concurrency::default(),
+            route: None,
         }
     }
 
@@ -496,7 +505,7 @@ impl<T: Send + 'static> Builder<T> {
         limit: usize,
         weight: impl Fn(&T) -> usize + Send + Sync + 'static,
     ) -> Self {
-        self.weigher = Some((limit, Box::new(weight)));
+        self.weigher = Some((limit, Shared::new(weight)));
         self
     }
 
@@ -644,10 +653,10 @@ impl<T: Send + 'static> Builder<T> {
         F: FnOnce() -> Result<H, E> + Send + 'static,
     {
         self.validate()?;
+        self.check_one_handler()?;
         let sizes = self.sizes()?;
-        self.start(&sizes, || {
-            make().map(HandlerSlot::fixed).map_err(Into::into)
-        })
+        let make = move || make().map(HandlerSlot::fixed).map_err(Into::into);
+        self.start(&sizes, vec![Box::new(make)])
     }
 
     /// Starts the batcher with a factory of handlers, for a connection that can be lost. The
@@ -692,8 +701,28 @@ impl<T: Send + 'static> Builder<T> {
         E: Into<Box<dyn Error + Send + Sync>> + 'static,
         F: FnMut(Worker) -> Result<H, E> + Send + 'static,
     {
+        let make = Arc::new(Mutex::new(make));
+        self.start_workers(|_| {
+            let make = Arc::clone(&make);
+            move |worker| (make.lock())(worker)
+        })
+    }
+
+    /// Starts a handler for each call that there may be at once, each with a factory of its own.
+    fn start_workers<H, E, F>(self, factory: impl Fn(usize) -> F) -> Result<Batcher<T>, BuildError>
+    where
+        H: Handler<T> + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+        F: FnMut(Worker) -> Result<H, E> + Send + 'static,
+    {
         self.validate()?;
         let sizes = self.sizes()?;
-        self.start(&sizes, || HandlerSlot::made(make).map_err(Into::into))
+        let makes = (0..self.concurrency.max()).map(|index| {
+            let make = factory(index);
+            let slot = move || HandlerSlot::made(index, make).map_err(Into::into);
+            Box::new(slot) as MakeSlot<H>
+        });
+        let makes = makes.collect();
+        self.start(&sizes, makes)
     }
 }

@@ -1,20 +1,21 @@
 //! The end: how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the backlog's lock, close admission (see `queue::gate`) and, as the first, take the
-//! claim to the lists; (2) ring the flusher and the producers that wait for permits; (3) wait until
-//! the phase is no longer `Closing` or the own deadline has passed; (4) the claimant takes
-//! everything that waits: after a close in time that is the rows retained, past the deadline the
-//! phase becomes `Abandoned` and it is all that is not in flight; (5) unless the phase is still
-//! `Closing`, end the controller; (6) wait for the threads to end, if there is time left, and join
-//! them. Flusher: sees `Closing` at its next visit to the backlog and hands over without waiting;
-//! empty, it sets `Done` and ends the controller. Seeing `Abandoned`, it completes what it held and
-//! stops; no further batch is given to the handler.
+//! Closer: (1) under the locks of all lanes, close admission (see `flush::lanes`) and, as the first,
+//! take the claim to the lists; (2) ring the flushers and the producers that wait for permits; (3)
+//! for each lane, wait until its phase is no longer `Closing` or the own deadline has passed; (4)
+//! the claimant takes everything that waits: after a close in time that is the rows retained, past
+//! the deadline the phase becomes `Abandoned` and it is all that is not in flight; (5) unless a
+//! phase is still `Closing`, end the controller; (6) wait for the threads to end, if there is time
+//! left, and join them. Flusher: sees `Closing` at its next visit to the backlog and hands over
+//! without waiting; empty, it sets `Done`, and the last one ends the controller. Seeing
+//! `Abandoned`, it completes what it held and stops; no further batch is given to the handler. One
+//! that waits for a permit at that time is rung.
 //!
-//! The controller goes on deciding while the flusher hands over what is left: a program that adds
+//! The controller goes on deciding while the flushers hand over what is left: a program that adds
 //! its rows and closes at once has no other time to find their batch size. Both ends of (3) end it:
-//! the flusher, since nobody may wait for the close of a batcher that its own thread dropped, and
-//! the closer, since a flusher whose handler hangs never comes to its end.
+//! the last flusher, since nobody may wait for the close of a batcher that its own thread dropped,
+//! and the closer, since a flusher whose handler hangs never comes to its end.
 //!
 //! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
 //! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
@@ -26,36 +27,36 @@ use std::time::Duration;
 use crate::batcher::threads::Thread;
 use crate::control::limits::Control;
 use crate::exchange::reporter::Reporter;
+use crate::flush::backlog::Backlog;
 use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
-use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::{CloseTerms, Phase};
-use crate::sync::{Arc, Mutex, belongs_to, is_panicking, now};
+use crate::sync::{Arc, Mutex, MutexGuard, belongs_to, is_panicking, now};
 
-/// What closing takes: everything that two threads and their callers share.
+/// What closing takes: everything that the threads and their callers share.
 pub(crate) struct Core<T> {
-    pub(crate) lane: Arc<Lane<T>>,
+    pub(crate) lanes: Arc<Lanes<T>>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) control: Arc<Control>,
-    pub(crate) flusher: Thread,
+    /// One for each lane.
+    pub(crate) flushers: Vec<Thread>,
     pub(crate) controller: Thread,
     /// The hook for a drop's report, until it is used.
     pub(crate) on_close: Arc<Mutex<Option<OnClose<T>>>>,
 }
 
 impl<T> Core<T> {
-    /// Steps (1) and (2). True if this caller has the claim to the lists.
-    fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
-        let mut backlog = self.lane.lock();
-        backlog.close(&self.lane.gate, terms, now());
-        let claimed = claim && backlog.lifecycle.claim();
-        drop(backlog);
-        self.lane.gate.doorbell.ring();
-        self.lane.gate.permits.wake_all();
-        claimed
+    /// Whether the caller is one of the batcher's own threads.
+    fn is_own_thread(&self) -> bool {
+        belongs_to(self.lanes.first().gate.batcher_id)
+    }
+
+    fn is_orphaned(&self) -> bool {
+        self.lanes.first().gate.is_orphaned()
     }
 
     pub(crate) fn shutdown(&self, timeout: Duration) -> CloseReport<T> {
-        if self.lane.gate.is_orphaned() {
+        if self.is_orphaned() {
             return CloseReport {
                 forked: true,
                 ..CloseReport::empty()
@@ -69,77 +70,96 @@ impl<T> Core<T> {
     }
 
     fn shutdown_on(&self, terms: CloseTerms) -> CloseReport<T> {
-        if belongs_to(self.lane.gate.batcher_id) {
-            self.begin_close(terms, false);
+        if self.is_own_thread() {
+            self.lanes.close(terms, false, now());
             return CloseReport {
                 reentrant: true,
-                ..report(&mut self.lane.lock(), false)
+                ..report(&mut self.lanes.lock(), false)
             };
         }
-        let claimed = self.begin_close(terms, true);
-        let mut backlog = self.lane.lock();
-        let mut deadline = backlog.lifecycle.limit_of(&terms);
-        while backlog.lifecycle.phase == Phase::Closing
-            && deadline.is_none_or(|deadline| now() < deadline)
-        {
-            backlog = self.lane.changed.wait_until(backlog, deadline);
-            // An answer moves the limit of a drop.
-            deadline = backlog.lifecycle.limit_of(&terms);
+        let claimed = self.lanes.close(terms, true, now());
+        let mut latest = terms.deadline;
+        for lane in self.lanes.all() {
+            let mut backlog = lane.lock();
+            let mut deadline = backlog.lifecycle.limit_of(&terms);
+            while backlog.lifecycle.phase == Phase::Closing
+                && deadline.is_none_or(|deadline| now() < deadline)
+            {
+                backlog = lane.changed.wait_until(backlog, deadline);
+                // An answer moves the limit of a drop.
+                deadline = backlog.lifecycle.limit_of(&terms);
+            }
+            latest = deadline;
         }
+        let mut backlogs = self.lanes.lock();
+        let is =
+            |phase| move |backlog: &MutexGuard<'_, Backlog<T>>| backlog.lifecycle.phase == phase;
+        let gave_up = backlogs.iter().any(|backlog| backlog.lifecycle.gave_up);
         // Whoever takes what was given up is the one whose time it was.
-        let in_time =
-            backlog.lifecycle.phase == Phase::Done && !(backlog.lifecycle.gave_up && claimed);
-        let given_up_before = backlog.lifecycle.phase == Phase::Abandoned;
-        // Under the same lock: what this close takes, the flusher is not given.
-        let mut answer = report(&mut backlog, claimed);
-        let goes_on = backlog.lifecycle.is_closing();
-        drop(backlog);
+        let in_time = backlogs.iter().all(is(Phase::Done)) && !(gave_up && claimed);
+        let given_up_before = backlogs.iter().any(is(Phase::Abandoned));
+        // Under the same locks: what this close takes, the flushers are not given.
+        let mut answer = report(&mut backlogs, claimed);
+        let goes_on = backlogs.iter().any(is(Phase::Closing));
+        drop(backlogs);
         if !goes_on {
             self.reporter.end();
         }
-        let ended = self.flusher.wait_until(deadline) & self.controller.wait_until(deadline);
+        if claimed {
+            // A flusher that waits for the permit of one whose handler hangs.
+            let doorbells = self.lanes.all().iter().map(|lane| &lane.gate.doorbell);
+            doorbells.for_each(|doorbell| doorbell.ring());
+        }
+        let flushers = self.flushers.iter();
+        let flushers_ended = flushers.fold(true, |all, one| one.wait_until(latest) && all);
+        let ended = self.controller.wait_until(latest) && flushers_ended;
         if given_up_before && ended {
             // An earlier close left the handler behind; this one had the time to see how its items
             // ended.
-            answer = report(&mut self.lane.lock(), false);
+            answer = report(&mut self.lanes.lock(), false);
         }
         answer.timed_out = !ended || !(in_time || given_up_before);
         if claimed {
             // Flushes that wait for what is now unsent or abandoned.
-            self.lane.changed.notify_all();
+            let lanes = self.lanes.all().iter();
+            lanes.for_each(|lane| lane.changed.notify_all());
         }
         answer
     }
 
     /// The drop of the owner: closes unless somebody has, and gives the report to the hook.
     pub(crate) fn close_on_drop(&self, timeout: Duration, patience: Duration) {
-        if self.lane.gate.is_orphaned() {
+        if self.is_orphaned() {
             return;
         }
-        let own_thread = belongs_to(self.lane.gate.batcher_id);
+        let own_thread = self.is_own_thread();
         let terms = CloseTerms {
             deadline: now().checked_add(timeout),
             without_answer: Some(patience),
             one_attempt: is_panicking(),
         };
         if own_thread {
-            self.begin_close(terms, false);
+            self.lanes.close(terms, false, now());
         }
-        let mut backlog = self.lane.lock();
-        if backlog.lifecycle.claimed {
+        let mut backlogs = self.lanes.lock();
+        if backlogs[0].lifecycle.claimed {
             return;
         }
-        if own_thread && backlog.lifecycle.phase == Phase::Closing {
-            // The flusher cannot wait for itself: it delivers the report at its end.
-            backlog.lifecycle.deliver_at_end = true;
+        if own_thread
+            && backlogs
+                .iter()
+                .any(|backlog| backlog.lifecycle.is_closing())
+        {
+            // A flusher cannot wait for itself: the last one delivers the report at its end.
+            backlogs[0].lifecycle.deliver_at_end = true;
             return;
         }
-        drop(backlog);
+        drop(backlogs);
         if own_thread {
-            deliver_unclaimed(&self.lane, &self.on_close);
+            deliver_unclaimed(&self.lanes, &self.on_close);
         } else {
             let report = self.shutdown_on(terms);
-            deliver(&self.lane, &self.on_close, report);
+            deliver(&self.lanes, &self.on_close, report);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::batcher::route::{Route, add_anywhere, add_many_anywhere, add_many_by_key, lane_of};
 use crate::error::{AddError, FlushError};
 use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::Phase;
 use crate::flush::ticket_line::Handle;
 use crate::queue::gate::Patience;
@@ -18,24 +20,27 @@ use crate::ticket::{self, Line, Ticket};
 /// A [`Batcher`](crate::Batcher) derefs to a producer of its own, so it has these methods too. Each
 /// handle's [`flush`](Self::flush) reports the failures since that handle was created or last
 /// flushed.
+///
+/// With [`order_by_producer`](crate::Builder::order_by_producer) the items of one handle stay in
+/// order, and each clone has an order of its own.
 pub struct Producer<T> {
+    /// Where this handle's items go, unless each has a route of its own.
     lane: Arc<Lane<T>>,
-    /// For the tickets.
-    line: Shared<dyn Line>,
-    reported: FailureCursor,
+    lanes: Arc<Lanes<T>>,
+    route: Route<T>,
+    /// For the tickets: of this handle's lane; of each lane where items have routes of their own.
+    lines: Box<[Shared<dyn Line>]>,
+    /// One for each lane.
+    reported: Box<[FailureCursor]>,
 }
 
-impl<T> Clone for Producer<T> {
+impl<T: Send + 'static> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self {
-            lane: Arc::clone(&self.lane),
-            line: self.line.another(),
-            reported: self.reported.clone(),
-        }
+        Self::on(&self.lanes, self.route.clone(), self.reported.clone())
     }
 }
 
-/// How many failed items, since the start, the flushes of one handle have reported.
+/// How many failed items of one lane, since the start, the flushes of one handle have reported.
 pub(crate) struct FailureCursor(AtomicU64);
 
 impl FailureCursor {
@@ -50,18 +55,10 @@ impl FailureCursor {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A flush that had seen so many failed items at its registration ends with `failed` of them
-    /// since the start.
-    fn report(&self, seen: u64, failed: u64) -> Result<(), FlushError> {
+    /// A flush ends with so many failed items since the start.
+    fn advance(&self, failed: u64) {
         // Relaxed: as in `seen`.
         self.0.fetch_max(failed, Ordering::Relaxed);
-        if failed > seen {
-            Err(FlushError::Failed {
-                items: failed - seen,
-            })
-        } else {
-            Ok(())
-        }
     }
 }
 
@@ -74,13 +71,69 @@ impl Clone for FailureCursor {
 
 impl<T: Send + 'static> Producer<T> {
     /// Failures from now on are news to this handle.
-    pub(crate) fn new(lane: &Arc<Lane<T>>) -> Self {
-        let failed = lane.lock().barriers.failed();
+    pub(crate) fn new(lanes: &Arc<Lanes<T>>, route: Route<T>) -> Self {
+        let failed = |lane: &Arc<Lane<T>>| FailureCursor::new(lane.lock().barriers.failed());
+        let reported = lanes.all().iter().map(failed).collect();
+        Self::on(lanes, route, reported)
+    }
+
+    /// Another handle over the same lanes, as the batcher's own.
+    pub(crate) fn sibling(&self) -> Self {
+        Self::new(&self.lanes, self.route.clone())
+    }
+
+    fn on(lanes: &Arc<Lanes<T>>, route: Route<T>, reported: Box<[FailureCursor]>) -> Self {
+        let own = match route {
+            Route::ByProducer => lanes.next_handle(),
+            Route::ByKey(_) | Route::Unordered => 0,
+        };
+        let line = |place| Handle::shared(lanes, place);
+        let lines: Box<[_]> = match route {
+            Route::ByProducer => Box::new([line(own)]),
+            Route::ByKey(_) | Route::Unordered => (0..lanes.all().len()).map(line).collect(),
+        };
         Self {
-            lane: Arc::clone(lane),
-            line: Handle::shared(lane),
-            reported: FailureCursor::new(failed),
+            lane: Arc::clone(&lanes.all()[own]),
+            lanes: Arc::clone(lanes),
+            route,
+            lines,
+            reported,
         }
+    }
+
+    /// Adds an item to the lane that its route leads to.
+    #[inline(always)]
+    fn add_within(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        if self.lane.gate.is_plain {
+            return self.lane.counted(self.lane.add(item, patience));
+        }
+        self.add_routed(item, patience)
+    }
+
+    #[inline(never)]
+    fn add_routed(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        let lanes = self.lanes.all();
+        self.lane.counted(match &self.route {
+            Route::ByProducer => self.lane.add(item, patience),
+            Route::ByKey(hash) => lanes[lane_of(hash(&item), lanes.len())].add(item, patience),
+            Route::Unordered => {
+                add_anywhere(&self.lanes, item, patience, |place, item, patience| {
+                    lanes[place].add(item, patience)
+                })
+            }
+        })
+    }
+
+    fn add_many_within(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        patience: Patience,
+    ) -> Result<usize, AddError<Vec<T>>> {
+        self.lane.counted(match &self.route {
+            Route::ByProducer => self.lane.add_many(items, patience),
+            Route::ByKey(hash) => add_many_by_key(self.lanes.all(), hash, items, patience),
+            Route::Unordered => add_many_anywhere(&self.lanes, items, patience),
+        })
     }
 
     /// Adds an item; waits while the queue is full.
@@ -109,13 +162,13 @@ impl<T: Send + 'static> Producer<T> {
     /// where the builder says so.
     #[inline]
     pub fn add(&self, item: T) -> Result<(), AddError<T>> {
-        self.lane.add(item, Patience::Forever)
+        self.add_within(item, Patience::Forever)
     }
 
     /// Adds an item if the queue has room; never waits.
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let (release, busy) = std::sync::mpsc::channel::<()>();
     /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
@@ -136,13 +189,13 @@ impl<T: Send + 'static> Producer<T> {
     /// As [`add`](Self::add), and [`Full`](AddError::Full) with the item.
     #[inline]
     pub fn try_add(&self, item: T) -> Result<(), AddError<T>> {
-        self.lane.add(item, Patience::Never)
+        self.add_within(item, Patience::Never)
     }
 
     /// Adds an item; waits for room for at most `timeout`.
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let (release, busy) = std::sync::mpsc::channel::<()>();
     /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
@@ -161,7 +214,7 @@ impl<T: Send + 'static> Producer<T> {
     /// # Errors
     /// As [`add`](Self::add), and [`Timeout`](AddError::Timeout) with the item.
     pub fn add_timeout(&self, item: T, timeout: Duration) -> Result<(), AddError<T>> {
-        self.lane.add(item, patience(timeout))
+        self.add_within(item, patience(timeout))
     }
 
     /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the
@@ -184,13 +237,13 @@ impl<T: Send + 'static> Producer<T> {
     /// As [`add`](Self::add), with all items that were not accepted, what the iterator still
     /// had included. What was accepted before stays accepted.
     pub fn add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
-        self.lane.add_many(items, Patience::Forever)
+        self.add_many_within(items, Patience::Forever)
     }
 
     /// Adds as many items as there is room for; never waits.
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let (release, busy) = std::sync::mpsc::channel::<()>();
     /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
@@ -210,7 +263,7 @@ impl<T: Send + 'static> Producer<T> {
         &self,
         items: impl IntoIterator<Item = T>,
     ) -> Result<usize, AddError<Vec<T>>> {
-        self.lane.add_many(items, Patience::Never)
+        self.add_many_within(items, Patience::Never)
     }
 
     /// Adds many items; waits for room for at most `timeout` in all.
@@ -234,7 +287,7 @@ impl<T: Send + 'static> Producer<T> {
         items: impl IntoIterator<Item = T>,
         timeout: Duration,
     ) -> Result<usize, AddError<Vec<T>>> {
-        self.lane.add_many(items, patience(timeout))
+        self.add_many_within(items, patience(timeout))
     }
 
     /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full.
@@ -248,7 +301,7 @@ impl<T: Send + 'static> Producer<T> {
     /// ticket is dropped unread, the row stays kept for `take_failed` and the close report.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome};
     ///
     /// let batcher = Batcher::builder()
@@ -274,7 +327,7 @@ impl<T: Send + 'static> Producer<T> {
     /// Adds an item if the queue has room, and returns a [`Ticket`] for its outcome; never waits.
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let (release, busy) = std::sync::mpsc::channel::<()>();
     /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
@@ -302,7 +355,7 @@ impl<T: Send + 'static> Producer<T> {
     /// Adds an item and returns a [`Ticket`] for its outcome; waits for room for at most `timeout`.
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
     /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
     /// match batcher.submit_timeout(7, Duration::from_millis(50)) {
@@ -355,9 +408,19 @@ impl<T: Send + 'static> Producer<T> {
     }
 
     fn submit_within(&self, item: T, patience: Patience) -> Result<Ticket, AddError<T>> {
-        let (resolver, ticket) = ticket::pair(self.lane.gate.batcher_id, Shared::clone(&self.line));
-        self.lane.add_tracked(item, Some(resolver), patience)?;
-        Ok(ticket)
+        let lanes = self.lanes.all();
+        self.lane.counted(match &self.route {
+            Route::ByProducer => submit_to(&self.lane, &self.lines[0], item, patience),
+            Route::ByKey(hash) => {
+                let place = lane_of(hash(&item), lanes.len());
+                submit_to(&lanes[place], &self.lines[place], item, patience)
+            }
+            Route::Unordered => {
+                add_anywhere(&self.lanes, item, patience, |place, item, patience| {
+                    submit_to(&lanes[place], &self.lines[place], item, patience)
+                })
+            }
+        })
     }
 
     /// Hands over everything that was added before this call, without waiting for size or
@@ -372,7 +435,7 @@ impl<T: Send + 'static> Producer<T> {
     /// one's own row, use the [`Ticket`] of [`submit`](Self::submit).
     ///
     /// ```
-    /// # use std::time::Duration;
+    /// # use std::time::{Duration, Instant};
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, FlushError, LoadFeedback};
     /// # let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
     /// #     for (index, _) in batch.iter().enumerate().filter(|(_, row)| **row == 13) {
@@ -398,7 +461,7 @@ impl<T: Send + 'static> Producer<T> {
     /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`,
     /// because nobody takes the failed rows.
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        flush(&self.lane, &self.reported, timeout)
+        flush(&self.lanes, &self.reported, timeout)
     }
 
     /// Asks for everything added so far to be handed over without waiting for size or linger,
@@ -413,10 +476,8 @@ impl<T: Send + 'static> Producer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn request_flush(&self) {
-        let lane = &*self.lane;
-        if !lane.gate.is_orphaned() {
-            lane.lock().request_flush(now());
-            lane.gate.doorbell.ring();
+        if !self.lane.gate.is_orphaned() {
+            self.lanes.request_flush(now());
         }
     }
 
@@ -432,7 +493,7 @@ impl<T: Send + 'static> Producer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.lane.gate.doorbell.is_closed()
+        self.lane.is_closed()
     }
 }
 
@@ -486,30 +547,102 @@ fn patience(timeout: Duration) -> Patience {
         .map_or(Patience::Forever, Patience::Until)
 }
 
-pub(crate) fn flush<T>(
+fn submit_to<T>(
     lane: &Lane<T>,
-    cursor: &FailureCursor,
+    line: &Shared<dyn Line>,
+    item: T,
+    patience: Patience,
+) -> Result<Ticket, AddError<T>> {
+    let (resolver, ticket) = ticket::pair(lane.gate.batcher_id, Shared::clone(line));
+    lane.add_tracked(item, Some(resolver), patience)?;
+    Ok(ticket)
+}
+
+/// A flush of one lane that has begun.
+struct Begun {
+    /// What the handle's flushes had reported before.
+    seen: u64,
+    /// The registration; or the failures since the start, if there is nothing to wait for.
+    waits: Result<u64, u64>,
+}
+
+/// Flushes all lanes: first asks each, then waits for each. `cursors` are those of one handle, one
+/// for each lane.
+pub(crate) fn flush<T>(
+    lanes: &Lanes<T>,
+    cursors: &[FailureCursor],
     timeout: Duration,
 ) -> Result<(), FlushError> {
-    if lane.gate.is_orphaned() {
+    let gate = &lanes.first().gate;
+    if gate.is_orphaned() {
         return Err(FlushError::Closed);
     }
-    if belongs_to(lane.gate.batcher_id) {
+    if belongs_to(gate.batcher_id) {
         return Err(FlushError::Reentrant);
     }
     let deadline = now().checked_add(timeout);
-    let mut backlog = lane.lock();
-    if backlog.lifecycle.phase != Phase::Open {
-        return Err(FlushError::Closed);
+    lanes.cut_pauses();
+    let mut begun = Vec::with_capacity(cursors.len());
+    let mut problem = None;
+    for (lane, cursor) in lanes.all().iter().zip(cursors) {
+        let mut backlog = lane.lock();
+        if backlog.lifecycle.phase != Phase::Open {
+            problem = Some(FlushError::Closed);
+            break;
+        }
+        let seen = cursor.seen();
+        let waits = backlog.register_flush(now());
+        begun.push(Begun {
+            seen,
+            waits: waits.ok_or_else(|| backlog.barriers.failed()),
+        });
+        drop(backlog);
+        if waits.is_some() {
+            lane.gate.doorbell.ring();
+        }
     }
-    let seen = cursor.seen();
-    let Some(waiter) = backlog.register_flush(now()) else {
-        return cursor.report(seen, backlog.barriers.failed());
-    };
-    lane.gate.doorbell.ring();
+    let mut ended = Vec::with_capacity(begun.len());
+    for (lane, flush) in lanes.all().iter().zip(&begun) {
+        let failed = match flush.waits {
+            Ok(waiter) => wait_for_flush(lane, waiter, deadline, problem.take()),
+            Err(failed) => Ok(failed),
+        };
+        match failed {
+            Ok(failed) => ended.push(failed),
+            // What waits for the others is taken back at once.
+            Err(error) => problem = Some(error),
+        }
+    }
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    let mut items = 0;
+    for ((failed, flush), cursor) in ended.iter().zip(&begun).zip(cursors) {
+        cursor.advance(*failed);
+        items += failed.saturating_sub(flush.seen);
+    }
+    if items > 0 {
+        Err(FlushError::Failed { items })
+    } else {
+        Ok(())
+    }
+}
+
+/// Waits for a flush of one lane, unless there is a problem already; how many items before it
+/// failed since the start.
+fn wait_for_flush<T>(
+    lane: &Lane<T>,
+    waiter: u64,
+    deadline: Option<Instant>,
+    problem: Option<FlushError>,
+) -> Result<u64, FlushError> {
+    let mut backlog = lane.lock();
     let result = loop {
+        if let Some(problem) = problem {
+            break Err(problem);
+        }
         if let Some(failed) = backlog.barriers.failed_before(waiter) {
-            break cursor.report(seen, failed);
+            break Ok(failed);
         }
         if matches!(backlog.lifecycle.phase, Phase::Abandoned | Phase::Done) {
             break Err(FlushError::Closed);

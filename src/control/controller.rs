@@ -75,9 +75,10 @@ impl Controller {
 
     fn decide(&self, policy: &mut dyn Policy, samples: &[Sample], lost: u64, is_check: bool) {
         let current = self.control.setpoint.read(Setpoint::clone);
-        let (min_batch_size, max_batch_size, linger) = {
+        let (min_batch_size, max_batch_size, linger, concurrency) = {
             let limits = &self.control.lock().limits;
-            (limits.min_batch_size, limits.max_batch_size, limits.linger)
+            let sizes = (limits.min_batch_size, limits.max_batch_size);
+            (sizes.0, sizes.1, limits.linger, limits.concurrency)
         };
         let window = Window {
             samples,
@@ -87,6 +88,8 @@ impl Controller {
             min_batch_size,
             max_batch_size,
             linger,
+            min_concurrency: concurrency.min(),
+            max_concurrency: concurrency.max(),
             custom: &self.reporter.custom,
         };
         if let Some(decision) = self.caught(|| policy.decide(&window, &current)) {

@@ -7,7 +7,7 @@ use crate::control::decisions::{DecisionLog, DecisionRecord};
 use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
 use crate::policy::setpoint::{Bounds, Setpoint};
-use crate::policy::{Decision, Policy};
+use crate::policy::{Concurrency, Decision, Policy};
 use crate::sync::{Arc, Mutex, MutexGuard, now};
 
 /// What can be changed while the batcher runs, in
@@ -20,21 +20,35 @@ pub struct Limits {
     pub max_batch_size: usize,
     /// How long the oldest item may wait.
     pub linger: Duration,
+    /// How many calls of the handler there may be at once, at most as many as the builder's
+    /// [`concurrency`](crate::Builder::concurrency) allows.
+    pub concurrency: Concurrency,
     pub(super) policy: Option<Box<dyn Policy>>,
 }
 
 impl Limits {
-    pub(crate) fn new(min_batch_size: usize, max_batch_size: usize, linger: Duration) -> Self {
+    pub(crate) fn new(
+        min_batch_size: usize,
+        max_batch_size: usize,
+        linger: Duration,
+        concurrency: Concurrency,
+    ) -> Self {
         Self {
             min_batch_size,
             max_batch_size,
             linger,
+            concurrency,
             policy: None,
         }
     }
 
     fn copy(&self) -> Self {
-        Self::new(self.min_batch_size, self.max_batch_size, self.linger)
+        Self::new(
+            self.min_batch_size,
+            self.max_batch_size,
+            self.linger,
+            self.concurrency,
+        )
     }
 
     /// Sets the smallest batch size.
@@ -76,6 +90,23 @@ impl Limits {
         self.linger = linger;
     }
 
+    /// Sets how many calls of the handler there may be at once: a number, or a range within which
+    /// the policy decides.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder().concurrency(1..=8).unordered().spawn_workers(|_| {
+    ///     Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+    /// })?;
+    /// batcher.reconfigure(|limits| limits.concurrency(2..=4))?;
+    /// assert_eq!(batcher.stats().concurrency, 2);
+    /// assert!(batcher.reconfigure(|limits| limits.concurrency(9)).is_err()); // there are 8 handlers
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn concurrency(&mut self, calls: impl Into<Concurrency>) {
+        self.concurrency = calls.into();
+    }
+
     /// Exchanges the policy. The new one begins without memory.
     ///
     /// ```
@@ -95,6 +126,7 @@ impl std::fmt::Debug for Limits {
             .field("min_batch_size", &self.min_batch_size)
             .field("max_batch_size", &self.max_batch_size)
             .field("linger", &self.linger)
+            .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
 }
@@ -105,6 +137,8 @@ pub(crate) struct Control {
     pub(super) setpoint: Arc<SetpointCell>,
     pub(super) start: Instant,
     capacity: usize,
+    /// How many calls there can be at once.
+    lanes: usize,
 }
 
 pub(crate) struct ControlState {
@@ -122,6 +156,7 @@ impl Control {
         setpoint: Arc<SetpointCell>,
         start: Instant,
         capacity: usize,
+        lanes: usize,
     ) -> Self {
         let state = ControlState {
             limits,
@@ -135,6 +170,7 @@ impl Control {
             setpoint,
             start,
             capacity,
+            lanes,
         }
     }
 
@@ -167,8 +203,13 @@ impl Control {
         if wanted.linger != before.linger {
             limits.linger = wanted.linger;
         }
+        if wanted.concurrency != before.concurrency {
+            limits.concurrency = wanted.concurrency;
+        }
         let (min, max) = (limits.min_batch_size, limits.max_batch_size);
         check_sizes(min, max, self.capacity)?;
+        let calls = limits.concurrency;
+        check_concurrency(calls, self.lanes)?;
         let relinger = (limits.linger != before.linger).then_some(limits.linger);
         // Not `or`: that would drop a policy that was never asked under the lock, and its drop is
         // the user's code.
@@ -183,6 +224,7 @@ impl Control {
             };
             let linger = relinger.unwrap_or(current.linger);
             Setpoint {
+                concurrency: current.concurrency.clamp(calls.min(), calls.max()),
                 batch_size,
                 linger,
                 reason,
@@ -228,6 +270,7 @@ impl Control {
             min: limits.min_batch_size,
             max: limits.max_batch_size,
             linger: limits.linger,
+            concurrency: limits.concurrency,
         };
         let policy_linger = decision.linger.unwrap_or(Duration::ZERO);
         let mut probes = state.probes;
@@ -237,6 +280,24 @@ impl Control {
         state.probes = probes;
         self.publish(&mut state, next, policy_linger);
     }
+}
+
+/// Whether so many calls make sense, where there can be `lanes` of them at once.
+pub(crate) fn check_concurrency(calls: Concurrency, lanes: usize) -> Result<(), BuildError> {
+    let problem = match () {
+        () if calls.min() == 0 => "must be at least 1",
+        () if calls.min() > calls.max() => "the smallest must not exceed the largest",
+        () if calls.max() > lanes => {
+            "a running batcher has as many handlers as the builder's largest concurrency"
+        }
+        () => return Ok(()),
+    };
+    let value = if calls.is_fixed() {
+        calls.max().to_string()
+    } else {
+        format!("{}..={}", calls.min(), calls.max())
+    };
+    Err(BuildError::setting("concurrency", value, problem))
 }
 
 /// Whether sizes make sense among themselves and in a queue of this capacity.

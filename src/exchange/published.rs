@@ -1,8 +1,9 @@
-//! What the controller asks of the flusher: written under the control lock, read by the flusher at
+//! What the controller asks of the flushers: written under the control lock, read by each flusher at
 //! every batch without waiting.
 
 use std::time::Duration;
 
+use crate::exchange::call_permits::CallPermits;
 use crate::policy::setpoint::Setpoint;
 use crate::sync::{Arc, AtomicUsize, Ordering, Published};
 use crate::wakeup::Doorbell;
@@ -18,11 +19,11 @@ struct InForce {
 /// The setpoint in force.
 ///
 /// # Protocol
-/// Writer, under the control lock: (1) publish the whole, (2) store the size, (3) ring the
-/// flusher's doorbell if it might sleep for longer than the new setpoint allows. Flusher: (a)
-/// announce the sleep in the doorbell, (b) read the setpoint, (c) sleep only if (b) still justifies
-/// it. A writer between (b) and (c) rings after it published, and the ring leaves a token that ends
-/// the sleep at once: no smaller size is slept through.
+/// Writer, under the control lock: (1) publish the whole, (2) store the size and allow so many
+/// calls at once, (3) ring the doorbell of every flusher if one might sleep for longer than the new
+/// setpoint allows. Flusher: (a) announce the sleep in its doorbell, (b) read the setpoint, (c)
+/// sleep only if (b) still justifies it. A writer between (b) and (c) rings after it published, and
+/// the ring leaves a token that ends the sleep at once: no smaller size is slept through.
 ///
 /// # Orderings
 /// The whole travels through arc-swap, which orders it. `batch_size` is a copy for readers who need
@@ -30,13 +31,21 @@ struct InForce {
 pub(crate) struct SetpointCell {
     whole: Published<InForce>,
     /// The size of `whole`, at least 1. Written by whoever holds the control lock; read by the
-    /// flusher and by `stats`. A reader may see it one publication older than `whole`.
+    /// flushers and by `stats`. A reader may see it one publication older than `whole`.
     batch_size: AtomicUsize,
-    doorbell: Arc<Doorbell>,
+    /// One for each lane.
+    doorbells: Box<[Arc<Doorbell>]>,
+    /// Where there is more than one lane.
+    pub(crate) permits: Option<CallPermits>,
 }
 
 impl SetpointCell {
-    pub(crate) fn new(first: Setpoint, doorbell: Arc<Doorbell>) -> Self {
+    /// For the flushers that sleep at these doorbells, with permits if there are several.
+    pub(crate) fn new(
+        first: Setpoint,
+        doorbells: Box<[Arc<Doorbell>]>,
+        permits: Option<CallPermits>,
+    ) -> Self {
         let batch_size = AtomicUsize::new(first.batch_size);
         let whole = Published::new(InForce {
             setpoint: first,
@@ -45,7 +54,8 @@ impl SetpointCell {
         Self {
             batch_size,
             whole,
-            doorbell,
+            doorbells,
+            permits,
         }
     }
 
@@ -63,9 +73,10 @@ impl SetpointCell {
                     || waited_linger < *old_waited
                     || next.pause_ratio < old.pause_ratio
                     || next.probe.is_some()
+                    || next.concurrency > old.concurrency
             },
         );
-        let batch_size = next.batch_size;
+        let (batch_size, concurrency) = (next.batch_size, next.concurrency);
         self.whole.publish(InForce {
             setpoint: next,
             waited_linger,
@@ -73,9 +84,17 @@ impl SetpointCell {
         // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the
         // setpoint it came with.
         self.batch_size.store(batch_size, Ordering::Release);
-        if shorter {
-            self.doorbell.ring();
+        if let Some(permits) = &self.permits {
+            permits.set_limit(concurrency);
         }
+        if shorter {
+            self.ring_all();
+        }
+    }
+
+    /// Wakes every flusher, whatever it sleeps for.
+    pub(crate) fn ring_all(&self) {
+        self.doorbells.iter().for_each(|doorbell| doorbell.ring());
     }
 
     /// The size in force.

@@ -73,6 +73,8 @@ struct Slot {
     failed: AtomicU64,
     service_ns: AtomicU64,
     queue_wait_ns: AtomicU64,
+    /// Calls in flight in the lower half, calls allowed in the upper.
+    calls: AtomicU64,
     cpu_load: AtomicF64,
     error_rate: AtomicF64,
     custom: [AtomicF64; CUSTOM_SIGNALS_MAX],
@@ -225,6 +227,7 @@ impl Slot {
             failed: AtomicU64::new(0),
             service_ns: AtomicU64::new(0),
             queue_wait_ns: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             cpu_load: AtomicF64::new(0.0),
             error_rate: AtomicF64::new(0.0),
             custom: std::array::from_fn(|_| AtomicF64::new(0.0)),
@@ -270,6 +273,8 @@ impl Slot {
                 .store(nanoseconds(batch.service_time), Ordering::Relaxed);
             self.queue_wait_ns
                 .store(nanoseconds(batch.queue_wait), Ordering::Relaxed);
+            let calls = u64::from(half(batch.concurrency)) << 32 | u64::from(half(batch.in_flight));
+            self.calls.store(calls, Ordering::Relaxed);
         }
         self.meta.store(meta, Ordering::Relaxed);
     }
@@ -293,6 +298,7 @@ impl Slot {
                 real(1 << (CUSTOM_SHIFT + place as u32), &self.custom[place])
             }),
         };
+        let calls = self.calls.load(Ordering::Relaxed);
         let batch = whole(BATCH, &self.len).map(|len| BatchSample {
             len: len as usize,
             cut_at: self.cut_at.load(Ordering::Relaxed) as usize,
@@ -303,6 +309,8 @@ impl Slot {
             queue_wait: Duration::from_nanos(self.queue_wait_ns.load(Ordering::Relaxed)),
             failed: self.failed.load(Ordering::Relaxed) as usize,
             outcome: outcome((meta >> OUTCOME_SHIFT) & 0xff),
+            in_flight: calls as u32 as usize,
+            concurrency: (calls >> 32) as usize,
         });
         Sample { signals, batch }
     }
@@ -322,6 +330,11 @@ fn outcome(number: u64) -> CallOutcome {
     .into_iter()
     .find(|known| *known as u64 == number)
     .unwrap_or(CallOutcome::Panicked)
+}
+
+/// At most `u32::MAX`: as many threads there never are.
+fn half(calls: usize) -> u32 {
+    u32::try_from(calls).unwrap_or(u32::MAX)
 }
 
 /// In nanoseconds, at most `u64::MAX` (584 years).
@@ -376,6 +389,8 @@ mod tests {
                 queue_wait: Duration::from_nanos(5),
                 failed: 2,
                 outcome,
+                in_flight: 1,
+                concurrency: 1,
             };
             let signals = Signals {
                 cpu_load: Some(0.5),

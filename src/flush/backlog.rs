@@ -50,11 +50,18 @@ pub(crate) struct Backlog<T> {
 }
 
 impl<T> Backlog<T> {
-    pub(crate) fn new(outlet: Outlet<T>, failed: FailedRows, random: u64, now: Instant) -> Self {
+    /// `random` is for the ids of the batches, `worker` the number of the lane.
+    pub(crate) fn new(
+        outlet: Outlet<T>,
+        failed: FailedRows,
+        random: u64,
+        worker: usize,
+        now: Instant,
+    ) -> Self {
         let closing = Arc::new(Closing::new());
         Self {
             incoming: Incoming::new(outlet),
-            in_progress: InProgress::new(Arc::clone(&closing), random),
+            in_progress: InProgress::new(Arc::clone(&closing), random, worker),
             dead_letters: DeadLetters::new(failed),
             lifecycle: Lifecycle::new(closing, now),
             barriers: FlushBarriers::default(),

@@ -204,28 +204,28 @@ mod tests {
     #[test]
     fn a_flush_that_ran_out_of_time_has_told_of_nothing() {
         let line = ByHand::new(1, usize::MAX);
-        let told_of = FailureCursor::new(0);
+        let told_of = [FailureCursor::new(0)];
         line.add([1, 2]);
         let batch = line.call(0);
         line.failed(batch, BatchError::permanent("no"), 1);
-        let hasty = flush(&line.lane, &told_of, Duration::ZERO);
+        let hasty = flush(&line.lanes, &told_of, Duration::ZERO);
         assert_eq!(hasty, Err(FlushError::Timeout));
         let batch = line.call(1);
         line.went_through(batch, 2);
         let failed = Err(FlushError::Failed { items: 1 });
-        assert_eq!(flush(&line.lane, &told_of, LONG), failed);
-        assert_eq!(flush(&line.lane, &told_of, LONG), Ok(()), "told once");
+        assert_eq!(flush(&line.lanes, &told_of, LONG), failed);
+        assert_eq!(flush(&line.lanes, &told_of, LONG), Ok(()), "told once");
     }
 
     /// Through one handle. Whichever ends first, the other says so too.
     #[test]
     fn two_flushes_that_wait_for_an_item_both_say_that_it_failed() {
         let line = ByHand::new(1, usize::MAX);
-        let told_of = FailureCursor::new(0);
+        let told_of = [FailureCursor::new(0)];
         line.add([1]);
         let batch = line.call(0);
         std::thread::scope(|scope| {
-            let waiting = [(); 2].map(|()| scope.spawn(|| flush(&line.lane, &told_of, LONG)));
+            let waiting = [(); 2].map(|()| scope.spawn(|| flush(&line.lanes, &told_of, LONG)));
             while line.lane.lock().barriers.waiters.len() < 2 {
                 yield_now();
             }

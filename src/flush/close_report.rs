@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::batch::Failed;
 use crate::error::BatchError;
 use crate::flush::backlog::Backlog;
-use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
 use crate::observe::Event;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::unwind::{drop_each, message};
 
 /// What became of everything: the answer of a close.
@@ -109,33 +109,37 @@ impl<T> fmt::Debug for CloseReport<T> {
 /// The hook for the report of a drop.
 pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
 
-/// The report as of now; with the lists if the caller has the claim to them.
-pub(crate) fn report<T>(backlog: &mut Backlog<T>, claimed: bool) -> CloseReport<T> {
-    let (unsent, failed) = if claimed {
-        backlog.drain_for_report()
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    let counts = &backlog.counts;
-    CloseReport {
-        handled: counts.handled,
-        failed,
-        unsent,
-        abandoned: counts.abandoned,
-        failed_total: counts.failed,
-        unsent_total: counts.unsent,
-        last_error: backlog.lifecycle.last_error.clone(),
-        ..CloseReport::empty()
+/// The report as of now, with every lane locked; with the lists if the caller has the claim to them.
+pub(crate) fn report<T>(
+    backlogs: &mut [MutexGuard<'_, Backlog<T>>],
+    claimed: bool,
+) -> CloseReport<T> {
+    let mut report = CloseReport::empty();
+    for backlog in backlogs {
+        if claimed {
+            let (unsent, failed) = backlog.drain_for_report();
+            report.unsent.extend(unsent);
+            report.failed.extend(failed);
+        }
+        let counts = &backlog.counts;
+        report.handled += counts.handled;
+        report.abandoned += counts.abandoned;
+        report.failed_total += counts.failed;
+        report.unsent_total += counts.unsent;
+        let last_error = &backlog.lifecycle.last_error;
+        report.last_error = report.last_error.or_else(|| last_error.clone());
     }
+    report
 }
 
 /// Gives the report to the hook, if there is one that was not used.
 pub(crate) fn deliver<T>(
-    lane: &Lane<T>,
+    lanes: &Lanes<T>,
     on_close: &Mutex<Option<OnClose<T>>>,
     report: CloseReport<T>,
 ) {
     let hook = on_close.lock().take();
+    let counts = |event| lanes.first().lock().counts.observe(event);
     let Some(hook) = hook else {
         let CloseReport {
             mut failed,
@@ -143,22 +147,22 @@ pub(crate) fn deliver<T>(
             ..
         } = report;
         let panics = drop_each(&mut failed) + drop_each(&mut unsent);
-        lane.lock().counts.observe(Event::DropsPanicked(panics));
+        counts(Event::DropsPanicked(panics));
         return;
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(report))) {
         drop(message(panic));
-        lane.lock().counts.observe(Event::HookPanicked);
+        counts(Event::HookPanicked);
     }
 }
 
 /// Gives the report to the hook unless somebody has the claim to it: the owner was dropped on one
 /// of the batcher's own threads.
-pub(crate) fn deliver_unclaimed<T>(lane: &Lane<T>, on_close: &Mutex<Option<OnClose<T>>>) {
-    let mut backlog = lane.lock();
-    if backlog.lifecycle.claim() {
-        let report = report(&mut backlog, true);
-        drop(backlog);
-        deliver(lane, on_close, report);
+pub(crate) fn deliver_unclaimed<T>(lanes: &Lanes<T>, on_close: &Mutex<Option<OnClose<T>>>) {
+    let mut backlogs = lanes.lock();
+    if backlogs[0].lifecycle.claim() {
+        let report = report(&mut backlogs, true);
+        drop(backlogs);
+        deliver(lanes, on_close, report);
     }
 }

@@ -87,6 +87,7 @@ impl<T> Backlog<T> {
         });
         let cut = std::mem::take(&mut self.in_progress.cut_next_wait);
         self.in_progress.paused_after = (!cut).then_some((now, service_time));
+        self.in_progress.last_call_end = Some(now);
         let mut in_flight = self.in_progress.in_flight.take().expect("a call ends once");
         let len = in_flight.items;
         let late = self.lifecycle.is_abandoned();

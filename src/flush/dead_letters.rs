@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::batch::Failed;
-use crate::flush::retained::Retained;
+use crate::flush::retained::{Budget, Retained};
 use crate::queue::gate::Gate;
 
 /// What is done with rows that fail, from the builder.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct FailedRows {
     /// The hook is given each of them.
     pub(crate) has_hook: bool,
     /// So many are retained otherwise, or if the hook hands them back.
-    pub(crate) keep: usize,
+    pub(crate) keep: Budget,
 }
 
 /// See the module's doc.

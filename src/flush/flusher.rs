@@ -1,9 +1,12 @@
-//! The flusher's thread: gather → handle → complete, and sleep when there is nothing to do.
+//! The flusher's thread: gather → handle → complete, and sleep when there is nothing to do. Each lane
+//! has one.
 //!
 //! All decisions are the backlog's, under its lock; this thread runs the user's code, the handler,
 //! the hook and the drops of items, outside it and under `catch_unwind`. One lock a batch:
 //! completing a call and gathering the next batch is one visit; two visits where threads wait for
-//! tickets of the batch, which are notified in between.
+//! tickets of the batch, which are notified in between. With several lanes a call takes a permit
+//! (see `call_permits`): one visit finds that there is something to call, and once the permit is
+//! granted the next one gathers it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -14,17 +17,19 @@ use crate::flush::close_report::deliver_unclaimed;
 use crate::observe::Event;
 
 use crate::error::{BatchError, ErrorClass};
+use crate::exchange::call_permits::{Answer, Wish};
 use crate::exchange::published::SetpointCell;
 use crate::exchange::reporter::Reporter;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::flush::complete::{Finished, Leftover, Marked};
 use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::CloseTerms;
+use crate::flush::permit::Permit;
 use crate::flush::regroup::Regroup;
 use crate::flush::retry::Rules;
 use crate::flush::step::{Step, Target, Visit};
 use crate::flush::workers::HandlerSlot;
-use crate::policy::setpoint::Setpoint;
 use crate::sync::{Arc, LOOKS_BEFORE_SLEEP, Mutex, Parker, looks_end, now, yield_now};
 use crate::unwind::{drop_each, message};
 
@@ -39,13 +44,20 @@ pub(crate) type HandedBack<T> = (Failed<T>, Option<Box<dyn std::any::Any + Send>
 /// ns an item for 24.4.
 const SHORT_SLEEP: Duration = Duration::from_micros(50);
 
+/// The hook of all lanes: one row at a time.
+pub(crate) type SharedHook<T> = Arc<Mutex<OnFailed<T>>>;
+
 /// What the thread owns.
 pub(crate) struct Flusher<T> {
     pub(crate) lane: Arc<Lane<T>>,
+    /// Its own lane and all others.
+    pub(crate) lanes: Arc<Lanes<T>>,
+    /// Which of them is its own.
+    pub(crate) place: usize,
     pub(crate) setpoint: Arc<SetpointCell>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) parker: Parker,
-    pub(crate) on_failed: Option<OnFailed<T>>,
+    pub(crate) on_failed: Option<SharedHook<T>>,
     pub(crate) rules: Rules,
     /// For the backoff's jitter.
     pub(crate) chance: Chance,
@@ -56,10 +68,7 @@ impl<T> Flusher<T> {
     /// thread.
     pub(crate) fn run_to_the_end(&mut self, handler: &mut HandlerSlot<impl Handler<T>>) {
         if catch_unwind(AssertUnwindSafe(|| self.run(handler))).is_err() {
-            self.lane
-                .lock()
-                .close(&self.lane.gate, CloseTerms::default(), now());
-            self.lane.gate.permits.wake_all();
+            self.lanes.close(CloseTerms::default(), false, now());
             self.reporter.end();
         }
     }
@@ -72,8 +81,9 @@ impl<T> Flusher<T> {
         let (mut regroup, mut call_time) = (Regroup::default(), Duration::ZERO);
         let mut at = now();
         let mut lent_at = at;
+        let mut permit = Permit::new(&self.setpoint, self.place);
         loop {
-            let (target, probe) = self.target(probe_used);
+            let (target, probe) = self.target(probe_used, &mut permit);
             let mut backlog = self.lane.lock();
             let mut leftover = None;
             if let Some(finished) = finished.take() {
@@ -99,18 +109,30 @@ impl<T> Flusher<T> {
             if let Some(leftover) = leftover {
                 self.clear(leftover);
             }
+            if !matches!(step, Step::Call(_) | Step::AwaitPermit { .. }) {
+                permit.give_back(at);
+            }
             match step {
                 Step::Call(batch) => {
-                    if batch.course.probe && batch.attempt == 1 && batch.parent.is_none() {
+                    let is_probe =
+                        batch.course.probe && batch.attempt == 1 && batch.parent.is_none();
+                    if is_probe {
                         probe_used = probe;
                     }
+                    permit.batch_cut(is_probe);
+                    self.lanes.gathered(self.place);
                     // After a long sleep too, should more than one batch have come meanwhile.
                     fills_fast |= at.saturating_duration_since(lent_at) < SHORT_SLEEP;
                     lent_at = at;
-                    let done = self.call(handler, batch);
+                    let done = self.call(handler, batch, permit.in_use());
                     at = done.now;
                     call_time = done.service_time;
+                    permit.call_ended(call_time, at);
                     finished = Some(done);
+                }
+                Step::AwaitPermit { wish, deadline } => {
+                    self.await_permit(&mut permit, wish, deadline);
+                    at = now();
                 }
                 Step::Hook(failed) => {
                     self.hook(failed);
@@ -128,24 +150,27 @@ impl<T> Flusher<T> {
     }
 
     /// What the setpoint asks for, and which probe it holds.
-    fn target(&mut self, probe_used: u64) -> (Target, u64) {
+    fn target(&mut self, probe_used: u64, permit: &mut Permit) -> (Target, u64) {
         let (rules, chance) = (self.rules, self.chance.next());
+        let (permitted, takes_pauses) = (permit.is_held(), permit.takes_pauses());
         self.setpoint
             .read_with_waited_linger(|setpoint, waited_linger| {
-                let probe = setpoint.probe.filter(|probe| probe.sequence != probe_used);
+                let probe = setpoint
+                    .probe
+                    .filter(|probe| probe.sequence != probe_used && permit.may_use(*probe));
                 let batch_size = probe.map_or(setpoint.batch_size, |probe| probe.batch_size);
-                let Setpoint {
-                    linger,
-                    pause_ratio,
-                    ..
-                } = *setpoint;
-                let probes = probe.is_some();
+                let pause_ratio = if takes_pauses {
+                    0.0
+                } else {
+                    setpoint.pause_ratio
+                };
                 let target = Target {
                     batch_size,
-                    linger,
+                    linger: setpoint.linger,
                     waited_linger,
                     pause_ratio,
-                    probe: probes,
+                    probe: probe.is_some(),
+                    permitted,
                     rules,
                     chance,
                 };
@@ -153,10 +178,21 @@ impl<T> Flusher<T> {
             })
     }
 
+    /// Until this flusher holds a permit, or something else may have changed.
+    fn await_permit(&self, permit: &mut Permit, wish: Wish, deadline: Option<Instant>) {
+        if let Answer::Later(until) = permit.ask(wish, now()) {
+            let until = until.into_iter().chain(deadline).min();
+            self.lane
+                .gate
+                .sleep(&self.parker, 0, until, || permit.was_granted());
+        }
+    }
+
     fn call(
         &mut self,
         handler: &mut HandlerSlot<impl Handler<T>>,
         mut batch: Box<Batch<T>>,
+        (in_flight, concurrency): (usize, usize),
     ) -> Finished<T> {
         let begun = now();
         let mut panics = 0;
@@ -216,6 +252,8 @@ impl<T> Flusher<T> {
             queue_wait: course.queue_wait,
             failed,
             outcome,
+            in_flight,
+            concurrency,
         };
         self.reporter.report_batch(result.as_ref().ok(), sample);
         self.drop_caught(&mut spent);
@@ -282,10 +320,10 @@ impl<T> Flusher<T> {
     }
 
     fn hook(&mut self, failed: Failed<T>) {
-        let Some(on_failed) = &mut self.on_failed else {
+        let Some(on_failed) = &self.on_failed else {
             return;
         };
-        let (back, panic) = match catch_unwind(AssertUnwindSafe(|| on_failed(failed))) {
+        let (back, panic) = match catch_unwind(AssertUnwindSafe(|| on_failed.lock()(failed))) {
             Ok(Ok(())) => return,
             Ok(Err((row, panic))) => (Some(row), panic),
             Err(panic) => (None, Some(panic)),
@@ -366,11 +404,13 @@ impl<T> Flusher<T> {
         backlog.lifecycle.finish();
         drop(backlog);
         self.lane.changed.notify_all();
-        self.reporter.end();
+        if self.lanes.one_finished() {
+            self.reporter.end();
+        }
         self.drop_caught(&mut vec![handler]);
         self.drop_caught(&mut vec![on_failed]);
-        if self.lane.lock().lifecycle.deliver_at_end {
-            deliver_unclaimed(&self.lane, on_close);
+        if self.lanes.one_ended() && self.lanes.first().lock().lifecycle.deliver_at_end {
+            deliver_unclaimed(&self.lanes, on_close);
         }
     }
 }
@@ -387,6 +427,8 @@ fn refused(len: usize, service_time: Duration) -> BatchSample {
         queue_wait: Duration::ZERO,
         failed: 0,
         outcome: CallOutcome::TooLarge,
+        in_flight: 1,
+        concurrency: 1,
     }
 }
 

@@ -56,12 +56,16 @@ pub(crate) struct InProgress<T> {
     pub(crate) spent: Vec<BatchError>,
     /// The call that is paused after: when it ended and how long it took.
     pub(crate) paused_after: Option<(Instant, Duration)>,
+    /// When the last call ended.
+    pub(crate) last_call_end: Option<Instant>,
     /// Somebody flushed while a call was under way: the pause or backoff after it is cut.
     pub(crate) cut_next_wait: bool,
     /// An emptied batch, for its buffers.
     spare: Option<Box<Batch<T>>>,
     ids: BatchIds,
     closing: Arc<Closing>,
+    /// The number of the lane.
+    worker: usize,
 }
 
 /// The ids of one batcher: a random part and a counter.
@@ -78,7 +82,8 @@ impl BatchIds {
 }
 
 impl<T> InProgress<T> {
-    pub(crate) fn new(closing: Arc<Closing>, random: u64) -> Self {
+    /// `random` is for the ids of the batches, `worker` the number of the lane.
+    pub(crate) fn new(closing: Arc<Closing>, random: u64, worker: usize) -> Self {
         Self {
             in_flight: None,
             search: None,
@@ -87,10 +92,12 @@ impl<T> InProgress<T> {
             misconfigured: None,
             spent: Vec::new(),
             paused_after: None,
+            last_call_end: None,
             cut_next_wait: false,
             spare: None,
             ids: BatchIds { random, last: 0 },
             closing,
+            worker,
         }
     }
 
@@ -128,7 +135,7 @@ impl<T> InProgress<T> {
                 spare.renew(id);
                 spare
             }
-            None => Box::new(Batch::new(id, Arc::clone(&self.closing))),
+            None => Box::new(Batch::new(id, Arc::clone(&self.closing), self.worker)),
         };
         batch.course.first = first;
         batch.attempt = attempts;

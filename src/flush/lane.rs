@@ -17,6 +17,8 @@ use crate::wakeup::Doorbell;
 /// See the module's doc.
 pub(crate) struct Lane<T> {
     pub(crate) gate: Gate<T>,
+    /// Whether the batcher has others: then a close closes them together, see `lanes`.
+    is_one_of_several: bool,
     /// On lines of its own: the flusher writes here at every gather, producers read the fields
     /// alongside it at every add.
     backlog: CachePadded<Mutex<Backlog<T>>>,
@@ -36,11 +38,13 @@ impl<T> Lane<T> {
         settings: GateSettings<T>,
         doorbell: Arc<Doorbell>,
         batcher_id: u64,
+        is_one_of_several: bool,
         backlog: impl FnOnce(Outlet<T>) -> Backlog<T>,
     ) -> Self {
         let (gate, outlet) = Gate::new(settings, doorbell, batcher_id);
         Self {
             gate,
+            is_one_of_several,
             backlog: CachePadded::new(Mutex::new(backlog(outlet))),
             changed: Condvar::new(),
         }
@@ -51,14 +55,36 @@ impl<T> Lane<T> {
         self.backlog.lock()
     }
 
+    /// Whether the batcher is closed: this lane and all others.
+    pub(crate) fn is_closed(&self) -> bool {
+        let closed = self.gate.doorbell.is_closed();
+        if closed {
+            self.pass_close();
+        }
+        closed
+    }
+
+    /// This lane is closed: until the close has set the closed bits of all, see `lanes`.
+    fn pass_close(&self) {
+        if self.is_one_of_several && !self.gate.is_orphaned() {
+            drop(self.lock());
+        }
+    }
+
     /// Adds one item. Inlined, see [`Gate::try_send_one`]. All that is rare stands in functions of
     /// its own, so that this one keeps to few registers.
     #[inline(always)]
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        let tag = thread_tag();
-        if self.gate.weigher.is_some() || self.gate.doorbell.is_closed() {
-            return self.add_weighed(item, patience);
+        if !self.gate.is_plain || self.gate.doorbell.is_closed() {
+            return self.add_otherwise(item, patience);
         }
+        self.add_plain(item, patience)
+    }
+
+    /// One item without a weight.
+    #[inline(always)]
+    fn add_plain(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        let tag = thread_tag();
         match self.gate.try_send_one(tag, item) {
             Ok(()) => match self.gate.asked(1) {
                 None => Ok(()),
@@ -70,8 +96,12 @@ impl<T> Lane<T> {
 
     #[cold]
     #[inline(never)]
-    fn add_weighed(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        self.add_tracked(item, None, patience)
+    fn add_otherwise(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+        if self.gate.weigher.is_some() || self.gate.doorbell.is_closed() {
+            self.add_tracked(item, None, patience)
+        } else {
+            self.add_plain(item, patience)
+        }
     }
 
     #[cold]
@@ -261,13 +291,20 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Counts a refusal, and attaches the item to it.
+    /// Counts what an add has come to, if it was refused.
+    pub(crate) fn counted<R, I>(&self, added: Result<R, AddError<I>>) -> Result<R, AddError<I>> {
+        added.inspect_err(|refused| self.gate.refusals.count(refused.into()))
+    }
+
+    /// Attaches the item to its refusal.
     fn one(&self, sent: Result<(), Returned<T>>) -> Result<(), AddError<T>> {
         sent.map_err(|Returned { refusal, message }| self.refuse(refusal, message.into_item()))
     }
 
     fn refuse<R>(&self, refusal: Refusal, refused: R) -> AddError<R> {
-        self.gate.refusals.count(refusal);
+        if refusal == Refusal::Closed {
+            self.pass_close();
+        }
         refusal.of(refused)
     }
 }

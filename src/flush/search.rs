@@ -283,8 +283,13 @@ impl<T> Search<T> {
         (is_decided && is_refused).then_some((self.len, self.whole_time))
     }
 
+    /// Whether every row is decided.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rows.is_empty() && self.aside.is_empty()
+    }
+
     pub(crate) fn next(&mut self, at: &Circumstances<'_>) -> Next<T> {
-        if self.rows.is_empty() && self.aside.is_empty() {
+        if self.is_over() {
             return Next::Done;
         }
         let or_line = matches!(self.state, State::Dark(_)) && !at.retry.keeps_order();

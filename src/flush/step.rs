@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::rows::{Purpose, Row};
 use crate::batch::{Batch, Failed, Trigger};
+use crate::exchange::call_permits::Wish;
 use crate::flush::backlog::Backlog;
 use crate::flush::in_progress::InFlight;
 use crate::flush::retry::{Retry, Rules};
@@ -21,6 +22,8 @@ pub(crate) struct Target {
     pub(crate) waited_linger: Duration,
     pub(crate) pause_ratio: f64,
     pub(crate) probe: bool,
+    /// Whether a call may begin: the lane holds a permit, or is the only one.
+    pub(crate) permitted: bool,
     pub(crate) rules: Rules,
     /// 64 random bits, for the jitter of a wait.
     pub(crate) chance: u64,
@@ -30,6 +33,11 @@ pub(crate) struct Target {
 pub(crate) enum Step<T> {
     /// Give this batch to the handler.
     Call(Box<Batch<T>>),
+    /// There is something to call: get a permit, or look again then at the latest.
+    AwaitPermit {
+        wish: Wish,
+        deadline: Option<Instant>,
+    },
     /// Give this row to the hook.
     Hook(Failed<T>),
     /// Nothing until so many items are in the channel, the deadline, or a ring.
@@ -129,6 +137,13 @@ impl<T> Backlog<T> {
         target: &Target,
         now: Instant,
     ) -> Option<Step<T>> {
+        if !self.in_progress.search.as_ref()?.is_over() {
+            // As urgent as what has waited since its last call, so that others have their turn.
+            let due = self.in_progress.last_call_end;
+            if let Some(step) = self.without_permit(target, due, now) {
+                return Some(step);
+            }
+        }
         let mut search = self.in_progress.search.take()?;
         let retry = self.retry_in_force(&target.rules);
         let at = self.circumstances(gate, target, &retry, now);
@@ -174,6 +189,26 @@ impl<T> Backlog<T> {
                 fill(&mut batch, rows);
                 Step::Call(self.take_off(batch))
             }
+        })
+    }
+
+    /// What to do where a call is wanted and may not begin yet.
+    fn without_permit(
+        &self,
+        target: &Target,
+        due: Option<Instant>,
+        now: Instant,
+    ) -> Option<Step<T>> {
+        let closing = self.lifecycle.is_closing();
+        let deadline = self.lifecycle.close_limit().filter(|_| closing);
+        // Past it no call begins, and what is left is given up: that needs no permit.
+        let is_past = deadline.is_some_and(|deadline| deadline <= now);
+        (!target.permitted && !is_past).then(|| Step::AwaitPermit {
+            wish: Wish {
+                due,
+                carryover: self.incoming.carryover_items(),
+            },
+            deadline,
         })
     }
 
@@ -235,9 +270,11 @@ impl<T> Backlog<T> {
         }
         let overdue = !is_empty && waiting.due.is_some_and(|due| due <= now);
         match self.trigger(gate, &target, &waiting, aside.is_due, overdue, now) {
-            Some(trigger) => {
-                Step::Call(self.hand_over(gate, &target, trigger, &waiting, aside, now))
-            }
+            Some(trigger) => self
+                .without_permit(&target, waiting.due, now)
+                .unwrap_or_else(|| {
+                    Step::Call(self.hand_over(gate, &target, trigger, &waiting, aside, now))
+                }),
             None => {
                 if !waiting.waited_for {
                     self.waited.doze();

@@ -17,7 +17,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The number of the thread that calls the handler, from 0. With one handler it is 0.
+    /// The number of the thread that calls the handler, from 0 to one less than the largest
+    /// [`concurrency`](crate::Builder::concurrency). With one handler it is 0.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -69,6 +70,8 @@ pub(crate) struct HandlerSlot<H> {
     handler: Option<H>,
     /// Makes the next one. Without it there is one handler forever.
     make: Option<Make<H>>,
+    /// The number of the thread.
+    index: usize,
     /// Handlers asked for so far.
     times: u64,
     /// The last call panicked, or its error says that the handler is of no use.
@@ -81,21 +84,27 @@ impl<H> HandlerSlot<H> {
         Self {
             handler: Some(handler),
             make: None,
+            index: 0,
             times: 1,
             broken: false,
         }
     }
 
-    /// A handler from a factory. Not caught: the thread that starts it catches panics.
-    pub(crate) fn made<E>(mut make: impl FnMut(Worker) -> Result<H, E> + 'static) -> Result<Self, E>
+    /// The handler of this thread, from a factory. Not caught: the thread that starts it catches
+    /// panics.
+    pub(crate) fn made<E>(
+        index: usize,
+        mut make: impl FnMut(Worker) -> Result<H, E> + 'static,
+    ) -> Result<Self, E>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let handler = make(Worker { index: 0, times: 0 })?;
+        let handler = make(Worker { index, times: 0 })?;
         let make = move |worker| make(worker).map_err(|error| BatchError::of_factory(error.into()));
         Ok(Self {
             handler: Some(handler),
             make: Some(Box::new(make)),
+            index,
             times: 1,
             broken: false,
         })
@@ -110,7 +119,7 @@ impl<H> HandlerSlot<H> {
         // The old connection is closed first: it may hold a lock.
         *drop_panics += drop_each(&mut self.handler.take().into_iter().collect());
         let worker = Worker {
-            index: 0,
+            index: self.index,
             times: self.times,
         };
         self.times += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Decision, Reason, Zone};
+use super::{Concurrency, Decision, Reason, Zone};
 
 /// The size of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Setpoint {
     pub pause_ratio: f64,
     /// The size of one batch.
     pub probe: Option<Probe>,
+    /// So many calls of the handler there may be at once.
+    pub concurrency: usize,
     /// The load as the policy sees it.
     pub zone: Zone,
     /// The load score that the decision was based on, 0..=1.
@@ -41,6 +43,7 @@ pub(crate) struct Bounds {
     pub(crate) max: usize,
     /// The user's linger: the longest there is.
     pub(crate) linger: Duration,
+    pub(crate) concurrency: Concurrency,
 }
 
 impl Setpoint {
@@ -75,6 +78,10 @@ impl Setpoint {
                 0.0
             },
             probe,
+            concurrency: decision
+                .concurrency
+                .unwrap_or(self.concurrency)
+                .clamp(bounds.concurrency.min(), bounds.concurrency.max()),
             zone: decision.zone,
             score: decision.score,
             reason: decision.reason,

@@ -76,6 +76,8 @@ pub(crate) enum Admission {
 pub(crate) struct GateSettings<T> {
     pub(crate) capacity: usize,
     pub(crate) weigher: Option<Weigher<T>>,
+    /// Whether each item has a route of its own among several queues.
+    pub(crate) is_routed: bool,
     /// Whether a wait for a ticket overrides the linger.
     pub(crate) wait_overrides_linger: bool,
     /// How long a stall lasts before it is reported.
@@ -87,6 +89,8 @@ pub(crate) struct Gate<T> {
     inlet: Inlet<T>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) weigher: Option<Weigher<T>>,
+    /// An add goes the shortest way: without a weigher, and to this queue whatever the item is.
+    pub(crate) is_plain: bool,
     /// Which batcher this is, for its own threads to be known by.
     pub(crate) batcher_id: u64,
     /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after
@@ -116,6 +120,7 @@ impl<T> Gate<T> {
         let GateSettings {
             capacity,
             weigher,
+            is_routed,
             wait_overrides_linger,
             stall_timeout,
         } = settings;
@@ -124,6 +129,7 @@ impl<T> Gate<T> {
         let gate = Self {
             inlet,
             doorbell,
+            is_plain: weigher.is_none() && !is_routed,
             weigher,
             batcher_id,
             extra_items: CachePadded::new(SeqCstUsize::new(0)),

@@ -17,6 +17,19 @@ pub(crate) enum Refusal {
     Stalled,
 }
 
+impl<R> From<&AddError<R>> for Refusal {
+    fn from(error: &AddError<R>) -> Self {
+        match error {
+            AddError::Full(_) => Self::Full,
+            AddError::Timeout(_) => Self::Timeout,
+            AddError::Closed(_) => Self::Closed,
+            AddError::Reentrant(_) => Self::Reentrant,
+            AddError::TooHeavy(_) => Self::TooHeavy,
+            AddError::Stalled(_) => Self::Stalled,
+        }
+    }
+}
+
 impl Refusal {
     /// The error with what was refused.
     pub(crate) fn of<R>(self, refused: R) -> AddError<R> {

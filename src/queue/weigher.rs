@@ -2,8 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::sync::Shared;
+
 /// What an item weighs.
-pub(crate) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
+pub(crate) type Weigh<T> = Shared<dyn Fn(&T) -> usize + Send + Sync>;
 
 /// A limit on the sum of the weights of a batch, and perhaps one on those that wait.
 pub(crate) struct Weigher<T> {
@@ -12,6 +14,15 @@ pub(crate) struct Weigher<T> {
     /// At least `limit`.
     pub(crate) queue_limit: Option<usize>,
     pub(crate) refuse_too_heavy: bool,
+}
+
+impl<T> Clone for Weigher<T> {
+    fn clone(&self) -> Self {
+        Self {
+            weight: Shared::clone(&self.weight),
+            ..*self
+        }
+    }
 }
 
 impl<T> Weigher<T> {

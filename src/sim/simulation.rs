@@ -6,6 +6,7 @@ use super::backend::Backend;
 use super::engine::Engine;
 use super::report::Report;
 use super::unit::Unit;
+use crate::policy::Concurrency;
 use crate::policy::Policy;
 use crate::policy::setpoint::Bounds;
 
@@ -37,6 +38,7 @@ impl Simulation {
                 min: 1,
                 max: 1_000,
                 linger: Duration::from_secs(1),
+                concurrency: Concurrency::default(),
             },
             check_interval: Duration::from_secs(1),
             decision_lag: Duration::from_micros(50),

@@ -79,6 +79,7 @@ impl<P: Policy> Unit<P> {
             linger: bounds.linger,
             pause_ratio: 0.0,
             probe: None,
+            concurrency: 1,
             zone: Zone::Unknown,
             score: None,
             reason: Reason::from("the initial size"),
@@ -249,6 +250,8 @@ impl<P: Policy> Unit<P> {
             min_batch_size: self.bounds.min,
             max_batch_size: self.bounds.max,
             linger: self.bounds.linger,
+            min_concurrency: 1,
+            max_concurrency: 1,
             custom: &[],
         };
         let decision = self.policy.decide(&window, &self.setpoint);

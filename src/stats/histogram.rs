@@ -33,6 +33,13 @@ impl Histogram {
         self.max = self.max.max(time);
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        let buckets = self.buckets.iter_mut().zip(&other.buckets);
+        buckets.for_each(|(own, other)| *own += other);
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
     fn bucket(time: Duration) -> usize {
         let time_ns = u64::try_from(time.as_nanos())
             .unwrap_or(u64::MAX)

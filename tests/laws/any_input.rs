@@ -56,6 +56,8 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
             queue_wait: service_time / 2,
             failed,
             outcome,
+            in_flight: 1,
+            concurrency: 1,
         },
     )
 }
@@ -147,6 +149,7 @@ fn in_force(
         zone: decision.zone,
         score: decision.score,
         reason: decision.reason,
+        concurrency: 1,
     }
 }
 

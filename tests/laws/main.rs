@@ -22,6 +22,7 @@ fn setpoint(batch_size: usize) -> Setpoint {
         linger: Duration::from_secs(1),
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: Reason::from("the initial size"),
@@ -37,6 +38,8 @@ fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a
         min_batch_size: MIN,
         max_batch_size: MAX,
         linger: Duration::from_secs(1),
+        min_concurrency: 1,
+        max_concurrency: 1,
         custom: &[],
     }
 }
@@ -53,6 +56,8 @@ fn batch(len: usize, millis: f64) -> BatchSample {
         queue_wait: Duration::ZERO,
         failed: 0,
         outcome: CallOutcome::Ok,
+        in_flight: 1,
+        concurrency: 1,
     }
 }
 

@@ -52,6 +52,8 @@ fn a_policy_is_asked_at_every_check_and_told_of_each_batch_once() {
         queue_wait: Duration::ZERO,
         failed: 0,
         outcome: CallOutcome::Ok,
+        in_flight: 1,
+        concurrency: 1,
     };
     assert_eq!(told[0], sample);
     assert_eq!(asked[0].samples[0].signals, report.calls()[0].signals);

@@ -8,6 +8,7 @@ use crate::batcher::sensor::{Sampled, Sensor};
 use crate::batcher::sink::{Sink, SinkError};
 use crate::error::BuildError;
 use crate::flush::retry::Retry;
+use crate::sync::Shared;
 
 impl<T: Send + 'static> Builder<T> {
     /// Measures the backend's load every `interval`, greater than zero, on a thread of its own, and
@@ -75,8 +76,12 @@ impl<T: Send + 'static> Builder<T> {
             let interval = builder.load_check_interval;
             builder.sensors.push(Sampled { interval, sensor });
         }
+        let sink = Shared::new(sink);
         builder
-            .spawn_workers(move |worker| sink.connect(worker))
+            .start_workers(|_| {
+                let sink = Shared::clone(&sink);
+                move |worker| sink.connect(worker)
+            })
             .map_err(|error| match error {
                 BuildError::Handler { message, source } => BuildError::Sink { message, source },
                 other => other,

@@ -1,4 +1,4 @@
-//! From valid settings to two running threads.
+//! From valid settings to running threads: a flusher for each lane, and the controller.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,14 +17,18 @@ use crate::control::limits::Control;
 use crate::control::limits::Limits;
 
 use crate::batcher::producer::Producer;
+use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
 use crate::error::BuildError;
+use crate::exchange::call_permits::{CallPermits, LaneEnd};
 use crate::exchange::published::SetpointCell;
 use crate::exchange::reporter::Reporter;
 use crate::exchange::ring::Ring;
 use crate::flush::dead_letters::FailedRows;
 use crate::flush::flusher::{Chance, Flusher};
 use crate::flush::lane::Lane;
+use crate::flush::lanes::Lanes;
+use crate::flush::retained::Budget;
 use crate::flush::retry::Rules;
 use crate::flush::workers::HandlerSlot;
 use crate::policy::setpoint::Setpoint;
@@ -37,84 +41,138 @@ use crate::sync::{
 use crate::unwind::message;
 use crate::wakeup::Doorbell;
 
+/// Makes the handler of one lane, on its flusher's thread.
+pub(super) type MakeSlot<H> =
+    Box<dyn FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send>;
+
 impl<T: Send + 'static> Builder<T> {
-    pub(super) fn start<H, F>(self, sizes: &Sizes, make: F) -> Result<Batcher<T>, BuildError>
+    /// Starts a lane for each of these.
+    pub(super) fn start<H>(
+        self,
+        sizes: &Sizes,
+        makes: Vec<MakeSlot<H>>,
+    ) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
-        F: FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send + 'static,
     {
         let start = now();
         let serial = next_serial();
-        let seed = random_seed();
-        let (parker, alarm_parker) = (Parker::new(), Parker::new());
-        let doorbell = Arc::new(Doorbell::new(&parker));
+        let count = makes.len();
+        let parkers: Vec<_> = makes.iter().map(|_| Parker::new()).collect();
+        let alarm_parker = Parker::new();
         let (ring, reader) = Ring::new(self.feedback_capacity);
         let reporter = Arc::new(Reporter::new(
             ring,
             self.custom,
             Doorbell::new(&alarm_parker),
         ));
-        let first = Setpoint {
-            batch_size: sizes.initial,
-            linger: self.linger,
-            pause_ratio: 0.0,
-            probe: None,
-            zone: Zone::Unknown,
-            score: None,
-            reason: "the initial size".into(),
-        };
-        let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
-        let limits = Limits::new(sizes.min, sizes.max, self.linger);
-        let control = Arc::new(Control::new(
-            limits,
-            Arc::clone(&setpoint),
-            start,
-            sizes.capacity,
-        ));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be distinguished from a sum
             // below zero.
             let most = isize::MAX as usize;
+            let share = |limit: usize| limit.div_ceil(count);
             Weigher {
                 weight: weigh,
                 limit: limit.min(most),
-                queue_limit: self.max_queue_weight.map(|limit| limit.min(most)),
+                queue_limit: self
+                    .max_queue_weight
+                    .map(|queue| share(queue).max(limit).min(most)),
                 refuse_too_heavy: self.refuse_too_heavy,
             }
         });
         let failed_rows = FailedRows {
             has_hook: self.on_failed.is_some(),
-            keep: self.keep_failed,
+            keep: Budget::new(self.keep_failed),
         };
-        let settings = GateSettings {
-            capacity: sizes.capacity,
-            weigher,
-            wait_overrides_linger: self.wait_overrides_linger,
-            stall_timeout: self.stall_timeout,
+        let is_routed = count > 1 && !matches!(self.route, Some(Route::ByProducer));
+        let lanes: Box<[_]> = parkers
+            .iter()
+            .enumerate()
+            .map(|(place, parker)| {
+                let settings = GateSettings {
+                    capacity: sizes.capacity,
+                    weigher: weigher.clone(),
+                    is_routed,
+                    wait_overrides_linger: self.wait_overrides_linger,
+                    stall_timeout: self.stall_timeout,
+                };
+                let doorbell = Arc::new(Doorbell::new(parker));
+                Arc::new(Lane::new(settings, doorbell, serial, count > 1, |outlet| {
+                    Backlog::new(outlet, failed_rows.clone(), random_seed(), place, start)
+                }))
+            })
+            .collect();
+        let first = Setpoint {
+            batch_size: sizes.initial,
+            linger: self.linger,
+            pause_ratio: 0.0,
+            probe: None,
+            concurrency: self.concurrency.min(),
+            zone: Zone::Unknown,
+            score: None,
+            reason: "the initial size".into(),
         };
-        let lane = Arc::new(Lane::new(settings, doorbell, serial, |outlet| {
-            Backlog::new(outlet, failed_rows, seed, start)
-        }));
-        let flusher = Flusher {
-            lane: Arc::clone(&lane),
-            setpoint: Arc::clone(&setpoint),
-            reporter: Arc::clone(&reporter),
-            parker,
-            on_failed: self.on_failed,
-            rules: Rules {
-                retry: self.retry,
-                idempotent: self.idempotent,
-            },
-            chance: Chance(seed),
-        };
+        let permits = (count > 1).then(|| {
+            let ends = lanes.iter().map(lane_end).collect();
+            CallPermits::new(first.concurrency, ends)
+        });
+        let doorbells = lanes.iter().map(|lane| Arc::clone(&lane.gate.doorbell));
+        let setpoint = Arc::new(SetpointCell::new(first, doorbells.collect(), permits));
+        let limits = Limits::new(sizes.min, sizes.max, self.linger, self.concurrency);
+        let control = Arc::new(Control::new(
+            limits,
+            Arc::clone(&setpoint),
+            start,
+            sizes.capacity,
+            count,
+        ));
+        let lanes = Arc::new(Lanes::new(lanes, Arc::clone(&setpoint)));
+        let on_failed = self.on_failed.map(|hook| Arc::new(Mutex::new(hook)));
         let on_close = Arc::new(Mutex::new(self.on_close));
-        let flusher = start_flusher(
-            &self.thread_name,
-            flusher,
-            Arc::clone(&on_close),
-            serial,
-            make,
-        )?;
+        let mut flushers = Vec::with_capacity(count);
+        let mut started = Vec::with_capacity(count);
+        let mut problem = None;
+        for ((place, parker), make) in parkers.into_iter().enumerate().zip(makes) {
+            let flusher = Flusher {
+                lane: Arc::clone(&lanes.all()[place]),
+                lanes: Arc::clone(&lanes),
+                place,
+                setpoint: Arc::clone(&setpoint),
+                reporter: Arc::clone(&reporter),
+                parker,
+                on_failed: on_failed.clone(),
+                rules: Rules {
+                    retry: self.retry,
+                    idempotent: self.idempotent,
+                },
+                chance: Chance(random_seed()),
+            };
+            let name = if count == 1 {
+                format!("flush-{}", self.thread_name)
+            } else {
+                format!("flush{place}-{}", self.thread_name)
+            };
+            match start_flusher(&name, flusher, Arc::clone(&on_close), serial, make) {
+                Ok((thread, made)) => {
+                    flushers.push(thread);
+                    started.push(made);
+                }
+                Err(error) => {
+                    problem = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(on_failed);
+        // A lane without a flusher is at its end.
+        for lane in &lanes.all()[flushers.len()..] {
+            lane.lock().lifecycle.finish();
+        }
+        // All connect at the same time.
+        for made in started {
+            let made = wait_until_made(&made);
+            problem = problem.or(made.err());
+        }
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),
@@ -122,16 +180,19 @@ impl<T: Send + 'static> Builder<T> {
             parker: alarm_parker,
             interval: self.load_check_interval,
         };
-        let controller = start_controller(&self.thread_name, controller, serial, self.policy);
+        let controller = match problem {
+            None => start_controller(&self.thread_name, controller, serial, self.policy),
+            Some(problem) => Err(problem),
+        };
         let (controller, problem) = match controller {
             Ok(thread) => (thread, None),
             Err(problem) => (never_started(), Some(problem)),
         };
         let core = Core {
-            lane,
+            lanes,
             reporter,
             control,
-            flusher,
+            flushers,
             controller,
             on_close,
         };
@@ -146,7 +207,8 @@ impl<T: Send + 'static> Builder<T> {
         });
         match problem {
             None => {
-                let producer = Producer::new(&core.lane);
+                let route = self.route.unwrap_or(Route::ByProducer);
+                let producer = Producer::new(&core.lanes, route);
                 let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
                 Ok(Batcher {
                     core,
@@ -164,20 +226,28 @@ impl<T: Send + 'static> Builder<T> {
     }
 }
 
+/// A lane, for the permits.
+fn lane_end<T: Send + 'static>(lane: &Arc<Lane<T>>) -> LaneEnd {
+    let own = Arc::clone(lane);
+    LaneEnd {
+        doorbell: Arc::clone(&lane.gate.doorbell),
+        in_channel: Box::new(move || own.gate.items_in_channel()),
+    }
+}
+
 /// Whether the handler was made, or why not.
 type Made = (Mutex<Option<Result<(), BuildError>>>, Condvar);
 
-fn start_flusher<T, H, F>(
+fn start_flusher<T, H>(
     name: &str,
     mut flusher: Flusher<T>,
     on_close: Arc<Mutex<Option<OnClose<T>>>>,
     serial: u64,
-    make: F,
-) -> Result<Thread, BuildError>
+    make: MakeSlot<H>,
+) -> Result<(Thread, Arc<Made>), BuildError>
 where
     T: Send + 'static,
     H: Handler<T> + 'static,
-    F: FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send + 'static,
 {
     let ended = Arc::new(Latch::new());
     let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
@@ -213,22 +283,22 @@ where
         }
         drop(on_close);
     };
-    let handle =
-        spawn(&format!("flush-{name}"), body, move || at_end.open()).map_err(|source| {
-            BuildError::Thread {
-                name: "flusher",
-                source,
-            }
-        })?;
+    let handle = spawn(name, body, move || at_end.open()).map_err(|source| BuildError::Thread {
+        name: "flusher",
+        source,
+    })?;
     let thread = Thread {
         ended,
         handle: Mutex::new(Some(handle)),
     };
+    Ok((thread, made))
+}
+
+fn wait_until_made(made: &Made) -> Result<(), BuildError> {
     let mut result = made.0.lock();
     loop {
         match result.take() {
-            Some(Ok(())) => return Ok(thread),
-            Some(Err(problem)) => return Err(problem),
+            Some(made) => return made,
             None => result = made.1.wait_until(result, None),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Builder, CAPACITY_MAX, FEEDBACK_MAX, Sizes};
-use crate::control::limits::check_sizes;
+use crate::control::limits::{check_concurrency, check_sizes};
 use crate::error::BuildError;
 use crate::feedback::{CUSTOM_SIGNALS_MAX, CustomSignal};
 
@@ -103,6 +103,8 @@ impl<T: Send + 'static> Builder<T> {
                 ));
             }
         }
+        check_concurrency(self.concurrency, usize::MAX)?;
+        self.check_order()?;
         self.retry.validate()?;
         self.policy.validate()
     }
@@ -174,6 +176,14 @@ impl<T: Send + 'static> Builder<T> {
             .queue_capacity
             .unwrap_or_else(|| 1_024.max(max.saturating_mul(2)).min(CAPACITY_MAX));
         check_sizes(min, max, capacity)?;
+        let lanes = self.concurrency.max();
+        let capacity = if lanes == 1 {
+            capacity
+        } else {
+            // Each lane holds two batches, so that it has a full one while it waits for a permit.
+            let two = max.saturating_mul(2).min(CAPACITY_MAX);
+            capacity.div_ceil(lanes).max(two)
+        };
         Ok(Sizes {
             initial: wanted.unwrap_or(20).clamp(min, max),
             min,

@@ -7,16 +7,17 @@ use crate::batch::{Batch, Mark, Trigger};
 use crate::batcher::threads::Latch;
 use crate::control::limits::Limits;
 use crate::error::BatchError;
-use crate::exchange::published::SetpointCell;
 use crate::exchange::ring::Ring;
 use crate::flush::backlog::Backlog;
 use crate::flush::complete::{FailedCall, Finished, Marked};
 use crate::flush::dead_letters::FailedRows;
+use crate::flush::lane::Lane;
+use crate::flush::lanes::single;
+use crate::flush::retained::Budget;
 use crate::flush::retry::{Retry, Rules};
 use crate::flush::step::{Step, Target};
 use crate::flush::ticket_line::Handle;
-use crate::policy::Zone;
-use crate::policy::setpoint::Setpoint;
+use crate::policy::Concurrency;
 use crate::queue::gate::{GateSettings, Patience};
 use crate::sync::{Parker, next_serial};
 use crate::ticket::{Outcome, Ticket, pair};
@@ -27,6 +28,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// A queue whose flusher is the test. Times are milliseconds since its start.
 pub(crate) struct ByHand {
     pub(crate) lane: Arc<Lane<u64>>,
+    pub(crate) lanes: Arc<Lanes<u64>>,
     start: Instant,
     target: Target,
 }
@@ -39,22 +41,25 @@ impl ByHand {
         let settings = GateSettings {
             capacity: 1_024,
             weigher: None,
+            is_routed: false,
             wait_overrides_linger: true,
             stall_timeout: LONG,
         };
         let failed = FailedRows {
             has_hook: false,
-            keep: kept,
+            keep: Budget::new(kept),
         };
-        let lane = Lane::new(settings, doorbell, next_serial(), |outlet| {
-            Backlog::new(outlet, failed, 0, start)
+        let lane = Lane::new(settings, doorbell, next_serial(), false, |outlet| {
+            Backlog::new(outlet, failed, 0, 0, start)
         });
         let rules = Rules {
             retry: Retry::default(),
             idempotent: false,
         };
+        let lane = Arc::new(lane);
         Self {
-            lane: Arc::new(lane),
+            lanes: single(&lane),
+            lane,
             start,
             target: Target {
                 batch_size,
@@ -62,6 +67,7 @@ impl ByHand {
                 waited_linger: LONG,
                 pause_ratio: 0.0,
                 probe: false,
+                permitted: true,
                 rules,
                 chance: u64::MAX,
             },
@@ -75,7 +81,7 @@ impl ByHand {
     }
 
     fn submit(&self, item: u64) -> Ticket {
-        let (resolver, ticket) = pair(self.lane.gate.batcher_id, Handle::shared(&self.lane));
+        let (resolver, ticket) = pair(self.lane.gate.batcher_id, Handle::shared(&self.lanes, 0));
         self.lane
             .add_tracked(item, Some(resolver), Patience::Never)
             .expect("there is room");
@@ -189,23 +195,14 @@ impl ByHand {
                 handle: Mutex::new(None),
             }
         };
-        let first = Setpoint {
-            batch_size: 1,
-            linger: LONG,
-            pause_ratio: 0.0,
-            probe: None,
-            zone: Zone::Unknown,
-            score: None,
-            reason: "start".into(),
-        };
-        let setpoint = SetpointCell::new(first, Arc::clone(&self.lane.gate.doorbell));
-        let limits = Limits::new(1, 1, LONG);
+        let setpoint = Arc::clone(self.lanes.setpoint());
+        let limits = Limits::new(1, 1, LONG, Concurrency::default());
         let alarm = Doorbell::new(&Parker::new());
         Core {
-            lane: Arc::clone(&self.lane),
+            lanes: Arc::clone(&self.lanes),
             reporter: Arc::new(Reporter::new(Ring::new(1).0, Vec::new(), alarm)),
-            control: Arc::new(Control::new(limits, Arc::new(setpoint), now(), 1_024)),
-            flusher: no_thread(),
+            control: Arc::new(Control::new(limits, setpoint, now(), 1_024, 1)),
+            flushers: vec![no_thread()],
             controller: no_thread(),
             on_close: Arc::new(Mutex::new(None)),
         }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::flush::dead_letters::FailedRows;
 use crate::flush::lane::Lane;
+use crate::flush::retained::Budget;
 use crate::queue::gate::{GateSettings, Patience, STALL_TIMEOUT};
 use crate::sync::{Arc, Parker};
 use crate::wakeup::Doorbell;
@@ -43,15 +44,16 @@ pub(crate) fn lane_with(
     let settings = GateSettings {
         capacity: 1_024,
         weigher: None,
+        is_routed: false,
         wait_overrides_linger,
         stall_timeout,
     };
-    Lane::new(settings, doorbell, serial, |outlet| {
+    Lane::new(settings, doorbell, serial, false, |outlet| {
         let failed = FailedRows {
             has_hook: false,
-            keep: usize::MAX,
+            keep: Budget::new(usize::MAX),
         };
-        Backlog::new(outlet, failed, 0, start)
+        Backlog::new(outlet, failed, 0, 0, start)
     })
 }
 
@@ -62,7 +64,9 @@ pub(crate) fn look(lane: &Lane<u64>, target: Target, start: Instant, now: Instan
         Step::Sleep { deadline, .. } => {
             Sleeps(deadline.map(|time| time.duration_since(start).as_millis() as u64))
         }
-        Step::Hook(_) | Step::Stop => unreachable!("nothing failed and nobody closed"),
+        Step::Hook(_) | Step::Stop | Step::AwaitPermit { .. } => {
+            unreachable!("nothing failed and nobody closed")
+        }
     }
 }
 
@@ -95,6 +99,7 @@ impl Line {
             waited_linger: Duration::ZERO,
             pause_ratio: 0.0,
             probe: false,
+            permitted: true,
             rules: Rules {
                 retry: Retry::default(),
                 idempotent: false,

@@ -26,6 +26,8 @@ fn batch(len: usize, time: f64) -> BatchSample {
         queue_wait: Duration::ZERO,
         failed: 0,
         outcome: CallOutcome::Ok,
+        in_flight: 1,
+        concurrency: 1,
     }
 }
 
@@ -44,6 +46,7 @@ impl Course {
             linger: Duration::from_secs(1),
             pause_ratio: 0.0,
             probe: None,
+            concurrency: 1,
             zone: Zone::Unknown,
             score: None,
             reason: "the initial size".into(),
@@ -93,6 +96,8 @@ impl Course {
             min_batch_size: 1,
             max_batch_size: self.max,
             linger: Duration::from_secs(1),
+            min_concurrency: 1,
+            max_concurrency: 1,
             custom: &[],
         };
         let decision = self.policy.decide(&window, &self.setpoint);
@@ -100,6 +105,7 @@ impl Course {
             min: 1,
             max: self.max,
             linger: Duration::from_secs(1),
+            concurrency: crate::policy::Concurrency::default(),
         };
         self.setpoint = self.setpoint.follow(decision, &bounds, &mut self.probes);
     }

@@ -9,6 +9,7 @@ fn setpoint(batch_size: usize) -> Setpoint {
         linger: Duration::from_secs(1),
         pause_ratio: 0.0,
         probe: None,
+        concurrency: 1,
         zone: Zone::Unknown,
         score: None,
         reason: "start".into(),
@@ -24,6 +25,8 @@ fn window<'a>(samples: &'a [Sample], is_check: bool) -> Window<'a> {
         min_batch_size: 1,
         max_batch_size: 1_000,
         linger: Duration::from_secs(1),
+        min_concurrency: 1,
+        max_concurrency: 1,
         custom: &[],
     }
 }
@@ -42,6 +45,8 @@ fn sample(feedback: LoadFeedback, full: bool, outcome: CallOutcome) -> Sample {
             queue_wait: Duration::ZERO,
             failed,
             outcome,
+            in_flight: 1,
+            concurrency: 1,
         }),
     }
 }

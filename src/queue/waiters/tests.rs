@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Trigger;
 use crate::flush::lane::Lane;
+use crate::flush::lanes::{Lanes, single};
 use crate::flush::step::Target;
 use crate::flush::step::tests::Look::{self, Lends, Sleeps};
 use crate::flush::step::tests::{lane_with, look};
@@ -16,6 +17,7 @@ const LINGER: Duration = Duration::from_millis(10);
 
 struct Line {
     lane: Arc<Lane<u64>>,
+    lanes: Arc<Lanes<u64>>,
     start: Instant,
     /// The policy's own linger, in milliseconds.
     waited_linger: u64,
@@ -25,9 +27,10 @@ struct Line {
 impl Line {
     fn new(wait_overrides_linger: bool) -> Self {
         let start = crate::sync::now();
-        let lane = lane_with(start, wait_overrides_linger, Duration::MAX);
+        let lane = Arc::new(lane_with(start, wait_overrides_linger, Duration::MAX));
         Self {
-            lane: Arc::new(lane),
+            lanes: single(&lane),
+            lane,
             start,
             waited_linger: 0,
             pause_ratio: 0.0,
@@ -39,7 +42,7 @@ impl Line {
     }
 
     fn submit(&self, item: u64) -> Ticket {
-        let (resolver, ticket) = pair(self.lane.gate.batcher_id, Handle::shared(&self.lane));
+        let (resolver, ticket) = pair(self.lane.gate.batcher_id, Handle::shared(&self.lanes, 0));
         self.lane
             .add_tracked(item, Some(resolver), Patience::Never)
             .expect("there is room");
@@ -58,6 +61,7 @@ impl Line {
             waited_linger: Duration::from_millis(self.waited_linger),
             pause_ratio: self.pause_ratio,
             probe: false,
+            permitted: true,
             rules: crate::flush::retry::Rules {
                 retry: crate::flush::retry::Retry::default(),
                 idempotent: false,

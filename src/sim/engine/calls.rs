@@ -211,6 +211,8 @@ impl<P: Policy> Engine<'_, P> {
             } else {
                 CallOutcome::Ok
             },
+            in_flight: 1,
+            concurrency: 1,
         };
         // After a failed call a batcher backs off, so the controller decides before the next call.
         let (now, lag) = (

@@ -332,7 +332,7 @@ fn an_answer_begins_the_patience_anew() {
     let world = world.bad((0..10).map(|row| row * 97));
     let report = world.run();
     assert!(report.time > MS * 80_000, "both outages met the batch");
-    assert_eq!(report.in_outage, [], "neither was longer than patience");
+    assert_eq!(report.in_outage, [0; 0], "neither was longer than patience");
     let failed: BTreeSet<u64> = report.failed.into_iter().collect();
     assert_eq!(failed, world.bad);
 }

@@ -1,0 +1,187 @@
+//! All lanes of one batcher. Each is a queue with its backlog and its flusher; from outside they are
+//! one.
+//!
+//! # Protocol of a close over several lanes
+//! Closer: (1) lock every backlog, in order; (2) set the closed bit of every doorbell; (3) close
+//! each lane as `queue::gate` says, steps (c) and (d); (4) unlock. Producer that finds a lane
+//! closed: it passes through that lane's lock before it tells its caller so.
+//!
+//! The race: a thread is refused by one lane and accepted by another afterwards, so it has seen
+//! `Closed` and then `Ok`. It was told `Closed` after it had passed through the lock of the first,
+//! whose closed bit is set in (2) alone, with all locks held. So all bits were set before, and what
+//! it sends afterwards lies behind every (c).
+//!
+//! Nobody else holds two of these locks, but who takes them all, in the same order.
+//!
+//! # The end
+//! The flusher that comes last to the end of its work ends the controller. The one whose thread ends
+//! last delivers the report of an owner that was dropped on one of the batcher's own threads. That
+//! owner looks under all locks whether a lane is still closing. If one is, its flusher has not
+//! ended, so the last one ends later and finds what the owner left for it.
+
+use std::time::Instant;
+
+use crate::exchange::published::SetpointCell;
+use crate::flush::backlog::Backlog;
+use crate::flush::lane::Lane;
+use crate::flush::lifecycle::CloseTerms;
+use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
+
+/// See the module's doc.
+pub(crate) struct Lanes<T> {
+    all: Box<[Arc<Lane<T>>]>,
+    setpoint: Arc<SetpointCell>,
+    /// Which lane unordered items go to.
+    filling: AtomicUsize,
+    /// The lane of the next producer handle, as a wrapping number.
+    next_handle: AtomicUsize,
+    /// Flushers that may still call the handler.
+    working: AtomicUsize,
+    /// Flushers whose threads have not ended.
+    running: AtomicUsize,
+}
+
+impl<T> Lanes<T> {
+    /// At least one.
+    pub(crate) fn new(all: Box<[Arc<Lane<T>>]>, setpoint: Arc<SetpointCell>) -> Self {
+        let count = || AtomicUsize::new(all.len());
+        let (working, running) = (count(), count());
+        Self {
+            all,
+            setpoint,
+            filling: AtomicUsize::new(0),
+            next_handle: AtomicUsize::new(0),
+            working,
+            running,
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Lane<T>>] {
+        &self.all
+    }
+
+    #[cfg(test)]
+    pub(crate) fn setpoint(&self) -> &Arc<SetpointCell> {
+        &self.setpoint
+    }
+
+    /// The lane that stands for all: it has the claim to the close report.
+    pub(crate) fn first(&self) -> &Arc<Lane<T>> {
+        &self.all[0]
+    }
+
+    /// Which lane unordered items go to now.
+    #[inline]
+    pub(crate) fn filling(&self) -> usize {
+        // Relaxed: any lane will do.
+        self.filling.load(Ordering::Relaxed)
+    }
+
+    /// Unordered items go to this lane from now on.
+    pub(crate) fn fill(&self, place: usize) {
+        // Relaxed: as in `filling`.
+        self.filling.store(place, Ordering::Relaxed);
+    }
+
+    /// The flusher of this lane has gathered a batch: if unordered items went there, the next ones
+    /// go to the lane with the fewest items, one that is not in a call if there is any.
+    pub(crate) fn gathered(&self, place: usize) {
+        let Some(permits) = self.setpoint.permits.as_ref() else {
+            return;
+        };
+        if self.filling() == place {
+            self.fill(permits.least_loaded(place));
+        }
+    }
+
+    /// The lane of a new producer handle: each has the next.
+    pub(crate) fn next_handle(&self) -> usize {
+        // Relaxed: a number that orders nothing.
+        self.next_handle.fetch_add(1, Ordering::Relaxed) % self.all.len()
+    }
+
+    /// Every backlog, in order.
+    pub(crate) fn lock(&self) -> Vec<MutexGuard<'_, Backlog<T>>> {
+        self.all.iter().map(|lane| lane.lock()).collect()
+    }
+
+    /// Closes all lanes; true if this caller was the first to ask for the claim to the report.
+    pub(crate) fn close(&self, terms: CloseTerms, claim: bool, now: Instant) -> bool {
+        let mut backlogs = self.lock();
+        for lane in &self.all {
+            lane.gate.doorbell.close();
+        }
+        for (backlog, lane) in backlogs.iter_mut().zip(&self.all) {
+            backlog.close(&lane.gate, terms, now);
+        }
+        let claimed = claim && backlogs[0].lifecycle.claim();
+        drop(backlogs);
+        if let Some(permits) = &self.setpoint.permits {
+            permits.end_pauses();
+        }
+        for lane in &self.all {
+            lane.gate.doorbell.ring();
+            lane.gate.permits.wake_all();
+        }
+        claimed
+    }
+
+    /// Asks for everything that was added to be handed over without waiting.
+    pub(crate) fn request_flush(&self, now: Instant) {
+        self.cut_pauses();
+        for lane in &self.all {
+            lane.lock().request_flush(now);
+            lane.gate.doorbell.ring();
+        }
+    }
+
+    /// Where pauses rest on permits: cuts one. The caller rings every lane.
+    pub(crate) fn cut_pauses(&self) {
+        if let Some(permits) = &self.setpoint.permits {
+            permits.cut_pauses();
+        }
+    }
+
+    /// Kept failed rows were taken: wakes the flushers that wait for that.
+    pub(crate) fn end_stalls(&self) {
+        for lane in &self.all {
+            let ends = lane.lock().dead_letters.end_stall(&lane.gate);
+            if ends {
+                lane.gate.doorbell.ring();
+            }
+        }
+    }
+
+    /// A flusher calls no more; true for the last.
+    pub(crate) fn one_finished(&self) -> bool {
+        Self::is_last(&self.working)
+    }
+
+    /// A flusher's thread ends; true for the last.
+    pub(crate) fn one_ended(&self) -> bool {
+        Self::is_last(&self.running)
+    }
+
+    fn is_last(count: &AtomicUsize) -> bool {
+        // AcqRel: what each flusher did before comes before what the last one does after.
+        count.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// A lane by itself, for the tests of one.
+#[cfg(test)]
+pub(crate) fn single<T>(lane: &Arc<Lane<T>>) -> Arc<Lanes<T>> {
+    let first = crate::policy::setpoint::Setpoint {
+        batch_size: 1,
+        linger: std::time::Duration::from_secs(3_600),
+        pause_ratio: 0.0,
+        probe: None,
+        concurrency: 1,
+        zone: crate::policy::Zone::Unknown,
+        score: None,
+        reason: "start".into(),
+    };
+    let doorbells = Box::new([Arc::clone(&lane.gate.doorbell)]);
+    let setpoint = Arc::new(SetpointCell::new(first, doorbells, None));
+    Arc::new(Lanes::new(Box::new([Arc::clone(lane)]), setpoint))
+}
