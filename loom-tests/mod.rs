@@ -53,6 +53,7 @@ mod admission;
 mod close;
 mod flush;
 mod parts;
+mod permits;
 mod reporter;
 mod ring;
 mod setpoint;

@@ -171,6 +171,12 @@ impl<T> Lanes<T> {
 /// A lane by itself, for the tests of one.
 #[cfg(test)]
 pub(crate) fn single<T>(lane: &Arc<Lane<T>>) -> Arc<Lanes<T>> {
+    several(Box::new([Arc::clone(lane)]))
+}
+
+/// Lanes without permits, for tests.
+#[cfg(test)]
+pub(crate) fn several<T>(lanes: Box<[Arc<Lane<T>>]>) -> Arc<Lanes<T>> {
     let first = crate::policy::setpoint::Setpoint {
         batch_size: 1,
         linger: std::time::Duration::from_secs(3_600),
@@ -181,7 +187,7 @@ pub(crate) fn single<T>(lane: &Arc<Lane<T>>) -> Arc<Lanes<T>> {
         score: None,
         reason: "start".into(),
     };
-    let doorbells = Box::new([Arc::clone(&lane.gate.doorbell)]);
-    let setpoint = Arc::new(SetpointCell::new(first, doorbells, None));
-    Arc::new(Lanes::new(Box::new([Arc::clone(lane)]), setpoint))
+    let doorbells = lanes.iter().map(|lane| Arc::clone(&lane.gate.doorbell));
+    let setpoint = Arc::new(SetpointCell::new(first, doorbells.collect(), None));
+    Arc::new(Lanes::new(lanes, setpoint))
 }
