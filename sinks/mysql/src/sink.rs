@@ -246,6 +246,11 @@ impl<T> Mysql<T> {
     /// The columns that tell rows apart: the table has a unique index on exactly these. Rows are
     /// written in their order. Default the primary key, if its columns are written.
     ///
+    /// With a [`concurrency`](load_aware_batcher::Builder::concurrency) over 1, rows of one key go
+    /// through one connection in the order in which they were added, unless the builder says
+    /// otherwise. Keys are compared as the driver sends them, by their bytes: under a collation
+    /// that ignores case, `a` and `A` are two. Without a key the rows are unordered.
+    ///
     /// ```
     /// # use load_aware_batcher_mysql::{OnConflict, Mysql};
     /// let sink = Mysql::from_url("mysql://me@localhost/shop")
@@ -428,11 +433,21 @@ impl<T: Send + 'static> Sink<T> for Mysql<T> {
             on_conflict: &self.on_conflict,
             batch_table: self.batch_table.as_deref(),
         };
-        let plan = Plan::check(link.conn(), &wishes)?;
-        let _ = self.plan.set(Arc::new(plan));
+        let plan = Arc::new(Plan::check(link.conn(), &wishes)?);
+        let _ = self.plan.set(Arc::clone(&plan));
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
 
         let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = if plan.sort_by.is_empty() {
+            builder.default_unordered()
+        } else {
+            let columns = self.columns.clone();
+            builder.default_order_by(move |row| {
+                let key = plan.sort_by.iter();
+                let key = key.map(|place| columns[*place].value(row).as_sql(true));
+                key.collect::<Vec<_>>()
+            })
+        };
         let mut builder = match self.weigh.clone() {
             Some(weigh) => {
                 builder.default_max_batch_weight(MAX_BATCH_WEIGHT, move |row| weigh(row))

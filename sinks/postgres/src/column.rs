@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash};
 
 use bytes::BytesMut;
 use postgres::types::{IsNull, ToSql, Type};
@@ -21,6 +22,15 @@ pub(crate) trait Column<T>: Send + Sync {
 
     /// About how many bytes the value takes.
     fn weight(&self, row: &T, column: &Type) -> usize;
+
+    /// Adds the row's value to a hash of its key.
+    fn hash(&self, row: &T, column: &Type, hasher: &mut DefaultHasher) {
+        with_scratch(|scratch| {
+            // A value that cannot be encoded is refused later, with its column's name.
+            let _ = self.encode(row, column, scratch);
+            scratch.as_ref().hash(hasher);
+        });
+    }
 }
 
 /// A value that the row holds.
@@ -56,11 +66,7 @@ where
         if is_small(column) {
             return NUMBER;
         }
-        thread_local! {
-            static SCRATCH: RefCell<BytesMut> = RefCell::default();
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
+        with_scratch(|scratch| {
             // A value that cannot be encoded is refused later, with its column's name.
             let _ = self.encode(row, column, scratch);
             scratch.len() + LENGTH
@@ -88,6 +94,17 @@ where
     fn weight(&self, _row: &T, _column: &Type) -> usize {
         NUMBER
     }
+}
+
+/// Lends an empty buffer of this thread's.
+fn with_scratch<R>(work: impl FnOnce(&mut BytesMut) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<BytesMut> = RefCell::default();
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        work(scratch)
+    })
 }
 
 /// Whether all values of this type take a few bytes.

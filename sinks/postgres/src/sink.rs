@@ -1,6 +1,7 @@
 //! The sink: what the user says, and how it connects.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::DerefMut;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -285,6 +286,11 @@ impl<T> Postgres<T> {
     /// than `Fail` the table has a unique index on exactly these, neither partial nor deferrable.
     /// Rows are written in their order. Default the primary key, if its columns are written.
     ///
+    /// With a [`concurrency`](load_aware_batcher::Builder::concurrency) over 1, rows of one key go
+    /// through one connection in the order in which they were added, unless the builder says
+    /// otherwise. Keys are compared as the driver sends them: a `numeric` 1.0 and 1.00 are two.
+    /// Without a key the rows are unordered.
+    ///
     /// ```
     /// # use load_aware_batcher_postgres::{OnConflict, Postgres};
     /// let sink = Postgres::from_url("postgres://me@localhost/shop")
@@ -484,6 +490,18 @@ impl<T: Send + 'static> Sink<T> for Postgres<T> {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
 
         let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = if plan.key.is_empty() {
+            builder.default_unordered()
+        } else {
+            let (columns, plan) = (self.columns.clone(), Arc::clone(&plan));
+            builder.default_order_by(move |row| {
+                let mut hasher = DefaultHasher::new();
+                for place in &plan.key {
+                    columns[*place].hash(row, &plan.columns[*place].ty, &mut hasher);
+                }
+                hasher.finish()
+            })
+        };
         let mut builder = match self.weigh.clone() {
             Some(weigh) => {
                 builder.default_max_batch_weight(MAX_BATCH_WEIGHT, move |row| weigh(row))

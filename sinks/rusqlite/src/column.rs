@@ -1,6 +1,7 @@
 //! Columns: where a row's values come from.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Result, Statement, ToSql};
@@ -15,6 +16,17 @@ pub(crate) trait Column<T>: Send + Sync {
 
     /// About how many bytes the value takes.
     fn weight(&self, row: &T) -> usize;
+}
+
+/// Adds a value to a hash of its key.
+pub(crate) fn hash(value: &Value, hasher: &mut impl Hasher) {
+    match value {
+        Value::Null => 0_u8.hash(hasher),
+        Value::Integer(number) => number.hash(hasher),
+        Value::Real(number) => number.to_bits().hash(hasher),
+        Value::Text(text) => text.hash(hasher),
+        Value::Blob(bytes) => bytes.hash(hasher),
+    }
 }
 
 /// A value that the row holds.

@@ -1,6 +1,7 @@
 //! The sink: what the user says, and how it connects.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use load_aware_batcher::{Batch, BatchError, Builder, Sensor, Sink, SinkError, Wo
 use rusqlite::{Connection, OpenFlags, Result as DriverResult, ToSql, Transaction};
 
 use crate::busy::{Busy, BusySensor, TIMEOUTS, busy};
-use crate::column::{Column, Computed, Held};
+use crate::column::{Column, Computed, Held, hash};
 use crate::doubts::Doubts;
 use crate::failure::{failed, text};
 use crate::on_conflict::OnConflict;
@@ -236,6 +237,12 @@ impl<T> Sqlite<T> {
 
     /// The columns that tell rows apart: the table has a unique index on exactly these. Rows are
     /// written in their order. Default the primary key, if its columns are written.
+    ///
+    /// With a [`concurrency`](load_aware_batcher::Builder::concurrency) over 1, rows of one key go
+    /// through one connection in the order in which they were added, unless the builder says
+    /// otherwise. SQLite has one writer at a time: more connections than one wait for one another,
+    /// and bring nothing but the time between two transactions. Without a key the rows are
+    /// unordered.
     ///
     /// ```
     /// # use load_aware_batcher_rusqlite::{OnConflict, Sqlite};
@@ -467,11 +474,23 @@ impl<T: Send + 'static> Sink<T> for Sqlite<T> {
             on_conflict: &self.on_conflict,
             batch_table: self.batch_table.as_deref(),
         };
-        let plan = Plan::check(&connection, &wishes)?;
-        let _ = self.plan.set(Arc::new(plan));
+        let plan = Arc::new(Plan::check(&connection, &wishes)?);
+        let _ = self.plan.set(Arc::clone(&plan));
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
 
         let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = if plan.sort_by.is_empty() {
+            builder.default_unordered()
+        } else {
+            let columns = self.columns.clone();
+            builder.default_order_by(move |row| {
+                let mut hasher = DefaultHasher::new();
+                for place in &plan.sort_by {
+                    hash(&columns[*place].key(row), &mut hasher);
+                }
+                hasher.finish()
+            })
+        };
         let mut builder = match self.weigh.clone() {
             Some(weigh) => {
                 builder.default_max_batch_weight(MAX_BATCH_WEIGHT, move |row| weigh(row))
