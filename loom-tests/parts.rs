@@ -269,6 +269,7 @@ impl<T> Parts<T> {
             reader,
             parker,
             interval: LONG,
+            watch: None,
         };
         let controller = thread(move || controller.run(Box::new(policy)));
         let on_close = Arc::new(Mutex::new(None));

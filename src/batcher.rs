@@ -21,6 +21,7 @@ use crate::sync::{Arc, now};
 
 pub(crate) mod builder;
 pub(crate) mod close;
+pub(crate) mod lane_watch;
 pub(crate) mod producer;
 pub(crate) mod route;
 pub(crate) mod sensor;

@@ -11,7 +11,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "batcher",
         &[
-            "batch", "control", "exchange", "flush", "policy", "queue", "stats", "ticket", "wakeup",
+            "batch", "control", "exchange", "flush", "observe", "policy", "queue", "stats",
+            "ticket", "wakeup",
         ],
     ),
     (

@@ -13,14 +13,13 @@ use crate::batcher::Batcher;
 use crate::flush::close_report::CloseReport;
 use crate::flush::close_report::OnClose;
 
-use crate::batcher::builder::start::MakeSlot;
 use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
 use crate::error::BuildError;
 use crate::feedback::CustomSignal;
 use crate::flush::flusher::OnFailed;
 use crate::flush::retry::Retry;
-use crate::flush::workers::{HandlerSlot, Worker};
+use crate::flush::workers::{HandlerSlot, MakeSlot, Worker};
 use crate::policy::{Concurrency, CostModel, Policy};
 use crate::queue::gate::STALL_TIMEOUT;
 use crate::queue::weigher::Weigh;

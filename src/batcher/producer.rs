@@ -36,7 +36,7 @@ pub struct Producer<T> {
 
 impl<T: Send + 'static> Clone for Producer<T> {
     fn clone(&self) -> Self {
-        Self::on(&self.lanes, self.route.clone(), self.reported.clone())
+        self.next(self.reported.clone())
     }
 }
 
@@ -70,23 +70,36 @@ impl Clone for FailureCursor {
 }
 
 impl<T: Send + 'static> Producer<T> {
-    /// Failures from now on are news to this handle.
-    pub(crate) fn new(lanes: &Arc<Lanes<T>>, route: Route<T>) -> Self {
+    /// The owner's own handle, on the first lane. Failures from now on are news to it.
+    pub(crate) fn of_owner(lanes: &Arc<Lanes<T>>, route: Route<T>) -> Self {
+        Self::on(lanes, 0, route, Self::cursors(lanes))
+    }
+
+    fn cursors(lanes: &Lanes<T>) -> Box<[FailureCursor]> {
         let failed = |lane: &Arc<Lane<T>>| FailureCursor::new(lane.lock().barriers.failed());
-        let reported = lanes.all().iter().map(failed).collect();
-        Self::on(lanes, route, reported)
+        lanes.all().iter().map(failed).collect()
     }
 
-    /// Another handle over the same lanes, as the batcher's own.
+    /// A handle over the same lanes. Failures from now on are news to it.
     pub(crate) fn sibling(&self) -> Self {
-        Self::new(&self.lanes, self.route.clone())
+        self.next(Self::cursors(&self.lanes))
     }
 
-    fn on(lanes: &Arc<Lanes<T>>, route: Route<T>, reported: Box<[FailureCursor]>) -> Self {
-        let own = match route {
-            Route::ByProducer => lanes.next_handle(),
+    /// Another handle: with an order by producer, on the next lane.
+    fn next(&self, reported: Box<[FailureCursor]>) -> Self {
+        let own = match self.route {
+            Route::ByProducer => self.lanes.next_handle(),
             Route::ByKey(_) | Route::Unordered => 0,
         };
+        Self::on(&self.lanes, own, self.route.clone(), reported)
+    }
+
+    fn on(
+        lanes: &Arc<Lanes<T>>,
+        own: usize,
+        route: Route<T>,
+        reported: Box<[FailureCursor]>,
+    ) -> Self {
         let line = |place| Handle::shared(lanes, place);
         let lines: Box<[_]> = match route {
             Route::ByProducer => Box::new([line(own)]),

@@ -19,7 +19,7 @@ use crate::exchange::reporter::Reporter;
 use crate::exchange::ring::Reader;
 use crate::feedback::Sample;
 use crate::policy::setpoint::Setpoint;
-use crate::policy::{Cadence, Policy, Window};
+use crate::policy::{Cadence, Policy, Reason, Window};
 use crate::sync::{Arc, Parker, now};
 use crate::unwind::message;
 
@@ -33,6 +33,8 @@ pub(crate) struct Controller {
     pub(crate) reader: Reader,
     pub(crate) parker: Parker,
     pub(crate) interval: Duration,
+    /// Looks at the lanes at every check, where there are several.
+    pub(crate) watch: Option<Box<dyn FnMut() -> Option<Reason> + Send>>,
 }
 
 impl Controller {
@@ -61,6 +63,9 @@ impl Controller {
             self.decide(&mut *policy, &samples, lost, is_check);
             samples.clear();
             if is_check {
+                if let Some(remark) = self.watch.as_mut().and_then(|look| look()) {
+                    self.control.remark(remark);
+                }
                 // Never twice at once after a delay: checks that were missed are past.
                 next_check = time.checked_add(self.interval);
             } else if !reporter.alarm.is_closed() {

@@ -17,6 +17,8 @@ pub struct DecisionRecord {
     pub from: usize,
     /// The batch size from then on.
     pub to: usize,
+    /// How many calls of the handler there may be at once from then on.
+    pub concurrency: usize,
     /// Where the policy saw the load.
     pub zone: Zone,
     /// Why.
@@ -34,7 +36,12 @@ impl DecisionRecord {
             (Reason::Text(words), Reason::Text(before)) => words == before,
             (reason, before) => std::mem::discriminant(reason) == std::mem::discriminant(before),
         };
-        self.from == self.to && last.to == self.to && last.zone == self.zone && same_words
+        let same_calls = self.concurrency == last.concurrency;
+        self.from == self.to
+            && last.to == self.to
+            && same_calls
+            && last.zone == self.zone
+            && same_words
     }
 }
 

@@ -7,7 +7,7 @@ use crate::control::decisions::{DecisionLog, DecisionRecord};
 use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
 use crate::policy::setpoint::{Bounds, Setpoint};
-use crate::policy::{Concurrency, Decision, Policy};
+use crate::policy::{Concurrency, Decision, Policy, Reason};
 use crate::sync::{Arc, Mutex, MutexGuard, now};
 
 /// What can be changed while the batcher runs, in
@@ -248,6 +248,7 @@ impl Control {
         let record = DecisionRecord {
             from,
             to: next.batch_size,
+            concurrency: next.concurrency,
             zone: next.zone,
             reason: next.reason.clone(),
             score: next.score,
@@ -255,6 +256,20 @@ impl Control {
         };
         self.setpoint.publish(next, policy_linger);
         state.decisions.push(record);
+    }
+
+    /// Notes what the lanes show, beside the decisions.
+    pub(super) fn remark(&self, reason: Reason) {
+        let record = self.setpoint.read(|current| DecisionRecord {
+            from: current.batch_size,
+            to: current.batch_size,
+            concurrency: current.concurrency,
+            zone: current.zone,
+            reason,
+            score: current.score,
+            at: now().saturating_duration_since(self.start),
+        });
+        self.lock().decisions.push(record);
     }
 
     /// Puts a decision in force, within the limits.

@@ -94,6 +94,12 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// How many lanes have a producer handle of their own, the owner's aside.
+    pub(crate) fn with_handles(&self) -> usize {
+        // Relaxed: as in `next_handle`.
+        self.next_handle.load(Ordering::Relaxed).min(self.all.len())
+    }
+
     /// The lane of a new producer handle: each has the next.
     pub(crate) fn next_handle(&self) -> usize {
         // Relaxed: a number that orders nothing.

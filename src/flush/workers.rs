@@ -65,6 +65,11 @@ impl fmt::Debug for Worker {
 
 type Make<H> = Box<dyn FnMut(Worker) -> Result<H, BatchError>>;
 
+/// Makes the handler of one lane, on its flusher's thread.
+pub(crate) type MakeSlot<H> = Box<dyn FnOnce() -> Result<HandlerSlot<H>, AnyError> + Send>;
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The handler in use, on the flusher's thread.
 pub(crate) struct HandlerSlot<H> {
     handler: Option<H>,

@@ -93,6 +93,20 @@ pub enum Reason {
         /// The share of the time without a call, 0..1.
         share: f64,
     },
+    /// Fewer producer handles add than there are handlers, and each has its own.
+    FewProducers {
+        /// Handlers whose queue a producer handle adds to.
+        used: usize,
+        /// All handlers.
+        handlers: usize,
+    },
+    /// One queue of several gets most of the items, and its handler bounds the rate.
+    HotKey {
+        /// The number of the handler.
+        worker: usize,
+        /// Its share of the items added since the last check, 0..=1.
+        share: f64,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -115,6 +129,21 @@ impl fmt::Display for Reason {
                 }
                 change(f, *from, *to)
             }
+            Self::FewProducers { used, handlers } => {
+                let handles = if *used == 1 {
+                    "handle uses"
+                } else {
+                    "handles use"
+                };
+                write!(f, "{used} producer {handles} {used} of {handlers} lanes")
+            }
+            Self::HotKey { worker, share } => write!(
+                f,
+                "lane {worker} gets {:.0} % of the items, one key or a few: no more than {:.1} times \
+                 the rate of one connection",
+                share * 100.0,
+                1.0 / share
+            ),
             Self::Learning { from, to } => {
                 f.write_str("learning what a call costs: ")?;
                 change(f, *from, *to)

@@ -16,6 +16,7 @@ use crate::control::controller::Controller;
 use crate::control::limits::Control;
 use crate::control::limits::Limits;
 
+use crate::batcher::lane_watch::watch;
 use crate::batcher::producer::Producer;
 use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
@@ -30,7 +31,7 @@ use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
 use crate::flush::retained::Budget;
 use crate::flush::retry::Rules;
-use crate::flush::workers::HandlerSlot;
+use crate::flush::workers::MakeSlot;
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
 use crate::queue::gate::GateSettings;
@@ -40,10 +41,6 @@ use crate::sync::{
 };
 use crate::unwind::message;
 use crate::wakeup::Doorbell;
-
-/// Makes the handler of one lane, on its flusher's thread.
-pub(super) type MakeSlot<H> =
-    Box<dyn FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send>;
 
 impl<T: Send + 'static> Builder<T> {
     /// Starts a lane for each of these.
@@ -179,6 +176,7 @@ impl<T: Send + 'static> Builder<T> {
             reader,
             parker: alarm_parker,
             interval: self.load_check_interval,
+            watch: self.route.as_ref().and_then(|route| watch(&lanes, route)),
         };
         let controller = match problem {
             None => start_controller(&self.thread_name, controller, serial, self.policy),
@@ -208,7 +206,7 @@ impl<T: Send + 'static> Builder<T> {
         match problem {
             None => {
                 let route = self.route.unwrap_or(Route::ByProducer);
-                let producer = Producer::new(&core.lanes, route);
+                let producer = Producer::of_owner(&core.lanes, route);
                 let (close_timeout, drop_patience) = (self.close_timeout, self.drop_patience);
                 Ok(Batcher {
                     core,
