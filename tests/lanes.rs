@@ -37,7 +37,7 @@ fn start(
 }
 
 fn refused(result: Result<Batcher<Row>, BuildError>) -> String {
-    result.err().expect("refused").to_string()
+    result.expect_err("refused").to_string()
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn keys_stay_in_order(builder: Builder<Row>, by_producer: bool) {
         move |batch| {
             let call = calls.fetch_add(1, Ordering::Relaxed);
             if call % 3 == 1 {
-                return Err(BatchError::transient("busy"));
+                return Err(BatchError::unavailable("busy"));
             }
             let mut seen = into.lock().unwrap();
             for (key, row) in batch.iter() {
@@ -288,6 +288,23 @@ fn a_trickle_without_order_fills_one_batch_and_not_one_in_each_lane() {
 }
 
 #[test]
+fn a_burst_without_order_is_spread_over_the_lanes() {
+    let (release, stuck) = mpsc::channel::<()>();
+    let stuck = Mutex::new(stuck);
+    let batcher = start(builder(4).unordered(), move |_| {
+        stuck.lock().unwrap().recv().ok();
+        Ok(LoadFeedback::new())
+    });
+    for row in 0..640 {
+        batcher.add((row, 0)).unwrap();
+    }
+    let lanes = batcher.stats().lanes;
+    assert!(lanes.iter().all(|lane| lane.added >= 16), "{lanes:?}");
+    drop(release);
+    assert!(batcher.close(LONG).is_clean());
+}
+
+#[test]
 fn a_flush_covers_every_lane_and_says_what_failed_in_any() {
     let batcher = start(builder(4).order_by(|row: &Row| row.0), |batch| {
         for (index, _) in batch.iter().enumerate().filter(|(_, row)| row.1 == 13) {
@@ -393,10 +410,7 @@ fn kept_failed_rows_have_one_bound_for_all_lanes() {
             .max_batch_size(16),
         |_| Err(BatchError::permanent("no")),
     );
-    let refused = (0..).find_map(|key| match batcher.add((key, 0)) {
-        Ok(()) => None,
-        Err(refused) => Some(refused),
-    });
+    let refused = (0..).find_map(|key| batcher.add((key, 0)).err());
     assert!(matches!(refused, Some(AddError::Stalled(_))), "{refused:?}");
     let kept = batcher.stats().kept_failed;
     // Each lane looks before it gathers a batch: at most one batch beyond the bound in each.
@@ -465,7 +479,7 @@ fn a_handler_that_is_not_made_is_a_build_error_whichever_it_is() {
             Ok(LoadFeedback::new())
         })
     });
-    let refused = refused.err().expect("a connection is missing").to_string();
+    let refused = refused.expect_err("a connection is missing").to_string();
     assert!(refused.contains("no connection left"), "{refused}");
     assert_eq!(dropped.load(Ordering::SeqCst), 3, "the others are closed");
 }
@@ -550,6 +564,59 @@ fn a_close_out_of_time_accounts_for_every_lane() {
 }
 
 #[test]
+fn handlers_that_no_producer_handle_uses_are_named_in_a_reason() {
+    let batcher = start(
+        builder(4)
+            .order_by_producer()
+            .load_check_interval(Duration::from_millis(5)),
+        |_| Ok(LoadFeedback::new()),
+    );
+    let producer = batcher.producer();
+    let says = |sentence: &str| {
+        while !batcher
+            .decisions()
+            .iter()
+            .any(|one| one.reason.to_string() == sentence)
+        {
+            producer.add((0, 0)).unwrap();
+            thread::yield_now();
+        }
+    };
+    says("1 producer handle uses 1 of 4 lanes");
+    let others = [producer.clone(), producer.clone()];
+    says("3 producer handles use 3 of 4 lanes");
+    for other in &others {
+        other.add((0, 0)).unwrap();
+    }
+    batcher.flush(LONG).unwrap();
+    let used = batcher
+        .stats()
+        .lanes
+        .iter()
+        .filter(|lane| lane.added > 0)
+        .count();
+    assert_eq!(used, 3);
+}
+
+#[test]
+fn a_hot_key_is_named_in_a_reason() {
+    let batcher = start(
+        builder(4)
+            .order_by(|row: &Row| row.0)
+            .load_check_interval(Duration::from_millis(5)),
+        |_| Ok(LoadFeedback::new()),
+    );
+    while !batcher
+        .decisions()
+        .iter()
+        .any(|one| matches!(one.reason, load_aware_batcher::Reason::HotKey { .. }))
+    {
+        batcher.add_many((0..64).map(|row| (7, row))).unwrap();
+    }
+    assert!(batcher.close(LONG).is_clean());
+}
+
+#[test]
 fn concurrency_is_changed_while_running_within_the_handlers_that_there_are() {
     let batcher = Batcher::builder()
         .concurrency(1..=4)
@@ -575,7 +642,7 @@ fn concurrency_is_changed_while_running_within_the_handlers_that_there_are() {
 }
 
 #[test]
-fn a_panicking_owner_thread_of_a_lane_delivers_the_report_once() {
+fn an_owner_that_a_handler_drops_has_its_report_delivered_once() {
     let (sender, reports) = mpsc::channel();
     let owner: Arc<Mutex<Option<Batcher<Row>>>> = Arc::default();
     let own = Arc::clone(&owner);

@@ -110,9 +110,10 @@ impl<T> Core<T> {
             let doorbells = self.lanes.all().iter().map(|lane| &lane.gate.doorbell);
             doorbells.for_each(|doorbell| doorbell.ring());
         }
-        let flushers = self.flushers.iter();
-        let flushers_ended = flushers.fold(true, |all, one| one.wait_until(latest) && all);
-        let ended = self.controller.wait_until(latest) && flushers_ended;
+        let mut ended = self.controller.wait_until(latest);
+        for flusher in &self.flushers {
+            ended &= flusher.wait_until(latest);
+        }
         if given_up_before && ended {
             // An earlier close left the handler behind; this one had the time to see how its items
             // ended.

@@ -4,14 +4,15 @@
 //! | --- | --- | --- |
 //! | `order_by_producer` | the lane of its producer handle | what one handle adds |
 //! | `order_by(key)` | the lane that the key's hash names | items of one key, added by one thread |
-//! | `unordered` | the lane that fills now, or any with room | nothing |
+//! | `unordered` | the lane that is filled now, or any with room | nothing |
 //!
 //! # Unordered
-//! All producers fill one lane until its flusher gathers from it; then the lane with the fewest
-//! items is next. So a trickle fills one batch, and not one in each lane. A lane that is full, or
-//! whose handler hangs, is passed over: an add waits only while no lane has room. It then waits
-//! for one lane at a time, for [`TURN`], and looks at all others after that, since nobody can wait
-//! for several channels at once.
+//! All producers fill one lane until it has a whole batch, and go on with the next; or until its
+//! flusher gathers from it, and go on with the lane that has the fewest items. So a trickle fills
+//! one batch, and not one in each lane, and a burst is spread over all. A lane that is full, or
+//! whose handler hangs, is passed over: an add waits only while no lane has room. It then waits for
+//! one lane at a time, for [`TURN`], and looks at all others after that, since nobody can wait for
+//! several channels at once.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -68,7 +69,7 @@ pub(crate) fn add_anywhere<T, I, R>(
     add: impl Fn(usize, I, Patience) -> Result<R, AddError<I>>,
 ) -> Result<R, AddError<I>> {
     let count = lanes.all().len();
-    let first = lanes.filling();
+    let first = lanes.next_to_fill();
     let mut turn = first;
     loop {
         let mut stalled = false;

@@ -70,9 +70,19 @@ impl<T> Lanes<T> {
         &self.all[0]
     }
 
-    /// Which lane unordered items go to now.
-    #[inline]
-    pub(crate) fn filling(&self) -> usize {
+    /// Which lane the next unordered item goes to: the same as the last one, unless that has a whole
+    /// batch.
+    pub(crate) fn next_to_fill(&self) -> usize {
+        let place = self.filling();
+        if self.all[place].gate.items_in_channel() < self.setpoint.batch_size() {
+            return place;
+        }
+        let next = (place + 1) % self.all.len();
+        self.fill(next);
+        next
+    }
+
+    fn filling(&self) -> usize {
         // Relaxed: any lane will do.
         self.filling.load(Ordering::Relaxed)
     }

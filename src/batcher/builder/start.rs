@@ -1,6 +1,5 @@
 //! From valid settings to running threads: a flusher for each lane, and the controller.
 
-use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Builder, Sizes};
