@@ -7,7 +7,9 @@
 pub mod courses;
 mod directed;
 pub mod example;
+pub mod pairs;
 pub mod program;
+mod race;
 #[cfg(all(unix, feature = "servers", not(loom)))]
 pub mod servers;
 pub mod settling;
@@ -17,6 +19,7 @@ mod watched;
 pub mod writers;
 
 pub use directed::{Call, Directed, Director, Reply, directed};
+pub use race::race;
 pub use waiting::{
     Gate, LONG, NEVER, ends, ends_within, first_call_settled, fixed, until, wait_for,
 };
