@@ -309,8 +309,11 @@ fn a_batch_of_forty_thousand_rows_is_one_call() {
     let Some(server) = Mariadb::shared() else {
         return;
     };
-    for mode in [OnConflict::Fail, OnConflict::Ignore] {
-        let mut database = Database::new(server, &format!("{mode:?}").to_lowercase(), KEYED);
+    for (name, mode) in [
+        ("many_fail", OnConflict::Fail),
+        ("many_ignore", OnConflict::Ignore),
+    ] {
+        let mut database = Database::new(server, name, KEYED);
         let sink = database.sink().on_conflict(mode);
         let batcher = whole(40_000).sink(sink).unwrap();
         batcher.add_many((0..40_000).map(reading)).unwrap();

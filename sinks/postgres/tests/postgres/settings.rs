@@ -69,8 +69,11 @@ fn a_batch_of_forty_thousand_rows_is_one_call_with_or_without_conflicts() {
     let Some(server) = Server::shared() else {
         return;
     };
-    for mode in [OnConflict::Ignore, OnConflict::Replace] {
-        let mut database = Database::new(server, &format!("{mode:?}").to_lowercase(), KEYED);
+    for (name, mode) in [
+        ("many_ignore", OnConflict::Ignore),
+        ("many_replace", OnConflict::Replace),
+    ] {
+        let mut database = Database::new(server, name, KEYED);
         database.run("INSERT INTO readings VALUES (5, 0, 'there')");
         let sink = database.sink().on_conflict(mode);
         let batcher = whole(40_000).sink(sink).unwrap();
