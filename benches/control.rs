@@ -1,44 +1,26 @@
-//! What control costs: one report, one take of ten, one decision; and all of it beside a line at
-//! full speed.
+//! What control costs: one report, one decision, and the whole of it alongside a line at full speed.
 //!
 //! `cargo bench --bench control -- [--check]`. `--check` exits 1 if control takes more than a
 //! hundredth of the line.
-//!
-//! The ring is internal: its three files are taken in here as they are.
-
-#[allow(dead_code, unused_imports, unreachable_pub)]
-#[path = "../src/feedback.rs"]
-mod feedback;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/exchange/ring.rs"]
-mod ring;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/sync/native.rs"]
-mod sync;
-
-#[allow(dead_code)]
-#[path = "channel/items.rs"]
-mod items;
-#[allow(dead_code)]
-#[path = "channel/pairs.rs"]
-mod pairs;
 
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion};
+use criterion::Criterion;
 use load_aware_batcher::{
     Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, LoadThreshold, Policy, Sample,
     Setpoint, Window, Zone,
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::items::{LONG, capacity, one_by_one, race};
-use crate::pairs::{Pairs, Quartiles, Report, Target};
+use testkit::pairs::{Pairs, Quartiles, Report, Target};
+use testkit::race;
 
-/// Samples in one take and in one decision.
+/// Longer than any run.
+const LONG: Duration = Duration::from_secs(600);
+/// Samples in one decision.
 const TEN: usize = 10;
 /// Of the line's processor time.
 const SHARE_MAX: f64 = 0.01;
@@ -49,7 +31,6 @@ fn main() -> ExitCode {
         .without_plots()
         .measurement_time(Duration::from_secs(2));
     report(&mut criterion);
-    take(&mut criterion);
     decide(&mut criterion);
     let held = full_speed();
     if check && !held {
@@ -80,52 +61,7 @@ fn report(criterion: &mut Criterion) {
             bencher.iter(|| batcher.report(black_box(feedback)));
         },
     );
-    let (ring, _reader) = ring::Ring::new(1_024);
-    criterion.bench_function("report: a batch's sample, into the ring", |bencher| {
-        bencher.iter(|| ring.report(black_box(&a_sample())));
-    });
     assert!(batcher.close(LONG).is_clean());
-}
-
-fn a_sample() -> feedback::Sample {
-    let batch = feedback::BatchSample {
-        len: 1_000,
-        cut_at: 1_000,
-        full: true,
-        probe: false,
-        attempt: 1,
-        service_time: Duration::from_millis(2),
-        queue_wait: Duration::from_millis(5),
-        failed: 0,
-        outcome: feedback::CallOutcome::Ok,
-        in_flight: 1,
-        concurrency: 1,
-    };
-    let signals = feedback::Signals {
-        cpu_load: Some(0.4),
-        error_rate: Some(0.0),
-        ..Default::default()
-    };
-    feedback::Sample {
-        signals,
-        batch: Some(batch),
-    }
-}
-
-fn take(criterion: &mut Criterion) {
-    let (ring, mut reader) = ring::Ring::new(1_024);
-    let mut samples = Vec::with_capacity(TEN);
-    criterion.bench_function("take: ten samples", |bencher| {
-        bencher.iter_batched(
-            || (0..TEN).for_each(|_| ring.report(&a_sample())),
-            |()| {
-                samples.clear();
-                assert_eq!(reader.take(black_box(&mut samples)), 0);
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    assert_eq!(samples.len(), TEN);
 }
 
 fn decide(criterion: &mut Criterion) {
@@ -267,7 +203,7 @@ fn run(policy: impl Policy + 'static) -> (f64, f64) {
     let batcher = Batcher::builder()
         .initial_batch_size(BATCH)
         .max_batch_size(BATCH)
-        .queue_capacity(capacity(BATCH))
+        .queue_capacity(2 * BATCH)
         .load_check_interval(CHECK)
         .policy(policy)
         .spawn(|batch: &mut Batch<u64>| {
@@ -279,7 +215,7 @@ fn run(policy: impl Policy + 'static) -> (f64, f64) {
     let before = cpu_ns(ClockId::ProcessCPUTime);
     let begun = race(2, |_| {
         let producer = batcher.producer();
-        move || one_by_one(&producer, ITEMS / 2)
+        move || (0..ITEMS / 2).for_each(|number| assert!(producer.add(number).is_ok()))
     });
     batcher.flush(LONG).unwrap();
     let time = begun.elapsed();

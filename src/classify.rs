@@ -91,7 +91,7 @@
 //! }
 //! ```
 //!
-//! The writers of `examples/ingest` do the same, and make a new connection where
+//! The companion crates do the same, and make a new connection where
 //! [`is_handler_broken`](BatchError::is_handler_broken) says so.
 //!
 //! # What a handler must do

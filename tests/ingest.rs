@@ -1,264 +1,339 @@
-//! What the ingest examples share: lines, options, dead letters, the monitor.
-#![cfg(not(loom))]
+//! The ingest examples as people run them: lines of a file, the rows in the table, the dead letters
+//! and the exit code.
+#![cfg(all(unix, not(loom)))]
 
-#[path = "../examples/ingest/mod.rs"]
-mod ingest;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
 
-use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use testkit::servers::mariadb::Mariadb;
+use testkit::servers::postgres::Postgres;
 
-use ingest::dead_letters::DeadLetters;
-use ingest::monitor::{Monitor, Sensor};
-use ingest::once::Once;
-use ingest::options::{Options, Sizing};
-use ingest::rows::{Malformed, Row};
-use ingest::run;
-use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, LoadThreshold, Retry};
+/// A program in a folder of its own, with its input, its dead letters and, for SQLite, its database.
+struct Ingest {
+    folder: TempDir,
+    example: PathBuf,
+    url: String,
+}
 
-const LONG: Duration = Duration::from_secs(30);
+impl Ingest {
+    fn sqlite() -> Self {
+        static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+        Self::of(&EXAMPLE, "sqlite_ingest", "db".to_owned())
+    }
+
+    fn of(example: &OnceLock<PathBuf>, name: &str, url: String) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            example: example
+                .get_or_init(|| testkit::example::binary(name))
+                .clone(),
+            url,
+        }
+    }
+
+    fn run(&self, input: &[u8], options: &str) -> Output {
+        fs::write(self.folder.path().join("in"), input).unwrap();
+        Command::new(&self.example)
+            .args(["--url", &self.url, "--dead-letters", "dead", "in"])
+            .args(options.split_whitespace())
+            .current_dir(&self.folder)
+            .output()
+            .unwrap()
+    }
+
+    /// It ends with this code. Returns what it said.
+    #[track_caller]
+    fn ends(&self, input: &[u8], options: &str, code: i32) -> String {
+        let output = self.run(input, options);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{options}: {said}");
+        said
+    }
+
+    /// It refuses, in one line that begins so, and with the exit code 2.
+    #[track_caller]
+    fn refuses(&self, options: &str, problem: &str) {
+        let name = self.example.file_name().unwrap().to_str().unwrap();
+        // Each database quotes a name in its own way.
+        let said = self.ends(b"", options, 2).replace('`', "\"");
+        let line = said.strip_prefix(&format!("{name}: ")).unwrap();
+        let line = line.strip_suffix('\n').unwrap();
+        assert!(line.starts_with(problem), "{line:?} is not {problem:?}");
+        assert!(!line.contains('\n'), "{line}");
+    }
+
+    fn dead(&self) -> String {
+        fs::read_to_string(self.folder.path().join("dead")).unwrap()
+    }
+
+    fn rows(&self) -> Vec<(i64, f64, String)> {
+        let connection = Connection::open(self.folder.path().join("db")).unwrap();
+        let mut query = connection
+            .prepare("SELECT id, value, text FROM readings ORDER BY rowid")
+            .unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+}
+
+fn row(id: i64, value: f64, text: &str) -> (i64, f64, String) {
+    (id, value, text.to_owned())
+}
 
 #[test]
-fn a_line_is_a_row_or_says_what_is_wrong_with_it() {
-    let row = |id, value, text: &str| {
-        Ok(Row {
-            id,
-            value,
-            text: text.to_owned(),
-        })
-    };
+fn a_line_becomes_a_row_or_a_dead_letter_that_says_what_is_wrong_with_it() {
     for (line, expected) in [
-        ("7,1.5,hello", row(7, 1.5, "hello")),
-        (" -7 , 2 ,a, b, and c", row(-7, 2.0, "a, b, and c")),
-        ("7,1.5,", row(7, 1.5, "")),
-        ("", Err(Malformed::Columns(1))),
-        ("7,1.5", Err(Malformed::Columns(2))),
-        ("seven,1.5,x", Err(Malformed::Id("seven".to_owned()))),
+        ("7,1.5,hello", Ok(row(7, 1.5, "hello"))),
+        (" -7 , 2 ,a, b, and c", Ok(row(-7, 2.0, "a, b, and c"))),
+        ("7,1.5,", Ok(row(7, 1.5, ""))),
+        ("7", Err("1 columns where id,value,text are expected")),
+        ("7,1.5", Err("2 columns where id,value,text are expected")),
+        ("seven,1.5,x", Err("the id \"seven\" is no whole number")),
         (
             "99999999999999999999,1.5,x",
-            Err(Malformed::Id("99999999999999999999".to_owned())),
+            Err("the id \"99999999999999999999\" is no whole number"),
         ),
-        ("7,NaN,x", Err(Malformed::Value("NaN".to_owned()))),
-        ("7,1e999,x", Err(Malformed::Value("1e999".to_owned()))),
-        ("7,1.5,a\0b", Err(Malformed::ZeroByte)),
+        ("7,NaN,x", Err("the value \"NaN\" is no finite number")),
+        ("7,1e999,x", Err("the value \"1e999\" is no finite number")),
+        ("7,1.5,a\0b", Err("the text has a zero byte")),
     ] {
-        assert_eq!(Row::parse(line), expected, "{line:?}");
+        let ingest = Ingest::sqlite();
+        let code = i32::from(expected.is_err());
+        ingest.ends(line.as_bytes(), "--create", code);
+        match expected {
+            Ok(row) => assert_eq!((ingest.rows(), &*ingest.dead()), (vec![row], "")),
+            // The line as it was: a dead letter can be mended and sent again.
+            Err(reason) => assert_eq!(
+                ingest.dead(),
+                format!("malformed\tline 1: {reason}\t{line}\n")
+            ),
+        }
     }
-    assert_eq!(Row::of_log(3, "a, \u{e9}"), row(3, 5.0, "a, \u{e9}"));
-    assert_eq!(Row::of_log(3, "a\0b"), Err(Malformed::ZeroByte));
-    let line = "7,1.5,a, b";
+}
+
+#[test]
+fn headings_empty_lines_and_ends_of_lines_are_no_rows_and_bad_lines_stop_nothing() {
+    let ingest = Ingest::sqlite();
+    ingest.ends(
+        b"id,value,text\r\n1,2,a \r\n\n2,3,no end of line",
+        "--create",
+        0,
+    );
     assert_eq!(
-        Row::parse(line).unwrap().to_string(),
-        line,
-        "a dead letter can be sent again"
+        ingest.rows(),
+        [row(1, 2.0, "a "), row(2, 3.0, "no end of line")]
+    );
+    assert_eq!(ingest.dead(), "");
+
+    let ingest = Ingest::sqlite();
+    let said = ingest.ends(
+        b"1,2,a\n\nx,1,b\n3,1,caf\xe9\nid,value,text\n4,1,c\n",
+        "--create",
+        1,
+    );
+    assert!(
+        said.contains("6 lines read, 3 malformed\n3 dead letters in dead, 0 lost\n"),
+        "{said}"
+    );
+    assert_eq!(ingest.rows(), [row(1, 2.0, "a"), row(4, 1.0, "c")]);
+    let expected = "malformed\tline 3: the id \"x\" is no whole number\tx,1,b\n\
+        malformed\tline 4: the line is no UTF-8\t3,1,caf\u{fffd}\n\
+        malformed\tline 5: the id \"id\" is no whole number\tid,value,text\n";
+    assert_eq!(ingest.dead(), expected);
+    // A second run adds to the dead letters.
+    ingest.ends(b"y", "", 1);
+    assert!(ingest.dead().starts_with(expected) && ingest.dead().lines().count() == 4);
+}
+
+#[test]
+fn a_row_that_the_table_refuses_is_a_dead_letter_and_the_others_are_stored() {
+    let ingest = Ingest::sqlite();
+    ingest.ends(b"", "--create", 0);
+    let connection = Connection::open(ingest.folder.path().join("db")).unwrap();
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON readings WHEN NEW.id = 666
+        BEGIN SELECT RAISE(ABORT, 'evil'); END";
+    connection.execute_batch(trigger).unwrap();
+    ingest.ends(b"1,2,a\n666,1,b\n3,1,c\n", "", 1);
+    assert_eq!(ingest.rows(), [row(1, 2.0, "a"), row(3, 1.0, "c")]);
+    assert_eq!(ingest.dead(), "failed\tevil\t666,1,b\n");
+}
+
+#[test]
+fn the_lines_of_a_log_are_rows_as_they_are() {
+    let ingest = Ingest::sqlite();
+    ingest.ends(
+        "id,value,text\n\na, \u{e9}\n".as_bytes(),
+        "--create --log",
+        0,
+    );
+    assert_eq!(
+        ingest.rows(),
+        [row(1, 13.0, "id,value,text"), row(3, 5.0, "a, \u{e9}")]
     );
 }
 
 #[test]
-fn a_command_line_is_understood_or_says_what_is_wrong_with_it() {
-    let parse =
-        |line: &str| Options::parse(line.split_whitespace().map(str::to_owned), "somewhere");
-    let options = parse("--batch fixed:7 --once never --table t_1 --create in.csv")
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (options.sizing, options.once),
-        (Sizing::Fixed(7), Once::Never)
-    );
-    assert_eq!(
-        (&*options.table, &*options.url, options.create),
-        ("t_1", "somewhere", true)
-    );
-    assert_eq!(options.input.as_ref().unwrap().to_str(), Some("in.csv"));
-    assert!(parse("--log").unwrap().unwrap().log && !options.log);
-    assert_eq!(
-        parse("--batch model").unwrap().unwrap().sizing,
-        Sizing::Model
-    );
-    assert!(parse("--help").unwrap().is_none());
-    for (line, problem) in [
+fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
+    let ingest = Ingest::sqlite();
+    for (options, problem) in [
         (
-            "--batch fixed:0",
-            "--batch is \"fixed:0\": fixed:N needs a size from 1",
+            "--policy fixed:0",
+            "--policy is \"fixed:0\": N must be from 1 to 100000",
         ),
         (
-            "--once twice",
-            "--once is \"twice\": must be key, batch or never",
+            "--policy fast",
+            "--policy is \"fast\": must be model, threshold or fixed:N",
+        ),
+        (
+            "--dedup twice",
+            "--dedup is \"twice\": must be key, batch-id or none",
         ),
         (
             "--table readings;drop",
             "--table is \"readings;drop\": must be of a-z, 0-9 and _",
         ),
-        ("--url", "--url needs a value"),
-        ("--nonsense", "unknown option --nonsense"),
-        ("a.csv b.csv", "one file at most, not also b.csv"),
+        ("--url", "missing argument for option '--url'"),
+        ("--url=", "--url is empty"),
+        ("--nonsense", "invalid option '--nonsense'"),
+        ("b.csv", "one file at most, not also \"b.csv\""),
     ] {
-        assert_eq!(parse(line).unwrap_err(), problem);
+        ingest.refuses(options, problem);
+    }
+    let help = ingest.run(b"", "--help");
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    for option in [
+        "--policy fixed:N",
+        "--dedup batch-id",
+        "--dead-letters FILE",
+    ] {
+        assert!(help.contains(option), "{help}");
     }
 }
 
-/// What became of a file: the rows, the dead letters, the exit code.
-fn ingested(bytes: &[u8], more: &str) -> (Vec<Row>, String, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(path("in"), bytes).unwrap();
-    let files = ["--dead-letters".to_owned(), path("dead"), path("in")];
-    let options = Options::parse(more.split_whitespace().map(str::to_owned).chain(files), "")
-        .unwrap()
-        .unwrap();
-    let letters = DeadLetters::open(&options.dead_letters).unwrap();
-    let (tell, rows) = mpsc::channel();
-    let handler = move |batch: &mut Batch<Row>| {
-        if batch.iter().any(|row| row.id == 666) {
-            return Err(BatchError::permanent("evil"));
+/// The same rows twice: what the key, a table of batch ids and nothing make of them.
+fn stores_what_each_way_keeps_once(ingest: &Ingest, count: impl Fn(&str) -> i64) {
+    let rows: String = (0..2_000)
+        .map(|id| format!("{id},{id}.5,reading\n"))
+        .collect();
+    for (way, policy, table, twice) in [
+        ("key", "model", "keyed", 2_000),
+        ("batch-id", "threshold", "by_batch", 4_000),
+        ("none", "fixed:100", "by_nothing", 4_000),
+    ] {
+        let options = format!("--create --dedup {way} --policy {policy} --table {table}");
+        for expected in [2_000, twice] {
+            let said = ingest.ends(rows.as_bytes(), &options, 0);
+            assert!(said.contains("2000 rows stored"), "{said}");
+            assert_eq!(count(table), expected, "{way}");
         }
-        batch.iter().try_for_each(|row| tell.send(row.clone()))?;
-        Ok(LoadFeedback::new())
-    };
-    let code = run::ingest(
-        "test",
-        &options,
-        run::builder(&options, &letters),
-        &letters,
-        handler,
-        Vec::new(),
+    }
+    ingest.refuses(
+        "--table no_such_table",
+        "there is no table \"no_such_table\" (--create makes it)",
     );
-    (
-        rows.iter().collect(),
-        std::fs::read_to_string(&options.dead_letters).unwrap(),
-        format!("{code:?}"),
+    // Rows without a key cannot be told apart.
+    let said = ingest.ends(b"", "--table by_nothing", 2);
+    assert!(said.contains("has no unique index on"), "{said}");
+}
+
+#[test]
+fn sqlite_takes_rows_by_key_by_batch_id_and_without_and_names_what_is_wrong() {
+    let ingest = Ingest::sqlite();
+    stores_what_each_way_keeps_once(&ingest, |table| {
+        let connection = Connection::open(ingest.folder.path().join("db")).unwrap();
+        let query = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    });
+    let elsewhere = "cannot open the database \"no/such.db\": unable to open database file";
+    ingest.refuses("--url no/such.db", elsewhere);
+    fs::write(
+        ingest.folder.path().join("text"),
+        "no database at all, but long enough",
     )
+    .unwrap();
+    ingest.refuses(
+        "--url text",
+        "cannot open the database \"text\": file is not a database",
+    );
+    assert!(!ingest.folder.path().join("no").exists());
 }
 
 #[test]
-fn every_line_of_a_file_becomes_a_row_or_a_dead_letter_with_its_number_and_the_exit_code_says_which()
- {
-    let row = |id, value, text: &str| Row {
-        id,
-        value,
-        text: text.to_owned(),
+fn postgres_takes_rows_by_key_by_batch_id_and_without_and_names_what_is_wrong() {
+    let Some(server) = Postgres::shared() else {
+        return;
     };
-    let [success, failure] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
-    let (rows, dead, code) = ingested(b"id,value,text\r\n1,2,a \r\n\n2,3,no end of line", "");
-    assert_eq!(
-        (rows, &*dead, code),
-        (
-            vec![row(1, 2.0, "a "), row(2, 3.0, "no end of line")],
-            "",
-            success.clone()
-        )
+    let (_, mut client) = server.database("ingest");
+    let socket = server.socket();
+    let (folder, port) = (socket.parent().unwrap(), socket.extension().unwrap());
+    let (folder, port) = (folder.to_str().unwrap(), port.to_str().unwrap());
+    let url = |database: &str| format!("host={folder} port={port} user=postgres dbname={database}");
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    let ingest = Ingest::of(&EXAMPLE, "postgres_ingest", url("ingest"));
+    let client = std::cell::RefCell::new(&mut client);
+    stores_what_each_way_keeps_once(&ingest, |table| {
+        let query = format!("SELECT count(*) FROM {table}");
+        client.borrow_mut().query_one(&query, &[]).unwrap().get(0)
+    });
+    ingest.refuses(
+        "--url mysql://here",
+        "cannot connect to the server: invalid connection string",
     );
-    let (rows, dead, code) = ingested(b"1,2,a\n\nx,1,b\n3,1,caf\xe9\nid,value,text\n4,1,c\n", "");
-    assert_eq!(
-        (rows, code),
-        (vec![row(1, 2.0, "a"), row(4, 1.0, "c")], failure.clone())
+    ingest.refuses(
+        "--url postgres://localhost:1/x",
+        "cannot connect to localhost:1: ",
     );
-    let expected = "malformed\tline 3: the id \"x\" is no whole number\tx,1,b\n\
-        malformed\tline 4: the line is no UTF-8\t3,1,caf\u{fffd}\n\
-        malformed\tline 5: the id \"id\" is no whole number\tid,value,text\n";
-    assert_eq!(dead, expected);
-    // A row that the backend refuses.
-    let (rows, dead, code) = ingested(b"1,2,a\n666,1,b\n", "");
-    assert_eq!(
-        (rows, &*dead, code),
-        (vec![row(1, 2.0, "a")], "failed\tevil\t666,1,b\n", failure)
+    let elsewhere = Ingest {
+        url: url("no_such_database"),
+        ..ingest
+    };
+    let said = elsewhere.ends(b"", "", 2);
+    assert!(
+        said.contains("database \"no_such_database\" does not exist\n"),
+        "{said}"
     );
-    // A log: its lines are rows as they are.
-    let (rows, dead, code) = ingested(b"id,value,text\n\nc,d\n", "--log");
-    assert_eq!(
-        (rows, &*dead, code),
-        (
-            vec![row(1, 13.0, "id,value,text"), row(3, 3.0, "c,d")],
-            "",
-            success
-        )
-    );
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
-fn dead_letters_tell_kind_reason_and_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("dead.tsv");
-    let letters = DeadLetters::open(&path).unwrap();
-    let hook = letters.clone();
-    let batcher = Batcher::builder()
-        .initial_batch_size(1)
-        .retry(Retry::none())
-        .on_failed(move |failed| hook.failed(&failed))
-        .spawn(|batch: &mut Batch<Row>| {
-            Err(match batch[0].id {
-                1 => BatchError::permanent("refused\tby\nthe table"),
-                _ => BatchError::in_doubt("no answer"),
-            })
-        })
-        .unwrap();
-    for id in [1, 2] {
-        batcher
-            .add(Row {
-                id,
-                value: 0.5,
-                text: "x".to_owned(),
-            })
-            .unwrap();
-    }
-    assert!(batcher.flush(LONG).is_err());
-    letters.write("malformed", &"no number", &"a,b,c");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let expected = "failed\trefused by the table\t1,0.5,x\nin-doubt\tno answer\t2,0.5,x\nmalformed\tno number\ta,b,c\n";
-    assert_eq!(text, expected);
-    assert_eq!(letters.counts(), (3, 0));
-    // A second run adds to it.
-    DeadLetters::open(&path)
-        .unwrap()
-        .write("unsent", &"ended", &"4,1,y");
-    assert_eq!(
-        std::fs::read_to_string(&path).unwrap(),
-        format!("{expected}unsent\tended\t4,1,y\n")
+fn mariadb_takes_rows_by_key_by_batch_id_and_without_and_names_what_is_wrong() {
+    use mysql::prelude::Queryable;
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    let (_, conn) = server.database("ingest");
+    let socket = server.socket();
+    let url = |database: &str| {
+        format!(
+            "mysql://root@localhost/{database}?socket={}",
+            socket.display()
+        )
+    };
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    let ingest = Ingest::of(&EXAMPLE, "mariadb_ingest", url("ingest"));
+    let conn = std::cell::RefCell::new(conn);
+    stores_what_each_way_keeps_once(&ingest, |table| {
+        let query = format!("SELECT count(*) FROM {table}");
+        conn.borrow_mut().query_first(query).unwrap().unwrap()
+    });
+    ingest.refuses("--url postgres://here", "cannot connect to the server: ");
+    ingest.refuses(
+        "--url mysql://root@localhost:1/x",
+        "cannot connect to localhost:1: ",
     );
-}
-
-struct Told {
-    asked: mpsc::Sender<()>,
-    go_on: mpsc::Receiver<()>,
-}
-
-impl Sensor for Told {
-    fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback {
-        let _ = self.asked.send(());
-        let _ = self.go_on.recv();
-        feedback.db_locks(50)
-    }
-}
-
-#[test]
-fn a_monitor_reports_what_its_sensors_see_and_one_that_hangs_keeps_nothing_alive() {
-    let (asked, seen) = mpsc::channel();
-    let (go_on, wait) = mpsc::channel();
-    let (reported, closed) = mpsc::channel();
-    let batcher = Batcher::builder()
-        .initial_batch_size(100)
-        .policy(LoadThreshold::new())
-        .load_check_interval(Duration::from_millis(1))
-        .on_close(move |report| reported.send(report.is_clean()).unwrap())
-        .spawn(|_: &mut Batch<Row>| Ok(LoadFeedback::new()))
-        .unwrap();
-    let batcher = Arc::new(batcher);
-    let monitor = Monitor::start(
-        &batcher,
-        vec![Box::new(Told { asked, go_on: wait })],
-        Duration::from_millis(1),
+    let elsewhere = Ingest {
+        url: url("no_such_database"),
+        ..ingest
+    };
+    let said = elsewhere.ends(b"", "", 2);
+    assert!(
+        said.contains("Unknown database 'no_such_database'\n"),
+        "{said}"
     );
-    seen.recv_timeout(LONG).unwrap();
-    go_on.send(()).unwrap();
-    // Fifty waiting locks, and nothing else is known: the batches shrink.
-    let begun = std::time::Instant::now();
-    while batcher.stats().batch_size == 100 {
-        assert!(begun.elapsed() < LONG);
-        std::thread::yield_now();
-    }
-    // The sensor hangs in its second sample; dropping the last owner closes all the same.
-    seen.recv_timeout(LONG).unwrap();
-    drop(batcher);
-    assert_eq!(closed.recv_timeout(LONG), Ok(true));
-    drop((monitor, go_on));
+    assert_eq!(said.lines().count(), 1, "{said}");
 }

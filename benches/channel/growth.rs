@@ -2,7 +2,7 @@
 
 use crate::Scale;
 use crate::items::{Load, one_by_one};
-use crate::pairs::{Pairs, Quartiles};
+use testkit::pairs::{Pairs, Quartiles};
 
 const ITEMS: u64 = 1_000_000;
 const CAPACITY: usize = 2_048;

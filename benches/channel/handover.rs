@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use load_aware_batcher::{Batch, Batcher, LoadFeedback};
 
 use crate::Scale;
-use crate::pairs::{Pairs, Report, Target};
+use testkit::pairs::{Pairs, Report, Target};
 
 /// Long enough for the other side to have fallen asleep.
 const REST: Duration = Duration::from_micros(500);

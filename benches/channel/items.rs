@@ -2,12 +2,13 @@
 //! a loop that drains it.
 
 use std::hint::black_box;
-use std::sync::{Barrier, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use load_aware_batcher::{Batch, Batcher, Builder, Fixed, LoadFeedback, Producer};
+use testkit::race;
 
 /// Longer than any run.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -41,29 +42,6 @@ pub(crate) fn fixed<T: Item>(batch: usize, capacity: usize) -> Builder<T> {
         .policy(Fixed(batch))
         .max_batch_size(batch)
         .queue_capacity(capacity)
-}
-
-/// Runs one closure on each of so many threads at once and returns when the first began.
-pub(crate) fn race<F: FnOnce() + Send>(threads: usize, body: impl Fn(usize) -> F) -> Instant {
-    let barrier = Barrier::new(threads);
-    thread::scope(|scope| {
-        let started: Vec<_> = (0..threads)
-            .map(|thread| {
-                let (barrier, body) = (&barrier, body(thread));
-                scope.spawn(move || {
-                    barrier.wait();
-                    let begun = Instant::now();
-                    body();
-                    begun
-                })
-            })
-            .collect();
-        started
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .min()
-            .unwrap()
-    })
 }
 
 /// How the items of a run are spread over the producers.

@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Scale;
 use crate::items::{LONG, capacity, fixed};
-use crate::pairs::{Pairs, Report, Target};
+use testkit::pairs::{Pairs, Report, Target};
 
 const BATCH: usize = 1_000;
 const LINGER: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use load_aware_batcher::Producer;
 
 use crate::Scale;
 use crate::items::{Item, Load, capacity, one_by_one};
-use crate::pairs::{Pairs, Quartiles, Report, Target};
+use testkit::pairs::{Pairs, Quartiles, Report, Target};
 
 const PRODUCERS: [usize; 4] = [1, 2, 4, 8];
 const UNIT: &str = "M items/s";

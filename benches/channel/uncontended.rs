@@ -15,7 +15,7 @@ use load_aware_batcher::{Batch, Batcher, LoadFeedback};
 
 use crate::Scale;
 use crate::items::{Item, fixed};
-use crate::pairs::{Pairs, Report, Target};
+use testkit::pairs::{Pairs, Report, Target};
 
 /// Adds a round: few, so that the queue stays in the nearest cache.
 const ADDS: usize = 1_000;

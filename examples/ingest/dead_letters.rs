@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use load_aware_batcher::Failed;
 
-use super::rows::Row;
+use super::row::Row;
 
 /// One line a dead letter: kind, reason, the row as it was read, with tabs in between. Kinds:
 /// `malformed`, `failed`, `in-doubt` (check whether it is stored before you send it again) and

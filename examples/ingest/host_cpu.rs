@@ -1,9 +1,7 @@
 //! The CPU load of this host: worth reporting where the database runs on it too.
 
-use load_aware_batcher::LoadFeedback;
+use load_aware_batcher::{LoadFeedback, Sensor};
 use sysinfo::System;
-
-use super::monitor::Sensor;
 
 /// The mean over all cores since the last sample.
 pub struct HostCpu {

@@ -1,23 +1,22 @@
-//! The command line of the examples.
+//! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
+use lexopt::prelude::*;
 use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy};
 
-use super::once::Once;
+/// The largest size that a program asks for by mistake: a batch's memory is allocated at once.
+const FIXED_MAX: usize = 100_000;
 
 /// What was asked for.
-#[derive(Clone, Debug)]
 pub struct Options {
     pub url: String,
     pub table: String,
+    pub dedup: Dedup,
     pub sizing: Sizing,
-    pub once: Once,
     /// Create the table if it is missing.
     pub create: bool,
-    /// PostgreSQL: COPY instead of INSERT.
-    pub copy: bool,
     /// Every line is a row, whatever is in it.
     pub log: bool,
     pub dead_letters: PathBuf,
@@ -25,114 +24,136 @@ pub struct Options {
     pub input: Option<PathBuf>,
 }
 
+/// What keeps a row from being stored twice when the answer to a commit is lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Dedup {
+    /// The rows' key.
+    Key,
+    /// A table of batch ids.
+    BatchId,
+    /// Nothing: what is in doubt becomes a dead letter.
+    None,
+}
+
 /// How batches are sized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Sizing {
-    Fixed(usize),
-    Threshold,
     Model,
-}
-
-impl Sizing {
-    pub fn policy(self) -> Box<dyn Policy> {
-        match self {
-            Self::Fixed(items) => Box::new(Fixed(items)),
-            Self::Threshold => Box::new(LoadThreshold::new()),
-            Self::Model => Box::new(CostModel::new()),
-        }
-    }
-}
-
-impl FromStr for Sizing {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        if let Some(items) = word.strip_prefix("fixed:") {
-            return match items.parse() {
-                Ok(items) if items > 0 => Ok(Self::Fixed(items)),
-                _ => Err(format!("--batch is {word:?}: fixed:N needs a size from 1")),
-            };
-        }
-        match word {
-            "threshold" => Ok(Self::Threshold),
-            "model" => Ok(Self::Model),
-            _ => Err(format!(
-                "--batch is {word:?}: must be fixed:N, threshold or model"
-            )),
-        }
-    }
+    Threshold,
+    Fixed(usize),
 }
 
 impl Options {
-    /// Reads the command line; ends the program with what is wrong with it, or with the help.
-    pub fn read(program: &str, url: &str) -> Self {
-        match Self::parse(std::env::args().skip(1), url) {
-            Ok(Some(options)) => options,
-            Ok(None) => {
-                println!("{}", help(program, url));
-                std::process::exit(0);
-            }
-            Err(problem) => {
-                eprintln!("{program}: {problem}\n\n{}", help(program, url));
-                std::process::exit(2);
-            }
-        }
-    }
-
-    /// `Ok(None)` asks for the help.
+    /// The options, or `None` if the usage is asked for.
     ///
     /// # Errors
     /// What is wrong, in one line.
     pub fn parse(
-        mut words: impl Iterator<Item = String>,
+        arguments: impl IntoIterator<Item = OsString>,
         url: &str,
     ) -> Result<Option<Self>, String> {
+        let mut parser = lexopt::Parser::from_iter(arguments);
+        Self::read(&mut parser, url).map_err(|problem| match problem {
+            lexopt::Error::Custom(problem) => problem.to_string(),
+            problem => format!("{problem} (try --help)"),
+        })
+    }
+
+    fn read(parser: &mut lexopt::Parser, url: &str) -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self {
             url: url.to_owned(),
             table: "readings".to_owned(),
+            dedup: Dedup::Key,
             sizing: Sizing::Model,
-            once: Once::Key,
             create: false,
-            copy: false,
             log: false,
             dead_letters: PathBuf::from("dead-letters.tsv"),
             input: None,
         };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-            match &*word {
-                "--help" | "-h" => return Ok(None),
-                "--url" => options.url = value()?,
-                "--table" => options.table = table(value()?)?,
-                "--batch" => options.sizing = value()?.parse()?,
-                "--once" => options.once = value()?.parse()?,
-                "--dead-letters" => options.dead_letters = value()?.into(),
-                "--create" => options.create = true,
-                "--copy" => options.copy = true,
-                "--log" => options.log = true,
-                "-" => options.input = None,
-                _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
-                _ if options.input.is_none() => options.input = Some(word.into()),
-                _ => return Err(format!("one file at most, not also {word}")),
+        let mut has_input = false;
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("url") => options.url = parser.value()?.string()?,
+                Long("table") => options.table = table(parser.value()?.string()?)?,
+                Long("dedup") => options.dedup = dedup(&parser.value()?.string()?)?,
+                Long("policy") => options.sizing = sizing(&parser.value()?.string()?)?,
+                Long("create") => options.create = true,
+                Long("log") => options.log = true,
+                Long("dead-letters") => options.dead_letters = parser.value()?.into(),
+                Short('h') | Long("help") => return Ok(None),
+                Value(file) if !has_input => {
+                    has_input = true;
+                    options.input = (file != "-").then(|| file.into());
+                }
+                Value(file) => return Err(format!("one file at most, not also {file:?}").into()),
+                other => return Err(other.unexpected()),
             }
+        }
+        if options.url.is_empty() {
+            return Err("--url is empty".into());
         }
         Ok(Some(options))
     }
+
+    pub fn policy(&self) -> Box<dyn Policy> {
+        match self.sizing {
+            Sizing::Model => Box::new(CostModel::new()),
+            Sizing::Threshold => Box::new(LoadThreshold::new()),
+            Sizing::Fixed(rows) => Box::new(Fixed(rows)),
+        }
+    }
+
+    /// Where the ids of batches go.
+    pub fn batch_table(&self) -> String {
+        format!("{}_batches", self.table)
+    }
+
+    /// What `--create` adds to the column `id`.
+    pub fn primary_key(&self) -> &'static str {
+        match self.dedup {
+            Dedup::Key => "PRIMARY KEY",
+            Dedup::BatchId | Dedup::None => "",
+        }
+    }
 }
 
-/// A table's name goes into statements as it is, so it must be a plain one.
-fn table(name: String) -> Result<String, String> {
+/// The name goes into `CREATE TABLE` as it is, so it must be a plain one.
+fn table(name: String) -> Result<String, lexopt::Error> {
     let plain = name
         .chars()
         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) {
         Ok(name)
     } else {
-        Err(format!("--table is {name:?}: must be of a-z, 0-9 and _"))
+        Err(format!("--table is {name:?}: must be of a-z, 0-9 and _").into())
     }
 }
 
-fn help(program: &str, url: &str) -> String {
+fn dedup(word: &str) -> Result<Dedup, lexopt::Error> {
+    match word {
+        "key" => Ok(Dedup::Key),
+        "batch-id" => Ok(Dedup::BatchId),
+        "none" => Ok(Dedup::None),
+        _ => Err(format!("--dedup is {word:?}: must be key, batch-id or none").into()),
+    }
+}
+
+fn sizing(word: &str) -> Result<Sizing, lexopt::Error> {
+    let Some(rows) = word.strip_prefix("fixed:") else {
+        return match word {
+            "model" => Ok(Sizing::Model),
+            "threshold" => Ok(Sizing::Threshold),
+            _ => Err(format!("--policy is {word:?}: must be model, threshold or fixed:N").into()),
+        };
+    };
+    match rows.parse() {
+        Ok(rows) if (1..=FIXED_MAX).contains(&rows) => Ok(Sizing::Fixed(rows)),
+        _ => Err(format!("--policy is {word:?}: N must be from 1 to {FIXED_MAX}").into()),
+    }
+}
+
+/// The help.
+pub fn usage(program: &str, url: &str) -> String {
     format!(
         "Writes lines `id,value,text` from a file or standard input into a table, in batches.\n\
          A first line that says just that is a heading.\n\n\
@@ -140,9 +161,12 @@ fn help(program: &str, url: &str) -> String {
          --url URL             where to write [{url}]\n\
          --table NAME          into which table [readings]\n\
          --create              create the table if it is missing\n\
-         --batch WAY           fixed:N, threshold or model [model]\n\
-         --once WAY            what keeps rows from being stored twice: key, batch or never [key]\n\
-         --copy                COPY instead of INSERT (PostgreSQL only)\n\
+         --policy model        batches sized by what a call and a row cost (default)\n\
+         --policy threshold    batches sized by the load of this host and of the database\n\
+         --policy fixed:N      batches of N rows, 1 to {FIXED_MAX}\n\
+         --dedup key           the key keeps a row from being stored twice (default)\n\
+         --dedup batch-id      a table of batch ids does: for rows without a key\n\
+         --dedup none          nothing does: rows in doubt become dead letters\n\
          --log                 every line is a row: its number is the id, its length the value\n\
          --dead-letters FILE   where lines go that cannot be stored [dead-letters.tsv]"
     )

@@ -1,91 +1,10 @@
-//! Sessions that are no longer what they were: read only, idle for too long, without their prepared
-//! statements. The next attempt goes over a new one where that helps, and no row fails.
+//! Sessions that are no longer what they were: refused, or without their prepared statements. The
+//! next attempt goes over a new one where that helps, and no row fails.
 
+use load_aware_batcher::Retry;
 use mysql::{Params, Statement, Value};
 
 use super::*;
-use crate::ingest::mariadb_writer::failed;
-
-/// Scenario 43.
-#[test]
-fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
-    let (Some(old), Some(new)) = (Mariadb::own(&[]), Mariadb::own(&[])) else {
-        return;
-    };
-    let (_, mut old_conn, builder) = prepared(&old, "failover", Once::Never, 100);
-    let (_, mut new_conn, _) = prepared(&new, "failover", Once::Never, 100);
-    for conn in [&mut old_conn, &mut new_conn] {
-        // Root may write all the same.
-        conn.query_drop("CREATE USER writer@localhost IDENTIFIED BY ''")
-            .unwrap();
-        conn.query_drop("GRANT ALL ON failover.* TO writer@localhost")
-            .unwrap();
-    }
-    let proxy = Proxy::start(&old.socket(), |_| Fate::Pass);
-    let opts: Opts = OptsBuilder::new()
-        .ip_or_hostname(Some("127.0.0.1"))
-        .tcp_port(proxy.port())
-        .user(Some("writer"))
-        .db_name(Some("failover"))
-        .prefer_socket(false)
-        .into();
-    let (tell, errors) = mpsc::channel();
-    let mut writer = writer(&opts, Once::Never);
-    let handler = move |batch: &mut Batch<Row>| {
-        writer
-            .handle(batch)
-            .inspect_err(|error| tell.send((code_of(error), error.class())).unwrap())
-    };
-    let batcher = builder.spawn(handler).unwrap();
-    batcher.add(row(0)).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    old_conn.query_drop("SET GLOBAL read_only = 1").unwrap();
-    proxy.redirect(&new.socket());
-    batcher.add_many((1..1_001).map(row)).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    assert_eq!(batcher.stats().in_doubt, 0);
-    drop(batcher);
-    assert_eq!(counts(&mut new_conn), (1_000, 1_000));
-    assert_eq!(counts(&mut old_conn), (1, 1));
-    assert_eq!(
-        errors.iter().collect::<Vec<_>>(),
-        [(1290, ErrorClass::Unavailable)]
-    );
-}
-
-#[test]
-fn a_server_that_is_away_is_unavailable_and_one_that_dies_in_mid_session_is_transient() {
-    let Some(mut server) = Mariadb::own(&[]) else {
-        return;
-    };
-    let (opts, conn, builder) = prepared(&server, "away", Once::Key, 10);
-    drop(conn);
-    let (tell, classes) = mpsc::channel();
-    let mut writer = writer(&opts, Once::Key);
-    let handler = move |batch: &mut Batch<Row>| {
-        writer
-            .handle(batch)
-            .inspect_err(|error| tell.send(error.class()).unwrap())
-    };
-    let batcher = builder.spawn(handler).unwrap();
-    batcher.add(row(0)).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    server.kill();
-    batcher.add(row(1)).unwrap();
-    batcher.request_flush();
-    assert_eq!(
-        classes.recv_timeout(LONG),
-        Ok(ErrorClass::Transient),
-        "the session that died"
-    );
-    assert_eq!(
-        classes.recv_timeout(LONG),
-        Ok(ErrorClass::Unavailable),
-        "nobody is there"
-    );
-    server.start();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-}
 
 #[test]
 fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist_is_misconfigured()
@@ -125,7 +44,7 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     let Some(server) = Mariadb::shared() else {
         return;
     };
-    let (opts, mut conn, builder) = prepared(server, "statement_gone", Once::Never, 100);
+    let (opts, mut conn, builder) = prepared(server, "statement_gone", Dedup::None, 100);
     let mut link: Option<(Conn, Statement)> = None;
     let mut calls = 0;
     let mut write = move |batch: &Batch<Row>| {
@@ -166,11 +85,11 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     };
     // Whole batches: the statement is for a hundred rows.
     let batcher = builder
-        .retry(patient(Once::Never).split_on_retry(false))
+        .retry(Retry::attempts(u32::MAX).total_limit(LONG * 10))
         .linger(LONG)
         .spawn(handler)
         .unwrap();
-    batcher.add_many((0..1_000).map(row)).unwrap();
+    batcher.add_many((0..1_000).map(Row::of)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(batcher.stats().in_doubt, 0);
     drop(batcher);
@@ -179,43 +98,5 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     assert!(
         !codes.is_empty() && codes.iter().all(|code| *code == 1243),
         "{codes:?}"
-    );
-}
-
-/// Scenario 47.
-#[test]
-fn the_first_batch_after_an_idle_timeout_is_stored_once_and_not_in_doubt_with_a_transaction() {
-    let Some(server) = Mariadb::shared() else {
-        return;
-    };
-    let (opts, mut conn, builder) = prepared(server, "idle", Once::Never, 100);
-    let (tell, classes) = mpsc::channel();
-    let mut writer = MariadbWriter::new(
-        opts,
-        "readings",
-        Once::Never,
-        &["SET wait_timeout = 1"],
-        LONG,
-    );
-    let handler = move |batch: &mut Batch<Row>| {
-        writer
-            .handle(batch)
-            .inspect_err(|error| tell.send(error.class()).unwrap())
-    };
-    let batcher = builder.spawn(handler).unwrap();
-    batcher.add(row(0)).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    let others = "SELECT count(*) FROM information_schema.processlist WHERE db = 'idle' AND id <> connection_id()";
-    until(|| conn.query_first::<i64, _>(others).unwrap() == Some(0));
-    batcher.add_many((1..100).map(row)).unwrap();
-    assert_eq!(batcher.flush(LONG), Ok(()));
-    assert_eq!(batcher.stats().in_doubt, 0);
-    drop(batcher);
-    assert_eq!(counts(&mut conn), (100, 100));
-    let classes: Vec<_> = classes.iter().collect();
-    assert!(!classes.is_empty(), "the session had ended");
-    assert!(
-        classes.iter().all(|class| *class == ErrorClass::Transient),
-        "{classes:?}"
     );
 }

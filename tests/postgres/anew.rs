@@ -1,8 +1,6 @@
 //! Short handlers with plain `?` whose connection is captured: the factory of `spawn_workers` makes
 //! it anew, and no row fails.
 
-use std::sync::atomic::AtomicBool;
-
 use load_aware_batcher::{BuildError, Worker};
 
 use super::*;
@@ -37,7 +35,7 @@ fn restart(away: Duration) {
     let Some(mut server) = Postgres::own(&[]) else {
         return;
     };
-    let (config, client, _) = prepared(&server, "restart", Once::Key, 1);
+    let (config, client, _) = prepared(&server, "restart", Dedup::Key, 1);
     drop(client);
     let rows = restart_rows();
     let (made, handlers) = mpsc::channel();
@@ -49,14 +47,16 @@ fn restart(away: Duration) {
         scope.spawn(move || {
             // The last tenth comes after the kill, so that there is something to interrupt however
             // fast the server is.
-            producer.add_many((0..rows - rows / 10).map(row)).unwrap();
+            producer
+                .add_many((0..rows - rows / 10).map(Row::of))
+                .unwrap();
             let _ = is_killed.recv();
-            let _ = producer.add_many((rows - rows / 10..rows).map(row));
+            let _ = producer.add_many((rows - rows / 10..rows).map(Row::of));
         });
-        wait_for(&batcher, |stats| stats.handled >= rows as u64 / 4);
+        until(|| batcher.stats().handled >= rows as u64 / 4);
         server.kill();
         drop(killed);
-        wait_for(&batcher, |stats| stats.retrying.is_some());
+        until(|| batcher.stats().retrying.is_some());
         // The length of the outage, which is what the test is about.
         std::thread::sleep(away);
         server.start();
@@ -90,15 +90,15 @@ fn a_captured_connection_that_the_server_ends_is_made_anew() {
     let Some(server) = Postgres::shared() else {
         return;
     };
-    let (config, mut client, _) = prepared(server, "captured", Once::Key, 1);
+    let (config, mut client, _) = prepared(server, "captured", Dedup::Key, 1);
     let (made, handlers) = mpsc::channel();
     let batcher = spawn_short(config, made).unwrap();
-    batcher.add(row(0)).unwrap();
+    batcher.add(Row::of(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = 'captured' AND pid <> pg_backend_pid()";
     assert_eq!(client.query_one(end, &[]).unwrap().get::<_, i64>(0), 1);
-    batcher.add_many((1..1_000).map(row)).unwrap();
+    batcher.add_many((1..1_000).map(Row::of)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(counts(&mut client), (1_000, 1_000));
@@ -114,7 +114,7 @@ fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
     let Some(server) = Postgres::shared() else {
         return;
     };
-    let (config, mut client, _) = prepared(server, "begin_panic", Once::Never, 1);
+    let (config, mut client, _) = prepared(server, "begin_panic", Dedup::None, 1);
     let panics = Arc::new(AtomicBool::new(true));
     let batcher = Batcher::builder()
         .linger(LONG)
@@ -138,7 +138,7 @@ fn a_panic_between_begin_and_commit_leaves_nothing_behind() {
             })
         })
         .unwrap();
-    batcher.add_many((0..10).map(row)).unwrap();
+    batcher.add_many((0..10).map(Row::of)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(counts(&mut client), (10, 10));
     assert_eq!(batcher.stats().handler_panics, 1);

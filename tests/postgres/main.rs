@@ -1,11 +1,7 @@
-//! The example's handler against a real PostgreSQL: every row is stored or told of, once.
+//! Handlers written by hand against a real PostgreSQL: every row is stored or reported, once. The
+//! companion crate in sinks/postgres has tests of its own.
 
 #![cfg(all(unix, not(loom)))]
-
-#[path = "../support/flows.rs"]
-mod flows;
-#[path = "../../examples/ingest/mod.rs"]
-mod ingest;
 
 mod anew;
 mod outages;
@@ -13,52 +9,48 @@ mod refusals;
 mod sessions;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flows::{
-    CloseOnPanic, LONG, one_poisoned_row_fails_alone, patient, row, survive_kills, tried_again,
-    until, wait_for,
-};
-use ingest::monitor::Sensor;
-use ingest::once::Once;
-use ingest::postgres_load::PostgresLoad;
-use ingest::postgres_writer::{PostgresWriter, Way};
-use ingest::rows::Row;
 use load_aware_batcher::classify::{Stage, sqlstate};
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, Builder, ErrorClass, Fixed, FlushError, Handler,
-    LoadFeedback, Outcome, Retry,
+    Batch, BatchError, Batcher, Builder, ErrorClass, FlushError, Handler, LoadFeedback,
 };
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls};
+use testkit::courses::{CloseOnPanic, tried_again};
 use testkit::servers::postgres::Postgres;
-use testkit::servers::process::small_disk;
 use testkit::servers::proxy::{Fate, Proxy};
+use testkit::writers::postgres::{PostgresWriter, failed};
+use testkit::writers::{Dedup, Row};
+
+/// A net for what should come soon. No test asserts how soon.
+const LONG: Duration = Duration::from_secs(120);
 
 /// A database with the table, and a builder for rows that go into it.
 fn prepared(
     server: &Postgres,
     name: &str,
-    once: Once,
+    dedup: Dedup,
     size: usize,
 ) -> (Config, Client, Builder<Row>) {
     let (config, mut client) = server.database(name);
-    PostgresWriter::create_tables(&mut client, "readings", once).unwrap();
-    (config, client, builder(once, size))
+    PostgresWriter::create_tables(&mut client, "readings", dedup).unwrap();
+    (config, client, dedup.builder(size))
 }
 
-fn builder(once: Once, size: usize) -> Builder<Row> {
-    let builder = Batcher::builder()
-        .policy(Fixed(size))
-        .max_batch_size(size.max(1_000))
-        .linger(Duration::from_millis(20));
-    once.settle(builder).retry(patient(once))
+/// Waits until it is so.
+fn until(mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < LONG, "not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
-fn writer(config: &Config, once: Once) -> PostgresWriter {
-    PostgresWriter::new(config.clone(), "readings", once, Way::Insert)
+fn writer(config: &Config, dedup: Dedup) -> PostgresWriter {
+    PostgresWriter::new(config.clone(), "readings", dedup)
 }
 
 /// Rows and different ids.
@@ -67,66 +59,6 @@ fn counts(client: &mut Client) -> (i64, i64) {
         .query_one("SELECT count(*), count(DISTINCT id) FROM readings", &[])
         .unwrap();
     (row.get(0), row.get(1))
-}
-
-#[test]
-fn a_hundred_thousand_rows_arrive_once_each_by_insert_and_by_copy() {
-    let Some(server) = Postgres::shared() else {
-        return;
-    };
-    for (name, way, once) in [
-        ("plenty_insert", Way::Insert, Once::Key),
-        ("plenty_copy", Way::Copy, Once::Key),
-        ("plenty_copy_keyless", Way::Copy, Once::Never),
-    ] {
-        let (config, mut client, builder) = prepared(server, name, once, 1_000);
-        let batcher = builder
-            .spawn(PostgresWriter::new(config, "readings", once, way))
-            .unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let producer = batcher.producer();
-                scope.spawn(move || {
-                    producer
-                        .add_many((thread * 25_000..(thread + 1) * 25_000).map(row))
-                        .unwrap()
-                });
-            }
-        });
-        let report = batcher.close(LONG);
-        assert!(report.is_clean(), "{report:?}");
-        assert_eq!(counts(&mut client), (100_000, 100_000));
-        let sample = client
-            .query_one("SELECT value, text FROM readings WHERE id = 99", &[])
-            .unwrap();
-        assert_eq!(
-            (sample.get(0), sample.get(1)),
-            (row(99).value, row(99).text)
-        );
-    }
-}
-
-#[test]
-fn a_poisoned_row_fails_alone_within_the_promised_calls() {
-    let Some(server) = Postgres::shared() else {
-        return;
-    };
-    let (config, mut client, builder) = prepared(server, "poisoned", Once::Key, 1_000);
-    client
-        .batch_execute("ALTER TABLE readings ADD CHECK (value >= 0)")
-        .unwrap();
-    // One batch, however slowly the rows come.
-    let batcher = builder
-        .linger(LONG)
-        .spawn(writer(&config, Once::Key))
-        .unwrap();
-    one_poisoned_row_fails_alone(&batcher);
-    assert_eq!(counts(&mut client), (999, 999));
-    assert!(
-        batcher.stats().calls <= 1 + 2 * 10,
-        "{}",
-        batcher.stats().calls
-    );
 }
 
 /// What the class of an error is that this server gives to these statements.
@@ -145,7 +77,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
     let Some(server) = Postgres::shared() else {
         return;
     };
-    let (config, mut client, _) = prepared(server, "classes", Once::Key, 1);
+    let (config, mut client, _) = prepared(server, "classes", Dedup::Key, 1);
     client
         .batch_execute("INSERT INTO readings VALUES (1, 1, '')")
         .unwrap();
@@ -250,7 +182,7 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
     let Some(server) = Postgres::shared() else {
         return;
     };
-    let (config, mut client, builder) = prepared(server, "upsert", Once::Key, 100);
+    let (config, mut client, builder) = prepared(server, "upsert", Dedup::Key, 100);
     let mut writer = config.connect(NoTls).unwrap();
     let batcher = builder
         .spawn(move |batch: &mut Batch<Row>| {
@@ -300,10 +232,10 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
     };
     const ROUNDS: i64 = 5;
     for (name, sorted) in [("unsorted", false), ("sorted", true)] {
-        let (config, mut client, _) = prepared(&server, name, Once::Key, 200);
+        let (config, mut client, _) = prepared(&server, name, Dedup::Key, 200);
         let (tell, codes) = mpsc::channel();
         let spawn = || {
-            let mut writer = writer(&config, Once::Key);
+            let mut writer = writer(&config, Dedup::Key);
             writer.sorted = sorted;
             let tell = tell.clone();
             let handler = move |batch: &mut Batch<Row>| {
@@ -312,7 +244,7 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
                     .inspect_err(|error| tell.send(code_of(error)).unwrap())
             };
             // Each round is one batch of each writer.
-            builder(Once::Key, 200).linger(LONG).spawn(handler).unwrap()
+            Dedup::Key.builder(200).linger(LONG).spawn(handler).unwrap()
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
@@ -325,8 +257,8 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
                     ids.start + 100
                 ))
                 .unwrap();
-            writers[0].add_many(ids.clone().map(row)).unwrap();
-            writers[1].add_many(ids.rev().map(row)).unwrap();
+            writers[0].add_many(ids.clone().map(Row::of)).unwrap();
+            writers[1].add_many(ids.rev().map(Row::of)).unwrap();
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
             until(|| client.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 2);
             client.batch_execute("ROLLBACK").unwrap();
@@ -351,38 +283,6 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
     }
 }
 
-#[test]
-fn lock_and_statement_time_outs_are_retried_until_the_lock_is_gone() {
-    let Some(server) = Postgres::shared() else {
-        return;
-    };
-    for (name, session) in [
-        ("lock_timeout", "SET lock_timeout = '10ms'"),
-        ("statement_timeout", "SET statement_timeout = '200ms'"),
-    ] {
-        let (config, mut client, builder) = prepared(server, name, Once::Key, 100);
-        let writer = writer(&config, Once::Key).session(session);
-        let timeouts = writer.timeouts();
-        let batcher = builder.spawn(writer).unwrap();
-        batcher.add(row(0)).unwrap();
-        assert_eq!(batcher.flush(LONG), Ok(()));
-        // A slow server may have been too slow even for that.
-        let before = (
-            tried_again(&batcher.stats()),
-            timeouts.load(Ordering::Relaxed),
-        );
-        client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
-        batcher.add_many((1..100).map(row)).unwrap();
-        batcher.request_flush();
-        wait_for(&batcher, |stats| tried_again(stats) >= before.0 + 2);
-        client.batch_execute("ROLLBACK").unwrap();
-        assert_eq!(batcher.flush(LONG), Ok(()));
-        drop(batcher);
-        assert_eq!(counts(&mut client), (100, 100));
-        assert!(timeouts.load(Ordering::Relaxed) >= before.1 + 2);
-    }
-}
-
 /// A list of VALUES needs three parameters a row: what the driver can send is a limit on the
 /// batch's weight.
 #[test]
@@ -390,7 +290,7 @@ fn bind_parameters_stay_at_the_drivers_limit() {
     let Some(server) = Postgres::shared() else {
         return;
     };
-    let (config, mut client, builder) = prepared(server, "parameters", Once::Key, 40_000);
+    let (config, mut client, builder) = prepared(server, "parameters", Dedup::Key, 40_000);
     const LIMIT: usize = 65_535;
     let mut connection = config.connect(NoTls).unwrap();
     let (tell, sizes) = mpsc::channel();
@@ -403,7 +303,7 @@ fn bind_parameters_stay_at_the_drivers_limit() {
             Ok(LoadFeedback::new())
         })
         .unwrap();
-    batcher.add_many((0..50_000).map(row)).unwrap();
+    batcher.add_many((0..50_000).map(Row::of)).unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(
         sizes.iter().max(),
@@ -412,17 +312,10 @@ fn bind_parameters_stay_at_the_drivers_limit() {
     );
     assert_eq!(counts(&mut client), (50_000, 50_000));
     // The limit is real: one row more does not go through.
-    let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1).map(row).collect();
+    let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1)
+        .map(Row::of)
+        .collect();
     assert!(insert_values(&mut config.connect(NoTls).unwrap(), &rows).is_err());
-    // The example's way takes three parameters in all.
-    let batcher = self::builder(Once::Key, 40_000)
-        .linger(LONG)
-        .spawn(writer(&config, Once::Key))
-        .unwrap();
-    batcher.add_many((100_000..140_000).map(row)).unwrap();
-    let report = batcher.close(LONG);
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(counts(&mut client), (90_000, 90_000));
 }
 
 fn insert_values(client: &mut Client, rows: &[Row]) -> Result<u64, postgres::Error> {
@@ -437,82 +330,4 @@ fn insert_values(client: &mut Client, rows: &[Row]) -> Result<u64, postgres::Err
         &format!("INSERT INTO readings VALUES {}", places.join(",")),
         &values,
     )
-}
-
-/// What a sensor says once the server answers it: it waits a second for that and no more.
-fn answered(sensor: &mut impl Sensor) -> LoadFeedback {
-    let mut sampled = LoadFeedback::new();
-    until(|| {
-        sampled = sensor.sample(LoadFeedback::new());
-        sampled != LoadFeedback::new()
-    });
-    sampled
-}
-
-#[test]
-fn a_sensor_sees_waiting_locks_and_says_nothing_while_the_server_is_away() {
-    let Some(mut server) = Postgres::own(&[]) else {
-        return;
-    };
-    let (config, mut client, _) = prepared(&server, "sensor", Once::Key, 10);
-    let mut sensor = PostgresLoad::new(config.clone(), Arc::new(AtomicU64::new(5)));
-    let quiet = answered(&mut sensor);
-    let quiet_expected = LoadFeedback::new()
-        .db_locks(0)
-        .queue_depth(0)
-        .custom("deadlocks", 0.0)
-        .custom("timeouts", 0.5);
-    assert_eq!(quiet, quiet_expected);
-    client.batch_execute("BEGIN; LOCK TABLE readings").unwrap();
-    let waiting = std::thread::spawn({
-        let mut second = config.connect(NoTls).unwrap();
-        move || second.batch_execute("SELECT * FROM readings")
-    });
-    let expected = LoadFeedback::new()
-        .db_locks(1)
-        .queue_depth(1)
-        .custom("deadlocks", 0.0)
-        .custom("timeouts", 0.0);
-    until(|| sensor.sample(LoadFeedback::new()) == expected);
-    client.batch_execute("ROLLBACK").unwrap();
-    waiting.join().unwrap().unwrap();
-    server.kill();
-    assert_eq!(
-        sensor.sample(LoadFeedback::new().cpu_load(0.5)),
-        LoadFeedback::new().cpu_load(0.5)
-    );
-    server.start();
-    let back = LoadFeedback::new()
-        .db_locks(0)
-        .queue_depth(0)
-        .custom("deadlocks", 0.0)
-        .custom("timeouts", 0.0);
-    until(|| sensor.sample(LoadFeedback::new()) == back);
-}
-
-#[test]
-fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
-    let Some(server) = Postgres::shared() else {
-        return;
-    };
-    let (config, _client) = server.database("missing");
-    let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
-    let batcher = builder(Once::Key, 1_000)
-        .linger(LONG)
-        .retry(retry)
-        .spawn(writer(&config, Once::Key))
-        .unwrap();
-    batcher.add_many((0..1_000).map(row)).unwrap();
-    assert!(batcher.flush(LONG).is_err());
-    // Row by row it would be two thousand.
-    let calls = batcher.stats().calls;
-    assert!(calls < 100, "{calls}");
-    let report = batcher.close(LONG);
-    assert_eq!(report.failed.len(), 1_000);
-    assert!(
-        report
-            .failed
-            .iter()
-            .all(|failed| failed.error.is_misconfigured())
-    );
 }

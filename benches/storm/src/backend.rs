@@ -1,9 +1,8 @@
 //! What a database must offer to be measured.
 
-use load_aware_batcher::Handler;
+use load_aware_batcher::{Handler, Sensor};
+use testkit::writers::Row;
 
-use crate::ingest::monitor::Sensor;
-use crate::ingest::rows::Row;
 use crate::neighbours::{Neighbours, Storm};
 
 pub trait Backend {
@@ -13,7 +12,7 @@ pub trait Backend {
     /// would have the best of it.
     fn reset(&mut self, laws: usize);
 
-    /// The example's handler for the so-manieth law's table, with a statement time-out.
+    /// A handler for the so-manieth law's table, with a statement time-out.
     fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
 
     /// Starts the neighbours, those that lock a table on all laws' tables.

@@ -16,12 +16,10 @@
 //! are due whatever happens, the times count from when a row was due, and rows that were still
 //! waiting at the end count with the time that they had waited.
 
-#[path = "../../../examples/ingest/mod.rs"]
-mod ingest;
-
 mod backend;
 mod chart;
 mod comparison;
+mod host_cpu;
 mod laws;
 mod mariadb;
 mod measure;

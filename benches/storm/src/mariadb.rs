@@ -3,18 +3,16 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use load_aware_batcher::Handler;
+use load_aware_batcher::{Handler, Sensor};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts};
+use testkit::servers::mariadb::Mariadb;
+use testkit::writers::mariadb::MariadbWriter;
+use testkit::writers::mariadb_load::MariadbLoad;
+use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::ingest::mariadb_load::MariadbLoad;
-use crate::ingest::mariadb_writer::MariadbWriter;
-use crate::ingest::monitor::Sensor;
-use crate::ingest::once::Once;
-use crate::ingest::rows::Row;
 use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
-use testkit::servers::mariadb::Mariadb;
 
 struct Measured {
     opts: Opts,
@@ -45,7 +43,7 @@ impl Backend for Measured {
 
     fn reset(&mut self, laws: usize) {
         for table in (0..laws).map(table) {
-            MariadbWriter::create_tables(&mut self.conn, &table, Once::Key).expect("the tables");
+            MariadbWriter::create_tables(&mut self.conn, &table, Dedup::Key).expect("the tables");
             self.conn
                 .query_drop(format!("TRUNCATE {table}"))
                 .expect("an empty table");
@@ -65,7 +63,7 @@ impl Backend for Measured {
         let writer = MariadbWriter::new(
             opts,
             &table(law),
-            Once::Key,
+            Dedup::Key,
             &[&timeout],
             Duration::from_secs(10),
         );

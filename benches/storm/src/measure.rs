@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 
-use crate::ingest::rows::Row;
+use testkit::writers::Row;
 
 /// More than can be on their way at once, a power of two.
 const ON_THEIR_WAY: usize = 1 << 16;

@@ -2,17 +2,15 @@
 
 use std::thread::sleep;
 
-use load_aware_batcher::Handler;
+use load_aware_batcher::{Handler, Sensor};
 use postgres::{Client, Config, NoTls};
+use testkit::servers::postgres::Postgres;
+use testkit::writers::postgres::PostgresWriter;
+use testkit::writers::postgres_load::PostgresLoad;
+use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::ingest::monitor::Sensor;
-use crate::ingest::once::Once;
-use crate::ingest::postgres_load::PostgresLoad;
-use crate::ingest::postgres_writer::{PostgresWriter, Way};
-use crate::ingest::rows::Row;
 use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
-use testkit::servers::postgres::Postgres;
 
 struct Measured {
     config: Config,
@@ -49,7 +47,8 @@ impl Backend for Measured {
 
     fn reset(&mut self, laws: usize) {
         for table in (0..laws).map(table) {
-            PostgresWriter::create_tables(&mut self.client, &table, Once::Key).expect("the tables");
+            PostgresWriter::create_tables(&mut self.client, &table, Dedup::Key)
+                .expect("the tables");
             self.client
                 .batch_execute(&format!("TRUNCATE {table}"))
                 .expect("an empty table");
@@ -61,7 +60,7 @@ impl Backend for Measured {
     }
 
     fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = PostgresWriter::new(self.config.clone(), &table(law), Once::Key, Way::Insert)
+        let writer = PostgresWriter::new(self.config.clone(), &table(law), Dedup::Key)
             .session(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"));
         let sensor = PostgresLoad::new(self.config.clone(), writer.timeouts());
         (Box::new(writer), Box::new(sensor))

@@ -20,12 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use load_aware_batcher::{Batcher, Builder, FlushError, LoadFeedback, Retry};
+use load_aware_batcher::{Batcher, Builder, FlushError, LoadFeedback, Retry, Sensor};
+use testkit::writers::{Row, SIGNALS};
 
 use crate::backend::Backend;
-use crate::ingest::host_cpu::HostCpu;
-use crate::ingest::monitor::{Monitor, SIGNALS, Sensor};
-use crate::ingest::rows::Row;
+use crate::host_cpu::HostCpu;
 use crate::laws::Law;
 use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
 use crate::neighbours::Storm;
@@ -106,7 +105,6 @@ struct Lane {
     record: Arc<Mutex<Record>>,
     /// Whether it is this law's turn.
     active: Arc<AtomicBool>,
-    _monitor: Monitor,
     rows: i64,
     /// When its turns began and ended, in seconds since the round began.
     turns: Vec<(f64, f64)>,
@@ -196,17 +194,18 @@ impl Lane {
             due: Arc::clone(&due),
             record: Arc::clone(&record),
         };
-        let batcher = Arc::new(builder(law).spawn(handler).expect("a batcher"));
         let active = Arc::<AtomicBool>::default();
         let sensors: [Box<dyn Sensor>; 2] = [Box::new(HostCpu::new()), sensor];
-        let sensors = sensors.map(|sensor| -> Box<dyn Sensor> {
-            Box::new(InTurn {
-                sensor,
-                active: Arc::clone(&active),
-                was_active: false,
-            })
-        });
-        let monitor = Monitor::start(&batcher, sensors.into(), Duration::from_millis(100));
+        let sensor = InTurn {
+            sensors,
+            active: Arc::clone(&active),
+            was_active: false,
+        };
+        let batcher = builder(law)
+            .sensor(Duration::from_millis(100), sensor)
+            .spawn(handler)
+            .expect("a batcher");
+        let batcher = Arc::new(batcher);
         let (rows, turns, bounds) = (0, Vec::new(), Vec::new());
         Self {
             law,
@@ -214,7 +213,6 @@ impl Lane {
             due,
             record,
             active,
-            _monitor: monitor,
             rows,
             turns,
             bounds,
@@ -317,10 +315,10 @@ impl Lane {
     }
 }
 
-/// A sensor that looks only while it is its law's turn: it costs the others nothing, and tells
-/// nothing of them.
+/// Sensors that measure only while it is their law's turn: they cost the others nothing, and report
+/// nothing of them. What they measure at one time is one report.
 struct InTurn {
-    sensor: Box<dyn Sensor>,
+    sensors: [Box<dyn Sensor>; 2],
     active: Arc<AtomicBool>,
     was_active: bool,
 }
@@ -332,7 +330,8 @@ impl Sensor for InTurn {
         if !self.was_active {
             return feedback;
         }
-        let sampled = self.sensor.sample(feedback);
+        let sensors = self.sensors.iter_mut();
+        let sampled = sensors.fold(feedback, |sampled, sensor| sensor.sample(sampled));
         // The first one is about all that happened since the turn before.
         if was_active { sampled } else { feedback }
     }
@@ -345,7 +344,7 @@ fn builder(law: Law) -> Builder<Row> {
         .linger(Duration::from_millis(50))
         .load_check_interval(Duration::from_millis(250))
         .policy(law.policy())
-        // As in the examples, with a shorter wait: no server restarts here.
+        // With a shorter wait than the default's: no server restarts here.
         .retry(
             Retry::attempts(30)
                 .split_on_retry(true)

@@ -11,16 +11,14 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use load_aware_batcher::Handler;
+use load_aware_batcher::{Handler, Sensor};
 use rusqlite::Connection;
 use tempfile::TempDir;
+use testkit::writers::sqlite::SqliteWriter;
+use testkit::writers::sqlite_load::SqliteLoad;
+use testkit::writers::{Dedup, Row};
 
 use crate::backend::Backend;
-use crate::ingest::monitor::Sensor;
-use crate::ingest::once::Once;
-use crate::ingest::rows::Row;
-use crate::ingest::sqlite_load::SqliteLoad;
-use crate::ingest::sqlite_writer::SqliteWriter;
 use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
 
 struct Measured {
@@ -37,7 +35,7 @@ pub fn open() -> Box<dyn Backend> {
         laws: 0,
     };
     let path = measured.full();
-    SqliteWriter::create_tables(&path, TABLE, Once::Key).expect("the table");
+    SqliteWriter::create_tables(&path, TABLE, Dedup::Key).expect("the table");
     let fill = format!(
         "CREATE INDEX a ON {TABLE} (value);
          CREATE INDEX b ON {TABLE} (text, value);
@@ -78,7 +76,7 @@ impl Backend for Measured {
     }
 
     fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = SqliteWriter::new(&self.path(law), TABLE, Once::Key);
+        let writer = SqliteWriter::new(&self.path(law), TABLE, Dedup::Key);
         let sensor = SqliteLoad::new(writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use load_aware_batcher_mysql::load_aware_batcher::{BatchError, Batcher, Retry};
+use load_aware_batcher_mysql::load_aware_batcher::{BatchError, Batcher, ErrorClass, Retry};
 use load_aware_batcher_mysql::mysql::prelude::Queryable;
 use load_aware_batcher_mysql::{Mysql, OnConflict};
+use testkit::Watched;
 use testkit::servers::mariadb::Mariadb;
 
 use crate::rows::{
-    Database, KEYED, KEYLESS, LONG, Reading, builder, faulty, reading, until, wait_for, whole,
+    Database, KEYED, KEYLESS, LONG, Reading, builder, code_of, faulty, reading, until, wait_for,
+    whole,
 };
 
 #[test]
@@ -55,6 +57,32 @@ fn a_lock_that_is_held_is_transient_and_every_row_arrives_once_it_is_free() {
     database.run("ROLLBACK");
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(database.counts(), (100, 100));
+}
+
+#[test]
+fn statements_that_take_too_long_are_tried_again_until_the_lock_is_gone() {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "statement_timeout", KEYED);
+    let sink = database.sink().on_conflict(OnConflict::Ignore);
+    let sink = sink.session("SET max_statement_time = 0.2");
+    let (tell, codes) = std::sync::mpsc::channel();
+    let sink = Watched::new(sink.sensor(None), move |error| {
+        tell.send((code_of(error), error.class())).unwrap();
+    });
+    let batcher = whole(100).sink(sink).unwrap();
+    database.run("BEGIN");
+    database.run("INSERT INTO readings VALUES (50, 0, 'not yet')");
+    batcher.add_many((0..100).map(reading)).unwrap();
+    wait_for(&batcher, |stats| stats.retries >= 2);
+    database.run("ROLLBACK");
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(database.counts(), (100, 100));
+    let codes: Vec<_> = codes.iter().collect();
+    let too_long = (Some(1969), ErrorClass::Transient);
+    assert!(codes.iter().all(|code| *code == too_long), "{codes:?}");
+    assert!(codes.len() >= 2, "{codes:?}");
 }
 
 #[test]
@@ -127,6 +155,26 @@ fn a_table_that_is_dropped_is_misconfigured_and_one_that_comes_back_is_written()
     batcher.add(reading(2)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(database.counts(), (1, 1));
+}
+
+#[test]
+fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "missing", KEYLESS);
+    let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
+    let batcher = whole(1_000).retry(retry).sink(database.sink()).unwrap();
+    database.run("DROP TABLE readings");
+    batcher.add_many((0..1_000).map(reading)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    // Row by row it would be two thousand.
+    let calls = batcher.stats().calls;
+    assert!(calls < 100, "{calls}");
+    let report = batcher.close(LONG);
+    assert_eq!(report.failed.len(), 1_000);
+    let mut errors = report.failed.iter().map(|failed| &failed.error);
+    assert!(errors.all(BatchError::is_misconfigured));
 }
 
 /// By turns the first attempt at a batch is committed and its caller does not hear of it.

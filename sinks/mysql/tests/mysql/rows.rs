@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use load_aware_batcher_mysql::Mysql;
-use load_aware_batcher_mysql::load_aware_batcher::{Batcher, Builder, Failed, Fixed, Retry, Stats};
+use load_aware_batcher_mysql::load_aware_batcher::{
+    BatchError, Batcher, Builder, Failed, Fixed, Retry, Stats,
+};
 use load_aware_batcher_mysql::mysql::prelude::Queryable;
-use load_aware_batcher_mysql::mysql::{Conn, Opts};
+use load_aware_batcher_mysql::mysql::{Conn, Error, Opts};
 use testkit::servers::mariadb::Mariadb;
 
 /// A net for what should come soon. No test asserts how soon.
@@ -104,6 +106,14 @@ pub fn until(mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(begun.elapsed() < LONG, "not seen");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The server's code of an error.
+pub fn code_of(error: &BatchError) -> Option<u16> {
+    match error.source().downcast_ref::<Error>()? {
+        Error::MySqlError(refused) => Some(refused.code),
+        _ => None,
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use load_aware_batcher_mysql::load_aware_batcher::{Batcher, Builder, Limits, LoadThreshold};
+use load_aware_batcher_mysql::load_aware_batcher::{
+    Batcher, Builder, Limits, LoadFeedback, LoadThreshold, Sensor, Sink,
+};
 use load_aware_batcher_mysql::mysql::prelude::Queryable;
-use load_aware_batcher_mysql::mysql::{Pool, Value};
+use load_aware_batcher_mysql::mysql::{Conn, Pool, Value};
 use load_aware_batcher_mysql::{Mysql, OnConflict};
 use testkit::servers::mariadb::Mariadb;
 
 use crate::rows::{
-    Database, KEYED, KEYLESS, LONG, Reading, builder, columns, faulty, reading, wait_for, whole,
+    Database, KEYED, KEYLESS, LONG, Reading, builder, columns, faulty, reading, until, wait_for,
+    whole,
 };
 
 #[test]
@@ -263,6 +266,61 @@ fn the_sensor_reports_with_declared_signals_and_can_be_turned_off() {
     batcher.flush(LONG).unwrap();
     assert_eq!(batcher.stats().average_load, None);
     assert_eq!(database.counts(), (1, 1));
+}
+
+#[test]
+fn the_sensor_sees_waiting_locks_and_reports_nothing_while_the_server_is_away() {
+    let Some(mut server) = Mariadb::own(&[]) else {
+        return;
+    };
+    let mut database = Database::new(&server, "sensor", KEYED);
+    let mut sensor = Sink::sensor(&database.sink()).unwrap();
+    // It waits a second for an answer and no more.
+    let sees = |sensor: &mut Box<dyn Sensor>, waiting, least| {
+        let sampled = sensor.sample(LoadFeedback::new());
+        let feedback = |threads| {
+            LoadFeedback::new()
+                .db_locks(waiting)
+                .queue_depth(threads)
+                .custom("deadlocks", 0.0)
+                .custom("timeouts", 0.0)
+        };
+        (least..10).any(|threads| sampled == feedback(threads))
+    };
+    until(|| sees(&mut sensor, 0, 0));
+    database.run("BEGIN");
+    database.run("INSERT INTO readings VALUES (1, 1, '')");
+    let mut second = Conn::new(database.opts.clone()).unwrap();
+    let insert = "INSERT INTO readings VALUES (1, 2, '')";
+    let waiting = std::thread::spawn(move || second.query_drop(insert));
+    until(|| sees(&mut sensor, 1, 1));
+    database.run("ROLLBACK");
+    waiting.join().unwrap().unwrap();
+    server.kill();
+    let own = LoadFeedback::new().cpu_load(0.5);
+    assert_eq!(sensor.sample(own), own);
+    server.start();
+    until(|| sees(&mut sensor, 0, 0));
+}
+
+/// A statement for all of them would take more bind parameters than the protocol's 65 535.
+#[test]
+fn a_batch_of_forty_thousand_rows_is_one_call() {
+    let Some(server) = Mariadb::shared() else {
+        return;
+    };
+    for (name, mode) in [
+        ("many_fail", OnConflict::Fail),
+        ("many_ignore", OnConflict::Ignore),
+    ] {
+        let mut database = Database::new(server, name, KEYED);
+        let sink = database.sink().on_conflict(mode);
+        let batcher = whole(40_000).sink(sink).unwrap();
+        batcher.add_many((0..40_000).map(reading)).unwrap();
+        assert_eq!(batcher.flush(LONG), Ok(()));
+        assert_eq!((batcher.stats().calls, batcher.stats().bisections), (1, 0));
+        assert_eq!(database.counts(), (40_000, 40_000));
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use load_aware_batcher_postgres::{OnConflict, Postgres};
 use testkit::servers::postgres::Postgres as Server;
 
 use crate::rows::{
-    Database, KEYED, KEYLESS, LONG, Reading, builder, faulty, reading, until, wait_for, whole,
+    Database, KEYED, KEYLESS, LONG, Reading, builder, code_of, faulty, reading, until, wait_for,
+    whole,
 };
 
 #[test]
@@ -103,22 +104,70 @@ fn killed_connections_lose_and_double_nothing() {
     }
 }
 
+/// Sixty bad rows side by side among 500, across the boundary of the halves.
 #[test]
-fn rows_that_a_trigger_refuses_fail_and_take_no_good_row_with_them() {
+fn rows_that_a_trigger_or_an_index_refuses_fail_and_take_no_good_row_with_them() {
     let Some(server) = Server::shared() else {
         return;
     };
-    let mut database = Database::new(server, "trigger_refuses", KEYLESS);
-    database.run(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF NEW.id BETWEEN 220 AND 279 THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$;
-         CREATE TRIGGER refuse BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION refuse()",
-    );
-    let batcher = whole(500).sink(database.sink()).unwrap();
-    batcher.add_many((0..500).map(reading)).unwrap();
+    let bad: Vec<i64> = (220..280).collect();
+    // No compression makes this fit into an index page.
+    let mut state = 1u64;
+    let digits = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        format!("{state:x}")
+    });
+    let long: String = digits.take(600).collect();
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF length(NEW.text) > 1000 THEN RAISE EXCEPTION 'too long'; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION refuse()";
+    for (name, setup, code) in [
+        ("trigger_refuses", trigger, "P0001"),
+        ("index_refuses", "CREATE INDEX ON readings (text)", "54000"),
+    ] {
+        let mut database = Database::new(server, name, KEYLESS);
+        database.run(setup);
+        let batcher = whole(500).sink(database.sink()).unwrap();
+        let rows = (0..500).map(|id| match bad.contains(&id) {
+            true => Reading {
+                text: long.clone(),
+                ..reading(id)
+            },
+            false => reading(id),
+        });
+        batcher.add_many(rows).unwrap();
+        let report = batcher.close(LONG);
+        assert_eq!(faulty(&report.failed), bad, "{name}");
+        let codes = report.failed.iter().map(|failed| code_of(&failed.error));
+        assert!(
+            codes
+                .into_iter()
+                .all(|found| found.as_deref() == Some(code))
+        );
+        assert_eq!(database.counts(), (440, 440), "{name}");
+    }
+}
+
+#[test]
+fn a_missing_table_fails_the_batch_without_a_search_for_bad_rows() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "missing", KEYLESS);
+    let retry = Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO);
+    let batcher = whole(1_000).retry(retry).sink(database.sink()).unwrap();
+    database.run("DROP TABLE readings");
+    batcher.add_many((0..1_000).map(reading)).unwrap();
+    assert!(batcher.flush(LONG).is_err());
+    // Row by row it would be two thousand.
+    let calls = batcher.stats().calls;
+    assert!(calls < 100, "{calls}");
     let report = batcher.close(LONG);
-    assert_eq!(faulty(&report.failed), (220..280).collect::<Vec<_>>());
-    assert_eq!(database.counts(), (440, 440));
+    assert_eq!(report.failed.len(), 1_000);
+    let mut errors = report.failed.iter().map(|failed| &failed.error);
+    assert!(errors.all(BatchError::is_misconfigured));
 }
 
 #[test]

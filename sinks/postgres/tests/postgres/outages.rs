@@ -1,14 +1,22 @@
-//! Servers that die, restart, turn read only, or whose answers are lost.
+//! Servers that die, freeze, run out of disk, turn read only, or whose answers are lost.
 
-use std::time::Duration;
+use std::sync::mpsc;
 
+use load_aware_batcher_postgres::load_aware_batcher::ErrorClass;
 use load_aware_batcher_postgres::postgres::config::SslMode;
 use load_aware_batcher_postgres::postgres::{Config, NoTls};
 use load_aware_batcher_postgres::{OnConflict, Postgres};
+use testkit::Watched;
+use testkit::courses::{
+    CloseOnPanic, Driver, close_at_the_deadline, hold_deadlines, survive_kills, tried_again,
+};
 use testkit::servers::postgres::Postgres as Server;
+use testkit::servers::process::small_disk;
 use testkit::servers::proxy::{Fate, Proxy};
 
-use crate::rows::{Database, KEYED, KEYLESS, LONG, builder, columns, counts, reading, wait_for};
+use crate::rows::{
+    Database, KEYED, KEYLESS, LONG, builder, code_of, columns, counts, reading, wait_for,
+};
 
 fn through(proxy: &Proxy, user: &str, database: &str) -> Config {
     let mut config = Config::new();
@@ -84,40 +92,42 @@ fn lost_answers_without_key_and_batch_table_double_nothing_and_all_doubts_are_re
     );
 }
 
-#[test]
-fn a_server_that_is_killed_and_restarted_loses_and_doubles_nothing() {
+fn killed_fifty_times(name: &str, keyed: bool) {
     let Some(mut server) = Server::own(&[]) else {
         return;
     };
-    for (name, keyed) in [("restarted_keyed", true), ("restarted_batches", false)] {
-        let database = Database::new(&server, name, if keyed { KEYED } else { KEYLESS });
-        let sink = match keyed {
-            true => database.sink().on_conflict(OnConflict::Ignore),
-            false => database.sink().batch_table("batches"),
-        };
-        let config = database.config.clone();
-        drop(database);
-        let batcher = builder(200).sink(sink).unwrap();
-        let rows = 20_000;
-        std::thread::scope(|scope| {
-            scope.spawn(|| batcher.add_many((0..rows).map(reading)).unwrap());
-            for kill in 1..=4 {
-                let handled = kill * 3_000;
-                wait_for(&batcher, |stats| stats.handled >= handled);
-                let before = batcher.stats().handled as i64;
-                server.kill();
-                server.start();
-                let stored = counts(&mut config.connect(NoTls).unwrap()).0;
-                assert!(
-                    stored >= before,
-                    "{before} were handled, {stored} are there"
-                );
-            }
-        });
-        let report = batcher.close(LONG);
-        assert!(report.is_clean(), "{report:?}");
-        assert_eq!(counts(&mut config.connect(NoTls).unwrap()), (rows, rows));
-    }
+    let database = Database::new(&server, name, if keyed { KEYED } else { KEYLESS });
+    let sink = match keyed {
+        true => database.sink().on_conflict(OnConflict::Ignore),
+        false => database.sink().batch_table("batches"),
+    };
+    let config = database.config.clone();
+    drop(database);
+    let connect = || config.connect(NoTls).unwrap();
+    let batcher = builder(200).sink(sink).unwrap();
+    let kill_and_restart = || {
+        server.kill();
+        server.start();
+    };
+    let rows = survive_kills(&batcher, reading, kill_and_restart, |id| {
+        let stored = "SELECT count(*) FROM readings WHERE id <= $1";
+        connect().query_one(stored, &[&id]).unwrap().get(0)
+    });
+    let report = batcher.close(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.handled, rows as u64);
+    assert_eq!(counts(&mut connect()), (rows, rows));
+    eprintln!("{rows} rows over all kills");
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_key() {
+    killed_fifty_times("killed_keyed", true);
+}
+
+#[test]
+fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_batch_table() {
+    killed_fifty_times("killed_batches", false);
 }
 
 #[test]
@@ -148,23 +158,87 @@ fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
 }
 
 #[test]
-fn a_server_that_freezes_holds_its_batch_and_every_row_arrives_once_after_the_freeze() {
+fn deadlines_hold_while_the_server_is_frozen_and_every_row_arrives_after() {
+    let Some(server) = Server::own(&[]) else {
+        return;
+    };
+    let mut database = Database::new(&server, "frozen", KEYED);
+    let sink = database.sink().on_conflict(OnConflict::Ignore).sensor(None);
+    let batcher = builder(10).queue_capacity(1_000).sink(sink).unwrap();
+    let (freeze, thaw) = (|| server.freeze(), || server.thaw());
+    let added = hold_deadlines(&batcher, reading, Driver::Waits, freeze, thaw);
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(database.counts(), (added, added));
+}
+
+#[test]
+fn a_close_returns_at_its_deadline_from_a_frozen_server_and_reports_what_is_in_doubt() {
     let Some(server) = Server::own(&[]) else {
         return;
     };
     let mut database = Database::new(&server, "frozen", KEYED);
     let sink = database.sink().on_conflict(OnConflict::Ignore).sensor(None);
     let batcher = builder(10).sink(sink).unwrap();
+    close_at_the_deadline(&batcher, reading, || server.freeze(), || server.thaw());
+    assert_eq!(database.counts(), (2, 2));
+}
+
+#[test]
+fn a_server_that_dies_in_mid_session_is_transient_and_one_that_is_away_unavailable() {
+    let Some(mut server) = Server::own(&[]) else {
+        return;
+    };
+    let database = Database::new(&server, "away", KEYED);
+    let (tell, classes) = mpsc::channel();
+    let sink = database.sink().on_conflict(OnConflict::Ignore).sensor(None);
+    let sink = Watched::new(sink, move |error| tell.send(error.class()).unwrap());
+    drop(database);
+    let batcher = builder(10).sink(sink).unwrap();
     batcher.add(reading(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
-    server.freeze();
-    batcher.add_many((1..100).map(reading)).unwrap();
-    assert!(
-        batcher.flush(Duration::from_millis(50)).is_err(),
-        "nobody answers"
-    );
-    server.thaw();
-    let report = batcher.close(LONG);
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(database.counts(), (100, 100));
+    server.kill();
+    batcher.add(reading(1)).unwrap();
+    batcher.request_flush();
+    let class = || classes.recv_timeout(LONG).unwrap();
+    assert_eq!(class(), ErrorClass::Transient, "the session that died");
+    assert_eq!(class(), ErrorClass::Unavailable, "nobody is there");
+    server.start();
+    assert!(batcher.close(LONG).is_clean());
+}
+
+#[test]
+fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
+    let Some(server) = Server::own(&[]) else {
+        return;
+    };
+    let Some(disk) = small_disk("8m") else { return };
+    server.own_folder(disk.folder());
+    let (config, mut client) = server.database("small_disk");
+    let folder = disk.folder().display();
+    let tablespace = format!("CREATE TABLESPACE small LOCATION '{folder}'");
+    client.batch_execute(&tablespace).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE readings (id bigint PRIMARY KEY USING INDEX TABLESPACE pg_default,
+             value double precision NOT NULL, text text NOT NULL) TABLESPACE small",
+        )
+        .unwrap();
+    let filler = disk.fill(6 << 20);
+    let (tell, errors) = mpsc::channel();
+    let sink = columns(Postgres::new(config)).on_conflict(OnConflict::Ignore);
+    let sink = Watched::new(sink, move |error| {
+        drop(tell.send((code_of(error), error.class())));
+    });
+    let batcher = builder(1_000).sink(sink).unwrap();
+    std::thread::scope(|scope| {
+        let _close = CloseOnPanic(&batcher);
+        scope.spawn(|| batcher.add_many((0..40_000).map(reading)).is_ok());
+        let full = (Some("53100".to_owned()), ErrorClass::Transient);
+        assert_eq!(errors.recv_timeout(LONG), Ok(full));
+        wait_for(&batcher, |stats| tried_again(stats) >= 2);
+        std::fs::remove_file(&filler).unwrap();
+    });
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(counts(&mut client), (40_000, 40_000));
+    drop(server);
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use load_aware_batcher_postgres::load_aware_batcher::{
-    Batcher, Builder, Failed, Fixed, Retry, Stats,
+    BatchError, Batcher, Builder, Failed, Fixed, Retry, Stats,
 };
-use load_aware_batcher_postgres::postgres::{Client, Config};
+use load_aware_batcher_postgres::postgres::{Client, Config, Error};
 use load_aware_batcher_postgres::{OnConflict, Postgres};
 use testkit::servers::postgres::Postgres as Server;
 
@@ -113,6 +113,12 @@ pub fn until(mut so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < LONG, "not seen");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The server's code of an error.
+pub fn code_of(error: &BatchError) -> Option<String> {
+    let error = error.source().downcast_ref::<Error>()?;
+    error.code().map(|code| code.code().to_owned())
 }
 
 /// The ids of rows that failed, each by its own fault and with nothing in doubt.

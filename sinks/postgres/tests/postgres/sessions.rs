@@ -1,6 +1,7 @@
 //! Sessions that are no longer what they were, and tables that change under a running writer.
 
 use load_aware_batcher_postgres::OnConflict;
+use testkit::courses::tried_again;
 use testkit::servers::postgres::Postgres as Server;
 
 use crate::rows::{
@@ -132,6 +133,33 @@ fn a_deferred_constraint_that_fails_at_the_commit_fails_its_row_alone() {
         assert_eq!(faulty(&report.failed), [99]);
         assert_eq!(database.counts(), (99, 99));
     }
+}
+
+#[test]
+fn a_serialization_failure_at_the_commit_is_tried_again_and_leaves_nothing_in_doubt() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "serialization", KEYLESS);
+    // A sequence keeps its value over a rollback: the first commit fails, the second goes through.
+    database.run(
+        "CREATE SEQUENCE commits;
+         CREATE FUNCTION first_commit_fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.id = 0 AND nextval('commits') = 1 THEN
+                 RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001';
+             END IF;
+             RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER deferred AFTER INSERT ON readings DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION first_commit_fails()",
+    );
+    let batcher = whole(200).sink(database.sink()).unwrap();
+    batcher.add_many((0..200).map(reading)).unwrap();
+    assert_eq!(batcher.flush(LONG), Ok(()));
+    let stats = batcher.stats();
+    assert_eq!((stats.handled, stats.in_doubt), (200, 0));
+    assert_eq!(tried_again(&stats), 1);
+    assert_eq!(database.counts(), (200, 200));
 }
 
 #[test]

@@ -1,13 +1,21 @@
 //! Locked files, full disks, two writers, deferred constraints, triggers, lost answers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use load_aware_batcher_rusqlite::load_aware_batcher::{BatchError, Batcher};
+use load_aware_batcher_rusqlite::load_aware_batcher::{
+    BatchError, Batcher, ErrorClass, LoadFeedback, Sink,
+};
+use load_aware_batcher_rusqlite::rusqlite::Connection;
 use load_aware_batcher_rusqlite::{OnConflict, Sqlite};
+use testkit::Watched;
+use testkit::courses::{CloseOnPanic, tried_again};
+use testkit::servers::process::small_disk;
 
-use crate::rows::{File, KEYED, KEYLESS, LONG, Reading, builder, faulty, reading, wait_for, whole};
+use crate::rows::{
+    File, KEYED, KEYLESS, LONG, Reading, builder, columns, faulty, reading, wait_for, whole,
+};
 
 #[test]
 fn a_locked_file_is_transient_and_every_row_arrives_once_it_is_free() {
@@ -18,6 +26,27 @@ fn a_locked_file_is_transient_and_every_row_arrives_once_it_is_free() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     batcher.add_many((0..100).map(reading)).unwrap();
     wait_for(&batcher, |stats| stats.retries >= 2);
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(batcher.close(LONG).is_clean());
+    assert_eq!(file.counts(), (100, 100));
+}
+
+#[test]
+fn the_sensor_sees_a_locked_file_and_the_statements_that_stayed_busy_to_the_end() {
+    let file = File::new(KEYLESS);
+    let sink = file.sink().busy_timeout(Duration::from_millis(10));
+    let mut sensor = Sink::sensor(&sink).unwrap();
+    let batcher = builder(100).sink(sink).unwrap();
+    let other = file.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    batcher.add_many((0..100).map(reading)).unwrap();
+    // The busy timeout runs out.
+    wait_for(&batcher, |stats| stats.retries >= 1);
+    let sampled = sensor.sample(LoadFeedback::new());
+    // The batcher's own sensor may have taken a part of both counts.
+    let timeouts = |count| LoadFeedback::new().custom("timeouts", f64::from(count) / 10.0);
+    let sees = |count| (1..1_000).any(|locks| sampled == timeouts(count).db_locks(locks));
+    assert!((0..=10).any(sees), "{sampled:?}");
     other.execute_batch("ROLLBACK").unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(file.counts(), (100, 100));
@@ -58,6 +87,35 @@ fn a_full_database_is_transient_and_every_row_arrives_once_there_is_room() {
     file.open().execute_batch("DELETE FROM ballast").unwrap();
     assert!(batcher.close(LONG).is_clean());
     assert_eq!(file.counts(), (10_000, 10_000));
+}
+
+#[test]
+fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
+    let Some(disk) = small_disk("8m") else { return };
+    let path = disk.folder().join("db");
+    let open = || Connection::open(&path).unwrap();
+    open().execute_batch(KEYED).unwrap();
+    let filler = disk.fill(7 << 20);
+    let (tell, errors) = mpsc::channel();
+    let sink = columns(Sqlite::open(&path)).wal(true);
+    let sink = sink.on_conflict(OnConflict::Ignore);
+    let sink = Watched::new(sink, move |error| {
+        let _ = tell.send((error.to_string(), error.class()));
+    });
+    let batcher = builder(1_000).sink(sink).unwrap();
+    std::thread::scope(|scope| {
+        let _close = CloseOnPanic(&batcher);
+        scope.spawn(|| batcher.add_many((0..60_000).map(reading)).is_ok());
+        let (error, class) = errors.recv_timeout(LONG).unwrap();
+        assert_eq!(class, ErrorClass::Transient, "{error}");
+        assert!(error.contains("full"), "{error}");
+        wait_for(&batcher, |stats| tried_again(stats) >= 2);
+        std::fs::remove_file(&filler).unwrap();
+    });
+    assert!(batcher.close(LONG).is_clean());
+    let query = "SELECT count(*), count(DISTINCT id) FROM readings";
+    let counts = open().query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    assert_eq!(counts, Ok((60_000, 60_000)));
 }
 
 #[test]

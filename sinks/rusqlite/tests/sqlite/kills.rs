@@ -6,10 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use load_aware_batcher_rusqlite::{OnConflict, Sqlite};
+use testkit::courses::{CloseOnPanic, Random, kills};
 
 use crate::rows::{File, KEYED, LONG, builder, columns, reading};
-
-const KILLS: i64 = 20;
 
 /// Not a test of its own: the process that the next one kills. Writes the rows from the first that
 /// was not acknowledged on, and prints each row's id when its ticket says handled.
@@ -23,6 +22,7 @@ fn child_of_the_kill_test() {
     let sink = columns(Sqlite::open(Path::new(&path))).on_conflict(OnConflict::Ignore);
     let batcher = builder(200).sink(sink).unwrap();
     std::thread::scope(|scope| {
+        let _close = CloseOnPanic(&batcher);
         let (tickets, submitted) = mpsc::sync_channel(2_000);
         let producer = batcher.producer();
         scope.spawn(move || {
@@ -47,7 +47,8 @@ fn child_of_the_kill_test() {
 }
 
 #[test]
-fn a_writer_killed_twenty_times_has_stored_every_row_it_acknowledged_and_none_twice() {
+fn a_writer_killed_fifty_times_has_stored_every_row_it_acknowledged_and_none_twice() {
+    let mut random = Random::from_clock();
     for wal in [false, true] {
         let file = File::new(KEYED);
         if wal {
@@ -56,11 +57,10 @@ fn a_writer_killed_twenty_times_has_stored_every_row_it_acknowledged_and_none_tw
                 .unwrap();
         }
         let mut acknowledged = -1;
-        for kill in 1..=KILLS / 2 {
+        for kill in 0..kills().div_ceil(2) {
             let mut child = start_child(&file, acknowledged + 1, i64::MAX);
-            // The child says something first, so that each kill hits it at work; after another
-            // number of rows each time.
-            let after = 1 + kill * 7_919 % 1_500;
+            // The child says something first, so that each kill hits it at work.
+            let after = 1 + random.below(1_500);
             let mut heard = 0;
             for id in handled_by(&mut child) {
                 acknowledged = id;

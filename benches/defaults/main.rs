@@ -9,26 +9,18 @@
 //! the servers' lines are skipped where they are not installed. The runs of a line take
 //! turns, and a line's ratio is the median of its rounds.
 
-#[path = "defaults/bulk.rs"]
 mod bulk;
-#[allow(dead_code)]
-#[path = "channel/pairs.rs"]
-mod pairs;
-#[path = "defaults/servers.rs"]
 mod servers;
-#[path = "defaults/sleeping.rs"]
 mod sleeping;
-#[path = "defaults/sqlite.rs"]
 mod sqlite;
-#[path = "defaults/waiting.rs"]
 mod waiting;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use load_aware_batcher::{Batcher, Fixed};
-use pairs::{Pairs, Quartiles, Report, Target};
 use sleeping::Backend;
+use testkit::pairs::{Pairs, Quartiles, Report, Target};
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 

@@ -10,25 +10,17 @@
 //! `uncontended`, `add`, `many`, `submit`, `idle`, `paced`; all by default. `--growth` prints
 //! instead how the cost of an item changes as the work grows.
 
-#[path = "channel/growth.rs"]
 mod growth;
-#[path = "channel/handover.rs"]
 mod handover;
-#[path = "channel/items.rs"]
 mod items;
-#[path = "channel/paced.rs"]
 mod paced;
-#[path = "channel/pairs.rs"]
-mod pairs;
-#[path = "channel/saturated.rs"]
 mod saturated;
-#[path = "channel/uncontended.rs"]
 mod uncontended;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use pairs::Report;
+use testkit::pairs::Report;
 
 /// How much is done.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 
 #![cfg(all(unix, not(loom)))]
 
-#[path = "support/tree.rs"]
 mod tree;
 
 use std::ffi::OsStr;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use load_aware_batcher::LoadFeedback;
+use load_aware_batcher::{LoadFeedback, Sensor};
 
-use super::monitor::{Sensor, TIMEOUTS, share};
-use super::sqlite_writer::BUSY_RETRIES;
+use super::sqlite::BUSY_RETRIES;
+use super::{TIMEOUTS, share};
 
 /// Busy retries since the last sample, as locks waited for: one for every 2 ms that the writer
 /// waited.

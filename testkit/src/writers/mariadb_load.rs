@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use load_aware_batcher::LoadFeedback;
+use load_aware_batcher::{LoadFeedback, Sensor};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Opts, OptsBuilder};
 
-use super::monitor::{DEADLOCKS, Sensor, TIMEOUTS, share};
+use super::{DEADLOCKS, TIMEOUTS, share};
 
 /// `Innodb_row_lock_current_waits`, `Threads_running` without the sensor's own, `Innodb_deadlocks`
-/// (MariaDB; others have none), and the time-outs that the writer counts.
+/// (MariaDB; others have none), and the timeouts that the writer counts.
 pub struct MariadbLoad {
     opts: Opts,
     conn: Option<Conn>,

@@ -17,20 +17,20 @@ use load_aware_batcher::classify::{Stage, sqlite_verdict};
 use load_aware_batcher::{Batch, BatchError, ErrorClass, Handler, LoadFeedback};
 use rusqlite::{Connection, Error, OpenFlags, Transaction, TransactionBehavior, params};
 
-use super::once::Once;
-use super::rows::Row;
+use super::Dedup;
+use super::Row;
 
 /// How often any writer of this process found a file locked. A static: the callback of the driver
 /// is a plain function.
 pub static BUSY_RETRIES: AtomicU64 = AtomicU64::new(0);
-/// So many tries, 2 ms apart, before a statement fails as busy: the busy time-out, counted.
+/// So many tries, 2 ms apart, before a statement fails as busy: the busy timeout, counted.
 pub const BUSY_RETRIES_MAX: i32 = 1_000;
 
 /// The handler.
 pub struct SqliteWriter {
     path: PathBuf,
     table: String,
-    once: Once,
+    dedup: Dedup,
     /// Run on every new connection.
     session: String,
     connection: Option<Connection>,
@@ -38,11 +38,11 @@ pub struct SqliteWriter {
 }
 
 impl SqliteWriter {
-    pub fn new(path: &Path, table: &str, once: Once) -> Self {
+    pub fn new(path: &Path, table: &str, dedup: Dedup) -> Self {
         Self {
             path: path.to_owned(),
             table: table.to_owned(),
-            once,
+            dedup,
             session: String::new(),
             connection: None,
             timeouts: Arc::default(),
@@ -64,8 +64,8 @@ impl SqliteWriter {
     ///
     /// # Errors
     /// Whatever SQLite says.
-    pub fn create_tables(path: &Path, table: &str, once: Once) -> Result<(), Error> {
-        let key = if once == Once::Key {
+    pub fn create_tables(path: &Path, table: &str, dedup: Dedup) -> Result<(), Error> {
+        let key = if dedup == Dedup::Key {
             " PRIMARY KEY"
         } else {
             ""
@@ -75,15 +75,6 @@ impl SqliteWriter {
             "CREATE TABLE IF NOT EXISTS {table} (id INTEGER NOT NULL{key}, value REAL NOT NULL, text TEXT NOT NULL);
              CREATE TABLE IF NOT EXISTS {table}_batches (id TEXT PRIMARY KEY) WITHOUT ROWID"
         ))
-    }
-
-    /// Opens the file and reads the table: what is wrong shows here and not in the first batch.
-    ///
-    /// # Errors
-    /// Whatever SQLite says.
-    pub fn connect(&mut self) -> Result<(), Error> {
-        self.connection = Some(self.new_connection()?);
-        Ok(())
     }
 
     fn new_connection(&self) -> Result<Connection, Error> {
@@ -98,7 +89,7 @@ impl SqliteWriter {
     }
 
     fn insert(&self) -> String {
-        let skip = if self.once == Once::Key {
+        let skip = if self.dedup == Dedup::Key {
             " ON CONFLICT (id) DO NOTHING"
         } else {
             ""
@@ -115,7 +106,7 @@ impl SqliteWriter {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(refused)?;
-        if self.once == Once::BatchTable {
+        if self.dedup == Dedup::BatchId {
             let mark = format!(
                 "INSERT INTO {}_batches (id) VALUES (?1) ON CONFLICT DO NOTHING",
                 self.table

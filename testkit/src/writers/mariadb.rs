@@ -6,10 +6,6 @@
 //! and the rest in powers of two, each prepared once, in one transaction. Preparing for every new
 //! size instead cost a quarter of the throughput at 3 000 rows.
 //!
-//! Where a batch is to be one statement, the protocol's 65 535 bind parameters are its limit, here
-//! three a row: set on the builder, `.max_batch_weight(BIND_PARAMETERS_MAX, |_|
-//! BIND_PARAMETERS_A_ROW)`.
-//!
 //! Rows that are there already are skipped by `ON DUPLICATE KEY UPDATE id = id`, not by `INSERT
 //! IGNORE`: that one also turns values that do not fit into others that do.
 
@@ -22,13 +18,9 @@ use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, Error, Opts, OptsBuilder, Params, TxOpts, Value};
 
-use super::once::Once;
-use super::rows::Row;
+use super::Dedup;
+use super::Row;
 
-/// What a prepared statement can take: its count is 16 bits wide.
-pub const BIND_PARAMETERS_MAX: usize = 65_535;
-/// id, value, text.
-pub const BIND_PARAMETERS_A_ROW: usize = 3;
 /// The most rows of one statement.
 const STATEMENT_ROWS: usize = 512;
 
@@ -36,13 +28,11 @@ const STATEMENT_ROWS: usize = 512;
 pub struct MariadbWriter {
     opts: Opts,
     table: String,
-    once: Once,
+    dedup: Dedup,
     conn: Option<Conn>,
     timeouts: Arc<AtomicU64>,
     /// Whether rows are sent in the order of their keys: two writers that meet then deadlock less.
     pub sorted: bool,
-    /// Whether a batch is one statement, whatever its size.
-    pub one_statement: bool,
 }
 
 /// Bad values are errors, and two writers lock rows, not the gaps between them.
@@ -54,7 +44,13 @@ const SESSION: [&str; 2] = [
 impl MariadbWriter {
     /// `session`: run on every new connection, such as `SET innodb_lock_wait_timeout = 2`. An
     /// answer that takes longer than `patience` counts as lost.
-    pub fn new(opts: Opts, table: &str, once: Once, session: &[&str], patience: Duration) -> Self {
+    pub fn new(
+        opts: Opts,
+        table: &str,
+        dedup: Dedup,
+        session: &[&str],
+        patience: Duration,
+    ) -> Self {
         let opts = OptsBuilder::from_opts(opts)
             .init(SESSION.iter().chain(session).copied().collect::<Vec<_>>())
             .tcp_connect_timeout(Some(patience))
@@ -65,15 +61,14 @@ impl MariadbWriter {
         Self {
             opts: opts.into(),
             table: table.to_owned(),
-            once,
+            dedup,
             conn: None,
             timeouts: Arc::default(),
             sorted: true,
-            one_statement: false,
         }
     }
 
-    /// Counts the statements that ran into a time-out: the server keeps no such figure itself.
+    /// Counts the statements that ran into a timeout: the server keeps no such figure itself.
     pub fn timeouts(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.timeouts)
     }
@@ -82,8 +77,8 @@ impl MariadbWriter {
     ///
     /// # Errors
     /// Whatever the server says.
-    pub fn create_tables(conn: &mut Conn, table: &str, once: Once) -> Result<(), Error> {
-        let key = if once == Once::Key {
+    pub fn create_tables(conn: &mut Conn, table: &str, dedup: Dedup) -> Result<(), Error> {
+        let key = if dedup == Dedup::Key {
             " PRIMARY KEY"
         } else {
             ""
@@ -98,34 +93,16 @@ impl MariadbWriter {
         ))
     }
 
-    /// Connects and reads the table: what is wrong with URL, login or table shows here and not
-    /// in the first batch.
-    ///
-    /// # Errors
-    /// Whatever driver or server say.
-    pub fn connect(&mut self) -> Result<(), Error> {
-        let mut conn = Conn::new(self.opts.clone())?;
-        conn.query_drop(format!(
-            "SELECT id, value, text FROM {} LIMIT 0",
-            self.table
-        ))?;
-        if self.once == Once::BatchTable {
-            conn.query_drop(format!("SELECT id FROM {}_batches LIMIT 0", self.table))?;
-        }
-        self.conn = Some(conn);
-        Ok(())
-    }
-
     fn write(&self, conn: &mut Conn, batch: &Batch<Row>) -> Result<(), BatchError> {
         let refused = |error| self.failed(error, Stage::Statement);
         let mut rows: Vec<&Row> = batch.iter().collect();
         if self.sorted {
             rows.sort_unstable_by_key(|row| row.id);
         }
-        // Dropped on every early return: that rolls back. A lock wait time-out alone rolls back its
+        // Dropped on every early return: that rolls back. A lock wait timeout alone rolls back its
         // statement only.
         let mut transaction = conn.start_transaction(TxOpts::default()).map_err(refused)?;
-        if self.once == Once::BatchTable {
+        if self.dedup == Dedup::BatchId {
             let mark = format!(
                 "INSERT INTO {}_batches (id) VALUES (?) ON DUPLICATE KEY UPDATE id = id",
                 self.table
@@ -139,11 +116,7 @@ impl MariadbWriter {
         }
         let mut left = &rows[..];
         while !left.is_empty() {
-            let (rows, rest) = left.split_at(if self.one_statement {
-                left.len()
-            } else {
-                statement_rows(left.len())
-            });
+            let (rows, rest) = left.split_at(statement_rows(left.len()));
             let sent = transaction.exec_drop(self.statement(rows.len()), parameters(rows));
             sent.map_err(refused)?;
             left = rest;
@@ -158,7 +131,7 @@ impl MariadbWriter {
         for row in 0..rows {
             statement.push_str(if row == 0 { "(?,?,?)" } else { ",(?,?,?)" });
         }
-        if self.once == Once::Key {
+        if self.dedup == Dedup::Key {
             statement.push_str(" ON DUPLICATE KEY UPDATE id = id");
         }
         statement
@@ -225,7 +198,7 @@ fn statement_rows(left: usize) -> usize {
 }
 
 fn parameters(rows: &[&Row]) -> Params {
-    let mut values = Vec::with_capacity(rows.len() * BIND_PARAMETERS_A_ROW);
+    let mut values = Vec::with_capacity(rows.len() * 3);
     for row in rows {
         values.extend([
             Value::Int(row.id),

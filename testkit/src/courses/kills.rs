@@ -1,83 +1,16 @@
-//! Courses of events that are the same for every server, with the examples' rows.
-#![allow(dead_code, reason = "no test uses all of it")]
+//! Rows are added without a pause while what stores them is killed again and again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use load_aware_batcher::{Batcher, Outcome, Retry, Stats};
+use load_aware_batcher::{Batcher, Outcome, Ticket};
 
-use crate::ingest::once::Once;
-use crate::ingest::rows::Row;
-
-/// A net for what should come soon. No test asserts how soon.
-pub const LONG: Duration = Duration::from_secs(120);
-
-pub fn row(id: i64) -> Row {
-    Row {
-        id,
-        value: id as f64 / 4.0,
-        text: format!("reading number {id}"),
-    }
-}
-
-/// As often as it takes: a server may need longer to come back than the examples wait for it.
-pub fn patient(once: Once) -> Retry {
-    Retry::attempts(u32::MAX)
-        .backoff(Duration::from_millis(20), Duration::from_secs(2))
-        .total_limit(LONG * 10)
-        .split_on_retry(true)
-        .bisect(once != Once::BatchTable)
-}
-
-/// How often something was tried again, as it was or in halves.
-pub fn tried_again(stats: &Stats) -> u64 {
-    stats.retries + stats.split_retries
-}
-
-/// Looks until it is so.
-pub fn until(mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < LONG, "not seen");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Waits until the batcher shows what is expected.
-pub fn wait_for(batcher: &Batcher<Row>, expected: impl Fn(&Stats) -> bool) {
-    let begun = Instant::now();
-    while !expected(&batcher.stats()) {
-        assert!(begun.elapsed() < LONG, "not seen: {:#?}", batcher.stats());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Of a thousand rows that go in one batch, the backend refuses one: it alone fails, for good.
-pub fn one_poisoned_row_fails_alone(batcher: &Batcher<Row>) {
-    batcher
-        .add_many((0..1_000).map(|id| Row {
-            value: if id == 617 { -1.0 } else { 1.0 },
-            ..row(id)
-        }))
-        .unwrap();
-    assert_eq!(
-        batcher.flush(LONG).unwrap_err().to_string(),
-        "1 flushed items failed"
-    );
-    let failed = batcher.take_failed();
-    assert_eq!(failed.len(), 1);
-    assert_eq!(failed[0].item.id, 617);
-    assert!(
-        failed[0].error.is_permanent() && !failed[0].in_doubt,
-        "{:?}",
-        failed[0]
-    );
-}
+use super::NET;
 
 /// Closes the batcher if the test fails, so that threads which add come back and the failure shows.
-pub struct CloseOnPanic<'a>(pub &'a Batcher<Row>);
+pub struct CloseOnPanic<'a, T: Send + 'static>(pub &'a Batcher<T>);
 
-impl Drop for CloseOnPanic<'_> {
+impl<T: Send + 'static> Drop for CloseOnPanic<'_, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             drop(self.0.shutdown(Duration::ZERO));
@@ -85,11 +18,11 @@ impl Drop for CloseOnPanic<'_> {
     }
 }
 
-/// Pseudo-random numbers from the clock; the seed is printed, for a failure.
+/// Pseudo-random numbers from the clock. The seed is printed, for a failure.
 pub struct Random(u64);
 
 impl Random {
-    pub fn new() -> Self {
+    pub fn from_clock() -> Self {
         let seed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(1, |time| time.as_nanos() as u64)
@@ -115,16 +48,17 @@ pub fn kills() -> u64 {
 }
 
 /// Adds rows 0, 1, 2 … without a pause while the server is killed and restarted at random moments,
-/// each time in the middle of the traffic. After each restart every row whose ticket said "handled"
-/// before the kill must be there: `stored_to(id)` counts the rows up to that id. Returns how many
-/// rows there are to be at the end; all were handled.
-pub fn survive_kills(
-    batcher: &Batcher<Row>,
+/// each time in the middle of the traffic. After each restart every row that was acknowledged
+/// before the kill is there: `stored_to(id)` counts the rows up to that id. Returns how many rows
+/// there are to be at the end. All were handled.
+pub fn survive_kills<T: Send + 'static>(
+    batcher: &Batcher<T>,
+    row: impl Fn(i64) -> T + Send,
     mut kill_and_restart: impl FnMut(),
     mut stored_to: impl FnMut(i64) -> i64,
 ) -> i64 {
     let stop = AtomicBool::new(false);
-    let mut random = Random::new();
+    let mut random = Random::from_clock();
     std::thread::scope(|scope| {
         let _close = CloseOnPanic(batcher);
         // In here, so that a failure drops the receiver and so ends the thread that adds.
@@ -149,17 +83,16 @@ pub fn survive_kills(
         let mut resolve = |until: &dyn Fn(i64) -> bool, wait: Duration| {
             while !until(handled) {
                 let next = pending.take().or_else(|| submitted.recv_timeout(wait).ok());
-                let Some((id, ticket)): Option<(i64, load_aware_batcher::Ticket)> = next else {
+                let Some((id, ticket)): Option<(i64, Ticket)> = next else {
                     return handled;
                 };
                 match ticket.wait_timeout(wait) {
                     Some(outcome) => {
-                        assert_eq!(
-                            outcome,
-                            Outcome::Handled,
-                            "row {id}: {:?}",
-                            batcher.take_failed().first()
-                        );
+                        if outcome != Outcome::Handled {
+                            let failed = batcher.take_failed();
+                            let error = failed.first().map(|failed| failed.error.to_string());
+                            panic!("row {id} is {outcome:?}: {error:?}");
+                        }
                         assert_eq!(id, handled + 1);
                         handled = id;
                     }
@@ -173,8 +106,8 @@ pub fn survive_kills(
         };
         for kill in 0..kills() {
             // Traffic again, then a moment that nobody chose.
-            let before = resolve(&|_| true, LONG);
-            let seen = resolve(&|now| now > before, LONG);
+            let before = resolve(&|_| true, NET);
+            let seen = resolve(&|now| now > before, NET);
             assert!(
                 seen > before,
                 "no traffic after kill {kill}: {:#?}",
@@ -188,11 +121,11 @@ pub fn survive_kills(
         }
         stop.store(true, Ordering::SeqCst);
         let rows = {
-            resolve(&|_| adding.is_finished(), LONG);
+            resolve(&|_| adding.is_finished(), NET);
             adding.join().expect("the adding thread")
         };
         assert_eq!(
-            resolve(&|now| now + 1 == rows, LONG),
+            resolve(&|now| now + 1 == rows, NET),
             rows - 1,
             "{:#?}",
             batcher.stats()

@@ -11,7 +11,6 @@
 //! largest program comes at any time, and the allocator keeps what it needed. A leak of one byte an
 //! item would be ten times that in a minute.
 
-#[path = "soak/steady.rs"]
 mod steady;
 
 use std::process::ExitCode;

@@ -1,13 +1,11 @@
 //! Rows into PostgreSQL, with the crate `postgres`: a handler that reconnects and classifies each
 //! error by code and stage.
 //!
-//! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size; a list of
-//! `VALUES` would take three a row, of which the protocol counts 65 535. `COPY` is there to
-//! compare: it cannot skip rows that are there already, so with a key it goes through a temporary
-//! table.
+//! One `INSERT … SELECT unnest` a batch takes three bind parameters, whatever its size. A list of
+//! `VALUES` would take three a row, of which the protocol counts 65 535.
 //!
-//! The crate has no time-out for reading: a frozen server holds a call as long as it likes. The
-//! batcher's own deadlines hold all the same; the server-side time-outs in `session` bound what a
+//! The crate has no timeout for reading: a frozen server holds a call as long as it likes. The
+//! batcher's own deadlines hold all the same; the server-side timeouts in `session` bound what a
 //! living server does.
 
 use std::error::Error as _;
@@ -17,27 +15,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use load_aware_batcher::classify::{Stage, sqlstate_verdict};
 use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
-use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::DbError;
-use postgres::types::Type;
 use postgres::{Client, Config, Error, NoTls, Statement, Transaction};
 
-use super::once::Once;
-use super::rows::Row;
-
-/// How rows are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Insert,
-    Copy,
-}
+use super::Dedup;
+use super::Row;
 
 /// The handler.
 pub struct PostgresWriter {
     config: Config,
     table: String,
-    once: Once,
-    way: Way,
+    dedup: Dedup,
     /// Run on every new connection.
     session: String,
     link: Option<Link>,
@@ -55,12 +43,11 @@ struct Link {
 }
 
 impl PostgresWriter {
-    pub fn new(config: Config, table: &str, once: Once, way: Way) -> Self {
+    pub fn new(config: Config, table: &str, dedup: Dedup) -> Self {
         Self {
             config,
             table: table.to_owned(),
-            once,
-            way,
+            dedup,
             session: String::new(),
             link: None,
             timeouts: Arc::default(),
@@ -75,7 +62,7 @@ impl PostgresWriter {
         self
     }
 
-    /// Counts the statements that ran into a time-out: the server keeps no such figure itself.
+    /// Counts the statements that ran into a timeout: the server keeps no such figure itself.
     pub fn timeouts(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.timeouts)
     }
@@ -84,8 +71,8 @@ impl PostgresWriter {
     ///
     /// # Errors
     /// Whatever the server says.
-    pub fn create_tables(client: &mut Client, table: &str, once: Once) -> Result<(), Error> {
-        let key = if once == Once::Key {
+    pub fn create_tables(client: &mut Client, table: &str, dedup: Dedup) -> Result<(), Error> {
+        let key = if dedup == Dedup::Key {
             " PRIMARY KEY"
         } else {
             ""
@@ -97,39 +84,21 @@ impl PostgresWriter {
         ))
     }
 
-    /// Connects and prepares: what is wrong with URL, login or table shows here and not in the
-    /// first batch.
-    ///
-    /// # Errors
-    /// Whatever driver or server say.
-    pub fn connect(&mut self) -> Result<(), Error> {
-        self.link = Some(self.new_link()?);
-        Ok(())
-    }
-
     fn new_link(&self) -> Result<Link, Error> {
         let mut client = self.config.connect(NoTls)?;
         client.batch_execute(&self.session)?;
         let table = &self.table;
-        let skip = if self.once == Once::Key {
+        let skip = if self.dedup == Dedup::Key {
             " ON CONFLICT DO NOTHING"
         } else {
             ""
         };
-        let from = match self.way {
-            Way::Insert => "SELECT * FROM unnest($1::bigint[], $2::double precision[], $3::text[])",
-            Way::Copy => {
-                client.batch_execute(&format!(
-                    "CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DELETE ROWS"
-                ))?;
-                "SELECT id, value, text FROM incoming"
-            }
-        };
         let insert = client.prepare(&format!(
-            "INSERT INTO {table} (id, value, text) {from}{skip}"
+            "INSERT INTO {table} (id, value, text)
+             SELECT * FROM unnest($1::bigint[], $2::double precision[], $3::text[]){skip}"
         ))?;
-        let mark = match self.once {
-            Once::BatchTable => {
+        let mark = match self.dedup {
+            Dedup::BatchId => {
                 let mark = format!(
                     "INSERT INTO {table}_batches (id) VALUES ($1::text::uuid) ON CONFLICT DO NOTHING"
                 );
@@ -159,17 +128,7 @@ impl PostgresWriter {
                 return Ok(());
             }
         }
-        let sent = match self.way {
-            Way::Insert => insert(&mut transaction, &link.insert, &rows),
-            Way::Copy => copy(
-                &mut transaction,
-                self.once,
-                &self.table,
-                &link.insert,
-                &rows,
-            ),
-        };
-        sent.map_err(refused)?;
+        insert(&mut transaction, &link.insert, &rows).map_err(refused)?;
         transaction
             .commit()
             .map_err(|error| self.failed(error, Stage::Commit))
@@ -183,11 +142,6 @@ impl PostgresWriter {
             self.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         failed(error, stage)
-    }
-
-    /// The connection that the next batch goes through, if there is one.
-    pub fn client(&mut self) -> Option<&mut Client> {
-        self.link.as_mut().map(|link| &mut link.client)
     }
 }
 
@@ -244,24 +198,4 @@ fn insert(
     transaction
         .execute(statement, &[&ids, &values, &texts])
         .map(drop)
-}
-
-fn copy(
-    transaction: &mut Transaction<'_>,
-    once: Once,
-    table: &str,
-    onward: &Statement,
-    rows: &[&Row],
-) -> Result<(), Error> {
-    let into = if once == Once::Key { "incoming" } else { table };
-    let sink = transaction.copy_in(&format!("COPY {into} (id, value, text) FROM STDIN BINARY"))?;
-    let mut writer = BinaryCopyInWriter::new(sink, &[Type::INT8, Type::FLOAT8, Type::TEXT]);
-    for row in rows {
-        writer.write(&[&row.id, &row.value, &row.text])?;
-    }
-    writer.finish()?;
-    if once == Once::Key {
-        transaction.execute(onward, &[])?;
-    }
-    Ok(())
 }

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// The three quarters' marks of a list of figures.
+/// The quartiles of a list of figures.
 #[derive(Clone, Copy)]
-pub(crate) struct Quartiles {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
+pub struct Quartiles {
+    pub low: f64,
+    pub median: f64,
+    pub high: f64,
 }
 
 impl Quartiles {
     /// Of at least one figure.
-    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
+    pub fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         // Between two figures, their mean by distance.
         let mark = |share: f64| {
@@ -40,7 +40,7 @@ impl fmt::Display for Quartiles {
 
 /// What a median must keep to.
 #[derive(Clone, Copy)]
-pub(crate) enum Target {
+pub enum Target {
     None,
     AtLeast(f64),
     AtMost(f64),
@@ -68,14 +68,14 @@ impl fmt::Display for Target {
 
 /// Figures of this crate and of what it is measured against, pair by pair.
 #[derive(Default)]
-pub(crate) struct Pairs {
+pub struct Pairs {
     ours: Vec<f64>,
     theirs: Vec<f64>,
 }
 
 impl Pairs {
     /// Runs both, first ours, then the other, so many times over; what a run returns is its figure.
-    pub(crate) fn run(
+    pub fn run(
         pairs: usize,
         mut ours: impl FnMut() -> f64,
         mut theirs: impl FnMut() -> f64,
@@ -87,12 +87,12 @@ impl Pairs {
         all
     }
 
-    pub(crate) fn push(&mut self, ours: f64, theirs: f64) {
+    pub fn push(&mut self, ours: f64, theirs: f64) {
         self.ours.push(ours);
         self.theirs.push(theirs);
     }
 
-    pub(crate) fn ratio(&self) -> Quartiles {
+    pub fn ratio(&self) -> Quartiles {
         Quartiles::of(
             self.ours
                 .iter()
@@ -102,25 +102,25 @@ impl Pairs {
         )
     }
 
-    pub(crate) fn ours(&self) -> Quartiles {
+    pub fn ours(&self) -> Quartiles {
         Quartiles::of(self.ours.clone())
     }
 
-    pub(crate) fn theirs(&self) -> Quartiles {
+    pub fn theirs(&self) -> Quartiles {
         Quartiles::of(self.theirs.clone())
     }
 }
 
 /// The lines, printed as they come, and those beyond their target.
 #[derive(Default)]
-pub(crate) struct Report {
+pub struct Report {
     lines: usize,
     missed: Vec<String>,
 }
 
 impl Report {
     /// `add P=4 batch=1000 item=8 ratio 0.96 [0.91 1.02] (18.2 of 19.0 M items/s, target ≥ 0.85)`.
-    pub(crate) fn line(&mut self, name: &str, pairs: &Pairs, unit: &str, target: Target) {
+    pub fn line(&mut self, name: &str, pairs: &Pairs, unit: &str, target: Target) {
         let (ours, theirs) = (pairs.ours().median, pairs.theirs().median);
         self.ratio(
             name,
@@ -131,7 +131,7 @@ impl Report {
     }
 
     /// A line whose ratio is not one of pairs.
-    pub(crate) fn ratio(&mut self, name: &str, ratio: Quartiles, figures: &str, target: Target) {
+    pub fn ratio(&mut self, name: &str, ratio: Quartiles, figures: &str, target: Target) {
         let line = format!("{name} ratio {ratio} ({figures}{target})");
         println!("{line}");
         self.lines += 1;
@@ -140,11 +140,11 @@ impl Report {
         }
     }
 
-    pub(crate) fn lines(&self) -> usize {
+    pub fn lines(&self) -> usize {
         self.lines
     }
 
-    pub(crate) fn missed(&self) -> &[String] {
+    pub fn missed(&self) -> &[String] {
         &self.missed
     }
 }

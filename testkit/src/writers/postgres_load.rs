@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use load_aware_batcher::LoadFeedback;
+use load_aware_batcher::{LoadFeedback, Sensor};
 use postgres::{Client, Config, Error, NoTls};
 
-use super::monitor::{DEADLOCKS, Sensor, TIMEOUTS, share};
+use super::{DEADLOCKS, TIMEOUTS, share};
 
 /// Waiting locks (`pg_locks`), active backends (`pg_stat_activity`), deadlocks
-/// (`pg_stat_database`), and the statement time-outs that the writer counts. Costs the server well
+/// (`pg_stat_database`), and the statement timeouts that the writer counts. Costs the server well
 /// under a millisecond a sample.
 pub struct PostgresLoad {
     config: Config,
