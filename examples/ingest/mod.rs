@@ -85,6 +85,7 @@ fn ingest<S: Sink<Row> + 'static>(
     let on_failed = dead_letters.clone();
     let batcher = Batcher::builder()
         .policy(options.policy())
+        .concurrency(options.concurrency)
         .sensor(Duration::from_millis(500), HostCpu::new())
         .on_failed(move |failed| on_failed.failed(&failed))
         .sink(sink(options)?)?;

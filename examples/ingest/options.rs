@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy};
+use load_aware_batcher::{Concurrency, CostModel, Fixed, LoadThreshold, Policy};
 
 /// The largest size that a program asks for by mistake: a batch's memory is allocated at once.
 const FIXED_MAX: usize = 100_000;
+
+/// More connections than a server takes by default.
+const CONNECTIONS_MAX: usize = 100;
 
 /// What was asked for.
 pub struct Options {
@@ -15,6 +18,8 @@ pub struct Options {
     pub table: String,
     pub dedup: Dedup,
     pub sizing: Sizing,
+    /// How many connections write at once.
+    pub concurrency: Concurrency,
     /// Create the table if it is missing.
     pub create: bool,
     /// Every line is a row, whatever is in it.
@@ -65,6 +70,7 @@ impl Options {
             table: "readings".to_owned(),
             dedup: Dedup::Key,
             sizing: Sizing::Model,
+            concurrency: Concurrency::default(),
             create: false,
             log: false,
             dead_letters: PathBuf::from("dead-letters.tsv"),
@@ -77,6 +83,9 @@ impl Options {
                 Long("table") => options.table = table(parser.value()?.string()?)?,
                 Long("dedup") => options.dedup = dedup(&parser.value()?.string()?)?,
                 Long("policy") => options.sizing = sizing(&parser.value()?.string()?)?,
+                Long("concurrency") => {
+                    options.concurrency = concurrency(&parser.value()?.string()?)?;
+                }
                 Long("create") => options.create = true,
                 Long("log") => options.log = true,
                 Long("dead-letters") => options.dead_letters = parser.value()?.into(),
@@ -152,6 +161,19 @@ fn sizing(word: &str) -> Result<Sizing, lexopt::Error> {
     }
 }
 
+fn concurrency(word: &str) -> Result<Concurrency, lexopt::Error> {
+    let (fewest, most) = word.split_once('-').unwrap_or((word, word));
+    match (fewest.parse(), most.parse()) {
+        (Ok(fewest), Ok(most)) if (1..=most).contains(&fewest) && most <= CONNECTIONS_MAX => {
+            Ok((fewest..=most).into())
+        }
+        _ => Err(format!(
+            "--concurrency is {word:?}: must be N or FEWEST-MOST, from 1 to {CONNECTIONS_MAX}"
+        )
+        .into()),
+    }
+}
+
 /// The help.
 pub fn usage(program: &str, url: &str) -> String {
     format!(
@@ -164,6 +186,8 @@ pub fn usage(program: &str, url: &str) -> String {
          --policy model        batches sized by what a call and a row cost (default)\n\
          --policy threshold    batches sized by the load of this host and of the database\n\
          --policy fixed:N      batches of N rows, 1 to {FIXED_MAX}\n\
+         --concurrency N       N connections write at once, 1 to {CONNECTIONS_MAX} [1]\n\
+         --concurrency 1-8     as many as bring more, at most 8\n\
          --dedup key           the key keeps a row from being stored twice (default)\n\
          --dedup batch-id      a table of batch ids does: for rows without a key\n\
          --dedup none          nothing does: rows in doubt become dead letters\n\
