@@ -40,8 +40,8 @@
 //!                      └── Controller ─decide(&window)→ Policy      every load_check_interval
 //! ```
 //!
-//! Producers' threads and one flusher thread carry the data; one controller thread closes the loop
-//! underneath.
+//! Producers' threads and one flusher thread for each connection carry the data; one controller
+//! thread closes the loop underneath.
 //!
 //! # The life of a batcher
 //!
@@ -228,6 +228,14 @@
 //! own is one method on plain numbers. [`Batcher::decisions`] returns the last decisions with their
 //! reasons, as sentences.
 //!
+//! # Several calls at once
+//!
+//! [`Builder::concurrency`] gives a batcher several connections, each with a queue, a thread and a
+//! handler of its own. One of [`order_by`](Builder::order_by),
+//! [`order_by_producer`](Builder::order_by_producer) and [`unordered`](Builder::unordered) says
+//! which items may overtake one another. Flush, close, tickets, failed rows and statistics are over
+//! all of them. `docs/concurrency.md` says when more connections bring more, with figures.
+//!
 //! # Cost
 //!
 //! On two cores of a shared Xeon, `cargo bench --bench channel -- --quick`, medians: an `add` of 8
@@ -255,7 +263,7 @@
 //!
 //! # How many batchers
 //!
-//! Each batcher has two threads, and its memory is allocated at the start. Measured with `u64`
+//! Each batcher has two threads, and one more for each further connection; its memory is allocated at the start. Measured with `u64`
 //! items (`cargo bench --bench batchers`; 100 and 1 000 batchers on two cores of a shared Xeon):
 //! 260 to 270 KiB resident for each with the defaults; 27 to 33 KiB with `queue_capacity`,
 //! `max_batch_size` and `feedback_capacity` of 64; about 4 MiB of address space, most of it the two
@@ -266,7 +274,8 @@
 //! So tens of batchers are no question, and one for each tenant or each key is the wrong shape. Use
 //! one batcher whose items say where they belong, an enum or a struct with the key, and group the
 //! batch by key in the handler: `Batch` is a slice, so sort its indices by key. One batcher for
-//! each *backend* is right, since its size follows that backend's load.
+//! each *backend* is right, since its size follows that backend's load; more connections to it are
+//! [`Builder::concurrency`].
 //!
 //! # Features
 //!
@@ -321,6 +330,10 @@ pub use ticket::{Outcome, Ticket};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/concurrency.md")]
+struct SeveralCalls;
 
 #[cfg(test)]
 #[path = "../loom-tests/mod.rs"]

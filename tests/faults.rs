@@ -24,6 +24,8 @@ fn program() -> Program {
         Op::Look,
     ];
     Program {
+        calls: 1,
+        order: testkit::program::Order::Key,
         capacity: 8,
         min: 4,
         max: 4,

@@ -118,6 +118,15 @@ pub enum Op {
     Close(Us),
 }
 
+/// What stays in order where there are several calls at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The items of one thread: they have one key.
+    Key,
+    Producer,
+    None,
+}
+
 /// Microseconds.
 pub type Us = u64;
 
@@ -170,6 +179,9 @@ pub struct Program {
     pub keep_failed: usize,
     /// The limit, and whether heavier items are refused. Items weigh 1 to 5.
     pub weight: Option<(usize, bool)>,
+    /// Calls at once, and what stays in order.
+    pub calls: usize,
+    pub order: Order,
     /// One thread each.
     pub scripts: Vec<Vec<Op>>,
     /// The handler's deeds, over and over.
@@ -222,6 +234,8 @@ impl Program {
             weight: dice
                 .one_in(4)
                 .then(|| (3 + dice.below(2 * max) as usize, dice.one_in(2))),
+            calls: [1, 1, 2, 3][dice.below(4) as usize],
+            order: [Order::Key, Order::Producer, Order::None][dice.below(3) as usize],
             hang_at: dice.one_in(4).then(|| dice.below(2 * scale.ops_max)),
             calls_max,
             ending: if dice.one_in(3) {

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{
-    AddError, Batcher, FlushError, LoadFeedback, Outcome, Producer, Retry, Stats,
+    AddError, Batcher, BuildError, Builder, FlushError, LoadFeedback, Outcome, Producer, Retry,
+    Stats,
 };
 
 use super::account::{Account, Shared};
 use super::ledger::{ACCEPTED, Item, LENT, Ledger, OVER};
 use super::scripted::{Event, Gate, OWN_ITEMS, Own, Scripted, State, hook};
-use super::{Ending, LONG, Op, Program, Us};
+use super::{Ending, LONG, Op, Order, Program, Us};
 
 const fn us(us: Us) -> Duration {
     Duration::from_micros(us)
@@ -25,20 +26,23 @@ impl Program {
             .scripts
             .iter()
             .map(|script| script.iter().map(Op::items).sum());
-        let ledger = Ledger::new(lanes.chain([OWN_ITEMS]), self.max);
+        let is_ordered = self.calls == 1 || self.order != Order::None;
+        let lanes = lanes.chain([OWN_ITEMS]);
+        let ledger = Ledger::new(lanes, self.max, is_ordered, self.calls > 1);
         let gate = Arc::new(Gate::default());
         let own: Own = Arc::new(OnceLock::new());
         let (events, happened) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let (on_close, closed) = mpsc::channel();
-        let handler = Scripted {
+        let scripted = Scripted {
             program,
             ledger: Arc::clone(&ledger),
             gate: Arc::clone(&gate),
             events: events.clone(),
             own: Arc::clone(&own),
             _end: end,
-            state: State::default(),
+            done: Arc::default(),
+            state: Arc::default(),
         };
         let backoff = (us(self.backoff), us(4 * self.backoff));
         let retry = Retry::attempts(self.attempts).backoff(backoff.0, backoff.1);
@@ -68,8 +72,7 @@ impl Program {
                 .refuse_too_heavy(refuse);
         }
         let batcher = Arc::new(
-            builder
-                .spawn(handler)
+            self.start(builder, scripted)
                 .expect("a program's settings are valid"),
         );
         let _ = own.set((Arc::downgrade(&batcher), batcher.producer()));
@@ -80,7 +83,7 @@ impl Program {
             told: Mutex::default(),
             reports: Mutex::default(),
             // A batch in the handler's hands, and one item that was too heavy for the batch before.
-            pending_max: 2 * self.capacity as u64 + 1,
+            pending_max: self.pending_max(),
         };
         let mut kept = Some(batcher);
         std::thread::scope(|scope| {
@@ -130,6 +133,41 @@ impl Program {
             }
         }
         shared.account(self, stats)
+    }
+
+    fn start(
+        &self,
+        builder: Builder<Item>,
+        scripted: Scripted,
+    ) -> Result<Batcher<Item>, BuildError> {
+        if self.calls == 1 {
+            return builder.spawn(scripted);
+        }
+        let builder = builder.concurrency(self.calls);
+        let builder = match self.order {
+            Order::Key => builder.order_by(|item: &Item| item.lane),
+            Order::Producer => builder.order_by_producer(),
+            Order::None => builder.unordered(),
+        };
+        // Kept here, since a handler is made anew after a panic.
+        let states: Vec<Arc<Mutex<State>>> = (0..self.calls).map(|_| Arc::default()).collect();
+        builder.spawn_workers(move |worker| {
+            let state = Arc::clone(&states[worker.index()]);
+            Ok::<_, BuildError>(Scripted {
+                state,
+                ..scripted.clone()
+            })
+        })
+    }
+
+    /// What waits at most. A batch in the handler's hands, and one item that was too heavy for the
+    /// batch before, are beside what a queue holds.
+    fn pending_max(&self) -> u64 {
+        if self.calls == 1 {
+            return 2 * self.capacity as u64 + 1;
+        }
+        let queue = self.capacity.div_ceil(self.calls).max(2 * self.max);
+        (self.calls * (2 * queue + 1 + self.max)) as u64
     }
 
     /// Until all scripts are done, or the program is to end before. Makes room for failed rows

@@ -2,7 +2,7 @@
 //! lent.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ pub enum Event {
 pub type Own = Arc<OnceLock<(Weak<Batcher<Item>>, Producer<Item>)>>;
 
 /// See the module's doc.
+#[derive(Clone)]
 pub struct Scripted {
     pub program: Arc<Program>,
     pub ledger: Arc<Ledger>,
@@ -63,14 +64,21 @@ pub struct Scripted {
     pub own: Own,
     /// Dropped with the handler: then the flusher's thread has settled everything.
     pub _end: mpsc::Sender<()>,
-    pub state: State,
+    /// What all handlers have done together.
+    pub done: Arc<Done>,
+    pub state: Arc<Mutex<State>>,
+}
+
+/// Counts over all handlers.
+#[derive(Default)]
+pub struct Done {
+    calls: AtomicU64,
+    own_items: AtomicUsize,
 }
 
 /// What the handler remembers.
 #[derive(Default)]
 pub struct State {
-    calls: u64,
-    own_items: usize,
     /// What each id named, and in how many calls.
     named: HashMap<u128, (u32, Vec<(usize, usize)>)>,
     /// A call has failed: rows may have been set aside since.
@@ -83,10 +91,9 @@ pub struct State {
 
 impl Handler<Item> for Scripted {
     fn handle(&mut self, batch: &mut Batch<Item>) -> Result<LoadFeedback, BatchError> {
-        let call = self.state.calls;
-        self.state.calls += 1;
+        let call = self.done.calls.fetch_add(1, SeqCst);
         self.check(batch);
-        if self.state.calls == self.program.calls_max {
+        if call + 1 == self.program.calls_max {
             let _ = self.events.send(Event::End);
         }
         if self.program.hang_at == Some(call) && !self.gate.is_open() {
@@ -94,16 +101,16 @@ impl Handler<Item> for Scripted {
             self.gate.wait();
         }
         let deed = self.program.deeds[call as usize % self.program.deeds.len()];
-        self.state.failed |= deed == Deed::Panic;
+        self.state.lock().unwrap().failed |= deed == Deed::Panic;
         let result = self.act(batch, deed, call);
-        self.state.failed |= result.is_err();
+        self.state.lock().unwrap().failed |= result.is_err();
         result
     }
 }
 
 impl Scripted {
     fn act(
-        &mut self,
+        &self,
         batch: &mut Batch<Item>,
         deed: Deed,
         call: u64,
@@ -140,11 +147,13 @@ impl Scripted {
         if every < u64::MAX {
             batch.reject(batch.len(), BatchError::permanent("no such row"));
         }
+        let mut state = self.state.lock().unwrap();
         for index in 0..batch.len() {
             let Item { lane, number, .. } = batch[index];
             // Rows that were set aside come behind later ones, unless order is kept.
-            let is_ordered = self.program.keep_order || !self.state.failed;
-            if self.state.settled[lane].replace(number) >= Some(number) && is_ordered {
+            let is_ordered =
+                self.ledger.is_ordered(lane) && (self.program.keep_order || !state.failed);
+            if state.settled[lane].replace(number) >= Some(number) && is_ordered {
                 self.ledger
                     .violation(format!("{lane}/{number} handled out of order"));
             }
@@ -160,10 +169,10 @@ impl Scripted {
     }
 
     /// Bounds, order, identity: of everything that can be seen from inside.
-    fn check(&mut self, batch: &Batch<Item>) {
+    fn check(&self, batch: &Batch<Item>) {
         let ids: Vec<_> = batch.iter().map(|item| (item.lane, item.number)).collect();
         let name = batch.id().as_u128();
-        let (ledger, state) = (&self.ledger, &mut self.state);
+        let (ledger, mut state) = (&self.ledger, self.state.lock().unwrap());
         if ids.is_empty() || ids.len() > ledger.batch_max.load(SeqCst) {
             ledger.violation(format!("a batch of {}", ids.len()));
         }
@@ -182,7 +191,8 @@ impl Scripted {
                 ledger.violation(format!("{lane}/{number} lent although {before:#b}"));
             }
             let is_new = before & LENT == 0;
-            if is_new && state.lent[lane].replace(number) >= Some(number) {
+            let is_late = is_new && state.lent[lane].replace(number) >= Some(number);
+            if is_late && ledger.is_ordered(lane) {
                 ledger.violation(format!("{lane}/{number} out of order"));
             }
             if is_new && batch.parent().is_some() {
@@ -205,15 +215,10 @@ impl Scripted {
         }
     }
 
-    fn own_item(&mut self) -> Option<(usize, Item)> {
-        let number = self.state.own_items;
-        (number < OWN_ITEMS).then(|| {
-            self.state.own_items += 1;
-            (
-                number,
-                self.ledger.item(self.ledger.lanes.len() - 1, number),
-            )
-        })
+    fn own_item(&self) -> Option<(usize, Item)> {
+        let number = self.done.own_items.fetch_add(1, SeqCst);
+        let lane = self.ledger.lanes.len() - 1;
+        (number < OWN_ITEMS).then(|| (number, self.ledger.item(lane, number)))
     }
 
     fn answered(&self, number: usize, result: Result<(), AddError<Item>>) {
@@ -230,7 +235,7 @@ impl Scripted {
     }
 
     /// Everything that might wait for this very thread.
-    fn reenter(&mut self) {
+    fn reenter(&self) {
         let Some((batcher, producer)) = self.own.get().cloned() else {
             return;
         };
@@ -255,7 +260,9 @@ impl Scripted {
                 let outcome = ticket.wait();
                 // A close that has run out of time has taken it meanwhile.
                 let seized = matches!(outcome, Outcome::Unsent) && producer.is_closed();
-                if !matches!(outcome, Outcome::Reentrant) && !seized {
+                // Another handler may have had it before the wait.
+                let may_be_over = self.program.calls > 1;
+                if !matches!(outcome, Outcome::Reentrant) && !seized && !may_be_over {
                     self.ledger
                         .violation("a ticket's wait on the own thread".to_owned());
                 }
