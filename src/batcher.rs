@@ -14,9 +14,8 @@ use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
 use crate::feedback::LoadFeedback;
 use crate::flush::close_report::CloseReport;
-use crate::policy::setpoint::Setpoint;
 use crate::stats::Stats;
-use crate::sync::{Arc, now};
+use crate::sync::Arc;
 
 pub(crate) mod builder;
 pub(crate) mod close;
@@ -220,59 +219,7 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let setpoint = self.setpoint.read(Setpoint::clone);
-        let control = self.core.control.lock();
-        let (score, policy_panics) = (control.score, control.policy_panics);
-        drop(control);
-        let gate = &self.core.lane.gate;
-        let backlog = self.core.lane.lock();
-        let counts = backlog.counts();
-        let added = backlog.added(gate);
-        let refused = gate.refusals.read();
-        let retrying = backlog.retrying();
-        let kept_failed = backlog.dead_letters.retained.len();
-        let stalled = backlog.dead_letters.stalled;
-        drop(backlog);
-        let reporter = &self.core.reporter;
-        Stats {
-            batch_size: setpoint.batch_size,
-            average_load: score.map(|(score, _)| score),
-            load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
-            added,
-            pending: added - counts.with_outcome(),
-            refused,
-            retrying,
-            policy_panics,
-            sensor_panics: reporter.sensor_panics(),
-            kept_failed,
-            stalled,
-            samples_lost: reporter.lost(),
-            values_corrected: reporter.corrected(),
-            unknown_signals: reporter.unknown(),
-            handled: counts.handled,
-            failed: counts.failed,
-            in_doubt: counts.in_doubt,
-            rejected: counts.rejected,
-            told: counts.told,
-            unsent: counts.unsent,
-            abandoned: counts.abandoned,
-            dropped_late: counts.dropped_late,
-            batches: counts.batches,
-            calls: counts.calls,
-            retries: counts.retries,
-            split_retries: counts.search.splits,
-            bisections: counts.search.bisections,
-            retry_after_capped: counts.search.waits_capped,
-            failed_calls: counts.failed_calls,
-            retried_rows: counts.retried_rows,
-            handler_panics: counts.handler_panics,
-            hook_panics: counts.hook_panics,
-            drop_panics: counts.drop_panics,
-            bad_rejects: counts.bad_rejects,
-            service_time: counts.service_time.quantiles(),
-            queue_wait: counts.queue_wait.quantiles(),
-            setpoint,
-        }
+        self.core.stats()
     }
 
     /// The last 128 decisions, oldest first; those that only repeat the one before are left out.

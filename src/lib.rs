@@ -288,6 +288,7 @@ mod queue;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+mod snapshot;
 mod stats;
 mod sync;
 mod ticket;
@@ -315,7 +316,10 @@ pub use policy::{
     Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights,
     Window, Zone,
 };
-pub use stats::{BatchesByTrigger, FailedCalls, Quantiles, Refused, Retrying, Stats};
+pub use stats::{
+    BatchesByTrigger, ClosedCounts, DecisionCounts, FailedCalls, Histogram, Phase, Quantiles,
+    Refused, Retrying, SignalValue, Stats,
+};
 pub use ticket::{Outcome, Ticket};
 
 #[cfg(doctest)]

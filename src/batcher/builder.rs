@@ -61,6 +61,7 @@ pub struct Builder<T> {
     max_queue_weight: Option<usize>,
     refuse_too_heavy: bool,
     thread_name: String,
+    name: Option<String>,
     sensors: Vec<Sampled>,
 }
 
@@ -98,6 +99,7 @@ impl<T: Send + 'static> Builder<T> {
             max_queue_weight: None,
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
+            name: None,
             sensors: Vec::new(),
         }
     }
@@ -547,6 +549,22 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
+        self
+    }
+
+    /// What the batcher is called in [`Stats::name`](crate::Stats::name), in metrics and in events.
+    /// Default its [`thread_name`](Self::thread_name).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .name("readings")
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().name, "readings");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 

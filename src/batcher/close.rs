@@ -28,7 +28,8 @@ use crate::control::limits::Control;
 use crate::exchange::reporter::Reporter;
 use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
 use crate::flush::lane::Lane;
-use crate::flush::lifecycle::{CloseTerms, Phase};
+use crate::flush::lifecycle::CloseTerms;
+use crate::stats::{Phase, Stats};
 use crate::sync::{Arc, Mutex, belongs_to, is_panicking, now};
 
 /// What closing takes: everything that two threads and their callers share.
@@ -43,6 +44,16 @@ pub(crate) struct Core<T> {
 }
 
 impl<T> Core<T> {
+    /// The numbers of the control plane, and those of the lane under its lock.
+    pub(crate) fn stats(&self) -> Stats {
+        let control = self.control.part(&self.reporter);
+        let backlog = self.lane.lock();
+        let now = now();
+        let part = backlog.part(&self.lane.gate, now);
+        drop(backlog);
+        part.with(control, now)
+    }
+
     /// Steps (1) and (2). True if this caller has the claim to the lists.
     fn begin_close(&self, terms: CloseTerms, claim: bool) -> bool {
         let mut backlog = self.lane.lock();

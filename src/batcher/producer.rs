@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::error::{AddError, FlushError};
 use crate::flush::lane::Lane;
-use crate::flush::lifecycle::Phase;
 use crate::flush::ticket_line::Handle;
 use crate::queue::gate::Patience;
+use crate::stats::Phase;
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
 

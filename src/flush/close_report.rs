@@ -112,7 +112,9 @@ pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
 /// The report as of now; with the lists if the caller has the claim to them.
 pub(crate) fn report<T>(backlog: &mut Backlog<T>, claimed: bool) -> CloseReport<T> {
     let (unsent, failed) = if claimed {
-        backlog.drain_for_report()
+        let lists = backlog.drain_for_report();
+        backlog.counts.observe(Event::Closed);
+        lists
     } else {
         (Vec::new(), Vec::new())
     };

@@ -1,8 +1,8 @@
 //! What a ticket knows of its batcher: the queue, without the type of its items.
 
 use crate::flush::lane::Lane;
-use crate::flush::lifecycle::Phase;
 use crate::observe::Event;
+use crate::stats::Phase;
 use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;

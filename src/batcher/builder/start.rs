@@ -31,6 +31,7 @@ use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
 use crate::queue::gate::GateSettings;
 use crate::queue::weigher::Weigher;
+use crate::snapshot::Identity;
 use crate::sync::{
     Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
 };
@@ -65,12 +66,12 @@ impl<T: Send + 'static> Builder<T> {
         };
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
         let limits = Limits::new(sizes.min, sizes.max, self.linger);
-        let control = Arc::new(Control::new(
-            limits,
-            Arc::clone(&setpoint),
-            start,
-            sizes.capacity,
-        ));
+        let control = Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity);
+        let control = Arc::new(control.of(Identity {
+            name: self.name.unwrap_or_else(|| self.thread_name.clone()),
+            idempotent: self.idempotent,
+            retry: self.retry.bound(),
+        }));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be distinguished from a sum
             // below zero.
