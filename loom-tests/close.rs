@@ -12,8 +12,8 @@ use crate::flush::close_report::CloseReport;
 use crate::batcher::producer::{FailureCursor, flush};
 use crate::error::{BatchError, FlushError};
 use crate::feedback::LoadFeedback;
-use crate::flush::lifecycle::Phase;
 use crate::queue::gate::Patience;
+use crate::stats::Phase;
 use crate::sync::{Arc, Mutex};
 
 fn fine(_: &mut Batch<u32>) -> Outcome {

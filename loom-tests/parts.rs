@@ -262,7 +262,7 @@ impl<T> Parts<T> {
             reader,
             ..
         } = self;
-        lane.lock().lifecycle.phase = crate::flush::lifecycle::Phase::Done;
+        lane.lock().lifecycle.phase = crate::stats::Phase::Done;
         let controller = Controller {
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),

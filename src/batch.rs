@@ -107,7 +107,8 @@ pub(crate) struct Course {
     pub(crate) cut_at: usize,
     pub(crate) full: bool,
     pub(crate) probe: bool,
-    pub(crate) queue_wait: Duration,
+    /// How long the oldest item had waited, if that was measured.
+    pub(crate) queue_wait: Option<Duration>,
 }
 
 impl Default for Course {
@@ -121,7 +122,7 @@ impl Default for Course {
             cut_at: 0,
             full: false,
             probe: false,
-            queue_wait: Duration::ZERO,
+            queue_wait: None,
         }
     }
 }

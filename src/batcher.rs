@@ -14,10 +14,8 @@ use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
 use crate::feedback::LoadFeedback;
 use crate::flush::close_report::CloseReport;
-use crate::observe::Counts;
-use crate::policy::setpoint::Setpoint;
-use crate::stats::{LaneStats, Refused, Stats};
-use crate::sync::{Arc, now};
+use crate::stats::Stats;
+use crate::sync::Arc;
 
 pub(crate) mod builder;
 pub(crate) mod close;
@@ -222,81 +220,7 @@ impl<T: Send + 'static> Batcher<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let setpoint = self.setpoint.read(Setpoint::clone);
-        let control = self.core.control.lock();
-        let (score, policy_panics) = (control.score, control.policy_panics);
-        drop(control);
-        let all = self.core.lanes.all();
-        let (mut counts, mut refused) = (Counts::default(), Refused::default());
-        let (mut kept_failed, mut stalled) = (0, false);
-        let mut lanes = Vec::with_capacity(all.len());
-        // All of them: one snapshot.
-        let backlogs = self.core.lanes.lock();
-        for (backlog, lane) in backlogs.iter().zip(all) {
-            let of_lane = backlog.counts();
-            let added = backlog.added(&lane.gate);
-            lanes.push(LaneStats {
-                added,
-                handled: of_lane.handled,
-                failed: of_lane.failed,
-                pending: added - of_lane.with_outcome(),
-                calls: of_lane.calls,
-                in_call: backlog.in_progress.in_flight.is_some(),
-                retrying: backlog.retrying(),
-            });
-            counts.add(&of_lane);
-            refused.add(&lane.gate.refusals.read());
-            kept_failed += backlog.dead_letters.retained.len();
-            stalled |= backlog.dead_letters.stalled;
-        }
-        drop(backlogs);
-        let added = lanes.iter().map(|lane| lane.added).sum::<u64>();
-        // The longest.
-        let retrying = lanes.iter().filter_map(|lane| lane.retrying.clone());
-        let retrying = retrying.min_by_key(|retrying| retrying.since);
-        let reporter = &self.core.reporter;
-        Stats {
-            batch_size: setpoint.batch_size,
-            concurrency: setpoint.concurrency,
-            calls_in_flight: lanes.iter().filter(|lane| lane.in_call).count(),
-            lanes,
-            average_load: score.map(|(score, _)| score),
-            load_age: score.map(|(_, at)| now().saturating_duration_since(at)),
-            added,
-            pending: added - counts.with_outcome(),
-            refused,
-            retrying,
-            policy_panics,
-            sensor_panics: reporter.sensor_panics(),
-            kept_failed,
-            stalled,
-            samples_lost: reporter.lost(),
-            values_corrected: reporter.corrected(),
-            unknown_signals: reporter.unknown(),
-            handled: counts.handled,
-            failed: counts.failed,
-            in_doubt: counts.in_doubt,
-            rejected: counts.rejected,
-            told: counts.told,
-            unsent: counts.unsent,
-            abandoned: counts.abandoned,
-            dropped_late: counts.dropped_late,
-            batches: counts.batches,
-            calls: counts.calls,
-            retries: counts.retries,
-            split_retries: counts.search.splits,
-            bisections: counts.search.bisections,
-            retry_after_capped: counts.search.waits_capped,
-            failed_calls: counts.failed_calls,
-            retried_rows: counts.retried_rows,
-            handler_panics: counts.handler_panics,
-            hook_panics: counts.hook_panics,
-            drop_panics: counts.drop_panics,
-            bad_rejects: counts.bad_rejects,
-            service_time: counts.service_time.quantiles(),
-            queue_wait: counts.queue_wait.quantiles(),
-            setpoint,
-        }
+        self.core.stats()
     }
 
     /// The last 128 decisions, oldest first; those that only repeat the one before are left out.

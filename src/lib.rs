@@ -297,6 +297,7 @@ mod queue;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+mod snapshot;
 mod stats;
 mod sync;
 mod ticket;
@@ -324,7 +325,10 @@ pub use policy::{
     Aimd, Cadence, Concurrency, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy,
     Reason, Weights, Window, Zone,
 };
-pub use stats::{BatchesByTrigger, FailedCalls, LaneStats, Quantiles, Refused, Retrying, Stats};
+pub use stats::{
+    BatchesByTrigger, ClosedCounts, DecisionCounts, FailedCalls, Histogram, LaneStats, Phase,
+    Quantiles, Refused, Retrying, SignalValue, Stats,
+};
 pub use ticket::{Outcome, Ticket};
 
 #[cfg(doctest)]

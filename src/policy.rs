@@ -181,6 +181,12 @@ pub trait Policy: Send {
     /// The next setpoint, from what happened since the last decision and what is in force.
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
 
+    /// What the policy is called in [`Stats::policy`](crate::Stats::policy) and in metrics. Default
+    /// the path of its type. It is called once, as [`cadence`](Self::cadence) is.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// When the policy wants to decide. It is called once: by the thread that starts the batcher, or
     /// by the controller's thread when the policy is replaced. A panic counts as
     /// [`Cadence::EveryCheck`].
@@ -206,6 +212,10 @@ pub trait Policy: Send {
 impl<P: Policy + ?Sized> Policy for Box<P> {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         (**self).decide(window, current)
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
     }
 
     fn cadence(&self) -> Cadence {

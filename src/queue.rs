@@ -4,6 +4,7 @@
 //! there while there is no room: in the channel, for the items of a chunk (`permits`), or by weight
 //! (`weight_room`). Nothing here knows what lies behind the channel; that is `flush`.
 
+pub(crate) mod blocked;
 pub(crate) mod channel;
 pub(crate) mod gate;
 pub(crate) mod message;

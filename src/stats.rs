@@ -8,8 +8,11 @@ use crate::policy::Reason;
 use crate::policy::setpoint::Setpoint;
 
 mod histogram;
+mod merge;
+mod recent;
 
-pub(crate) use histogram::Histogram;
+pub use histogram::Histogram;
+pub(crate) use recent::RecentTimes;
 
 /// Batches by what made the flusher hand them over. Attempts at the same batch count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,15 +45,6 @@ impl BatchesByTrigger {
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.size += other.size;
-        self.linger += other.linger;
-        self.wait += other.wait;
-        self.flush += other.flush;
-        self.close += other.close;
-        self.retry += other.retry;
-    }
-
     /// All batches.
     ///
     /// ```
@@ -68,7 +62,10 @@ impl BatchesByTrigger {
     }
 }
 
-/// Quantiles of a time, each at most 1/16 above the true one.
+/// Quantiles of a time over the last minute, each at most 1/16 above the true one.
+///
+/// They are of the last [`window`](Self::window), so a slow call leaves them within a minute. They
+/// cannot be added up: use a [`Histogram`] for several batchers or processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quantiles {
@@ -80,6 +77,10 @@ pub struct Quantiles {
     pub p99: Duration,
     /// The largest.
     pub max: Duration,
+    /// How many times were measured in the window. The quantiles are zero if none was.
+    pub count: u64,
+    /// How far the window reaches back: 45 to 60 s, or the life of the batcher if that is less.
+    pub window: Duration,
 }
 
 /// A batch that failed and is tried again, or is searched for its bad rows.
@@ -130,16 +131,6 @@ impl FailedCalls {
         };
         *counter += 1;
     }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.unclassified += other.unclassified;
-        self.transient += other.transient;
-        self.permanent += other.permanent;
-        self.in_doubt += other.in_doubt;
-        self.unavailable += other.unavailable;
-        self.misconfigured += other.misconfigured;
-        self.panicked += other.panicked;
-    }
 }
 
 /// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending`
@@ -148,12 +139,34 @@ impl FailedCalls {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
+    /// The batcher's [`name`](crate::Builder::name).
+    pub name: String,
+    /// The name of the policy that decides, see [`Policy::name`](crate::Policy::name).
+    pub policy: &'static str,
+    /// Whether rows may be sent again after a call in doubt, see
+    /// [`Builder::idempotent`](crate::Builder::idempotent).
+    pub idempotent: bool,
+    /// What bounds the attempts at a failed batch: `none` for one attempt, `attempts` for a number,
+    /// `patience` for a time.
+    pub retry: &'static str,
+    /// How far the batcher is on its way to its end.
+    pub phase: Phase,
+    /// How closes ended, each batcher counted once, when the lists of its report were made.
+    pub closed: ClosedCounts,
     /// The size in force, in items.
     pub batch_size: usize,
+    /// The smallest batch size that the limits allow, in items.
+    pub min_batch_size: usize,
+    /// The largest batch size that the limits allow, in items.
+    pub max_batch_size: usize,
+    /// How many items wait at most, see [`Builder::queue_capacity`](crate::Builder::queue_capacity).
+    pub queue_capacity: usize,
     /// How many calls of the handler there may be at once.
     pub concurrency: usize,
-    /// Calls of the handler that have not returned.
-    pub calls_in_flight: usize,
+    /// The smallest [`concurrency`](Self::concurrency) that the limits allow.
+    pub min_concurrency: usize,
+    /// The largest [`concurrency`](Self::concurrency) that the limits allow.
+    pub max_concurrency: usize,
     /// The queues, one for each handler: everything else here is their sum, or what the worst of
     /// them says.
     pub lanes: Vec<LaneStats>,
@@ -166,6 +179,13 @@ pub struct Stats {
     /// How long ago that decision was made. It counts from the decision, at most one
     /// `load_check_interval` after the signals were reported. `None` where no decision had a score.
     pub load_age: Option<Duration>,
+    /// The last value of each signal that was ever reported, as the controller read it: `cpu_load`,
+    /// `queue_depth`, `error_rate`, `db_locks`, then the custom ones. A value stays until the next.
+    pub signals: Vec<SignalValue>,
+    /// Decisions of the policy by what they did to the size.
+    pub decisions: DecisionCounts,
+    /// Probes that the policy asked for.
+    pub probes: u64,
     /// Items accepted.
     pub added: u64,
     /// Items handled.
@@ -188,12 +208,33 @@ pub struct Stats {
     pub dropped_late: u64,
     /// Items accepted that have no outcome yet.
     pub pending: u64,
+    /// Of the pending, those in the hands of the handler.
+    pub items_in_flight: usize,
+    /// How long the oldest item that is in no batch yet has waited, estimated upwards by at most one
+    /// call; `None` if none waits.
+    pub oldest_item_age: Option<Duration>,
     /// Calls of add that were refused, by reason.
     pub refused: Refused,
+    /// Threads that wait in an add for room.
+    pub producers_blocked: usize,
+    /// How long threads have waited in an add for room, in all, those that wait now included. An
+    /// add that finds room within a few tries is not counted.
+    pub producer_wait: Duration,
     /// Batches by trigger.
     pub batches: BatchesByTrigger,
+    /// Items in each batch.
+    pub batch_items: Histogram,
     /// Calls of the handler: attempts and parts count each.
     pub calls: u64,
+    /// Calls of the handler that returned `Ok`.
+    pub ok_calls: u64,
+    /// Calls of the handler that have not returned.
+    pub calls_in_flight: usize,
+    /// How long the running call has lasted, the longest if there are several; `None` if there is
+    /// none. A handler that hangs shows here.
+    pub running_call_age: Option<Duration>,
+    /// How long ago a call last returned `Ok`; `None` if none has.
+    pub last_success_age: Option<Duration>,
     /// Calls that repeated the same items under the same name.
     pub retries: u64,
     /// Batches and parts that were split and tried again, as
@@ -210,6 +251,8 @@ pub struct Stats {
     pub retry_after_capped: u64,
     /// The batch that is being tried again, if one is: a backend that is away shows here.
     pub retrying: Option<Retrying>,
+    /// How long that batch has failed, the longest if there are several.
+    pub retrying_age: Option<Duration>,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
     /// Panics of the hooks `on_failed` and `on_close`, caught.
@@ -228,11 +271,22 @@ pub struct Stats {
     /// Once that has lasted for `stall_timeout`, callers that wait for the flusher are answered
     /// `Stalled`.
     pub stalled: bool,
-    /// Time of a call of the handler.
+    /// How long nothing was handed over because of a stall, the present one included.
+    pub stalled_time: Duration,
+    /// How long the flusher has paused after calls, as the policy asked, the present pause included.
+    pub paused_time: Duration,
+    /// How long the flusher has waited before another attempt, the present wait included.
+    pub backoff_time: Duration,
+    /// Time of a call of the handler, over the last minute.
     pub service_time: Quantiles,
+    /// The same since the batcher started, in seconds.
+    pub service_time_histogram: Histogram,
     /// How long the oldest item of a batch had waited when the batch was first handed over,
-    /// estimated upwards.
+    /// estimated upwards, over the last minute. A batch that wakes an idle flusher is not in it,
+    /// nor is one of rows that were asked for again: nobody measured their wait.
     pub queue_wait: Quantiles,
+    /// The same since the batcher started, in seconds.
+    pub queue_wait_histogram: Histogram,
     /// Feedback samples overwritten before the controller read them.
     pub samples_lost: u64,
     /// Feedback values that were out of range or NaN.
@@ -276,6 +330,74 @@ pub struct LaneStats {
     pub retrying: Option<Retrying>,
 }
 
+/// How far a batcher is on its way to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Items are accepted.
+    #[default]
+    Open,
+    /// Closed to producers; what is left is handled.
+    Closing,
+    /// Everything has its outcome and the flusher has stopped.
+    Done,
+    /// A close ran out of time and took everything; the flusher stops when its user code returns.
+    Abandoned,
+}
+
+/// How closes ended, by the worst that an item met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClosedCounts {
+    /// Every item was handled.
+    pub clean: u64,
+    /// Items failed, no worse.
+    pub failed: u64,
+    /// Items were unsent, none abandoned.
+    pub unsent: u64,
+    /// Items were left in the hands of a handler.
+    pub abandoned: u64,
+}
+
+/// Decisions that were put in force, by what they did to the batch size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecisionCounts {
+    /// The size grew.
+    pub grow: u64,
+    /// The size shrank.
+    pub shrink: u64,
+    /// The size stayed.
+    pub hold: u64,
+}
+
+impl DecisionCounts {
+    pub(crate) fn count(&mut self, from: usize, to: usize) {
+        let counter = match to.cmp(&from) {
+            std::cmp::Ordering::Greater => &mut self.grow,
+            std::cmp::Ordering::Less => &mut self.shrink,
+            std::cmp::Ordering::Equal => &mut self.hold,
+        };
+        *counter += 1;
+    }
+}
+
+/// The last value of a signal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SignalValue {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, as [`Signals`](crate::Signals) has it.
+    pub value: f64,
+}
+
+impl SignalValue {
+    pub(crate) fn new(name: &'static str, value: f64) -> Self {
+        Self { name, value }
+    }
+}
+
 /// Refused calls of add by reason. A chunk that was refused counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -292,15 +414,4 @@ pub struct Refused {
     pub too_heavy: u64,
     /// Nothing was handed over, since nobody took the failed items.
     pub stalled: u64,
-}
-
-impl Refused {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.full += other.full;
-        self.timeout += other.timeout;
-        self.closed += other.closed;
-        self.reentrant += other.reentrant;
-        self.too_heavy += other.too_heavy;
-        self.stalled += other.stalled;
-    }
 }

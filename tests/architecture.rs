@@ -11,19 +11,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "batcher",
         &[
-            "batch", "control", "exchange", "flush", "observe", "policy", "queue", "stats",
+            "batch", "control", "exchange", "flush", "policy", "queue", "snapshot", "stats",
             "ticket", "wakeup",
         ],
     ),
     (
         "flush",
         &[
-            "batch", "exchange", "observe", "policy", "queue", "stats", "ticket", "wakeup",
+            "batch", "exchange", "observe", "policy", "queue", "snapshot", "stats", "ticket",
+            "wakeup",
         ],
     ),
     ("queue", &["stats", "ticket", "wakeup"]),
-    ("control", &["exchange", "policy"]),
+    ("control", &["exchange", "policy", "snapshot", "stats"]),
     ("exchange", &["policy", "wakeup"]),
+    ("snapshot", &["observe", "policy", "stats"]),
     ("observe", &["batch", "stats"]),
     ("stats", &["batch", "policy"]),
     ("batch", &["ticket"]),

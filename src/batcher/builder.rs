@@ -64,6 +64,7 @@ pub struct Builder<T> {
     max_queue_weight: Option<usize>,
     refuse_too_heavy: bool,
     thread_name: String,
+    name: Option<String>,
     sensors: Vec<Sampled>,
     concurrency: Concurrency,
     /// Where there is more than one call at once; `None` until it is said.
@@ -104,6 +105,7 @@ impl<T: Send + 'static> Builder<T> {
             max_queue_weight: None,
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
+            name: None,
             sensors: Vec::new(),
             concurrency: Concurrency::default(),
             route: None,
@@ -555,6 +557,22 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
+        self
+    }
+
+    /// What the batcher is called in [`Stats::name`](crate::Stats::name), in metrics and in events.
+    /// Default its [`thread_name`](Self::thread_name).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .name("readings")
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().name, "readings");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 

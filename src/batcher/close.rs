@@ -30,7 +30,8 @@ use crate::exchange::reporter::Reporter;
 use crate::flush::backlog::Backlog;
 use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
 use crate::flush::lanes::Lanes;
-use crate::flush::lifecycle::{CloseTerms, Phase};
+use crate::flush::lifecycle::CloseTerms;
+use crate::stats::{Phase, Stats};
 use crate::sync::{Arc, Mutex, MutexGuard, belongs_to, is_panicking, now};
 
 /// What closing takes: everything that the threads and their callers share.
@@ -46,6 +47,19 @@ pub(crate) struct Core<T> {
 }
 
 impl<T> Core<T> {
+    /// The numbers of the control plane, and those of all lanes under their locks: one snapshot.
+    pub(crate) fn stats(&self) -> Stats {
+        let control = self.control.part(&self.reporter);
+        let backlogs = self.lanes.lock();
+        let now = now();
+        let of_lanes = backlogs.iter().zip(self.lanes.all());
+        let parts: Vec<_> = of_lanes
+            .map(|(backlog, lane)| backlog.part(&lane.gate, now))
+            .collect();
+        drop(backlogs);
+        control.with(parts, now)
+    }
+
     /// Whether the caller is one of the batcher's own threads.
     fn is_own_thread(&self) -> bool {
         belongs_to(self.lanes.first().gate.batcher_id)

@@ -8,9 +8,9 @@ use crate::batcher::route::{Route, add_anywhere, add_many_anywhere, add_many_by_
 use crate::error::{AddError, FlushError};
 use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
-use crate::flush::lifecycle::Phase;
 use crate::flush::ticket_line::Handle;
 use crate::queue::gate::Patience;
+use crate::stats::Phase;
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
 

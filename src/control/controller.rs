@@ -81,7 +81,9 @@ impl Controller {
     fn decide(&self, policy: &mut dyn Policy, samples: &[Sample], lost: u64, is_check: bool) {
         let current = self.control.setpoint.read(Setpoint::clone);
         let (min_batch_size, max_batch_size, linger, concurrency) = {
-            let limits = &self.control.lock().limits;
+            let mut state = self.control.lock();
+            state.note_signals(samples);
+            let limits = &state.limits;
             let sizes = (limits.min_batch_size, limits.max_batch_size);
             (sizes.0, sizes.1, limits.linger, limits.concurrency)
         };
@@ -102,8 +104,11 @@ impl Controller {
         }
     }
 
-    /// Asks the policy for its cadence.
+    /// Asks the policy for its name and its cadence.
     pub(crate) fn tell_cadence(&self, policy: &dyn Policy) {
+        if let Some(name) = self.caught(|| policy.name()) {
+            self.control.lock().policy_name = name;
+        }
         let cadence = self.caught(|| policy.cadence());
         self.reporter
             .set_every_batch(cadence == Some(Cadence::EveryBatch));

@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 use crate::control::decisions::{DecisionLog, DecisionRecord};
 use crate::error::BuildError;
 use crate::exchange::published::SetpointCell;
+use crate::exchange::reporter::Reporter;
+use crate::feedback::{CustomSignal, Sample, Signals};
 use crate::policy::setpoint::{Bounds, Setpoint};
 use crate::policy::{Concurrency, Decision, Policy, Reason};
+use crate::snapshot::{ControlPart, Identity};
+use crate::stats::{DecisionCounts, SignalValue};
 use crate::sync::{Arc, Mutex, MutexGuard, now};
 
 /// What can be changed while the batcher runs, in
@@ -139,6 +143,7 @@ pub(crate) struct Control {
     capacity: usize,
     /// How many calls there can be at once.
     lanes: usize,
+    identity: Identity,
 }
 
 pub(crate) struct ControlState {
@@ -147,6 +152,10 @@ pub(crate) struct ControlState {
     /// The score of the last decision that had one, and when that was made.
     pub(crate) score: Option<(f64, Instant)>,
     probes: u64,
+    directions: DecisionCounts,
+    /// The last value of each signal.
+    signals: Signals,
+    pub(super) policy_name: &'static str,
     pub(crate) policy_panics: u64,
 }
 
@@ -163,6 +172,9 @@ impl Control {
             decisions: DecisionLog::new(),
             score: None,
             probes: 0,
+            directions: DecisionCounts::default(),
+            signals: Signals::default(),
+            policy_name: "",
             policy_panics: 0,
         };
         Self {
@@ -171,6 +183,36 @@ impl Control {
             start,
             capacity,
             lanes,
+            identity: Identity::default(),
+        }
+    }
+
+    /// With what the batcher is called and how it was built.
+    pub(crate) fn of(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// What the control plane adds to a snapshot.
+    pub(crate) fn part(&self, reporter: &Reporter) -> ControlPart {
+        let setpoint = self.setpoint.read(Setpoint::clone);
+        let state = self.lock();
+        ControlPart {
+            identity: self.identity.clone(),
+            policy: state.policy_name,
+            setpoint,
+            min_batch_size: state.limits.min_batch_size,
+            max_batch_size: state.limits.max_batch_size,
+            concurrency: state.limits.concurrency,
+            score: state.score,
+            signals: named(&state.signals, &reporter.custom),
+            decisions: state.directions,
+            probes: state.probes,
+            policy_panics: state.policy_panics,
+            sensor_panics: reporter.sensor_panics(),
+            samples_lost: reporter.lost(),
+            values_corrected: reporter.corrected(),
+            unknown_signals: reporter.unknown(),
         }
     }
 
@@ -293,6 +335,8 @@ impl Control {
             .setpoint
             .read(|current| current.follow(decision, &bounds, &mut probes));
         state.probes = probes;
+        let from = self.setpoint.batch_size();
+        state.directions.count(from, next.batch_size);
         self.publish(&mut state, next, policy_linger);
     }
 }
@@ -313,6 +357,37 @@ pub(crate) fn check_concurrency(calls: Concurrency, lanes: usize) -> Result<(), 
         format!("{}..={}", calls.min(), calls.max())
     };
     Err(BuildError::setting("concurrency", value, problem))
+}
+
+impl ControlState {
+    /// Keeps the last value of each signal.
+    pub(super) fn note_signals(&mut self, samples: &[Sample]) {
+        let kept = &mut self.signals;
+        for Sample { signals, .. } in samples {
+            kept.cpu_load = signals.cpu_load.or(kept.cpu_load);
+            kept.queue_depth = signals.queue_depth.or(kept.queue_depth);
+            kept.error_rate = signals.error_rate.or(kept.error_rate);
+            kept.db_locks = signals.db_locks.or(kept.db_locks);
+            for (kept, value) in kept.custom.iter_mut().zip(signals.custom) {
+                *kept = value.or(*kept);
+            }
+        }
+    }
+}
+
+/// The signals that were ever reported, by name.
+fn named(signals: &Signals, custom: &[CustomSignal]) -> Vec<SignalValue> {
+    let own = [
+        ("cpu_load", signals.cpu_load),
+        ("queue_depth", signals.queue_depth.map(|depth| depth as f64)),
+        ("error_rate", signals.error_rate),
+        ("db_locks", signals.db_locks.map(|locks| locks as f64)),
+    ];
+    let custom = custom.iter().zip(signals.custom);
+    own.into_iter()
+        .chain(custom.map(|(signal, value)| (signal.name, value)))
+        .filter_map(|(name, value)| value.map(|value| SignalValue::new(name, value)))
+        .collect()
 }
 
 /// Whether sizes make sense among themselves and in a queue of this capacity.

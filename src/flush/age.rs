@@ -56,6 +56,21 @@ impl AgeEstimator {
         }
         self.notes.front().map_or(now, |(_, time)| *time)
     }
+
+    /// Since when the first is taken to have waited, without a look: for the statistics. `None` if
+    /// there is none, or if it has come since the last look found nothing. Then the flusher wakes
+    /// for it, unless it is `held` by something else: that look is the item's note.
+    pub(crate) fn peek(&self, first: u64, end: u64, held: bool) -> Option<Instant> {
+        if first == end || (self.was_idle && !held) {
+            return None;
+        }
+        let notes = self.notes.iter().rev();
+        let (_, time) = notes
+            .clone()
+            .find(|(position, _)| *position <= first)
+            .or(self.notes.front())?;
+        Some(*time)
+    }
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -102,6 +117,23 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_peek_says_what_the_next_look_would_and_changes_nothing() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut age = AgeEstimator::new(start);
+        age.look(0, 0, at(10));
+        assert_eq!(age.peek(0, 0, true), None, "nobody is there");
+        assert_eq!(age.peek(0, 1, false), None, "it wakes the flusher");
+        assert_eq!(age.peek(0, 1, true), Some(at(10)), "nobody wakes for it");
+        age.look(0, 2, at(20));
+        age.look(0, 5, at(30));
+        assert_eq!(age.peek(1, 9, false), Some(at(20)));
+        assert_eq!(age.peek(3, 9, false), Some(at(20)));
+        assert_eq!(age.peek(5, 9, false), Some(at(30)));
+        assert_eq!(age.look(3, 9, at(40)), at(20));
     }
 
     #[test]

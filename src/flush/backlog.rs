@@ -26,10 +26,11 @@ use crate::flush::dead_letters::{DeadLetters, FailedRows};
 use crate::flush::in_progress::InProgress;
 use crate::flush::incoming::Incoming;
 use crate::flush::lifecycle::{CloseTerms, Lifecycle};
-use crate::observe::{Counts, Event};
+use crate::observe::{Counts, Event, WaitCause};
 use crate::queue::channel::Outlet;
 use crate::queue::gate::Gate;
 use crate::queue::waiters::Waited;
+use crate::snapshot::LanePart;
 use crate::stats::Retrying;
 use crate::sync::Arc;
 use crate::ticket::{Outcome, Wakes};
@@ -46,6 +47,8 @@ pub(crate) struct Backlog<T> {
     pub(crate) wakes: Wakes,
     /// How far somebody waits for a ticket.
     pub(crate) waited: Waited,
+    /// Why the flusher waits, if not for items, and since when.
+    pub(crate) wait: Option<(WaitCause, Instant)>,
     pub(crate) counts: Counts,
 }
 
@@ -68,7 +71,8 @@ impl<T> Backlog<T> {
             age: AgeEstimator::new(now),
             wakes: Wakes::default(),
             waited: Waited::default(),
-            counts: Counts::default(),
+            wait: None,
+            counts: Counts::new(now),
         }
     }
 
@@ -208,9 +212,36 @@ impl<T> Backlog<T> {
         failed
     }
 
-    /// The counts, with those of the search under way.
-    pub(crate) fn counts(&self) -> Counts {
+    /// What this lane adds to a snapshot.
+    pub(crate) fn part(&self, gate: &Gate<T>, now: Instant) -> LanePart {
+        let in_flight = self.in_progress.in_flight.as_ref();
+        let (blocked, producer_wait) = gate.blocked.read(now);
+        let (first, end) = (self.incoming.gathered, self.incoming.end());
+        LanePart {
+            counts: self.counts(now),
+            added: self.added(gate),
+            refused: gate.refusals.read(),
+            capacity: gate.permits.capacity(),
+            calls_in_flight: in_flight.into_iter().len(),
+            items_in_flight: in_flight.map_or(0, |in_flight| in_flight.items),
+            call_begun: in_flight.map(|in_flight| in_flight.begun),
+            oldest_since: self.age.peek(first, end, self.wait.is_some()),
+            producers_blocked: blocked,
+            producer_wait,
+            retrying: self.retrying(),
+            kept_failed: self.dead_letters.retained.len(),
+            stalled: self.dead_letters.stalled,
+            phase: self.lifecycle.phase,
+        }
+    }
+
+    /// The counts, with those of the search and of the wait under way.
+    fn counts(&self, now: Instant) -> Counts {
         let mut counts = self.counts.clone();
+        if let Some((cause, begun)) = self.wait {
+            let time = now.saturating_duration_since(begun);
+            counts.observe(Event::Waited { cause, time });
+        }
         if let Some(search) = &self.in_progress.search {
             counts.observe(Event::SearchEnded(search.counts()));
         }

@@ -110,10 +110,7 @@ impl<T> fmt::Debug for CloseReport<T> {
 pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
 
 /// The report as of now, with every lane locked; with the lists if the caller has the claim to them.
-pub(crate) fn report<T>(
-    backlogs: &mut [MutexGuard<'_, Backlog<T>>],
-    claimed: bool,
-) -> CloseReport<T> {
+fn sum<T>(backlogs: &mut [MutexGuard<'_, Backlog<T>>], claimed: bool) -> CloseReport<T> {
     let mut report = CloseReport::empty();
     for backlog in backlogs {
         if claimed {
@@ -128,6 +125,23 @@ pub(crate) fn report<T>(
         report.unsent_total += counts.unsent;
         let last_error = &backlog.lifecycle.last_error;
         report.last_error = report.last_error.or_else(|| last_error.clone());
+    }
+    report
+}
+
+/// The report of the caller that has the claim, or of another, as of now.
+pub(crate) fn report<T>(
+    backlogs: &mut [MutexGuard<'_, Backlog<T>>],
+    claimed: bool,
+) -> CloseReport<T> {
+    let report = sum(backlogs, claimed);
+    if claimed {
+        // Of the whole batcher: once, in one lane's counts.
+        backlogs[0].counts.observe(Event::Closed {
+            failed: report.failed_total > 0,
+            unsent: report.unsent_total > 0,
+            abandoned: report.abandoned > 0,
+        });
     }
     report
 }

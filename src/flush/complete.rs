@@ -79,9 +79,10 @@ impl<T> Backlog<T> {
         };
         let is_first = attempt == 1 && course.purpose == Purpose::Fresh;
         self.counts.observe(Event::CallEnded {
+            now,
             service_time,
             // Here and not at the hand-over, which an idle flusher is to reach by the shortest way.
-            queue_wait: is_first.then_some(course.queue_wait),
+            queue_wait: course.queue_wait.filter(|_| is_first),
             bad_rejects: batch.out_of_range.take(),
             error: result.as_ref().err().map(|(error, _)| error),
         });

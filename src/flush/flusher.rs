@@ -249,7 +249,7 @@ impl<T> Flusher<T> {
                 course.calls_before + 1
             },
             service_time,
-            queue_wait: course.queue_wait,
+            queue_wait: course.queue_wait.unwrap_or_default(),
             failed,
             outcome,
             in_flight,

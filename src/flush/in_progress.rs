@@ -14,6 +14,8 @@ use crate::ticket::Resolver;
 /// What the handler holds at this moment.
 pub(crate) struct InFlight {
     pub(crate) items: usize,
+    /// When it was taken off.
+    pub(crate) begun: Instant,
     pub(crate) tickets: Vec<(usize, Resolver)>,
     pub(crate) memos: Vec<Memo>,
 }

@@ -6,20 +6,8 @@ use std::time::{Duration, Instant};
 use crate::batch::{Closing, Failed};
 use crate::error::BatchError;
 use crate::flush::search::later;
+use crate::stats::Phase;
 use crate::sync::Arc;
-
-/// How far the batcher is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Items are accepted.
-    Open,
-    /// Closed to producers; the flusher handles what is left.
-    Closing,
-    /// A close ran out of time and took everything; the flusher stops when its user code returns.
-    Abandoned,
-    /// The flusher has stopped.
-    Done,
-}
 
 /// How a close that has begun goes on.
 #[derive(Clone, Copy, Default)]

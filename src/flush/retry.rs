@@ -304,6 +304,15 @@ impl Retry {
         self.total.map_or(patience, |total| patience.min(total))
     }
 
+    /// What bounds the attempts at a failed batch, in a word.
+    pub(crate) fn bound(&self) -> &'static str {
+        match (self.patience(), self.attempts_at_most()) {
+            (Some(_), _) => "patience",
+            (None, Some(0 | 1)) => "none",
+            (None, _) => "attempts",
+        }
+    }
+
     pub(crate) fn total(&self) -> Option<Duration> {
         self.total
     }

@@ -10,7 +10,7 @@ use crate::flush::backlog::Backlog;
 use crate::flush::in_progress::InFlight;
 use crate::flush::retry::{Retry, Rules};
 use crate::flush::search::{Circumstances, Next};
-use crate::observe::Event;
+use crate::observe::{Event, WaitCause};
 use crate::queue::gate::Gate;
 
 /// What is in force at this visit: from the setpoint, and from the builder.
@@ -108,6 +108,7 @@ struct Waiting {
 impl<T> Backlog<T> {
     /// What to do now.
     pub(crate) fn next(&mut self, gate: &Gate<T>, target: Target, now: Instant) -> Visit<T> {
+        self.end_wait(now);
         if let Some(failed) = self.dead_letters.next_for_hook() {
             return Step::Hook(failed).into();
         }
@@ -115,6 +116,9 @@ impl<T> Backlog<T> {
             return Step::Stop.into();
         }
         if let Some(step) = self.go_on_with_search(gate, &target, now) {
+            if let Step::Sleep { .. } = step {
+                self.begin_wait(WaitCause::Backoff, now);
+            }
             return step.into();
         }
         let gathered = self.incoming.gathered;
@@ -123,6 +127,7 @@ impl<T> Backlog<T> {
             .advance(gathered, self.in_progress.first_aside());
         let closing = self.lifecycle.is_closing();
         let step = if self.dead_letters.check_stall(gate, closing, now) {
+            self.begin_wait(WaitCause::Stall, now);
             Step::sleep_for(0)
         } else {
             self.gather_or_sleep(gate, target, now)
@@ -172,8 +177,8 @@ impl<T> Backlog<T> {
                 batch.course.purpose = Purpose::FromLine;
                 batch.course.cut_at = 1;
                 batch.trigger = Trigger::Retry;
-                self.counts.observe(Event::Gathered(batch.trigger));
-                Step::Call(self.take_off(batch))
+                self.observe_gathered(&batch);
+                Step::Call(self.take_off(batch, now))
             }
             Next::Call {
                 rows,
@@ -187,7 +192,7 @@ impl<T> Backlog<T> {
                 batch.course.renew = renew;
                 batch.course.cut_at = target.batch_size;
                 fill(&mut batch, rows);
-                Step::Call(self.take_off(batch))
+                Step::Call(self.take_off(batch, now))
             }
         })
     }
@@ -260,9 +265,11 @@ impl<T> Backlog<T> {
         }
         let pause = self.in_progress.paused_until(target.pause_ratio);
         if let Some(until) = pause.filter(|until| *until > now && !closing) {
+            self.begin_wait(WaitCause::Pause, now);
             return Step::sleep_until(until);
         }
         if (is_empty || aside.holds_line) && !aside.is_due {
+            self.begin_wait(WaitCause::Backoff, now);
             return Step::Sleep {
                 wanted: usize::from(!aside.holds_line),
                 deadline: aside.due,
@@ -379,13 +386,35 @@ impl<T> Backlog<T> {
         batch.course.cut_at = size;
         batch.course.full = full;
         batch.course.probe = target.probe;
-        batch.course.queue_wait = now.saturating_duration_since(waiting.since);
-        self.counts.observe(Event::Gathered(batch.trigger));
-        self.take_off(batch)
+        // A batch that wakes an idle flusher has no look before this one to measure from; rows that
+        // were asked for again come from no line.
+        let is_measured = self.incoming.gathered_items > first && waiting.since < now;
+        batch.course.queue_wait = is_measured.then(|| now.saturating_duration_since(waiting.since));
+        self.observe_gathered(&batch);
+        self.take_off(batch, now)
+    }
+
+    fn observe_gathered(&mut self, batch: &Batch<T>) {
+        self.counts.observe(Event::Gathered {
+            trigger: batch.trigger,
+            len: batch.items.len(),
+        });
+    }
+
+    /// The flusher waits from now on, for something else than items.
+    fn begin_wait(&mut self, cause: WaitCause, now: Instant) {
+        self.wait = Some((cause, now));
+    }
+
+    fn end_wait(&mut self, now: Instant) {
+        if let Some((cause, begun)) = self.wait.take() {
+            let time = now.saturating_duration_since(begun);
+            self.counts.observe(Event::Waited { cause, time });
+        }
     }
 
     /// Marks the batch as in flight.
-    fn take_off(&mut self, mut batch: Box<Batch<T>>) -> Box<Batch<T>> {
+    fn take_off(&mut self, mut batch: Box<Batch<T>>, now: Instant) -> Box<Batch<T>> {
         batch.attempt += 1;
         batch.course.closing = self.lifecycle.is_closing();
         self.counts.observe(Event::CallBegan {
@@ -393,6 +422,7 @@ impl<T> Backlog<T> {
         });
         self.in_progress.in_flight = Some(InFlight {
             items: batch.items.len(),
+            begun: now,
             tickets: std::mem::take(&mut batch.tickets),
             memos: std::mem::take(&mut batch.memos),
         });

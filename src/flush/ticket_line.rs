@@ -2,8 +2,8 @@
 
 use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
-use crate::flush::lifecycle::Phase;
 use crate::observe::Event;
+use crate::stats::Phase;
 use crate::sync::{Arc, Shared};
 use crate::ticket::{Line, Place};
 use crate::unwind::drop_each;

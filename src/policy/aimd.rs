@@ -72,6 +72,10 @@ impl Aimd {
 }
 
 impl Policy for Aimd {
+    fn name(&self) -> &'static str {
+        "Aimd"
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let mut next = None;
         for batch in window

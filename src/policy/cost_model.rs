@@ -409,6 +409,10 @@ impl CostModel {
 }
 
 impl Policy for CostModel {
+    fn name(&self) -> &'static str {
+        "CostModel"
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let min = window.min_batch_size.max(1) as f64;
         let max = (window.max_batch_size as f64).max(min);

@@ -21,6 +21,10 @@ pub struct Fixed(
 );
 
 impl Policy for Fixed {
+    fn name(&self) -> &'static str {
+        "Fixed"
+    }
+
     fn decide(&mut self, _window: &Window<'_>, _current: &Setpoint) -> Decision {
         Decision::resize(self.0, "the size is fixed")
     }

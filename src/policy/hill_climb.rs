@@ -96,6 +96,10 @@ impl HillClimb {
 }
 
 impl Policy for HillClimb {
+    fn name(&self) -> &'static str {
+        "HillClimb"
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         if self.size as usize != current.batch_size {
             // They differ at the beginning, and when the bounds have moved the size.

@@ -406,6 +406,10 @@ impl LoadThreshold {
 }
 
 impl Policy for LoadThreshold {
+    fn name(&self) -> &'static str {
+        "LoadThreshold"
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let failed = self.take(window, current.batch_size);
         if self.halve_on_failure && failed {

@@ -40,6 +40,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::queue::blocked::Blocked;
 use crate::queue::channel::{Inlet, Outlet, bounded};
 use crate::queue::message::{Extra, Message, SpareChunks};
 use crate::queue::permits::ChunkPermits;
@@ -104,6 +105,8 @@ pub(crate) struct Gate<T> {
     weight: SeqCstUsize,
     pub(crate) spare_chunks: SpareChunks<T>,
     pub(crate) refusals: RefusalCounters,
+    /// Who waits for room.
+    pub(crate) blocked: Blocked,
     /// Who waits for a ticket.
     pub(crate) waiters: Waiters,
     /// Whether nothing is handed over because nobody takes the kept failed rows.
@@ -137,6 +140,7 @@ impl<T> Gate<T> {
             weight: SeqCstUsize::new(0),
             spare_chunks: SpareChunks::new(capacity),
             refusals: RefusalCounters::default(),
+            blocked: Blocked::new(),
             waiters: Waiters::new(wait_overrides_linger),
             stall: Stall::new(stall_timeout),
         };

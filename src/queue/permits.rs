@@ -54,6 +54,11 @@ impl ChunkPermits {
         }
     }
 
+    /// How many items of chunks there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Takes permits for 1 to `wanted` items, if there are any.
     pub(crate) fn try_acquire(&self, wanted: usize) -> Option<usize> {
         let mut taken = self.taken.load();

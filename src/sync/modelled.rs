@@ -29,6 +29,23 @@ pub(crate) use checker::{
 /// Shared ownership that no protocol leans on.
 pub(crate) type Shared<T> = std::sync::Arc<T>;
 
+/// A mutex that no protocol leans on: held for a few instructions, and over nothing of this module.
+/// So no thread of a model ever waits for it, and it adds no schedules.
+#[derive(Default)]
+pub(crate) struct PlainMutex<T>(std::sync::Mutex<T>);
+
+impl<T> PlainMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 pub(crate) struct Mutex<T>(checker::Mutex<T>);
 
 impl<T> Mutex<T> {

@@ -20,7 +20,11 @@ pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
 /// Shared ownership that no protocol leans on.
 pub(crate) type Shared<T> = std::sync::Arc<T>;
 
+/// A mutex that no protocol leans on: held for a few instructions, and over nothing of this module.
+pub(crate) type PlainMutex<T> = Mutex<T>;
+
 /// A mutex without poison: no code that may panic runs under this crate's locks.
+#[derive(Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
 pub(crate) type MutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;

@@ -35,6 +35,7 @@ use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
 use crate::queue::gate::GateSettings;
 use crate::queue::weigher::Weigher;
+use crate::snapshot::Identity;
 use crate::sync::{
     Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
 };
@@ -115,13 +116,12 @@ impl<T: Send + 'static> Builder<T> {
         let doorbells = lanes.iter().map(|lane| Arc::clone(&lane.gate.doorbell));
         let setpoint = Arc::new(SetpointCell::new(first, doorbells.collect(), permits));
         let limits = Limits::new(sizes.min, sizes.max, self.linger, self.concurrency);
-        let control = Arc::new(Control::new(
-            limits,
-            Arc::clone(&setpoint),
-            start,
-            sizes.capacity,
-            count,
-        ));
+        let control = Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity, count);
+        let control = Arc::new(control.of(Identity {
+            name: self.name.unwrap_or_else(|| self.thread_name.clone()),
+            idempotent: self.idempotent,
+            retry: self.retry.bound(),
+        }));
         let lanes = Arc::new(Lanes::new(lanes, Arc::clone(&setpoint)));
         let on_failed = self.on_failed.map(|hook| Arc::new(Mutex::new(hook)));
         let on_close = Arc::new(Mutex::new(self.on_close));

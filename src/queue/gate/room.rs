@@ -45,6 +45,7 @@ impl<T> Gate<T> {
         let Err(mut message) = self.inlet.try_again(message, deadline) else {
             return Ok(self.sent_with(extra));
         };
+        let _wait = self.blocked.begin();
         loop {
             if self.stall.has_lasted() {
                 return returned(Refusal::Stalled, message);
@@ -75,6 +76,7 @@ impl<T> Gate<T> {
             return Ok(granted);
         }
         let deadline = self.wait_limit(patience)?;
+        let _wait = self.blocked.begin();
         loop {
             if self.stall.has_lasted() {
                 return Err(Refusal::Stalled);
@@ -121,6 +123,7 @@ impl<T> Gate<T> {
             () if deadline.is_some_and(|deadline| deadline <= now()) => Some(Refusal::Timeout),
             () => None,
         };
+        let _wait = self.blocked.begin();
         room.wait(
             weights,
             stop,
