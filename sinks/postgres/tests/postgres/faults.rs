@@ -105,11 +105,11 @@ fn killed_connections_lose_and_double_nothing() {
 }
 
 #[test]
-fn one_bad_row_of_a_thousand_is_found_in_one_call() {
+fn a_poisoned_row_fails_alone_within_the_promised_calls() {
     let Some(server) = Server::shared() else {
         return;
     };
-    let mut database = Database::new(server, "one_bad", KEYED);
+    let mut database = Database::new(server, "poisoned", KEYED);
     let sink = database.sink().on_conflict(OnConflict::Ignore);
     let batcher = whole(1_000).sink(sink).unwrap();
     let rows = (0..1_000).map(|id| Reading {
@@ -118,7 +118,8 @@ fn one_bad_row_of_a_thousand_is_found_in_one_call() {
     });
     batcher.add_many(rows).unwrap();
     batcher.flush(LONG).unwrap_err();
-    assert_eq!(batcher.stats().calls, 1);
+    let calls = batcher.stats().calls;
+    assert!(calls <= 1 + 2 * 10, "{calls}");
     assert_eq!(faulty(&batcher.close(LONG).failed), [617]);
     assert_eq!(database.counts(), (999, 999));
 }
