@@ -104,6 +104,26 @@ fn killed_connections_lose_and_double_nothing() {
     }
 }
 
+#[test]
+fn a_poisoned_row_fails_alone_within_the_promised_calls() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "poisoned", KEYED);
+    let sink = database.sink().on_conflict(OnConflict::Ignore);
+    let batcher = whole(1_000).sink(sink).unwrap();
+    let rows = (0..1_000).map(|id| Reading {
+        value: if id == 617 { -1.0 } else { 1.0 },
+        ..reading(id)
+    });
+    batcher.add_many(rows).unwrap();
+    batcher.flush(LONG).unwrap_err();
+    let calls = batcher.stats().calls;
+    assert!(calls <= 1 + 2 * 10, "{calls}");
+    assert_eq!(faulty(&batcher.close(LONG).failed), [617]);
+    assert_eq!(database.counts(), (999, 999));
+}
+
 /// Sixty bad rows side by side among 500, across the boundary of the halves.
 #[test]
 fn rows_that_a_trigger_or_an_index_refuses_fail_and_take_no_good_row_with_them() {

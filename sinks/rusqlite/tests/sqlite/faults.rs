@@ -119,6 +119,21 @@ fn a_full_disk_is_transient_and_every_row_arrives_once_there_is_space() {
 }
 
 #[test]
+fn a_row_that_is_refused_is_rejected_in_the_same_call_that_stores_the_rest() {
+    let file = File::new(KEYED);
+    let batcher = whole(1_000).sink(file.sink()).unwrap();
+    let rows = (0..1_000).map(|id| Reading {
+        value: if id == 617 { -1.0 } else { 1.0 },
+        ..reading(id)
+    });
+    batcher.add_many(rows).unwrap();
+    batcher.flush(LONG).unwrap_err();
+    assert_eq!((batcher.stats().calls, batcher.stats().rejected), (1, 1));
+    assert_eq!(faulty(&batcher.close(LONG).failed), [617]);
+    assert_eq!(file.counts(), (999, 999));
+}
+
+#[test]
 fn a_deferred_foreign_key_fails_its_row_alone_at_the_commit() {
     let file = File::new(
         "CREATE TABLE owners (id INTEGER PRIMARY KEY); INSERT INTO owners VALUES (1);
