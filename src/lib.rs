@@ -279,10 +279,14 @@ mod batcher;
 pub mod classify;
 mod control;
 mod error;
+mod events;
 mod exchange;
 mod feedback;
 mod flush;
+mod journal;
+pub mod metrics;
 mod observe;
+mod observer;
 mod policy;
 mod queue;
 #[cfg(feature = "sim")]
@@ -302,15 +306,16 @@ pub use batcher::builder::Builder;
 pub use batcher::producer::{Producer, SubmitManyError};
 pub use batcher::sensor::Sensor;
 pub use batcher::sink::{Sink, SinkError};
-pub use control::decisions::DecisionRecord;
 pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
+pub use events::{CallEvent, DecisionRecord, ErrorEvent, FailureEvent, Recent};
 pub use feedback::{
     BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals,
 };
 pub use flush::close_report::CloseReport;
 pub use flush::retry::Retry;
 pub use flush::workers::Worker;
+pub use observer::Observer;
 pub use policy::setpoint::{Probe, Setpoint};
 pub use policy::{
     Aimd, Cadence, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy, Reason, Weights,

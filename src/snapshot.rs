@@ -113,6 +113,7 @@ impl LanePart {
             failed: counts.failed,
             in_doubt: counts.in_doubt,
             rejected: counts.rejected,
+            rejected_in_doubt: counts.rejected_in_doubt,
             told: counts.told,
             unsent: counts.unsent,
             abandoned: counts.abandoned,

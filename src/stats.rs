@@ -193,6 +193,8 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Of the failed, those that the handler rejected one by one.
     pub rejected: u64,
+    /// Of the rejected, those that the backend may have applied: they are in `in_doubt` too.
+    pub rejected_in_doubt: u64,
     /// Of the failed, those that were dropped because a ticket had returned their failure: they are
     /// in no list.
     pub told: u64,

@@ -11,19 +11,28 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "batcher",
         &[
-            "batch", "control", "exchange", "flush", "policy", "queue", "snapshot", "stats",
-            "ticket", "wakeup",
+            "batch", "control", "events", "exchange", "flush", "journal", "observer", "policy",
+            "queue", "snapshot", "stats", "ticket", "wakeup",
         ],
     ),
     (
         "flush",
         &[
-            "batch", "exchange", "observe", "policy", "queue", "snapshot", "stats", "ticket",
-            "wakeup",
+            "batch", "events", "exchange", "journal", "observe", "policy", "queue", "snapshot",
+            "stats", "ticket", "wakeup",
         ],
     ),
     ("queue", &["stats", "ticket", "wakeup"]),
-    ("control", &["exchange", "policy", "snapshot", "stats"]),
+    (
+        "control",
+        &[
+            "events", "exchange", "journal", "policy", "snapshot", "stats",
+        ],
+    ),
+    ("observer", &["events", "journal", "stats"]),
+    ("journal", &["events"]),
+    ("events", &["batch", "policy"]),
+    ("metrics", &["policy", "stats"]),
     ("exchange", &["policy", "wakeup"]),
     ("snapshot", &["observe", "policy", "stats"]),
     ("observe", &["batch", "stats"]),

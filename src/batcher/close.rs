@@ -24,6 +24,7 @@
 use std::time::Duration;
 
 use crate::batcher::threads::Thread;
+use crate::batcher::watched::stats;
 use crate::control::limits::Control;
 use crate::exchange::reporter::Reporter;
 use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
@@ -44,14 +45,8 @@ pub(crate) struct Core<T> {
 }
 
 impl<T> Core<T> {
-    /// The numbers of the control plane, and those of the lane under its lock.
     pub(crate) fn stats(&self) -> Stats {
-        let control = self.control.part(&self.reporter);
-        let backlog = self.lane.lock();
-        let now = now();
-        let part = backlog.part(&self.lane.gate, now);
-        drop(backlog);
-        part.with(control, now)
+        stats(&self.lane, &self.control, &self.reporter)
     }
 
     /// Steps (1) and (2). True if this caller has the claim to the lists.
@@ -105,6 +100,7 @@ impl<T> Core<T> {
         let mut answer = report(&mut backlog, claimed);
         let goes_on = backlog.lifecycle.is_closing();
         drop(backlog);
+        self.lane.journal_failures();
         if !goes_on {
             self.reporter.end();
         }

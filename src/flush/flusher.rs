@@ -8,9 +8,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::batch::rows::Purpose;
 use crate::batch::{Batch, Failed, Handler};
+use crate::events::CallEvent;
 use crate::flush::close_report::OnClose;
 use crate::flush::close_report::deliver_unclaimed;
+use crate::journal::error_event;
 use crate::observe::Event;
 
 use crate::error::{BatchError, ErrorClass};
@@ -218,6 +221,21 @@ impl<T> Flusher<T> {
             outcome,
         };
         self.reporter.report_batch(result.as_ref().ok(), sample);
+        self.lane.journal().call(CallEvent {
+            sequence: 0,
+            at: self.lane.journal().at(now),
+            id: batch.id,
+            parent: batch.parent,
+            attempt: batch.attempt,
+            trigger: batch.trigger,
+            len,
+            cut_at: course.cut_at,
+            probe: sample.probe,
+            queue_wait: course.queue_wait.filter(|_| is_first(&batch)),
+            service_time,
+            rejected,
+            error: result.as_ref().err().map(error_event),
+        });
         self.drop_caught(&mut spent);
         let result = match result {
             Ok(_) => Ok(self.take_marked(&mut batch)),
@@ -268,10 +286,14 @@ impl<T> Flusher<T> {
         let Leftover {
             mut failed,
             mut errors,
+            has_failures,
             refused_len,
         } = leftover;
         if let Some((len, service_time)) = refused_len {
             self.reporter.report_batch(None, refused(len, service_time));
+        }
+        if has_failures {
+            self.lane.journal_failures();
         }
         if !failed.is_empty() {
             self.drop_caught(&mut failed);
@@ -373,6 +395,11 @@ impl<T> Flusher<T> {
             deliver_unclaimed(&self.lane, on_close);
         }
     }
+}
+
+/// Whether this was the first call of a batch from the line.
+fn is_first<T>(batch: &Batch<T>) -> bool {
+    batch.attempt == 1 && batch.course.purpose == Purpose::Fresh
 }
 
 /// The event that a length is refused, for the policy.

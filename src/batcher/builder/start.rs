@@ -9,6 +9,7 @@ use crate::batcher::Batcher;
 use crate::batcher::close::Core;
 use crate::batcher::threads::Latch;
 use crate::batcher::threads::Thread;
+use crate::batcher::watched::Watched;
 use crate::flush::backlog::Backlog;
 use crate::flush::close_report::OnClose;
 
@@ -27,13 +28,16 @@ use crate::flush::flusher::{Chance, Flusher};
 use crate::flush::lane::Lane;
 use crate::flush::retry::Rules;
 use crate::flush::workers::HandlerSlot;
+use crate::journal::Journal;
+use crate::observer::{Observer, Source};
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
 use crate::queue::gate::GateSettings;
 use crate::queue::weigher::Weigher;
 use crate::snapshot::Identity;
 use crate::sync::{
-    Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
+    Arc, Condvar, JoinHandle, Mutex, Parker, Shared, belong_to, next_serial, now, random_seed,
+    spawn,
 };
 use crate::unwind::message;
 use crate::wakeup::Doorbell;
@@ -67,11 +71,14 @@ impl<T: Send + 'static> Builder<T> {
         let setpoint = Arc::new(SetpointCell::new(first, Arc::clone(&doorbell)));
         let limits = Limits::new(sizes.min, sizes.max, self.linger);
         let control = Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity);
-        let control = Arc::new(control.of(Identity {
-            name: self.name.unwrap_or_else(|| self.thread_name.clone()),
+        let name = self.name.unwrap_or_else(|| self.thread_name.clone());
+        let identity = Identity {
+            name: name.clone(),
             idempotent: self.idempotent,
             retry: self.retry.bound(),
-        }));
+        };
+        let journal = Shared::new(Journal::new(start));
+        let control = Arc::new(control.of(identity, &journal));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be distinguished from a sum
             // below zero.
@@ -93,9 +100,19 @@ impl<T: Send + 'static> Builder<T> {
             wait_overrides_linger: self.wait_overrides_linger,
             stall_timeout: self.stall_timeout,
         };
-        let lane = Arc::new(Lane::new(settings, doorbell, serial, |outlet| {
+        let lane = Lane::new(settings, doorbell, serial, |outlet| {
             Backlog::new(outlet, failed_rows, seed, start)
-        }));
+        });
+        let lane = Arc::new(lane.of(&journal));
+        let watched = Shared::new(Watched {
+            lane: Arc::clone(&lane),
+            reporter: Arc::clone(&reporter),
+            control: Arc::clone(&control),
+        });
+        let source = Shared::clone(&watched) as Shared<dyn Source>;
+        let observer = Observer::new(name, journal, source);
+        let settled = observer.clone();
+        let settle = move || settled.settle(&*watched);
         let flusher = Flusher {
             lane: Arc::clone(&lane),
             setpoint: Arc::clone(&setpoint),
@@ -114,7 +131,7 @@ impl<T: Send + 'static> Builder<T> {
             flusher,
             Arc::clone(&on_close),
             serial,
-            make,
+            (make, settle),
         )?;
         let controller = Controller {
             control: Arc::clone(&control),
@@ -152,6 +169,7 @@ impl<T: Send + 'static> Builder<T> {
                 Ok(Batcher {
                     core,
                     setpoint,
+                    observer,
                     producer,
                     close_timeout,
                     drop_patience,
@@ -159,6 +177,7 @@ impl<T: Send + 'static> Builder<T> {
             }
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
+                observer.end();
                 Err(problem)
             }
         }
@@ -168,17 +187,18 @@ impl<T: Send + 'static> Builder<T> {
 /// Whether the handler was made, or why not.
 type Made = (Mutex<Option<Result<(), BuildError>>>, Condvar);
 
-fn start_flusher<T, H, F>(
+fn start_flusher<T, H, F, E>(
     name: &str,
     mut flusher: Flusher<T>,
     on_close: Arc<Mutex<Option<OnClose<T>>>>,
     serial: u64,
-    make: F,
+    (make, settle): (F, E),
 ) -> Result<Thread, BuildError>
 where
     T: Send + 'static,
     H: Handler<T> + 'static,
     F: FnOnce() -> Result<HandlerSlot<H>, Box<dyn Error + Send + Sync>> + Send + 'static,
+    E: FnOnce() + Send + 'static,
 {
     let ended = Arc::new(Latch::new());
     let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
@@ -212,6 +232,7 @@ where
             }
             None => flusher.finish((), &on_close),
         }
+        settle();
         drop(on_close);
     };
     let handle =
