@@ -103,6 +103,51 @@ pub struct FailureEvent {
     pub outage: bool,
 }
 
+/// The flusher waits before another attempt at what failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackoffEvent {
+    /// When it began, since the batcher started.
+    pub at: Duration,
+    /// How long it lasts, unless a flush or a close cuts it.
+    pub wait: Option<Duration>,
+    /// Failed calls since one went through or blamed its rows; 0 where the handler asked for single
+    /// rows again.
+    pub failures: u32,
+    /// Why the last of them failed.
+    pub error: Option<ErrorEvent>,
+}
+
+/// A stall: nothing is handed over, since as many failed rows are kept as may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StallEvent {
+    /// When, since the batcher started.
+    pub at: Duration,
+    /// How long it has lasted, at its end; `None` at its beginning.
+    pub lasted: Option<Duration>,
+}
+
+/// How a close has ended: the counts of its [`CloseReport`](crate::CloseReport).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseSummary {
+    /// When, since the batcher started.
+    pub at: Duration,
+    /// Items handled since the start.
+    pub handled: u64,
+    /// Items failed since the start.
+    pub failed: u64,
+    /// Items that were never handed to the handler.
+    pub unsent: u64,
+    /// Items handed to a handler that had not come back.
+    pub abandoned: u64,
+    /// Whether the deadline passed before everything was done.
+    pub timed_out: bool,
+    /// Whether every item that was ever added was handled.
+    pub is_clean: bool,
+}
+
 /// What has happened lately, oldest first; from [`Observer::recent`](crate::Observer::recent).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::BatchError;
 use crate::events::{CallEvent, DecisionRecord, ErrorEvent, FailureEvent, Recent};
+use crate::listeners::{Listener, Listeners, Told};
 use crate::sync::PlainMutex;
 use crate::unwind::message;
 
@@ -22,6 +23,7 @@ pub(crate) const FAILURES_MAX: usize = 64;
 pub(crate) struct Journal {
     start: Instant,
     rings: PlainMutex<Rings>,
+    listeners: Option<Listeners>,
 }
 
 struct Rings {
@@ -51,7 +53,38 @@ impl Journal {
                 decisions: VecDeque::with_capacity(DECISIONS_MAX),
                 failures: VecDeque::with_capacity(FAILURES_MAX),
             }),
+            listeners: None,
         }
+    }
+
+    /// With those who are told.
+    pub(crate) fn with(mut self, listeners: Vec<Box<dyn Listener>>) -> Self {
+        self.listeners = (!listeners.is_empty()).then(|| Listeners::new(listeners));
+        self
+    }
+
+    /// Whether anybody is told.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.is_some()
+    }
+
+    /// Queues an event for the listeners.
+    pub(crate) fn tell(&self, told: Told) {
+        if let Some(listeners) = &self.listeners {
+            listeners.push(told);
+        }
+    }
+
+    /// Delivers what was queued. The user's code: no lock is held here.
+    pub(crate) fn deliver(&self) {
+        if let Some(listeners) = &self.listeners {
+            listeners.deliver();
+        }
+    }
+
+    /// Panics of listeners.
+    pub(crate) fn listener_panics(&self) -> u64 {
+        self.listeners.as_ref().map_or(0, Listeners::panics)
     }
 
     /// The time since the batcher started.
@@ -63,6 +96,9 @@ impl Journal {
     pub(crate) fn call(&self, mut call: CallEvent) {
         let mut rings = self.rings.lock();
         call.sequence = rings.next();
+        if self.has_listeners() {
+            self.tell(Told::Call(call.clone()));
+        }
         push(&mut rings.calls, call, CALLS_MAX);
     }
 
@@ -74,6 +110,9 @@ impl Journal {
             return;
         }
         decision.sequence = rings.next();
+        if self.has_listeners() {
+            self.tell(Told::Decision(decision.clone()));
+        }
         push(&mut rings.decisions, decision, DECISIONS_MAX);
     }
 

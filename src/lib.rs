@@ -228,6 +228,15 @@
 //! own is one method on plain numbers. [`Batcher::decisions`] returns the last decisions with their
 //! reasons, as sentences.
 //!
+//! # Watching
+//!
+//! [`Batcher::stats`] is one consistent snapshot. [`Batcher::observer`] is a handle for any thread
+//! that keeps nothing open; it also has the last calls, decisions and failed rows, for whoever comes
+//! later. [`Stats::write_prometheus`] and [`metrics`] write the numbers as text, without a
+//! dependency; docs/observability.md says which metric answers which question. A [`Listener`] is
+//! told once a call, a decision, a backoff, a stall and a close. None of this costs an add
+//! anything.
+//!
 //! # Cost
 //!
 //! On two cores of a shared Xeon, `cargo bench --bench channel -- --quick`, medians: an `add` of 8
@@ -284,6 +293,7 @@ mod exchange;
 mod feedback;
 mod flush;
 mod journal;
+mod listeners;
 pub mod metrics;
 mod observe;
 mod observer;
@@ -308,13 +318,17 @@ pub use batcher::sensor::Sensor;
 pub use batcher::sink::{Sink, SinkError};
 pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
-pub use events::{CallEvent, DecisionRecord, ErrorEvent, FailureEvent, Recent};
+pub use events::{
+    BackoffEvent, CallEvent, CloseSummary, DecisionRecord, ErrorEvent, FailureEvent, Recent,
+    StallEvent,
+};
 pub use feedback::{
     BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals,
 };
 pub use flush::close_report::CloseReport;
 pub use flush::retry::Retry;
 pub use flush::workers::Worker;
+pub use listeners::Listener;
 pub use observer::Observer;
 pub use policy::setpoint::{Probe, Setpoint};
 pub use policy::{

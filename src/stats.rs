@@ -254,7 +254,7 @@ pub struct Stats {
     pub retrying_age: Option<Duration>,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
-    /// Panics of the hooks `on_failed` and `on_close`, caught.
+    /// Panics of the hooks `on_failed` and `on_close` and of listeners, caught.
     pub hook_panics: u64,
     /// Panics of the policy, caught.
     pub policy_panics: u64,

@@ -27,7 +27,9 @@ use crate::batcher::threads::Thread;
 use crate::batcher::watched::stats;
 use crate::control::limits::Control;
 use crate::exchange::reporter::Reporter;
-use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
+use crate::flush::close_report::{
+    CloseReport, OnClose, deliver, deliver_unclaimed, report, tell_closed,
+};
 use crate::flush::lane::Lane;
 use crate::flush::lifecycle::CloseTerms;
 use crate::stats::{Phase, Stats};
@@ -114,6 +116,7 @@ impl<T> Core<T> {
         if claimed {
             // Flushes that wait for what is now unsent or abandoned.
             self.lane.changed.notify_all();
+            tell_closed(&self.lane, &answer);
         }
         answer
     }

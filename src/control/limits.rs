@@ -152,6 +152,11 @@ impl Control {
         }
     }
 
+    /// Tells the listeners what was decided. Without a lock.
+    pub(super) fn deliver(&self) {
+        self.journal.deliver();
+    }
+
     /// With what the batcher is called and how it was built.
     pub(crate) fn of(mut self, identity: Identity, journal: &Shared<Journal>) -> Self {
         self.identity = identity;
@@ -174,6 +179,7 @@ impl Control {
             decisions: state.directions,
             probes: state.probes,
             policy_panics: state.policy_panics,
+            listener_panics: self.journal.listener_panics(),
             sensor_panics: reporter.sensor_panics(),
             samples_lost: reporter.lost(),
             values_corrected: reporter.corrected(),

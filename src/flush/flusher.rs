@@ -14,13 +14,16 @@ use crate::events::CallEvent;
 use crate::flush::close_report::OnClose;
 use crate::flush::close_report::deliver_unclaimed;
 use crate::journal::error_event;
-use crate::observe::Event;
+use crate::observe::{Event, WaitCause};
+use crate::stats::Retrying;
 
 use crate::error::{BatchError, ErrorClass};
 use crate::exchange::published::SetpointCell;
 use crate::exchange::reporter::Reporter;
 use crate::feedback::{BatchSample, CallOutcome};
+use crate::flush::backlog::Backlog;
 use crate::flush::complete::{Finished, Leftover, Marked};
+use crate::flush::edges::Edges;
 use crate::flush::lane::Lane;
 use crate::flush::lifecycle::CloseTerms;
 use crate::flush::regroup::Regroup;
@@ -73,6 +76,7 @@ impl<T> Flusher<T> {
         let mut probe_used = 0;
         let mut fills_fast = false;
         let (mut regroup, mut call_time) = (Regroup::default(), Duration::ZERO);
+        let mut edges = Edges::default();
         let mut at = now();
         let mut lent_at = at;
         loop {
@@ -95,12 +99,19 @@ impl<T> Flusher<T> {
                 backlog = self.lane.lock();
             }
             let Visit { step, flushed } = backlog.next(&self.lane.gate, target, at);
+            let wait = backlog.wait.map(|(cause, _)| cause);
+            let retrying = self.told_retrying(&backlog);
             drop(backlog);
             if flushed {
                 self.lane.changed.notify_all();
             }
             if let Some(leftover) = leftover {
                 self.clear(leftover);
+            }
+            if self.lane.journal().has_listeners() {
+                let wait = (wait, step.deadline());
+                edges.see(self.lane.journal(), wait, retrying, at);
+                self.lane.journal().deliver();
             }
             match step {
                 Step::Call(batch) => {
@@ -128,6 +139,14 @@ impl<T> Flusher<T> {
                 Step::Stop => return,
             }
         }
+    }
+
+    /// What is being tried again, if anybody is told.
+    fn told_retrying(&self, backlog: &Backlog<T>) -> Option<Retrying> {
+        let is_backoff = matches!(backlog.wait, Some((WaitCause::Backoff, _)));
+        (is_backoff && self.lane.journal().has_listeners())
+            .then(|| backlog.retrying())
+            .flatten()
     }
 
     /// What the setpoint asks for, and which probe it holds.

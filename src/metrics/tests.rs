@@ -76,6 +76,7 @@ fn stats() -> Stats {
         decisions: DecisionCounts::default(),
         probes: 6,
         policy_panics: 0,
+        listener_panics: 0,
         sensor_panics: 0,
         samples_lost: 0,
         values_corrected: 0,

@@ -77,7 +77,7 @@ impl<T: Send + 'static> Builder<T> {
             idempotent: self.idempotent,
             retry: self.retry.bound(),
         };
-        let journal = Shared::new(Journal::new(start));
+        let journal = Shared::new(Journal::new(start).with(self.listeners));
         let control = Arc::new(control.of(identity, &journal));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be distinguished from a sum
