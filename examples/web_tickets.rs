@@ -5,7 +5,7 @@
 //! next.
 //!
 //! `cargo run --example web_tickets -- notes.db 127.0.0.1:8080`, then `curl -d 'a note'
-//! http://127.0.0.1:8080/`. Ctrl-C or SIGTERM ends it: what was accepted is stored and answered,
+//! http://127.0.0.1:8080/`. `/metrics` has the numbers for Prometheus. Ctrl-C or SIGTERM ends it: what was accepted is stored and answered,
 //! later requests get 503.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -29,30 +29,40 @@ const BODY_MAX: u64 = 64 * 1024;
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 fn start(path: String) -> Result<Batcher<String>, BuildError> {
-    Batcher::builder().spawn_workers(move |_worker| {
-        let mut connection = Connection::open(&path)?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
-        )?;
-        Ok::<_, rusqlite::Error>(move |batch: &mut Batch<String>| {
-            let transaction = connection.transaction()?;
-            let mut insert = transaction.prepare_cached("INSERT INTO notes (text) VALUES (?)")?;
-            for note in batch.iter() {
-                insert.execute([note])?;
-            }
-            drop(insert);
-            transaction.commit()?;
-            Ok(LoadFeedback::new())
+    Batcher::builder()
+        .name("notes")
+        .spawn_workers(move |_worker| {
+            let mut connection = Connection::open(&path)?;
+            connection.execute_batch(
+                "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+            )?;
+            Ok::<_, rusqlite::Error>(move |batch: &mut Batch<String>| {
+                let transaction = connection.transaction()?;
+                let mut insert =
+                    transaction.prepare_cached("INSERT INTO notes (text) VALUES (?)")?;
+                for note in batch.iter() {
+                    insert.execute([note])?;
+                }
+                drop(insert);
+                transaction.commit()?;
+                Ok(LoadFeedback::new())
+            })
         })
-    })
 }
 
-/// The body of a POST; `None` for anything else.
-fn posted(client: &TcpStream) -> io::Result<Option<String>> {
+/// What a client asks for.
+enum Request {
+    Store(String),
+    Metrics,
+    Other,
+}
+
+fn read(client: &TcpStream) -> io::Result<Request> {
     let mut request = BufReader::new(client.take(2 * BODY_MAX));
     let mut line = String::new();
     request.read_line(&mut line)?;
     let is_post = line.starts_with("POST ");
+    let is_scrape = line.starts_with("GET /metrics ");
     let mut length = 0;
     loop {
         line.clear();
@@ -65,20 +75,31 @@ fn posted(client: &TcpStream) -> io::Result<Option<String>> {
             None => break,
         }
     }
+    if is_scrape {
+        return Ok(Request::Metrics);
+    }
     if !is_post || length > BODY_MAX {
-        return Ok(None);
+        return Ok(Request::Other);
     }
     let mut body = vec![0; length as usize];
     request.read_exact(&mut body)?;
-    Ok(String::from_utf8(body).ok())
+    Ok(String::from_utf8(body).map_or(Request::Other, Request::Store))
 }
 
 fn answer(mut client: TcpStream, notes: &Batcher<String>) -> io::Result<()> {
     client.set_read_timeout(Some(CLIENT))?;
     client.set_write_timeout(Some(CLIENT))?;
-    let (status, body) = match posted(&client)? {
-        None => ("400 Bad Request", "POST a note".to_owned()),
-        Some(note) => match notes.submit(note) {
+    let (status, body) = match read(&client)? {
+        Request::Other => ("400 Bad Request", "POST a note".to_owned()),
+        Request::Metrics => {
+            let mut text = String::new();
+            notes
+                .stats()
+                .write_prometheus(&mut text)
+                .map_err(io::Error::other)?;
+            ("200 OK", text)
+        }
+        Request::Store(note) => match notes.submit(note) {
             Err(refused) => ("503 Service Unavailable", refused.to_string()),
             Ok(ticket) => match ticket.wait() {
                 Outcome::Handled => ("200 OK", "stored".to_owned()),
@@ -89,7 +110,7 @@ fn answer(mut client: TcpStream, notes: &Batcher<String>) -> io::Result<()> {
     };
     write!(
         client,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }

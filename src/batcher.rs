@@ -8,12 +8,13 @@ use crate::batch::Failed;
 use crate::batcher::builder::Builder;
 use crate::batcher::close::Core;
 use crate::batcher::producer::Producer;
-use crate::control::decisions::DecisionRecord;
 use crate::control::limits::Limits;
 use crate::error::BuildError;
+use crate::events::DecisionRecord;
 use crate::exchange::published::SetpointCell;
 use crate::feedback::LoadFeedback;
 use crate::flush::close_report::CloseReport;
+use crate::observer::Observer;
 use crate::stats::Stats;
 use crate::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) mod route;
 pub(crate) mod sensor;
 pub(crate) mod sink;
 pub(crate) mod threads;
+pub(crate) mod watched;
 
 /// Batches items from many threads for one handler, sized by how loaded the handler says its
 /// backend is.
@@ -50,6 +52,7 @@ pub(crate) mod threads;
 pub struct Batcher<T: Send + 'static> {
     pub(crate) core: Core<T>,
     pub(crate) setpoint: Arc<SetpointCell>,
+    pub(crate) observer: Observer,
     /// The owner's own handle.
     pub(crate) producer: Producer<T>,
     pub(crate) close_timeout: Duration,
@@ -223,6 +226,21 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.stats()
     }
 
+    /// A handle that watches this batcher from anywhere, keeps nothing open, and has history.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let observer = batcher.observer();
+    /// let watcher = std::thread::spawn(move || observer.stats().pending);
+    /// watcher.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
     /// The last 128 decisions, oldest first; those that only repeat the one before are left out.
     ///
     /// ```
@@ -242,6 +260,10 @@ impl<T: Send + 'static> Drop for Batcher<T> {
     fn drop(&mut self) {
         self.core
             .close_on_drop(self.close_timeout, self.drop_patience);
+        // A forked child has no numbers of its own, and its locks may be held for ever.
+        if !self.core.lanes.first().gate.is_orphaned() {
+            self.observer.end();
+        }
     }
 }
 

@@ -1,5 +1,4 @@
 //! The control plane: take the samples, ask the policy, publish the setpoint.
 
 pub(crate) mod controller;
-pub(crate) mod decisions;
 pub(crate) mod limits;

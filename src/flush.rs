@@ -12,6 +12,7 @@ pub(crate) mod barriers;
 pub(crate) mod close_report;
 pub(crate) mod complete;
 pub(crate) mod dead_letters;
+pub(crate) mod edges;
 pub(crate) mod flusher;
 pub(crate) mod gather;
 pub(crate) mod in_progress;

@@ -236,6 +236,15 @@
 //! which items may overtake one another. Flush, close, tickets, failed rows and statistics are over
 //! all of them. `docs/concurrency.md` says when more connections bring more, with figures.
 //!
+//! # Watching
+//!
+//! [`Batcher::stats`] is one consistent snapshot. [`Batcher::observer`] is a handle for any thread
+//! that keeps nothing open; it also has the last calls, decisions and failed rows, for whoever comes
+//! later. [`Stats::write_prometheus`] and [`metrics`] write the numbers as text, without a
+//! dependency; docs/observability.md says which metric answers which question. A [`Listener`] is
+//! told once a call, a decision, a backoff, a stall and a close. None of this costs an add
+//! anything.
+//!
 //! # Cost
 //!
 //! On two cores of a shared Xeon, `cargo bench --bench channel -- --quick`, medians: an `add` of 8
@@ -288,10 +297,15 @@ mod batcher;
 pub mod classify;
 mod control;
 mod error;
+mod events;
 mod exchange;
 mod feedback;
 mod flush;
+mod journal;
+mod listeners;
+pub mod metrics;
 mod observe;
+mod observer;
 mod policy;
 mod queue;
 #[cfg(feature = "sim")]
@@ -311,15 +325,20 @@ pub use batcher::builder::Builder;
 pub use batcher::producer::{Producer, SubmitManyError};
 pub use batcher::sensor::Sensor;
 pub use batcher::sink::{Sink, SinkError};
-pub use control::decisions::DecisionRecord;
 pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
+pub use events::{
+    BackoffEvent, CallEvent, CloseSummary, DecisionRecord, ErrorEvent, FailureEvent, Recent,
+    StallEvent,
+};
 pub use feedback::{
     BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals,
 };
 pub use flush::close_report::CloseReport;
 pub use flush::retry::Retry;
 pub use flush::workers::Worker;
+pub use listeners::Listener;
+pub use observer::Observer;
 pub use policy::setpoint::{Probe, Setpoint};
 pub use policy::{
     Aimd, Cadence, Concurrency, CostModel, Decision, Fixed, HillClimb, LoadThreshold, Policy,

@@ -35,7 +35,7 @@ pub(crate) enum Event<'a> {
     /// A row failed.
     Failed { in_doubt: bool },
     /// The handler rejected a row, which has failed.
-    Rejected,
+    Rejected { in_doubt: bool },
     /// The handler asked for a row again.
     AskedAgain,
     /// A backend asked for a longer wait than the builder allows.
@@ -95,6 +95,7 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     pub(crate) in_doubt: u64,
     pub(crate) rejected: u64,
+    pub(crate) rejected_in_doubt: u64,
     pub(crate) told: u64,
     pub(crate) unsent: u64,
     pub(crate) abandoned: u64,
@@ -131,6 +132,7 @@ impl Counts {
             failed: 0,
             in_doubt: 0,
             rejected: 0,
+            rejected_in_doubt: 0,
             told: 0,
             unsent: 0,
             abandoned: 0,
@@ -220,7 +222,10 @@ impl Counts {
                 self.failed += 1;
                 self.in_doubt += u64::from(in_doubt);
             }
-            Event::Rejected => self.rejected += 1,
+            Event::Rejected { in_doubt } => {
+                self.rejected += 1;
+                self.rejected_in_doubt += u64::from(in_doubt);
+            }
             Event::AskedAgain => self.retried_rows += 1,
             Event::WaitCapped => self.search.waits_capped += 1,
             Event::SearchEnded(search) => self.search.add(search),
@@ -240,6 +245,7 @@ impl Counts {
         self.failed += other.failed;
         self.in_doubt += other.in_doubt;
         self.rejected += other.rejected;
+        self.rejected_in_doubt += other.rejected_in_doubt;
         self.told += other.told;
         self.unsent += other.unsent;
         self.abandoned += other.abandoned;

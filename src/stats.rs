@@ -196,6 +196,8 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Of the failed, those that the handler rejected one by one.
     pub rejected: u64,
+    /// Of the rejected, those that the backend may have applied: they are in `in_doubt` too.
+    pub rejected_in_doubt: u64,
     /// Of the failed, those that were dropped because a ticket had returned their failure: they are
     /// in no list.
     pub told: u64,
@@ -255,7 +257,7 @@ pub struct Stats {
     pub retrying_age: Option<Duration>,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
-    /// Panics of the hooks `on_failed` and `on_close`, caught.
+    /// Panics of the hooks `on_failed` and `on_close` and of listeners, caught.
     pub hook_panics: u64,
     /// Panics of the policy, caught.
     pub policy_panics: u64,

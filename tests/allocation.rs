@@ -1,4 +1,5 @@
-//! In a steady state nothing is allocated: not for an item, not for a batch. Counted by the
+//! In a steady state nothing is allocated, with an observer attached: not for an item, not for a
+//! batch. Counted by the
 //! allocator, exactly.
 
 use std::alloc::System;
@@ -8,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use load_aware_batcher::{
-    Batch, Batcher, Decision, Limits, LoadFeedback, Policy, Setpoint, Window,
+    Batch, Batcher, Decision, Limits, LoadFeedback, Observer, Policy, Setpoint, Window,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -24,6 +25,7 @@ const BATCH: usize = 1_000;
 /// A batcher whose handler waits in its first call until the gate is opened.
 struct Gated {
     batcher: Batcher<u64>,
+    observer: Observer,
     called: mpsc::Receiver<()>,
     gate: Arc<AtomicBool>,
 }
@@ -57,6 +59,7 @@ fn gated(max_batch_size: usize) -> Gated {
     // Both threads run.
     resize(&batcher, max_batch_size);
     Gated {
+        observer: batcher.observer(),
         batcher,
         called,
         gate,
@@ -67,9 +70,10 @@ impl Gated {
     /// Fills the queue by a way of adding that does not wait, while the handler holds a first
     /// batch; then opens the gate and lets all of it pass. Everything that a full queue needs is in
     /// place afterwards.
-    fn warmed_up(self, mut add: impl FnMut(&Batcher<u64>) -> bool) -> Batcher<u64> {
+    fn warmed_up(self, mut add: impl FnMut(&Batcher<u64>) -> bool) -> (Batcher<u64>, Observer) {
         let Self {
             batcher,
+            observer,
             called,
             gate,
         } = self;
@@ -84,7 +88,8 @@ impl Gated {
         }
         gate.store(true, Ordering::Release);
         batcher.flush(LONG).unwrap();
-        batcher
+        assert!(observer.stats().handled > 0);
+        (batcher, observer)
     }
 }
 
@@ -170,7 +175,7 @@ fn main() {
 }
 
 fn a_million_adds_allocate_nothing() {
-    let batcher = gated(BATCH).warmed_up(|batcher| batcher.try_add(0).is_ok());
+    let (batcher, _observer) = gated(BATCH).warmed_up(|batcher| batcher.try_add(0).is_ok());
     assert_eq!(allocations(|| add(&batcher, ITEMS)), 0);
     batcher.flush(LONG).unwrap();
     assert!(batcher.stats().batches.size >= ITEMS / BATCH as u64);
@@ -179,7 +184,8 @@ fn a_million_adds_allocate_nothing() {
 fn a_million_items_in_chunks_allocate_nothing() {
     for chunk in [16, 64, 1_000] {
         // Chunks of one: so many that the most are kept that ever are.
-        let batcher = gated(BATCH).warmed_up(|batcher| batcher.try_add_many([0]).is_ok());
+        let (batcher, _observer) =
+            gated(BATCH).warmed_up(|batcher| batcher.try_add_many([0]).is_ok());
         let allocated = allocations(|| {
             for first in (0..ITEMS).step_by(chunk as usize) {
                 batcher.add_many(first..ITEMS.min(first + chunk)).unwrap();
@@ -192,7 +198,7 @@ fn a_million_items_in_chunks_allocate_nothing() {
 }
 
 fn buffers_are_reused_when_the_size_changes() {
-    let batcher = gated(BATCH).warmed_up(|batcher| batcher.try_add(0).is_ok());
+    let (batcher, _observer) = gated(BATCH).warmed_up(|batcher| batcher.try_add(0).is_ok());
     for size in [700, 300, 900, BATCH] {
         resize(&batcher, size);
         assert_eq!(
@@ -206,7 +212,7 @@ fn buffers_are_reused_when_the_size_changes() {
 
 fn the_memory_of_a_spike_goes_back() {
     const SPIKE: usize = 200 * BATCH;
-    let batcher = gated(SPIKE).warmed_up(|batcher| batcher.try_add(0).is_ok());
+    let (batcher, _observer) = gated(SPIKE).warmed_up(|batcher| batcher.try_add(0).is_ok());
     // More samples than the feedback ring holds, and a decision on them: the controller's room for
     // them stays.
     add(&batcher, 1_100 * BATCH as u64);

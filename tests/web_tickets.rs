@@ -163,3 +163,17 @@ fn a_signal_loses_no_note_that_was_answered_200() {
         );
     }
 }
+
+#[test]
+fn the_server_has_its_numbers_under_metrics() {
+    let mut server = Server::start();
+    assert_eq!(post(server.address, "a note").unwrap(), 200);
+    let mut connection = TcpStream::connect(server.address).unwrap();
+    write!(connection, "GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let handled = "batcher_items_total{batcher=\"notes\",outcome=\"handled\"} 1";
+    assert!(answer.lines().any(|line| line == handled), "{answer}");
+    kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
+    assert!(server.ended().1);
+}

@@ -20,6 +20,7 @@ use crate::feedback::CustomSignal;
 use crate::flush::flusher::OnFailed;
 use crate::flush::retry::Retry;
 use crate::flush::workers::{HandlerSlot, MakeSlot, Worker};
+use crate::listeners::Listener;
 use crate::policy::{Concurrency, CostModel, Policy};
 use crate::queue::gate::STALL_TIMEOUT;
 use crate::queue::weigher::Weigh;
@@ -65,6 +66,7 @@ pub struct Builder<T> {
     refuse_too_heavy: bool,
     thread_name: String,
     name: Option<String>,
+    listeners: Vec<Box<dyn Listener>>,
     sensors: Vec<Sampled>,
     concurrency: Concurrency,
     /// Where there is more than one call at once; `None` until it is said.
@@ -106,6 +108,7 @@ impl<T: Send + 'static> Builder<T> {
             refuse_too_heavy: false,
             thread_name: "batcher".to_owned(),
             name: None,
+            listeners: Vec::new(),
             sensors: Vec::new(),
             concurrency: Concurrency::default(),
             route: None,
@@ -557,6 +560,29 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     pub fn refuse_too_heavy(mut self, yes: bool) -> Self {
         self.refuse_too_heavy = yes;
+        self
+    }
+
+    /// Who is told of calls, decisions, waits, stalls and the close; may be called several times. See
+    /// [`Listener`]. Without one, no event is built for it.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, DecisionRecord, Listener, LoadFeedback};
+    /// struct Print;
+    ///
+    /// impl Listener for Print {
+    ///     fn decision(&mut self, decision: &DecisionRecord) {
+    ///         println!("{} -> {}: {}", decision.from, decision.to, decision.reason);
+    ///     }
+    /// }
+    ///
+    /// let batcher = Batcher::builder()
+    ///     .listener(Print)
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn listener(mut self, listener: impl Listener + 'static) -> Self {
+        self.listeners.push(Box::new(listener));
         self
     }
 

@@ -25,10 +25,13 @@
 use std::time::Duration;
 
 use crate::batcher::threads::Thread;
+use crate::batcher::watched::stats;
 use crate::control::limits::Control;
 use crate::exchange::reporter::Reporter;
 use crate::flush::backlog::Backlog;
-use crate::flush::close_report::{CloseReport, OnClose, deliver, deliver_unclaimed, report};
+use crate::flush::close_report::{
+    CloseReport, OnClose, deliver, deliver_unclaimed, report, tell_closed,
+};
 use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::CloseTerms;
 use crate::stats::{Phase, Stats};
@@ -47,17 +50,8 @@ pub(crate) struct Core<T> {
 }
 
 impl<T> Core<T> {
-    /// The numbers of the control plane, and those of all lanes under their locks: one snapshot.
     pub(crate) fn stats(&self) -> Stats {
-        let control = self.control.part(&self.reporter);
-        let backlogs = self.lanes.lock();
-        let now = now();
-        let of_lanes = backlogs.iter().zip(self.lanes.all());
-        let parts: Vec<_> = of_lanes
-            .map(|(backlog, lane)| backlog.part(&lane.gate, now))
-            .collect();
-        drop(backlogs);
-        control.with(parts, now)
+        stats(&self.lanes, &self.control, &self.reporter)
     }
 
     /// Whether the caller is one of the batcher's own threads.
@@ -116,6 +110,8 @@ impl<T> Core<T> {
         let mut answer = report(&mut backlogs, claimed);
         let goes_on = backlogs.iter().any(is(Phase::Closing));
         drop(backlogs);
+        let lanes = self.lanes.all().iter();
+        lanes.for_each(|lane| lane.journal_failures());
         if !goes_on {
             self.reporter.end();
         }
@@ -138,6 +134,7 @@ impl<T> Core<T> {
             // Flushes that wait for what is now unsent or abandoned.
             let lanes = self.lanes.all().iter();
             lanes.for_each(|lane| lane.changed.notify_all());
+            tell_closed(self.lanes.first(), &answer);
         }
         answer
     }

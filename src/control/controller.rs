@@ -101,6 +101,7 @@ impl Controller {
         };
         if let Some(decision) = self.caught(|| policy.decide(&window, &current)) {
             self.control.apply(decision);
+            self.control.deliver();
         }
     }
 

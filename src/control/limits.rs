@@ -3,16 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::control::decisions::{DecisionLog, DecisionRecord};
 use crate::error::BuildError;
+use crate::events::DecisionRecord;
 use crate::exchange::published::SetpointCell;
 use crate::exchange::reporter::Reporter;
 use crate::feedback::{CustomSignal, Sample, Signals};
+use crate::journal::Journal;
 use crate::policy::setpoint::{Bounds, Setpoint};
 use crate::policy::{Concurrency, Decision, Policy, Reason};
 use crate::snapshot::{ControlPart, Identity};
 use crate::stats::{DecisionCounts, SignalValue};
-use crate::sync::{Arc, Mutex, MutexGuard, now};
+use crate::sync::{Arc, Mutex, MutexGuard, Shared, now};
 
 /// What can be changed while the batcher runs, in
 /// [`Batcher::reconfigure`](crate::Batcher::reconfigure).
@@ -144,11 +145,11 @@ pub(crate) struct Control {
     /// How many calls there can be at once.
     lanes: usize,
     identity: Identity,
+    journal: Shared<Journal>,
 }
 
 pub(crate) struct ControlState {
     pub(super) limits: Limits,
-    decisions: DecisionLog,
     /// The score of the last decision that had one, and when that was made.
     pub(crate) score: Option<(f64, Instant)>,
     probes: u64,
@@ -169,7 +170,6 @@ impl Control {
     ) -> Self {
         let state = ControlState {
             limits,
-            decisions: DecisionLog::new(),
             score: None,
             probes: 0,
             directions: DecisionCounts::default(),
@@ -184,12 +184,19 @@ impl Control {
             capacity,
             lanes,
             identity: Identity::default(),
+            journal: Shared::new(Journal::new(start)),
         }
     }
 
+    /// Tells the listeners what was decided. Without a lock.
+    pub(super) fn deliver(&self) {
+        self.journal.deliver();
+    }
+
     /// With what the batcher is called and how it was built.
-    pub(crate) fn of(mut self, identity: Identity) -> Self {
+    pub(crate) fn of(mut self, identity: Identity, journal: &Shared<Journal>) -> Self {
         self.identity = identity;
+        self.journal = Shared::clone(journal);
         self
     }
 
@@ -209,6 +216,7 @@ impl Control {
             decisions: state.directions,
             probes: state.probes,
             policy_panics: state.policy_panics,
+            listener_panics: self.journal.listener_panics(),
             sensor_panics: reporter.sensor_panics(),
             samples_lost: reporter.lost(),
             values_corrected: reporter.corrected(),
@@ -221,7 +229,7 @@ impl Control {
     }
 
     pub(crate) fn decisions(&self) -> Vec<DecisionRecord> {
-        self.lock().decisions.to_vec()
+        self.journal.decisions()
     }
 
     /// Changes the limits as the closure says; the fields it leaves alone keep what concurrent
@@ -285,9 +293,11 @@ impl Control {
         Ok(())
     }
 
-    fn publish(&self, state: &mut ControlState, next: Setpoint, policy_linger: Duration) {
+    /// With the state locked, so that the record has the order of the setpoints.
+    fn publish(&self, _: &mut ControlState, next: Setpoint, policy_linger: Duration) {
         let from = self.setpoint.batch_size();
         let record = DecisionRecord {
+            sequence: 0,
             from,
             to: next.batch_size,
             concurrency: next.concurrency,
@@ -297,12 +307,13 @@ impl Control {
             at: now().saturating_duration_since(self.start),
         };
         self.setpoint.publish(next, policy_linger);
-        state.decisions.push(record);
+        self.journal.decision(record);
     }
 
     /// Notes what the lanes show, beside the decisions.
     pub(super) fn remark(&self, reason: Reason) {
         let record = self.setpoint.read(|current| DecisionRecord {
+            sequence: 0,
             from: current.batch_size,
             to: current.batch_size,
             concurrency: current.concurrency,
@@ -311,7 +322,7 @@ impl Control {
             score: current.score,
             at: now().saturating_duration_since(self.start),
         });
-        self.lock().decisions.push(record);
+        self.journal.decision(record);
     }
 
     /// Puts a decision in force, within the limits.

@@ -26,6 +26,7 @@ use crate::flush::dead_letters::{DeadLetters, FailedRows};
 use crate::flush::in_progress::InProgress;
 use crate::flush::incoming::Incoming;
 use crate::flush::lifecycle::{CloseTerms, Lifecycle};
+use crate::journal::{FAILURES_MAX, FailureNote};
 use crate::observe::{Counts, Event, WaitCause};
 use crate::queue::channel::Outlet;
 use crate::queue::gate::Gate;
@@ -49,6 +50,8 @@ pub(crate) struct Backlog<T> {
     pub(crate) waited: Waited,
     /// Why the flusher waits, if not for items, and since when.
     pub(crate) wait: Option<(WaitCause, Instant)>,
+    /// Rows that have failed and are not in the journal yet.
+    pub(crate) failure_notes: Vec<FailureNote>,
     pub(crate) counts: Counts,
 }
 
@@ -72,6 +75,7 @@ impl<T> Backlog<T> {
             wakes: Wakes::default(),
             waited: Waited::default(),
             wait: None,
+            failure_notes: Vec::new(),
             counts: Counts::new(now),
         }
     }
@@ -188,6 +192,14 @@ impl<T> Backlog<T> {
         for Row { item, mut memo } in rows {
             let in_doubt = memo.in_doubt;
             self.counts.observe(Event::Failed { in_doubt });
+            if self.failure_notes.len() < FAILURES_MAX {
+                self.failure_notes.push(FailureNote {
+                    error: error.clone(),
+                    attempts: memo.calls,
+                    in_doubt,
+                    outage,
+                });
+            }
             self.barriers.note_failed(memo.number..memo.number + 1);
             if let Some(ticket) = memo.ticket.take() {
                 let outcome = if in_doubt {

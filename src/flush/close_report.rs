@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::batch::Failed;
 use crate::error::BatchError;
+use crate::events::CloseSummary;
 use crate::flush::backlog::Backlog;
+use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
+use crate::listeners::Told;
 use crate::observe::Event;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, now};
 use crate::unwind::{drop_each, message};
 
 /// What became of everything: the answer of a close.
@@ -59,6 +63,19 @@ impl<T> CloseReport<T> {
             last_error: None,
             reentrant: false,
             forked: false,
+        }
+    }
+
+    /// Its counts, for listeners.
+    pub(crate) fn summary(&self, at: Duration) -> CloseSummary {
+        CloseSummary {
+            at,
+            handled: self.handled,
+            failed: self.failed_total,
+            unsent: self.unsent_total,
+            abandoned: self.abandoned,
+            timed_out: self.timed_out,
+            is_clean: self.is_clean(),
         }
     }
 
@@ -146,6 +163,15 @@ pub(crate) fn report<T>(
     report
 }
 
+/// Tells the listeners how the close has ended.
+pub(crate) fn tell_closed<T>(lane: &Lane<T>, report: &CloseReport<T>) {
+    let journal = lane.journal();
+    if journal.has_listeners() {
+        journal.tell(Told::Closed(report.summary(journal.at(now()))));
+        journal.deliver();
+    }
+}
+
 /// Gives the report to the hook, if there is one that was not used.
 pub(crate) fn deliver<T>(
     lanes: &Lanes<T>,
@@ -177,6 +203,7 @@ pub(crate) fn deliver_unclaimed<T>(lanes: &Lanes<T>, on_close: &Mutex<Option<OnC
     if backlogs[0].lifecycle.claim() {
         let report = report(&mut backlogs, true);
         drop(backlogs);
+        tell_closed(lanes.first(), &report);
         deliver(lanes, on_close, report);
     }
 }

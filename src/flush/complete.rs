@@ -48,6 +48,8 @@ pub(crate) struct Leftover<T> {
     pub(crate) failed: Vec<Failed<T>>,
     /// Errors to be dropped.
     pub(crate) errors: Vec<BatchError>,
+    /// Rows have failed: they are to be put into the journal.
+    pub(crate) has_failures: bool,
     /// A length that the backend refuses, and the time of the call: to be reported.
     pub(crate) refused_len: Option<(usize, Duration)>,
 }
@@ -180,6 +182,7 @@ impl<T> Backlog<T> {
         let failed = self.hand_on(failed, late);
         Leftover {
             failed,
+            has_failures: !self.failure_notes.is_empty(),
             errors: std::mem::take(&mut self.in_progress.spent),
             refused_len,
         }
@@ -215,7 +218,8 @@ impl<T> Backlog<T> {
             .flatten()
         else {
             if !again {
-                self.counts.observe(Event::Rejected);
+                let in_doubt = row.memo.in_doubt;
+                self.counts.observe(Event::Rejected { in_doubt });
             }
             let failed = self.fail_rows(vec![row], &error, again, self.retains_failed());
             self.in_progress.spent.push(error);

@@ -11,17 +11,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::batch::rows::Purpose;
 use crate::batch::{Batch, Failed, Handler};
+use crate::events::CallEvent;
 use crate::flush::close_report::OnClose;
 use crate::flush::close_report::deliver_unclaimed;
-use crate::observe::Event;
+use crate::journal::error_event;
+use crate::observe::{Event, WaitCause};
+use crate::stats::Retrying;
 
 use crate::error::{BatchError, ErrorClass};
 use crate::exchange::call_permits::{Answer, Wish};
 use crate::exchange::published::SetpointCell;
 use crate::exchange::reporter::Reporter;
 use crate::feedback::{BatchSample, CallOutcome};
+use crate::flush::backlog::Backlog;
 use crate::flush::complete::{Finished, Leftover, Marked};
+use crate::flush::edges::Edges;
 use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
 use crate::flush::lifecycle::CloseTerms;
@@ -79,6 +85,7 @@ impl<T> Flusher<T> {
         let mut probe_used = 0;
         let mut fills_fast = false;
         let (mut regroup, mut call_time) = (Regroup::default(), Duration::ZERO);
+        let mut edges = Edges::default();
         let mut at = now();
         let mut lent_at = at;
         let mut permit = Permit::new(&self.setpoint, self.place);
@@ -102,6 +109,8 @@ impl<T> Flusher<T> {
                 backlog = self.lane.lock();
             }
             let Visit { step, flushed } = backlog.next(&self.lane.gate, target, at);
+            let wait = backlog.wait.map(|(cause, _)| cause);
+            let retrying = self.told_retrying(&backlog);
             drop(backlog);
             if flushed {
                 self.lane.changed.notify_all();
@@ -111,6 +120,11 @@ impl<T> Flusher<T> {
             }
             if !matches!(step, Step::Call(_) | Step::AwaitPermit { .. }) {
                 permit.give_back(at);
+            }
+            if self.lane.journal().has_listeners() {
+                let wait = (wait, step.deadline());
+                edges.see(self.lane.journal(), wait, retrying, at);
+                self.lane.journal().deliver();
             }
             match step {
                 Step::Call(batch) => {
@@ -147,6 +161,14 @@ impl<T> Flusher<T> {
                 Step::Stop => return,
             }
         }
+    }
+
+    /// What is being tried again, if anybody is told.
+    fn told_retrying(&self, backlog: &Backlog<T>) -> Option<Retrying> {
+        let is_backoff = matches!(backlog.wait, Some((WaitCause::Backoff, _)));
+        (is_backoff && self.lane.journal().has_listeners())
+            .then(|| backlog.retrying())
+            .flatten()
     }
 
     /// What the setpoint asks for, and which probe it holds.
@@ -256,6 +278,21 @@ impl<T> Flusher<T> {
             concurrency,
         };
         self.reporter.report_batch(result.as_ref().ok(), sample);
+        self.lane.journal().call(CallEvent {
+            sequence: 0,
+            at: self.lane.journal().at(now),
+            id: batch.id,
+            parent: batch.parent,
+            attempt: batch.attempt,
+            trigger: batch.trigger,
+            len,
+            cut_at: course.cut_at,
+            probe: sample.probe,
+            queue_wait: course.queue_wait.filter(|_| is_first(&batch)),
+            service_time,
+            rejected,
+            error: result.as_ref().err().map(error_event),
+        });
         self.drop_caught(&mut spent);
         let result = match result {
             Ok(_) => Ok(self.take_marked(&mut batch)),
@@ -306,10 +343,14 @@ impl<T> Flusher<T> {
         let Leftover {
             mut failed,
             mut errors,
+            has_failures,
             refused_len,
         } = leftover;
         if let Some((len, service_time)) = refused_len {
             self.reporter.report_batch(None, refused(len, service_time));
+        }
+        if has_failures {
+            self.lane.journal_failures();
         }
         if !failed.is_empty() {
             self.drop_caught(&mut failed);
@@ -413,6 +454,11 @@ impl<T> Flusher<T> {
             deliver_unclaimed(&self.lanes, on_close);
         }
     }
+}
+
+/// Whether this was the first call of a batch from the line.
+fn is_first<T>(batch: &Batch<T>) -> bool {
+    batch.attempt == 1 && batch.course.purpose == Purpose::Fresh
 }
 
 /// The event that a length is refused, for the policy.

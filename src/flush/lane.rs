@@ -6,12 +6,17 @@
 
 use crate::error::AddError;
 use crate::flush::backlog::Backlog;
+use crate::journal::Journal;
+use crate::observe::Event;
 use crate::queue::channel::Outlet;
 use crate::queue::gate::{Admission, Gate, GateSettings, Patience};
 use crate::queue::message::{CHUNK_ITEMS_MAX, Chunk, Extra, Load, Message, Tracked};
 use crate::queue::refusal::{Refusal, Returned};
-use crate::sync::{Arc, CachePadded, Condvar, Mutex, MutexGuard, TrySendError, thread_tag};
+use crate::sync::{
+    Arc, CachePadded, Condvar, Mutex, MutexGuard, Shared, TrySendError, now, thread_tag,
+};
 use crate::ticket::Resolver;
+use crate::unwind::drop_each;
 use crate::wakeup::Doorbell;
 
 /// See the module's doc.
@@ -24,6 +29,7 @@ pub(crate) struct Lane<T> {
     backlog: CachePadded<Mutex<Backlog<T>>>,
     /// Goes with `backlog`: an outcome for a flush, the end of a close.
     pub(crate) changed: Condvar,
+    journal: Shared<Journal>,
 }
 
 /// How much of a chunk was accepted.
@@ -47,6 +53,33 @@ impl<T> Lane<T> {
             is_one_of_several,
             backlog: CachePadded::new(Mutex::new(backlog(outlet))),
             changed: Condvar::new(),
+            journal: Shared::new(Journal::new(now())),
+        }
+    }
+
+    /// With the journal of its batcher.
+    pub(crate) fn of(mut self, journal: &Shared<Journal>) -> Self {
+        self.journal = Shared::clone(journal);
+        self
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Puts rows that have failed into the journal. Without the lock: their errors are the user's
+    /// values.
+    pub(crate) fn journal_failures(&self) {
+        let mut backlog = self.lock();
+        let mut notes = std::mem::take(&mut backlog.failure_notes);
+        drop(backlog);
+        if notes.is_empty() {
+            return;
+        }
+        self.journal.failures(&notes, now());
+        let panics = drop_each(&mut notes);
+        if panics > 0 {
+            self.lock().counts.observe(Event::DropsPanicked(panics));
         }
     }
 

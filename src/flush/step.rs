@@ -65,6 +65,14 @@ impl<T> Step<T> {
         }
     }
 
+    /// The end of a sleep.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Sleep { deadline, .. } => *deadline,
+            _ => None,
+        }
+    }
+
     /// A sleep until this time at the latest, whatever comes.
     fn sleep_until(deadline: Instant) -> Self {
         Self::Sleep {

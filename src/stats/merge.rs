@@ -41,6 +41,7 @@ impl Stats {
         self.failed += other.failed;
         self.in_doubt += other.in_doubt;
         self.rejected += other.rejected;
+        self.rejected_in_doubt += other.rejected_in_doubt;
         self.told += other.told;
         self.unsent += other.unsent;
         self.abandoned += other.abandoned;

@@ -8,6 +8,7 @@ use crate::batcher::Batcher;
 use crate::batcher::close::Core;
 use crate::batcher::threads::Latch;
 use crate::batcher::threads::Thread;
+use crate::batcher::watched::Watched;
 use crate::flush::backlog::Backlog;
 use crate::flush::close_report::OnClose;
 
@@ -31,13 +32,16 @@ use crate::flush::lanes::Lanes;
 use crate::flush::retained::Budget;
 use crate::flush::retry::Rules;
 use crate::flush::workers::MakeSlot;
+use crate::journal::Journal;
+use crate::observer::{Observer, Source};
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Policy, Zone};
 use crate::queue::gate::GateSettings;
 use crate::queue::weigher::Weigher;
 use crate::snapshot::Identity;
 use crate::sync::{
-    Arc, Condvar, JoinHandle, Mutex, Parker, belong_to, next_serial, now, random_seed, spawn,
+    Arc, Condvar, JoinHandle, Mutex, Parker, Shared, belong_to, next_serial, now, random_seed,
+    spawn,
 };
 use crate::unwind::message;
 use crate::wakeup::Doorbell;
@@ -63,6 +67,7 @@ impl<T: Send + 'static> Builder<T> {
             self.custom,
             Doorbell::new(&alarm_parker),
         ));
+        let journal = Shared::new(Journal::new(start).with(self.listeners));
         let weigher = self.weigher.map(|(limit, weigh)| {
             // The sums are signed: above this lies nothing that could be distinguished from a sum
             // below zero.
@@ -94,9 +99,10 @@ impl<T: Send + 'static> Builder<T> {
                     stall_timeout: self.stall_timeout,
                 };
                 let doorbell = Arc::new(Doorbell::new(parker));
-                Arc::new(Lane::new(settings, doorbell, serial, count > 1, |outlet| {
+                let lane = Lane::new(settings, doorbell, serial, count > 1, |outlet| {
                     Backlog::new(outlet, failed_rows.clone(), random_seed(), place, start)
-                }))
+                });
+                Arc::new(lane.of(&journal))
             })
             .collect();
         let first = Setpoint {
@@ -117,12 +123,21 @@ impl<T: Send + 'static> Builder<T> {
         let setpoint = Arc::new(SetpointCell::new(first, doorbells.collect(), permits));
         let limits = Limits::new(sizes.min, sizes.max, self.linger, self.concurrency);
         let control = Control::new(limits, Arc::clone(&setpoint), start, sizes.capacity, count);
-        let control = Arc::new(control.of(Identity {
-            name: self.name.unwrap_or_else(|| self.thread_name.clone()),
+        let name = self.name.unwrap_or_else(|| self.thread_name.clone());
+        let identity = Identity {
+            name: name.clone(),
             idempotent: self.idempotent,
             retry: self.retry.bound(),
-        }));
+        };
+        let control = Arc::new(control.of(identity, &journal));
         let lanes = Arc::new(Lanes::new(lanes, Arc::clone(&setpoint)));
+        let watched = Shared::new(Watched {
+            lanes: Arc::clone(&lanes),
+            reporter: Arc::clone(&reporter),
+            control: Arc::clone(&control),
+        });
+        let source = Shared::clone(&watched) as Shared<dyn Source>;
+        let observer = Observer::new(name, journal, source);
         let on_failed = self.on_failed.map(|hook| Arc::new(Mutex::new(hook)));
         let on_close = Arc::new(Mutex::new(self.on_close));
         let mut flushers = Vec::with_capacity(count);
@@ -148,6 +163,8 @@ impl<T: Send + 'static> Builder<T> {
             } else {
                 format!("flush{place}-{}", self.thread_name)
             };
+            let (settled, watched) = (observer.clone(), Shared::clone(&watched));
+            let make = (make, move || settled.settle(&*watched));
             match start_flusher(&name, flusher, Arc::clone(&on_close), serial, make) {
                 Ok((thread, made)) => {
                     flushers.push(thread);
@@ -159,7 +176,7 @@ impl<T: Send + 'static> Builder<T> {
                 }
             }
         }
-        drop(on_failed);
+        drop((on_failed, watched));
         // A lane without a flusher is at its end.
         for lane in &lanes.all()[flushers.len()..] {
             lane.lock().lifecycle.finish();
@@ -210,6 +227,7 @@ impl<T: Send + 'static> Builder<T> {
                 Ok(Batcher {
                     core,
                     setpoint,
+                    observer,
                     producer,
                     close_timeout,
                     drop_patience,
@@ -217,6 +235,7 @@ impl<T: Send + 'static> Builder<T> {
             }
             Some(problem) => {
                 drop(core.shutdown(self.close_timeout));
+                observer.end();
                 Err(problem)
             }
         }
@@ -235,16 +254,17 @@ fn lane_end<T: Send + 'static>(lane: &Arc<Lane<T>>) -> LaneEnd {
 /// Whether the handler was made, or why not.
 type Made = (Mutex<Option<Result<(), BuildError>>>, Condvar);
 
-fn start_flusher<T, H>(
+fn start_flusher<T, H, E>(
     name: &str,
     mut flusher: Flusher<T>,
     on_close: Arc<Mutex<Option<OnClose<T>>>>,
     serial: u64,
-    make: MakeSlot<H>,
+    (make, settle): (MakeSlot<H>, E),
 ) -> Result<(Thread, Arc<Made>), BuildError>
 where
     T: Send + 'static,
     H: Handler<T> + 'static,
+    E: FnOnce() + Send + 'static,
 {
     let ended = Arc::new(Latch::new());
     let made: Arc<Made> = Arc::new((Mutex::new(None), Condvar::new()));
@@ -278,6 +298,7 @@ where
             }
             None => flusher.finish((), &on_close),
         }
+        settle();
         drop(on_close);
     };
     let handle = spawn(name, body, move || at_end.open()).map_err(|source| BuildError::Thread {
