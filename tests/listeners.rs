@@ -153,6 +153,18 @@ fn decisions_are_told_those_of_reconfigure_too() {
             .unwrap();
         assert_eq!(next(&words), "decision reconfigured");
         assert_eq!(next(&words), "decision the size is fixed");
+
+        // A larger size wakes no flusher: the controller tells it.
+        let (say, words) = mpsc::channel();
+        let batcher = Batcher::builder()
+            .initial_batch_size(10)
+            .listener(Words(say))
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
+        batcher
+            .reconfigure(|limits| limits.policy(Fixed(50)))
+            .unwrap();
+        while next(&words) != "decision the size is fixed" {}
     });
 }
 
