@@ -92,19 +92,17 @@ fn a_backoff_is_told_once_however_often_the_flusher_wakes_in_it() {
     ends(|| {
         let (say, words) = mpsc::channel();
         let batcher = fixed(1)
-            .retry(Retry::default().backoff(NEVER, NEVER))
+            .retry(Retry::default().longest_retry_after(NEVER))
             .listener(Words(say))
-            .spawn(|_: &mut Batch<u64>| Err(BatchError::unavailable("away")))
+            .spawn(|_: &mut Batch<u64>| Err(BatchError::unavailable("away").retry_after(NEVER)))
             .unwrap();
         batcher.add(1).unwrap();
         assert_eq!(next_but_decisions(&words), "call 1 Some(\"away\")");
         assert_eq!(next_but_decisions(&words), "backoff 1 Some(\"away\")");
-        // Each of these wakes it.
-        for _ in 0..3 {
-            batcher
-                .reconfigure(|limits| limits.linger(Duration::ZERO))
-                .unwrap();
-            batcher.reconfigure(|limits| limits.linger(NEVER)).unwrap();
+        // Each of these wakes it, and none cuts a wait that the backend asked for.
+        for _ in 0..1_000 {
+            batcher.request_flush();
+            std::thread::yield_now();
         }
         assert!(!batcher.close(Duration::ZERO).is_clean());
         let rest: Vec<String> = words
@@ -155,6 +153,18 @@ fn decisions_are_told_those_of_reconfigure_too() {
             .unwrap();
         assert_eq!(next(&words), "decision reconfigured");
         assert_eq!(next(&words), "decision the size is fixed");
+
+        // A larger size wakes no flusher: the controller tells it.
+        let (say, words) = mpsc::channel();
+        let batcher = Batcher::builder()
+            .initial_batch_size(10)
+            .listener(Words(say))
+            .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
+            .unwrap();
+        batcher
+            .reconfigure(|limits| limits.policy(Fixed(50)))
+            .unwrap();
+        while next(&words) != "decision the size is fixed" {}
     });
 }
 

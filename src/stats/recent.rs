@@ -203,6 +203,10 @@ mod tests {
         assert_eq!(after.window, Duration::from_secs(45));
         times.record(2 * MS, at(60));
         assert_eq!(times.quantiles(at(60)).max, 2 * MS);
+        let mut reused = RecentTimes::new(start);
+        (0..100).for_each(|_| reused.record(MS, start));
+        reused.record(1_000 * MS, at(60));
+        assert_eq!(reused.quantiles(at(60)).p50, 1_000 * MS);
         let long_after = times.quantiles(at(6_000));
         assert_eq!((long_after.count, long_after.max), (0, Duration::ZERO));
     }
