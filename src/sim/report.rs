@@ -33,6 +33,8 @@ pub struct Call {
     pub signals: Signals,
     /// The size in force after it.
     pub batch_size: usize,
+    /// How many calls at once were allowed after it.
+    pub concurrency: usize,
     /// The pause in force after it, as a multiple of the service time.
     pub pause_ratio: f64,
     /// Why.
