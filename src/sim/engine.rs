@@ -65,6 +65,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             duration: simulation.duration,
             worked: 0.0,
             waits: Vec::new(),
+            waits_at: Vec::new(),
             backlog: 0,
         };
         Self {

@@ -244,6 +244,8 @@ impl<P: Policy> Engine<'_, P> {
         };
         if let Some(arrivals) = self.units[unit].arrivals.as_ref().filter(|_| !broken) {
             let items = &arrivals[cut.first..cut.first + cut.len];
+            let known = self.report.waits.len();
+            self.report.waits_at.push((self.now, known));
             self.report
                 .waits
                 .extend(items.iter().map(|added| self.now - added));
