@@ -121,7 +121,8 @@ pub struct Decision {
     /// size in consecutive decisions requests one batch. A decision without a probe cancels it.
     pub probe: Option<usize>,
     /// How many calls of the handler there may be at once from now on; `None` keeps what is in
-    /// force. Clamped to the window's bounds by the controller.
+    /// force. Clamped to the window's bounds by the controller. The crate's policies other than
+    /// [`CostModel`] ask for [`Window::max_concurrency`].
     pub concurrency: Option<usize>,
     /// Where the load lies.
     pub zone: Zone,

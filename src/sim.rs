@@ -38,12 +38,16 @@
 //! more. Calls at work share the cores fairly, and all of them get only what the background load
 //! leaves. A [`LockHolder`] makes a call wait before all that, for as long as it pleases or until a
 //! lock timeout fails it. A call over the timeout fails as a whole and its items are lost: nothing
-//! is tried again, so what a policy loses is counted, not hidden. A single flusher per batcher, as
-//! in the real one; the controller decides a moment after a sample, so that the next batch of a
+//! is tried again, so what a policy loses is counted, not hidden. A batcher has as many calls at once
+//! as its setpoint allows, one unless [`Simulation::concurrency`] says otherwise. The controller decides a moment after a sample, so that the next batch of a
 //! busy batcher is already cut, as with threads.
 //!
+//! Calls at once share the cores, and [flushes](Backend::group_commit),
+//! [contention](Backend::contention), a [limit](Backend::connections) and
+//! [conflicts](Backend::conflicts) where the backend has them.
+//!
 //! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment,
-//! which no policy knows.
+//! which no policy knows. The oracle knows nothing of several calls at once.
 //!
 //! Only a call that is *refused* is tried again, as the batcher does where an error comes at once:
 //! the same whole once more, then halves depth first, without a wait. When every part of a batch
@@ -59,6 +63,7 @@ mod event;
 mod load;
 mod lock;
 mod oracle;
+mod parallel;
 mod report;
 mod simulation;
 mod unit;

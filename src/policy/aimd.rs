@@ -12,7 +12,7 @@ use crate::policy::{Cadence, Decision, Policy, Window, Zone, is_evidence};
 /// result depends on the target, and the speed on the steps.
 ///
 /// A batch that was cut at another size than the one in force changes nothing: its sample belongs
-/// to an earlier decision.
+/// to an earlier decision. Where the concurrency is a range, it asks for the most calls at once.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Aimd {
@@ -91,6 +91,7 @@ impl Policy for Aimd {
         let Some((size, reason)) = next else {
             return Decision {
                 zone: current.zone,
+                concurrency: Some(window.max_concurrency),
                 ..Decision::hold(current, current.reason.clone())
             };
         };
@@ -101,6 +102,7 @@ impl Policy for Aimd {
         };
         Decision {
             zone,
+            concurrency: Some(window.max_concurrency),
             ..Decision::resize(
                 size.clamp(window.min_batch_size, window.max_batch_size),
                 reason,

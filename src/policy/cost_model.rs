@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::error::BuildError;
 use crate::feedback::{BatchSample, CallOutcome};
 use crate::policy::setpoint::Setpoint;
-use crate::policy::throttle::Throttle;
+use crate::policy::throttle::{Evaluation, Throttle};
 use crate::policy::{Cadence, Decision, Policy, Reason, Window, Zone, is_evidence};
 
+mod calls;
 mod learn;
 mod limit;
 mod model;
@@ -17,6 +18,7 @@ mod start;
 mod wall;
 mod why;
 
+use calls::{Calls, Lesson};
 use learn::learn;
 use limit::{Limit, is_too_early};
 use model::{CallTime, Model};
@@ -94,6 +96,30 @@ const CLIFF_ERROR_MIN: f64 = 0.75;
 /// `ceiling`, and only the first in a row halves the size. A failed probe leaves the size alone if it
 /// was larger or failed early. Rejected rows and permanent errors change no size. Calls refused
 /// unseen and broken statements teach nothing.
+///
+/// **Calls at once.** Where the concurrency is a range, the policy also decides how many calls of the
+/// handler there are at once. It begins with the fewest. A trial compares the number in force with
+/// another one, in up to four pairs of blocks of calls of one size. More calls at once stay if each
+/// further one brings over 15 % of a call's share of the throughput; a quarter of them goes if it
+/// brings under 7.5 %. Twice as many are tried first, then four times as many, then the most: two
+/// calls that share a flush to disk bring nothing, four do. Between trials there are at least four
+/// trials' worth of calls, up to sixteen while nothing changes. There is no trial while batches
+/// are not full, while the allowed calls are not in use, or while the backend is under load.
+/// Instead of pausing, the policy then takes away a quarter of the calls at once every two seconds;
+/// it pauses once the fewest are left. A call that fails early was refused, with more than one at once:
+/// a quarter of the calls goes and the size stays. One that fails late halves both, and the calls
+/// return after some without a failure.
+///
+/// ```
+/// # use load_aware_batcher::{Batch, Batcher, CostModel, LoadFeedback};
+/// let batcher = Batcher::builder()
+///     .policy(CostModel::new())
+///     .concurrency(1..=8)
+///     .unordered()
+///     .spawn_workers(|_| Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new())))?;
+/// assert_eq!(batcher.stats().concurrency, 1); // before it has learnt anything
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CostModel {
@@ -113,6 +139,7 @@ pub struct CostModel {
     size_bounds: SizeBounds,
     wall: Wall,
     probes: Probes,
+    calls: Calls,
     why: Why,
 }
 
@@ -139,6 +166,7 @@ impl CostModel {
             size_bounds: SizeBounds::new(),
             wall: Wall::new(),
             probes: Probes::new(),
+            calls: Calls::new(),
             why: Why::Start,
         }
     }
@@ -208,6 +236,20 @@ impl CostModel {
             seconds: batch.service_time.as_secs_f64().max(1e-9),
         };
         let failed = batch.outcome != CallOutcome::Ok;
+        if self.calls.is_range() {
+            let error = self.model.as_ref().map(|model| model.error(call));
+            let lesson = self.calls.take(batch, error);
+            self.follow_calls();
+            if lesson == Lesson::None {
+                if batch.probe {
+                    self.probes.forget(failed);
+                }
+                if !failed {
+                    self.throttle.items(items, batch.failed as f64);
+                }
+                return;
+            }
+        }
         let full = batch.full && !batch.probe;
         let probing = self.probes.take(batch.probe, batch.full, failed);
         if !failed {
@@ -289,6 +331,25 @@ impl CostModel {
             self.limit.clean_batch(model, items);
         }
         self.resize(reach, min, max);
+    }
+
+    /// Another number of calls at once is in force: calls take as long as they took in its trial.
+    fn follow_calls(&mut self) {
+        if let (Some(ratio), Some(model)) = (self.calls.take_time_ratio(), &mut self.model) {
+            model.item *= ratio;
+            model.run = 0;
+        }
+    }
+
+    /// Begins a trial of another number of calls at once, if one is due.
+    fn plan_calls(&mut self, size: usize, now: Duration) {
+        let Some(model) = &self.model else { return };
+        self.calls.follow_item(model, now.as_secs_f64());
+        if !self.throttle.is_calm() {
+            self.calls.wait();
+        } else if self.failures == 0 && self.probes.pending.is_none() {
+            self.calls.plan(model, size);
+        }
     }
 
     /// Why the size went from `from` to `to`, or the previous reason if nothing has changed.
@@ -423,6 +484,12 @@ impl Policy for CostModel {
         } else {
             from as f64
         };
+        self.calls.adopt(
+            current.concurrency,
+            window.min_concurrency,
+            window.max_concurrency,
+            from,
+        );
         let mut taken = false;
         let mut failure = None;
         for sample in window.samples {
@@ -460,15 +527,34 @@ impl Policy for CostModel {
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;
+        let evaluation = self
+            .throttle
+            .evaluate(window.now, self.calls.is_range() && self.calls.can_fall());
+        let load = (evaluation == Evaluation::FewerCalls).then(|| self.calls.fall_for_load());
+        if taken && self.calls.is_range() && current.probe.is_none() {
+            self.plan_calls(to, window.now);
+        }
         // While a probe is in force, a new one of the same size would be the same probe.
-        if self.model.is_some() && self.failures == 0 && current.probe.is_none() {
+        if self.model.is_some()
+            && self.failures == 0
+            && current.probe.is_none()
+            && !self.calls.is_on_trial()
+        {
             if self.probes.pending.is_none() {
                 self.probes.pending = self.wall.plan(max).map(|length| (Probing::Length, length));
             }
             self.probes.plan(to, self.longest.min(max) as usize);
         }
-        let reason = if self.throttle.evaluate(window.now) {
+        let calls_reason = self.calls.reason.take();
+        let reason = if let Some((from, to)) = load {
+            self.throttle.fewer_calls(from, to)
+        } else if evaluation == Evaluation::Pause {
             self.throttle.reason()
+        } else if let Some(reason) = calls_reason {
+            reason
+        } else if from == to && current.reason.is_about_calls() {
+            // A size that stays says nothing new.
+            current.reason.clone()
         } else if taken {
             self.explain(failure, from, to, &current.reason)
         } else {
@@ -483,6 +569,11 @@ impl Policy for CostModel {
             linger: linger.map(duration),
             pause_ratio: self.throttle.pause_ratio(),
             probe: self.probes.pending.map(|(_, size)| size),
+            concurrency: Some(if self.calls.is_range() {
+                self.calls.permits()
+            } else {
+                window.max_concurrency
+            }),
             zone: if self.throttle.is_hot || self.failures > 0 {
                 Zone::High
             } else {

@@ -4,7 +4,8 @@ use crate::error::BuildError;
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
 
-/// Always the same size, clamped to the builder's bounds.
+/// Always the same size, clamped to the builder's bounds. Where the concurrency is a range, it asks
+/// for the most calls at once.
 ///
 /// ```
 /// # use load_aware_batcher::{Batch, Batcher, Fixed, LoadFeedback};
@@ -25,8 +26,11 @@ impl Policy for Fixed {
         "Fixed"
     }
 
-    fn decide(&mut self, _window: &Window<'_>, _current: &Setpoint) -> Decision {
-        Decision::resize(self.0, "the size is fixed")
+    fn decide(&mut self, window: &Window<'_>, _current: &Setpoint) -> Decision {
+        Decision {
+            concurrency: Some(window.max_concurrency),
+            ..Decision::resize(self.0, "the size is fixed")
+        }
     }
 
     fn initial_batch_size(&self) -> Option<usize> {

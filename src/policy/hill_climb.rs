@@ -18,7 +18,8 @@ const STEP_MAX: f64 = 0.25;
 /// it was better than the last one, the next step keeps its direction, else it reverses.
 ///
 /// It needs no setting and no model, so it also works on backends whose cost grows faster than
-/// their batches. It never comes to rest, and takes minutes where a model takes seconds.
+/// their batches. It never comes to rest, and takes minutes where a model takes seconds. Where the
+/// concurrency is a range, it asks for the most calls at once.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HillClimb {
@@ -134,6 +135,7 @@ impl Policy for HillClimb {
             .clamp(window.min_batch_size as f64, window.max_batch_size as f64);
         Decision {
             zone: current.zone,
+            concurrency: Some(window.max_concurrency),
             ..Decision::resize(self.size as usize, reason)
         }
     }

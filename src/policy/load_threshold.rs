@@ -43,7 +43,8 @@ const NO_SIGNAL_REASON: &str = "no signal since start: this policy cannot grow";
 
 /// The threshold policy: it grows the size while the backend reports that it is idle, shrinks it
 /// while the backend reports that it is stressed, and leaves it in between. The figures are at
-/// [`LoadThreshold::new`]; `docs/load-threshold.md` has the whole.
+/// [`LoadThreshold::new`]; `docs/load-threshold.md` has the whole. Where the concurrency is a range,
+/// it asks for the most calls at once.
 ///
 /// The builder's default is [`CostModel`](crate::CostModel). Choose this one by name where small
 /// batches keep up with the arrival rate, the signals come from the database itself, and a rule
@@ -403,14 +404,9 @@ impl LoadThreshold {
             ..Decision::resize(to, reason)
         }
     }
-}
 
-impl Policy for LoadThreshold {
-    fn name(&self) -> &'static str {
-        "LoadThreshold"
-    }
-
-    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+    /// The decision on the size alone.
+    fn resize(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let failed = self.take(window, current.batch_size);
         if self.halve_on_failure && failed {
             let half = (current.batch_size / 2).max(window.min_batch_size);
@@ -431,6 +427,19 @@ impl Policy for LoadThreshold {
                 score: current.score,
                 ..Decision::hold(current, current.reason.clone())
             }
+        }
+    }
+}
+
+impl Policy for LoadThreshold {
+    fn name(&self) -> &'static str {
+        "LoadThreshold"
+    }
+
+    fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
+        Decision {
+            concurrency: Some(window.max_concurrency),
+            ..self.resize(window, current)
         }
     }
 

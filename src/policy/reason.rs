@@ -84,6 +84,44 @@ pub enum Reason {
         /// The size after.
         to: usize,
     },
+    /// Another number of calls at once is on trial.
+    TryingCalls {
+        /// The number on trial.
+        tried: usize,
+        /// The number in force.
+        from: usize,
+    },
+    /// A trial of another number of calls at once has ended.
+    CallsCompared {
+        /// The number that was on trial.
+        tried: usize,
+        /// How much more throughput it brought than the number before, as a share; negative if less.
+        throughput: f64,
+        /// The number before.
+        from: usize,
+        /// The number after.
+        to: usize,
+    },
+    /// A call failed that was refused at once or took too long: fewer calls at once.
+    FewerCallsAfterFailure {
+        /// How long it took.
+        after: Duration,
+        /// The number of calls at once before, or the one on trial.
+        from: usize,
+        /// The number after.
+        to: usize,
+    },
+    /// The backend complains: fewer calls at once.
+    FewerCallsForLoad {
+        /// The load score, if any signal was reported, 0..=1.
+        score: Option<f64>,
+        /// The share of items that were refused, 0..=1.
+        errors: f64,
+        /// The number of calls at once before.
+        from: usize,
+        /// The number after.
+        to: usize,
+    },
     /// How much of the time is spent pausing between calls.
     Pausing {
         /// The load score, if any signal was reported, 0..=1.
@@ -107,6 +145,19 @@ pub enum Reason {
         /// Its share of the items added since the last check, 0..=1.
         share: f64,
     },
+}
+
+impl Reason {
+    /// Whether it explains the number of calls at once.
+    pub(super) fn is_about_calls(&self) -> bool {
+        matches!(
+            self,
+            Self::TryingCalls { .. }
+                | Self::CallsCompared { .. }
+                | Self::FewerCallsAfterFailure { .. }
+                | Self::FewerCallsForLoad { .. }
+        )
+    }
 }
 
 impl fmt::Display for Reason {
@@ -188,24 +239,67 @@ impl fmt::Display for Reason {
                 f.write_str("an item costs less in a much larger batch: ")?;
                 change(f, *from, *to)
             }
+            Self::TryingCalls { tried, from } => {
+                write!(f, "trying {} at once instead of {from}", calls(*tried))
+            }
+            Self::CallsCompared {
+                tried,
+                throughput,
+                from,
+                to,
+            } => {
+                let verb = if *tried == 1 { "brings" } else { "bring" };
+                let side = if *throughput < 0.0 { "less" } else { "more" };
+                write!(
+                    f,
+                    "{} at once {verb} {:.0} % {side} than {from}: ",
+                    calls(*tried),
+                    throughput.abs() * 100.0
+                )?;
+                if to == tried {
+                    write!(f, "{from} → {to}")
+                } else {
+                    write!(f, "back to {to}")
+                }
+            }
+            Self::FewerCallsAfterFailure { after, from, to } => {
+                write!(f, "a call failed after {}: ", Millis(*after))?;
+                write!(f, "{from} → {} at once", calls(*to))
+            }
+            Self::FewerCallsForLoad {
+                score,
+                errors,
+                from,
+                to,
+            } => {
+                complaint(f, *score, *errors)?;
+                write!(f, "{from} → {} at once", calls(*to))
+            }
             Self::Pausing {
                 score,
                 errors,
                 share,
             } => {
-                match score {
-                    Some(score) => write!(f, "load {score:.2}, ")?,
-                    None => f.write_str("no load reported, ")?,
-                }
-                write!(
-                    f,
-                    "{:.0} % of items refused: pausing {:.0} % of the time",
-                    errors * 100.0,
-                    share * 100.0
-                )
+                complaint(f, *score, *errors)?;
+                write!(f, "pausing {:.0} % of the time", share * 100.0)
             }
         }
     }
+}
+
+/// `load 0.82, 0 % of items refused: `.
+fn complaint(f: &mut fmt::Formatter<'_>, score: Option<f64>, errors: f64) -> fmt::Result {
+    match score {
+        Some(score) => write!(f, "load {score:.2}, ")?,
+        None => f.write_str("no load reported, ")?,
+    }
+    write!(f, "{:.0} % of items refused: ", errors * 100.0)
+}
+
+/// `1 call`, `4 calls`.
+fn calls(number: usize) -> String {
+    let noun = if number == 1 { "call" } else { "calls" };
+    format!("{number} {noun}")
 }
 
 /// `310 → 155`, or `unchanged at 310`.
@@ -300,6 +394,45 @@ mod tests {
             (
                 Reason::CheapWhenLarge { from: 100, to: 200 },
                 "an item costs less in a much larger batch: 100 → 200",
+            ),
+            (
+                Reason::TryingCalls { tried: 8, from: 4 },
+                "trying 8 calls at once instead of 4",
+            ),
+            (
+                Reason::CallsCompared {
+                    tried: 8,
+                    throughput: 0.03,
+                    from: 4,
+                    to: 4,
+                },
+                "8 calls at once bring 3 % more than 4: back to 4",
+            ),
+            (
+                Reason::CallsCompared {
+                    tried: 1,
+                    throughput: -0.02,
+                    from: 2,
+                    to: 1,
+                },
+                "1 call at once brings 2 % less than 2: 2 → 1",
+            ),
+            (
+                Reason::FewerCallsAfterFailure {
+                    after: millis(12),
+                    from: 6,
+                    to: 5,
+                },
+                "a call failed after 12 ms: 6 → 5 calls at once",
+            ),
+            (
+                Reason::FewerCallsForLoad {
+                    score: Some(0.93),
+                    errors: 0.0,
+                    from: 2,
+                    to: 1,
+                },
+                "load 0.93, 0 % of items refused: 2 → 1 call at once",
             ),
             (
                 Reason::Pausing {

@@ -1,9 +1,10 @@
-//! Pauses between calls, which relieve a backend that reports load. Smaller batches do not: they
-//! add calls.
+//! Fewer calls at once, and pauses between calls, which relieve a backend that reports load. Smaller
+//! batches do not: they add calls.
 //!
 //! Once a second the throttle evaluates what was reported since the last time. It is hot if the load
 //! score or the share of refused items is over its threshold. While it is hot, the duty (the share
-//! of the time that is spent in calls) falls to 0.75 of itself, at most every second time. Else the
+//! of the time that is spent in calls) falls to 0.75 of itself, at most every second time. As long as
+//! there can be fewer calls at once, their number falls instead. Else the
 //! duty rises, faster the longer it has been cool. If four cuts do not lower a signal, this batcher
 //! is not its cause, but bad rows or another client. The signal is then ignored for half a minute,
 //! and for twice as long each time that this happens again.
@@ -39,6 +40,17 @@ const SCORE_FALLEN_RATIO: f64 = 0.9;
 const IGNORED_EVALUATIONS_MIN: u32 = 30;
 /// And at most: a quarter of an hour.
 const IGNORED_EVALUATIONS_MAX: u32 = 960;
+
+/// What an evaluation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evaluation {
+    /// The pause stays, or there was no evaluation.
+    Unchanged,
+    /// The pause changed.
+    Pause,
+    /// There should be fewer calls at once.
+    FewerCalls,
+}
 
 /// What a level means for the duty.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,8 +89,9 @@ impl Level {
         }
     }
 
-    /// Evaluates the level of the last second. `is_full_duty`: there are no pauses.
-    fn evaluate(&mut self, level: f64, is_full_duty: bool) -> Verdict {
+    /// Evaluates the level of the last second. `is_full_duty`: there are no pauses. `is_counted`: if
+    /// the level is over its threshold, the cut will show whether this batcher is the cause.
+    fn evaluate(&mut self, level: f64, is_full_duty: bool, is_counted: bool) -> Verdict {
         if self.ignored > 0 {
             self.ignored -= 1;
             return Verdict::Cool;
@@ -92,6 +105,10 @@ impl Level {
         }
         if self.cuts == 0 {
             self.before_cuts = level;
+        }
+        if !is_counted {
+            self.cuts = 0;
+            return Verdict::Hot;
         }
         self.cuts += 1;
         if self.cuts > CUTS_MAX && level > self.fallen_ratio * self.before_cuts {
@@ -168,6 +185,21 @@ impl Throttle {
         (1.0 - self.duty) / self.duty
     }
 
+    /// Whether there are no pauses and no complaint.
+    pub(super) fn is_calm(&self) -> bool {
+        !self.is_hot && self.duty >= 1.0
+    }
+
+    /// A cut of the calls at once in words.
+    pub(super) fn fewer_calls(&self, from: usize, to: usize) -> Reason {
+        Reason::FewerCallsForLoad {
+            score: self.last_score,
+            errors: self.last_refused,
+            from,
+            to,
+        }
+    }
+
     /// The pause in words.
     pub(super) fn reason(&self) -> Reason {
         Reason::Pausing {
@@ -191,14 +223,19 @@ impl Throttle {
         }
     }
 
-    /// Evaluates once a second, if there is evidence. True if the pause changed.
-    pub(super) fn evaluate(&mut self, now: Duration) -> bool {
+    /// Evaluates once a second, if there is evidence. With `can_cut_calls`, a cut is one of the
+    /// calls at once.
+    ///
+    /// Such cuts do not count against the load score. The score of a saturated backend stays at its
+    /// most until there are fewer calls than it has room for, and many batchers take many cuts to
+    /// get there.
+    pub(super) fn evaluate(&mut self, now: Duration, can_cut_calls: bool) -> Evaluation {
         if now < self.next_evaluation {
-            return false;
+            return Evaluation::Unchanged;
         }
         let score = self.means.score();
         if score.is_none() && self.items <= 0.0 {
-            return false;
+            return Evaluation::Unchanged;
         }
         let next = self.next_evaluation + EVALUATION_INTERVAL;
         self.next_evaluation = if now < next {
@@ -217,18 +254,24 @@ impl Throttle {
         let before = self.duty;
         let is_full_duty = self.duty >= 1.0;
         let verdicts = [
-            self.score.evaluate(score.unwrap_or(0.0), is_full_duty),
-            self.errors.evaluate(errors, is_full_duty),
+            self.score
+                .evaluate(score.unwrap_or(0.0), is_full_duty, !can_cut_calls),
+            self.errors.evaluate(errors, is_full_duty, true),
         ];
         if verdicts.contains(&Verdict::NotLowered) {
             self.duty = 1.0;
         }
+        let mut evaluation = Evaluation::Unchanged;
         self.is_hot = verdicts.contains(&Verdict::Hot);
         self.until_cut -= 1;
         if self.is_hot {
             self.cool = 0;
             if self.until_cut <= 0 {
-                self.duty = (self.duty * DUTY_CUT_RATIO).max(DUTY_MIN);
+                if can_cut_calls {
+                    evaluation = Evaluation::FewerCalls;
+                } else {
+                    self.duty = (self.duty * DUTY_CUT_RATIO).max(DUTY_MIN);
+                }
                 self.until_cut = EVALUATIONS_PER_CUT;
             }
         } else {
@@ -236,7 +279,11 @@ impl Throttle {
             let doublings = (self.cool - COOL_BEFORE_DOUBLING).clamp(0, DOUBLINGS_MAX);
             self.duty = (self.duty + DUTY_RISE * f64::from(1 << doublings)).min(1.0);
         }
-        self.duty != before
+        if self.duty == before {
+            evaluation
+        } else {
+            Evaluation::Pause
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::load::Load;
 use super::lock::LockHolder;
+use super::parallel::Parallel;
 
 /// What a call of `n` items costs: `latency + call + item·n` on an idle backend without noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub struct Backend {
     pub(super) lock_holder: Option<LockHolder>,
     pub(super) locks: u64,
     pub(super) signals: bool,
+    pub(super) parallel: Parallel,
 }
 
 impl Default for Backend {
@@ -114,6 +116,7 @@ impl Default for Backend {
             lock_holder: None,
             locks: 0,
             signals: true,
+            parallel: Parallel::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::event::{Event, Time};
 use super::lock::Lock;
 use super::report::Report;
 use super::simulation::Simulation;
-use super::unit::{State, Unit};
+use super::unit::Unit;
 use crate::policy::Policy;
 
 mod calls;
@@ -37,6 +37,13 @@ pub(super) struct Engine<'a, P> {
     lock: Lock,
     at_work: usize,
     in_flight: usize,
+    /// Calls whose latency is over.
+    connected: usize,
+    /// Calls that a flush commits, and those that wait for the next one. There is no flush if both
+    /// are empty.
+    flushing: Vec<usize>,
+    unflushed: Vec<usize>,
+    cores: f64,
     /// The work that each call at work has received.
     received: f64,
     now: f64,
@@ -58,6 +65,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             duration: simulation.duration,
             worked: 0.0,
             waits: Vec::new(),
+            waits_at: Vec::new(),
             backlog: 0,
         };
         Self {
@@ -70,6 +78,10 @@ impl<'a, P: Policy> Engine<'a, P> {
             lock: Lock::default(),
             at_work: 0,
             in_flight: 0,
+            connected: 0,
+            flushing: Vec::new(),
+            unflushed: Vec::new(),
+            cores: simulation.backend.cores,
             received: 0.0,
             now: 0.0,
             load,
@@ -86,6 +98,9 @@ impl<'a, P: Policy> Engine<'a, P> {
         if let Some(holder) = &self.simulation.backend.lock_holder {
             self.at(holder.begin.as_secs_f64(), Event::Ask);
         }
+        for (time, cores) in self.simulation.backend.parallel.cores.clone() {
+            self.at(time.as_secs_f64(), Event::Cores { cores });
+        }
         // Checks of several batchers do not fall together.
         let mut phases = Chance::new(self.simulation.seed, 2);
         let interval = self.simulation.check_interval.as_secs_f64();
@@ -95,8 +110,9 @@ impl<'a, P: Policy> Engine<'a, P> {
             } else {
                 phases.uniform()
             };
-            self.at(interval * phase, Event::Check { unit });
-            self.at(0.0, Event::Free { unit });
+            let begin = self.simulation.start_interval.as_secs_f64() * unit as f64;
+            self.at(begin + interval * phase, Event::Check { unit });
+            self.at(begin, Event::Begin { unit });
         }
         loop {
             while self
@@ -123,7 +139,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             if finish <= event {
                 self.advance(finish);
                 if let Some(Reverse((_, call))) = self.ends.pop() {
-                    self.finish(call, false);
+                    self.worked(call);
                 }
             } else if let Some(Reverse((time, _, event))) = self.events.pop() {
                 self.advance(time.0);
@@ -157,7 +173,9 @@ impl<'a, P: Policy> Engine<'a, P> {
         if self.at_work == 0 {
             return 0.0;
         }
-        (1.0 - self.load) * (self.simulation.backend.cores / self.at_work as f64).min(1.0)
+        (1.0 - self.load)
+            * (self.cores / self.at_work as f64).min(1.0)
+            * self.simulation.backend.parallel.speed(self.at_work)
     }
 
     fn advance(&mut self, to: f64) {
@@ -173,9 +191,7 @@ impl<'a, P: Policy> Engine<'a, P> {
             self.received += self.rate() * passed;
         }
         let at_work = self.at_work as f64;
-        let busy = (self.load
-            + (1.0 - self.load) * (at_work / self.simulation.backend.cores).min(1.0))
-        .min(1.0);
+        let busy = (self.load + (1.0 - self.load) * (at_work / self.cores).min(1.0)).min(1.0);
         self.cpu += (busy - self.cpu) * (1.0 - (-passed / CPU_AVERAGE_SECONDS).exp());
         self.demand += (at_work - self.demand) * (1.0 - (-passed / DEMAND_AVERAGE_SECONDS).exp());
         self.report.worked += self.rate() * at_work * passed;
@@ -192,13 +208,12 @@ impl<'a, P: Policy> Engine<'a, P> {
                     .at(Duration::from_secs_f64(self.now));
                 self.plan_load();
             }
-            Event::Join { call } => {
-                if let Some(job) = &mut self.jobs[call] {
-                    job.working = true;
-                    self.at_work += 1;
-                    self.ends
-                        .push(Reverse((Time(self.received + job.work), call)));
-                }
+            Event::Cores { cores } => self.cores = f64::from(cores),
+            Event::Join { call } => self.join(call),
+            Event::Flushed => self.flushed(),
+            Event::Begin { unit } => {
+                self.units[unit].begun = true;
+                self.gather(unit);
             }
             Event::TimeOut { call } => self.finish(call, true),
             Event::Refuse { call } => self.refuse(call),
@@ -210,16 +225,16 @@ impl<'a, P: Policy> Engine<'a, P> {
             Event::Enter { call } => self.enter(call),
             Event::Ask => self.ask(),
             Event::Release => self.release(),
-            Event::Free { unit } => {
-                if let Some(part) = self.units[unit].next_part() {
+            Event::Free { unit, lane } => {
+                if let Some(part) = self.units[unit].next_part(lane) {
                     self.begin(unit, part);
                 } else {
-                    self.units[unit].state = State::Gathering;
+                    self.units[unit].rest(lane);
                     self.gather(unit);
                 }
             }
             Event::Cut { unit, plan } => {
-                if self.units[unit].plan == plan && self.units[unit].state == State::Gathering {
+                if self.units[unit].plan == plan {
                     self.gather(unit);
                 }
             }
@@ -234,20 +249,22 @@ impl<'a, P: Policy> Engine<'a, P> {
 
     fn decide(&mut self, unit: usize, is_check: bool) {
         let decided = self.units[unit].decide(self.now, is_check);
-        // A new setpoint reaches a flusher that waits for items.
-        if decided && self.units[unit].state == State::Gathering {
+        // A new setpoint reaches the lanes that wait for items or for a permit.
+        if decided {
             self.gather(unit);
         }
     }
 
     fn gather(&mut self, unit: usize) {
-        let now = self.now;
-        self.units[unit].plan += 1;
-        match self.units[unit].gather(now) {
-            Ok(cut) => self.begin(unit, cut),
-            Err(next) => {
-                let plan = self.units[unit].plan;
-                self.at(next, Event::Cut { unit, plan });
+        while self.units[unit].has_room() {
+            self.units[unit].plan += 1;
+            match self.units[unit].gather(self.now) {
+                Ok(cut) => self.begin(unit, cut),
+                Err(next) => {
+                    let plan = self.units[unit].plan;
+                    self.at(next, Event::Cut { unit, plan });
+                    return;
+                }
             }
         }
     }

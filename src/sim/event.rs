@@ -45,9 +45,20 @@ pub(super) enum Event {
     Ask,
     /// The lock's holder releases it.
     Release,
+    /// A batcher begins.
+    Begin {
+        unit: usize,
+    },
     /// The pause after a call is over.
     Free {
         unit: usize,
+        lane: usize,
+    },
+    /// A flush to disk is over.
+    Flushed,
+    /// The number of cores changes.
+    Cores {
+        cores: u32,
     },
     /// A batch may be full or due, if this plan still holds.
     Cut {

@@ -33,6 +33,8 @@ pub struct Call {
     pub signals: Signals,
     /// The size in force after it.
     pub batch_size: usize,
+    /// How many calls at once were allowed after it.
+    pub concurrency: usize,
     /// The pause in force after it, as a multiple of the service time.
     pub pause_ratio: f64,
     /// Why.
@@ -52,6 +54,8 @@ pub struct Report {
     pub(super) worked: f64,
     /// From add to the end of the call, in seconds, of each item handled; empty in a closed loop.
     pub(super) waits: Vec<f64>,
+    /// When items were handled, and how many waits were known before.
+    pub(super) waits_at: Vec<(f64, usize)>,
     pub(super) backlog: usize,
 }
 
@@ -161,9 +165,18 @@ impl Report {
     /// them (0..=1) did not exceed. `None` in a closed loop.
     #[must_use]
     pub fn latency(&self, share: f64) -> Option<Duration> {
-        let last = self.waits.len().checked_sub(1)?;
+        self.latency_since(Duration::ZERO, share)
+    }
+
+    /// The same of the items of calls that ended after this time.
+    #[must_use]
+    pub fn latency_since(&self, from: Duration, share: f64) -> Option<Duration> {
+        let from = from.as_secs_f64();
+        let call = self.waits_at.partition_point(|(at, _)| *at <= from);
+        let first = self.waits_at.get(call)?.1;
+        let mut waits = self.waits[first..].to_vec();
+        let last = waits.len().checked_sub(1)?;
         let place = (share.clamp(0.0, 1.0) * last as f64).round() as usize;
-        let mut waits = self.waits.clone();
         let (_, wait, _) = waits.select_nth_unstable_by(place, f64::total_cmp);
         Some(Duration::from_secs_f64(*wait))
     }

@@ -23,6 +23,7 @@ pub struct Simulation {
     pub(super) bounds: Bounds,
     pub(super) check_interval: Duration,
     pub(super) decision_lag: Duration,
+    pub(super) start_interval: Duration,
 }
 
 impl Simulation {
@@ -42,6 +43,7 @@ impl Simulation {
             },
             check_interval: Duration::from_secs(1),
             decision_lag: Duration::from_micros(50),
+            start_interval: Duration::ZERO,
         }
     }
 
@@ -87,6 +89,27 @@ impl Simulation {
     /// As [`Builder::linger`](crate::Builder::linger). Default 1 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.bounds.linger = linger;
+        self
+    }
+
+    /// As [`Builder::concurrency`](crate::Builder::concurrency). Default 1.
+    ///
+    /// ```
+    /// use load_aware_batcher::sim::{Backend, Simulation};
+    /// use load_aware_batcher::Fixed;
+    ///
+    /// let minute = Simulation::new(Backend::new().cores(4));
+    /// let (one, four) = (minute.run(Fixed(50)), minute.clone().concurrency(4).run(Fixed(50)));
+    /// assert!(four.handled() > 3 * one.handled());
+    /// ```
+    pub fn concurrency(mut self, calls: impl Into<Concurrency>) -> Self {
+        self.bounds.concurrency = calls.into();
+        self
+    }
+
+    /// How long after one batcher the next begins. Default zero.
+    pub fn start_interval(mut self, interval: Duration) -> Self {
+        self.start_interval = interval;
         self
     }
 

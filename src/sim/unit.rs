@@ -1,4 +1,4 @@
-//! One batcher in virtual time: its flusher, which cuts batches, and its controller, which decides.
+//! One batcher in virtual time: its lanes, which cut batches, and its controller, which decides.
 
 use std::time::Duration;
 
@@ -11,15 +11,6 @@ use crate::policy::{Cadence, Policy, Reason, Window, Zone};
 /// The least time from an early decision to the next one, in seconds, as in the controller.
 const EARLY_DECISION_INTERVAL_SECONDS: f64 = 0.001;
 
-/// What the flusher is doing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum State {
-    /// A call is in flight, or the pause after it.
-    Busy,
-    /// Waiting for items.
-    Gathering,
-}
-
 /// A batch as it was cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -31,6 +22,11 @@ pub(super) struct Cut {
     /// Where it begins among the arrivals.
     pub(super) first: usize,
     pub(super) attempt: u32,
+    /// The lane that cut it.
+    pub(super) lane: usize,
+    /// Calls in flight with it when its call began, itself included, and how many were allowed.
+    pub(super) in_flight: usize,
+    pub(super) concurrency: usize,
 }
 
 /// A batch that was refused, until all of it has gone through.
@@ -54,14 +50,21 @@ pub(super) struct Unit<P> {
     pub(super) setpoint: Setpoint,
     probes: u64,
     probe_used: u64,
-    pub(super) state: State,
+    /// Whether it has begun.
+    pub(super) begun: bool,
+    /// Lanes with a call in flight, or in the pause after it.
+    busy: usize,
+    /// Lanes that are free; more are made when none is.
+    free: Vec<usize>,
     /// The number of the latest plan to cut. An event of an older plan is ignored.
     pub(super) plan: u64,
     /// When each item arrives, in ascending order; `None` in a closed loop.
     pub(super) arrivals: Option<Vec<f64>>,
     /// How many of them were handed over.
     pub(super) taken: usize,
-    pub(super) refused: Option<Refused>,
+    /// Of each lane.
+    refused: Vec<Option<Refused>>,
+    pub(super) in_flight: usize,
     samples: Vec<Sample>,
     pending: bool,
     rest_until: f64,
@@ -79,7 +82,7 @@ impl<P: Policy> Unit<P> {
             linger: bounds.linger,
             pause_ratio: 0.0,
             probe: None,
-            concurrency: 1,
+            concurrency: bounds.concurrency.min(),
             zone: Zone::Unknown,
             score: None,
             reason: Reason::from("the initial size"),
@@ -102,18 +105,42 @@ impl<P: Policy> Unit<P> {
             setpoint,
             probes: 0,
             probe_used: 0,
-            state: State::Gathering,
+            begun: false,
+            busy: 0,
+            free: Vec::new(),
             plan: 0,
             arrivals,
             taken: 0,
-            refused: None,
+            refused: Vec::new(),
+            in_flight: 0,
             samples: Vec::new(),
             pending: false,
             rest_until: 0.0,
         }
     }
 
-    /// The batch that the flusher cuts now. Else the time at which to ask again, infinite if never.
+    /// Whether another lane may cut a batch.
+    pub(super) fn has_room(&self) -> bool {
+        self.begun && self.busy < self.setpoint.concurrency
+    }
+
+    /// A lane's pause is over, and it has no part of a refused batch.
+    pub(super) fn rest(&mut self, lane: usize) {
+        self.busy -= 1;
+        self.free.push(lane);
+    }
+
+    /// A call of this lane begins: the batch with the calls at once.
+    pub(super) fn call(&mut self, cut: Cut) -> Cut {
+        self.in_flight += 1;
+        Cut {
+            in_flight: self.in_flight,
+            concurrency: self.setpoint.concurrency,
+            ..cut
+        }
+    }
+
+    /// The batch that a free lane cuts now. Else the time at which to ask again, infinite if never.
     pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
         let probe = self
             .setpoint
@@ -129,6 +156,9 @@ impl<P: Policy> Unit<P> {
                 oldest,
                 first,
                 attempt: 1,
+                lane: 0,
+                in_flight: 0,
+                concurrency: 0,
             },
             Some(arrivals) => {
                 let Some(&oldest) = arrivals.get(first) else {
@@ -154,6 +184,9 @@ impl<P: Policy> Unit<P> {
                     oldest,
                     first,
                     attempt: 1,
+                    lane: 0,
+                    in_flight: 0,
+                    concurrency: 0,
                 }
             }
         };
@@ -161,19 +194,24 @@ impl<P: Policy> Unit<P> {
         if let Some(probe) = probe {
             self.probe_used = probe.sequence;
         }
-        Ok(cut)
+        self.busy += 1;
+        let lane = self.free.pop().unwrap_or_else(|| {
+            self.refused.push(None);
+            self.refused.len() - 1
+        });
+        Ok(Cut { lane, ..cut })
     }
 
-    /// The next part of a refused batch to try.
-    pub(super) fn next_part(&mut self) -> Option<Cut> {
-        self.refused.as_mut()?.parts.pop()
+    /// The next part of the lane's refused batch to try.
+    pub(super) fn next_part(&mut self, lane: usize) -> Option<Cut> {
+        self.refused[lane].as_mut()?.parts.pop()
     }
 
     /// A call was refused: the same whole again, then halves, depth first.
     pub(super) fn was_refused(&mut self, cut: Cut, took: Duration) {
         let attempt = cut.attempt + 1;
         let (len, parts) = (cut.len, Vec::new());
-        let batch = self.refused.get_or_insert(Refused {
+        let batch = self.refused[cut.lane].get_or_insert(Refused {
             len,
             took,
             parts,
@@ -203,13 +241,13 @@ impl<P: Policy> Unit<P> {
 
     /// A call was not refused. If it was the last part of a refused batch whose length was too large,
     /// the length and the time of that batch.
-    pub(super) fn was_taken(&mut self, lost: bool) -> Option<(usize, Duration)> {
-        let batch = self.refused.as_mut()?;
+    pub(super) fn was_taken(&mut self, lane: usize, lost: bool) -> Option<(usize, Duration)> {
+        let batch = self.refused[lane].as_mut()?;
         batch.lost |= lost;
         if !batch.parts.is_empty() {
             return None;
         }
-        self.refused
+        self.refused[lane]
             .take()
             .filter(|batch| batch.split && !batch.lost)
             .map(|batch| (batch.len, batch.took))
@@ -250,8 +288,8 @@ impl<P: Policy> Unit<P> {
             min_batch_size: self.bounds.min,
             max_batch_size: self.bounds.max,
             linger: self.bounds.linger,
-            min_concurrency: 1,
-            max_concurrency: 1,
+            min_concurrency: self.bounds.concurrency.min(),
+            max_concurrency: self.bounds.concurrency.max(),
             custom: &[],
         };
         let decision = self.policy.decide(&window, &self.setpoint);

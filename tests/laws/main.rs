@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 mod any_input;
+mod concurrency;
 mod no_evidence;
 mod settings;
 mod yardsticks;

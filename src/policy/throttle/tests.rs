@@ -7,6 +7,11 @@ fn cpu(load: f64) -> Signals {
     }
 }
 
+/// Evaluates where there is one call at once. True if the pause changed.
+fn evaluate(throttle: &mut Throttle, now: Duration) -> bool {
+    throttle.evaluate(now, false) == Evaluation::Pause
+}
+
 /// The share of the time that is spent in calls.
 fn duty(throttle: &Throttle) -> f64 {
     1.0 / (1.0 + throttle.pause_ratio())
@@ -20,7 +25,7 @@ fn course(throttle: &mut Throttle, from: u64, levels: &[(f64, f64)]) -> Vec<f64>
         throttle.items(100.0, *refused);
         let before = duty(throttle);
         assert_eq!(
-            throttle.evaluate(Duration::from_secs(second)),
+            evaluate(throttle, Duration::from_secs(second)),
             duty(throttle) != before
         );
         duties.push((duty(throttle) * 1e6).round() / 1e6);
@@ -109,26 +114,29 @@ fn it_evaluates_once_a_second_what_was_reported_since() {
     let at = Duration::from_millis;
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.signals(&cpu(0.9), &[]);
-    assert!(!throttle.evaluate(at(999)));
+    assert!(!evaluate(&mut throttle, at(999)));
     throttle.signals(&cpu(0.3), &[]);
-    assert!(!throttle.evaluate(at(1_000)), "a mean of 0.6");
+    assert!(!evaluate(&mut throttle, at(1_000)), "a mean of 0.6");
     assert_eq!(
         (throttle.last_score, throttle.last_refused),
         (Some(0.6), 0.0)
     );
     throttle.signals(&cpu(0.9), &[]);
-    assert!(!throttle.evaluate(at(1_999)));
-    assert!(throttle.evaluate(at(2_000)), "earlier reports do not count");
+    assert!(!evaluate(&mut throttle, at(1_999)));
+    assert!(
+        evaluate(&mut throttle, at(2_000)),
+        "earlier reports do not count"
+    );
     assert!(throttle.is_hot);
     // Without evidence nothing changes, whatever the time.
-    assert!(!throttle.evaluate(at(60_000)));
+    assert!(!evaluate(&mut throttle, at(60_000)));
     assert!(throttle.is_hot && (duty(&throttle) - 0.75).abs() < 1e-9);
     // A refusal counts once.
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.items(100.0, 30.0);
-    assert!(throttle.evaluate(at(1_000)));
+    assert!(evaluate(&mut throttle, at(1_000)));
     throttle.items(100.0, 0.0);
-    throttle.evaluate(at(2_000));
+    evaluate(&mut throttle, at(2_000));
     assert_eq!((throttle.last_score, throttle.last_refused), (None, 0.0));
     assert!(!throttle.is_hot);
 }
@@ -143,7 +151,7 @@ fn custom_signals_take_part_with_their_weights() {
     signals.custom[0] = Some(1.0);
     let mut throttle = Throttle::new(0.7, 0.05);
     throttle.signals(&signals, &custom);
-    assert!(throttle.evaluate(Duration::from_secs(1)));
+    assert!(evaluate(&mut throttle, Duration::from_secs(1)));
     let score = throttle.last_score;
     assert!(
         (score.unwrap() - (0.04 + 1.2) / 1.6).abs() < 1e-12,
@@ -151,10 +159,30 @@ fn custom_signals_take_part_with_their_weights() {
     );
     // The next evaluation starts without it.
     throttle.signals(&cpu(0.1), &custom);
-    throttle.evaluate(Duration::from_secs(2));
+    evaluate(&mut throttle, Duration::from_secs(2));
     assert!(
         (throttle.last_score.unwrap() - 0.1).abs() < 1e-12,
         "{:?}",
         throttle.last_score
     );
+}
+
+#[test]
+fn calls_at_once_are_cut_before_there_are_pauses() {
+    let mut throttle = Throttle::new(0.7, 0.05);
+    let mut cuts = Vec::new();
+    for second in 1..=20 {
+        throttle.signals(&cpu(1.0), &[]);
+        if throttle.evaluate(Duration::from_secs(second), true) == Evaluation::FewerCalls {
+            cuts.push(second);
+        }
+        assert_eq!(duty(&throttle), 1.0);
+    }
+    assert_eq!(cuts, (1..=20).step_by(2).collect::<Vec<_>>());
+    // There is one call at once left.
+    for second in 21..=22 {
+        throttle.signals(&cpu(1.0), &[]);
+        throttle.evaluate(Duration::from_secs(second), false);
+    }
+    assert!(duty(&throttle) < 1.0);
 }

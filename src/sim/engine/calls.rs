@@ -1,15 +1,16 @@
 //! The calls of a run: how each begins, waits for the lock, ends and is reported.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Engine;
 use crate::feedback::{BatchSample, CallOutcome, LoadFeedback, Sample, Signals};
 use crate::policy::Policy;
-use crate::sim::event::Event;
+use crate::sim::event::{Event, Time};
 use crate::sim::lock::LockHolder;
 use crate::sim::oracle::REFUSAL_SECONDS;
 use crate::sim::report::Call;
-use crate::sim::unit::{Cut, State};
+use crate::sim::unit::Cut;
 
 /// A call in flight.
 pub(super) struct Job {
@@ -23,13 +24,15 @@ pub(super) struct Job {
     pub(super) work: f64,
     /// It holds the lock.
     pub(super) entered: bool,
-    /// Its latency is over.
+    /// It is at work: its latency is over.
     pub(super) working: bool,
+    /// Its latency is over. It may be at work or wait for a flush.
+    connected: bool,
 }
 
 impl<P: Policy> Engine<'_, P> {
     pub(super) fn begin(&mut self, unit: usize, cut: Cut) {
-        self.units[unit].state = State::Busy;
+        let cut = self.units[unit].call(cut);
         let backend = &self.simulation.backend;
         if cut.len > backend.length_limit
             || (backend.refusals > 0.0 && self.chance.uniform() < backend.refusals)
@@ -44,6 +47,7 @@ impl<P: Policy> Engine<'_, P> {
                 work,
                 entered: false,
                 working: false,
+                connected: false,
             }));
             self.at(begun + REFUSAL_SECONDS, Event::Refuse { call });
             return;
@@ -66,6 +70,7 @@ impl<P: Policy> Engine<'_, P> {
             work,
             entered: false,
             working: false,
+            connected: false,
         }));
         self.in_flight += cut.len;
         self.enter(call);
@@ -85,6 +90,61 @@ impl<P: Policy> Engine<'_, P> {
         if job.entered {
             let begins = self.now + job.latency;
             self.at(begins, Event::Join { call });
+        }
+    }
+
+    /// A call's latency is over: it begins to work, if there is a connection left.
+    pub(super) fn join(&mut self, call: usize) {
+        let most = self.simulation.backend.parallel.connections;
+        let Some(job) = &mut self.jobs[call] else {
+            return;
+        };
+        if most.is_some_and(|most| self.connected >= most) {
+            self.finish(call, true);
+            return;
+        }
+        (job.working, job.connected) = (true, true);
+        self.connected += 1;
+        self.at_work += 1;
+        self.ends
+            .push(Reverse((Time(self.received + job.work), call)));
+    }
+
+    /// A call's work is done: it ends, or waits for a flush.
+    pub(super) fn worked(&mut self, call: usize) {
+        if self.simulation.backend.parallel.flush.is_none() {
+            self.finish(call, false);
+            return;
+        }
+        if let Some(job) = &mut self.jobs[call] {
+            job.working = false;
+            self.at_work -= 1;
+            self.unflushed.push(call);
+            if self.flushing.is_empty() {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let backend = &self.simulation.backend;
+        let Some(flush) = backend.parallel.flush else {
+            return;
+        };
+        let noise = backend.noise;
+        let scatter = (noise * self.chance.normal() - noise * noise / 2.0).exp();
+        self.flushing = std::mem::take(&mut self.unflushed);
+        self.at(self.now + flush.as_secs_f64() * scatter, Event::Flushed);
+    }
+
+    /// A flush is over: its calls end, after the next one has begun.
+    pub(super) fn flushed(&mut self) {
+        let done = std::mem::take(&mut self.flushing);
+        if !self.unflushed.is_empty() {
+            self.flush();
+        }
+        for call in done {
+            self.finish(call, false);
         }
     }
 
@@ -156,16 +216,22 @@ impl<P: Policy> Engine<'_, P> {
             self.hold();
         }
         self.at_work -= usize::from(job.working);
+        self.connected -= usize::from(job.connected);
         self.in_flight -= cut.len;
         let backend = &self.simulation.backend;
         let call_failure = backend.call_failure(cut.len);
-        let broken = timed_out || (call_failure > 0.0 && self.chance.uniform() < call_failure);
+        let conflict = backend.parallel.conflict(cut.len, self.connected);
+        let broken = timed_out
+            || (call_failure > 0.0 && self.chance.uniform() < call_failure)
+            || (conflict > 0.0 && self.chance.uniform() < conflict);
         let refused = self
             .chance
             .binomial(cut.len, backend.item_failure(self.load, self.demand));
         let failed = if broken { cut.len } else { refused };
         let signals = if broken || !backend.signals {
             Signals::default()
+        } else if backend.parallel.cpu_only {
+            LoadFeedback::new().cpu_load(self.cpu).resolve(&[]).0
         } else {
             let feedback = LoadFeedback::new()
                 .cpu_load(self.cpu)
@@ -178,11 +244,13 @@ impl<P: Policy> Engine<'_, P> {
         };
         if let Some(arrivals) = self.units[unit].arrivals.as_ref().filter(|_| !broken) {
             let items = &arrivals[cut.first..cut.first + cut.len];
+            let known = self.report.waits.len();
+            self.report.waits_at.push((self.now, known));
             self.report
                 .waits
                 .extend(items.iter().map(|added| self.now - added));
         }
-        let too_large = self.units[unit].was_taken(broken);
+        let too_large = self.units[unit].was_taken(cut.lane, broken);
         self.answer(unit, (cut, begun), (failed, broken), signals, too_large);
     }
 
@@ -211,9 +279,10 @@ impl<P: Policy> Engine<'_, P> {
             } else {
                 CallOutcome::Ok
             },
-            in_flight: 1,
-            concurrency: 1,
+            in_flight: cut.in_flight,
+            concurrency: cut.concurrency,
         };
+        self.units[unit].in_flight -= 1;
         // After a failed call a batcher backs off, so the controller decides before the next call.
         let (now, lag) = (
             self.now,
@@ -269,9 +338,17 @@ impl<P: Policy> Engine<'_, P> {
             failed,
             signals,
             batch_size: setpoint.batch_size,
+            concurrency: setpoint.concurrency,
             pause_ratio: setpoint.pause_ratio,
             reason: setpoint.reason.clone(),
         });
-        self.at(now + pause, Event::Free { unit });
+        let backoff = self.simulation.backend.parallel.backoff.as_secs_f64();
+        let pause = if broken && backoff > 0.0 {
+            pause + backoff * self.chance.uniform()
+        } else {
+            pause
+        };
+        let lane = cut.lane;
+        self.at(now + pause, Event::Free { unit, lane });
     }
 }
