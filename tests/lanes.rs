@@ -617,6 +617,39 @@ fn a_hot_key_is_named_in_a_reason() {
 }
 
 #[test]
+fn the_model_finds_that_a_backend_of_latency_alone_is_worth_more_calls() {
+    let batcher = Batcher::builder()
+        .concurrency(1..=8)
+        .max_batch_size(100)
+        .unordered()
+        .spawn_workers(|_| {
+            Ok::<_, BatchError>(|_: &mut Batch<Row>| {
+                thread::sleep(Duration::from_millis(2));
+                Ok(LoadFeedback::new())
+            })
+        })
+        .unwrap();
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for producer in 0..2 {
+            let (batcher, enough) = (&batcher, &enough);
+            scope.spawn(move || {
+                for row in 0.. {
+                    if enough.load(Ordering::Relaxed) || batcher.add((producer, row)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        while batcher.stats().concurrency < 4 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    assert!(batcher.close(LONG).is_clean());
+}
+
+#[test]
 fn concurrency_is_changed_while_running_within_the_handlers_that_there_are() {
     let batcher = Batcher::builder()
         .concurrency(1..=4)
