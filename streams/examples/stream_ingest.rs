@@ -115,7 +115,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let (end, ended) = mpsc::channel();
-    if let Err(error) = ctrlc::set_handler(move || drop(end.send(()))) {
+    if let Err(error) = ctrlc::set_handler(move || end.send(()).unwrap_or(())) {
         return refuse(&error.to_string());
     }
     let consumer = match start(&given) {

@@ -307,6 +307,9 @@ where
         if let Some(id) = self.alone.clone().filter(|_| self.ledger.out() == 0) {
             self.source.survived(&id)?;
             self.alone = None;
+            if let Some(delivery) = self.deliveries.get_mut(&id) {
+                delivery.deaths = 0;
+            }
         }
         if halted {
             return Ok(0);
@@ -348,6 +351,11 @@ where
     fn submit(&mut self) -> Result<(), SourceError> {
         while let Some(next) = self.ledger.next() {
             let (Next::WithOthers(id) | Next::Alone(id)) = next.clone();
+            // Before `decode`, which may end the process too.
+            if matches!(next, Next::Alone(_)) {
+                self.source.alone(&self.deliveries[&id])?;
+                self.alone = Some(id.clone());
+            }
             let item = match (self.decode)(&self.deliveries[&id]) {
                 Ok(item) => item,
                 Err(why) => {
@@ -355,10 +363,6 @@ where
                     continue;
                 }
             };
-            if matches!(next, Next::Alone(_)) {
-                self.source.alone(&id)?;
-                self.alone = Some(id.clone());
-            }
             match self.batcher.try_submit(item) {
                 Ok(ticket) => {
                     self.tickets.push_back((id, ticket));

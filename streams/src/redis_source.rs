@@ -461,10 +461,17 @@ impl Source for RedisSource {
         Ok(())
     }
 
-    fn alone(&mut self, id: &EntryId) -> Result<(), SourceError> {
+    fn alone(&mut self, suspect: &Delivery<EntryId>) -> Result<(), SourceError> {
         let alone = self.beside("alone");
-        self.query(cmd("HINCRBY").arg(alone).arg(id.to_string()).arg(1))
-            .map(drop)
+        // A number and not an increment: harmless when it is repeated after a lost answer.
+        let deaths = suspect.deaths + 1;
+        self.query(
+            cmd("HSET")
+                .arg(alone)
+                .arg(suspect.id.to_string())
+                .arg(deaths),
+        )
+        .map(drop)
     }
 
     fn survived(&mut self, id: &EntryId) -> Result<(), SourceError> {

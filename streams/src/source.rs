@@ -46,13 +46,14 @@ pub trait Source: Send + 'static {
     /// The log does not answer or refuses.
     fn keep(&mut self, in_hand: &[Self::Id]) -> Result<(), SourceError>;
 
-    /// Notes that this entry is about to be submitted alone. Until [`ack`](Self::ack),
+    /// Notes that this entry is about to be submitted alone: one death more than it has, unless the
+    /// note is removed. Until [`ack`](Self::ack),
     /// [`bury`](Self::bury) or [`survived`](Self::survived), further deliveries count it in
     /// [`Delivery::deaths`].
     ///
     /// # Errors
     /// The log does not answer or refuses. The entry is not submitted then.
-    fn alone(&mut self, id: &Self::Id) -> Result<(), SourceError>;
+    fn alone(&mut self, suspect: &Delivery<Self::Id>) -> Result<(), SourceError>;
 
     /// The entry that was submitted alone has an outcome and this process lives.
     ///

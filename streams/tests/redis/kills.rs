@@ -6,7 +6,7 @@ use std::time::Duration;
 use load_aware_batcher_streams::redis;
 
 use crate::child::Process;
-use crate::setup::{ABORTS, CLAIM, Setup, produce, until};
+use crate::setup::{ABORTS, Setup, produce, until};
 
 /// The same numbers in every run.
 struct Chance(u64);
@@ -44,9 +44,12 @@ fn killed_consumers_and_servers_lose_nothing_double_nothing_and_bury_nothing() {
                 if con.is_none() {
                     con = client.get_connection().ok();
                 }
-                match &mut con {
-                    Some(open) if produce(open, n..n + 200).is_ok() => n += 200,
-                    _ => con = None,
+                let added = con
+                    .as_mut()
+                    .is_some_and(|open| produce(open, n..n + 200).is_ok());
+                match added {
+                    true => n += 200,
+                    false => con = None,
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -141,5 +144,4 @@ fn an_entry_that_ends_its_process_is_buried_and_its_neighbours_are_stored() {
             "2 processes ended while it was submitted alone"
         )
     );
-    let _ = CLAIM;
 }
