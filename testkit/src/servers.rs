@@ -9,6 +9,7 @@ pub mod mariadb;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 
 use std::io::Write;
 
