@@ -113,8 +113,8 @@ impl RedisSource {
         self
     }
 
-    /// Creates the stream and the group if they do not exist; the group begins with the oldest
-    /// entry. Default: their absence is an error.
+    /// Creates the group if it does not exist; it begins with the oldest entry. The stream has to
+    /// exist. Default: the absence of the group is an error.
     pub fn create_group(mut self) -> Self {
         self.create_group = true;
         self
@@ -329,23 +329,6 @@ impl Source for RedisSource {
     type Id = EntryId;
 
     fn open(&mut self) -> Result<(), SourceError> {
-        if self.create_group {
-            let mut command = cmd("XGROUP");
-            command
-                .arg("CREATE")
-                .arg(&self.stream)
-                .arg(&self.group)
-                .arg("0")
-                .arg("MKSTREAM");
-            if let Err(error) = self.query(&command) {
-                let redis = std::error::Error::source(&error);
-                let redis = redis.and_then(|error| error.downcast_ref::<RedisError>());
-                // The group exists.
-                if redis.and_then(RedisError::code) != Some("BUSYGROUP") {
-                    return Err(error);
-                }
-            }
-        }
         let kind = self.query(cmd("TYPE").arg(&self.stream))?;
         match reply::text(&kind).as_deref() {
             Some("stream") => {}
@@ -360,6 +343,22 @@ impl Source for RedisSource {
                     "the key {} is no stream",
                     self.stream
                 )));
+            }
+        }
+        if self.create_group {
+            let mut command = cmd("XGROUP");
+            command
+                .arg("CREATE")
+                .arg(&self.stream)
+                .arg(&self.group)
+                .arg("0");
+            if let Err(error) = self.query(&command) {
+                let redis = std::error::Error::source(&error);
+                let redis = redis.and_then(|error| error.downcast_ref::<RedisError>());
+                // The group exists.
+                if redis.and_then(RedisError::code) != Some("BUSYGROUP") {
+                    return Err(error);
+                }
             }
         }
         // Names a group that does not exist.

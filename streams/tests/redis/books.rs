@@ -207,6 +207,8 @@ fn what_is_wrong_at_the_start_is_one_sentence() {
         start(RedisSource::new(&url, "text", "g", "c")),
         "the key text is no stream"
     );
+    let created = start(RedisSource::new(&url, "none", "g", "c").create_group());
+    assert_eq!(created, "there is no stream none");
     let group = start(RedisSource::new(&url, "in", "h", "c"));
     assert_eq!(group, "there is no stream in with a group h");
     let address = start(RedisSource::new("nonsense", "in", "g", "c"));

@@ -10,7 +10,8 @@ use load_aware_batcher_streams::{Consumer, Delivery, EntryId, Options, RedisSour
 use testkit::servers::postgres::Postgres as Database;
 use testkit::servers::redis::Redis;
 
-pub const LONG: Duration = Duration::from_secs(100);
+/// A net, not a measure.
+pub const LONG: Duration = Duration::from_secs(300);
 /// After this a consumer's entries are claimed by others.
 pub const CLAIM: Duration = Duration::from_millis(600);
 
