@@ -21,7 +21,6 @@ const WARM: Duration = secs(10);
 const GRID_RUN: Duration = secs(16);
 const GRID_WARM: Duration = secs(2);
 const RANDOM_BACKENDS: u64 = 40;
-const RANDOM_RUN: Duration = secs(60);
 const BATCHERS: usize = 8;
 
 /// Prints the lines of the targets and counts those that are missed.
@@ -298,7 +297,7 @@ fn random(verdicts: &mut Verdicts, first: u64) {
     let places: Vec<Place> = (0..RANDOM_BACKENDS)
         .map(|place| backends::drawn(7_000 + 1_000 * first + place))
         .collect();
-    let results = compare(&places, &[first], RANDOM_RUN);
+    let results = compare(&places, &[first], RUN);
     println!("\nP2: {RANDOM_BACKENDS} random backends: percent lost");
     println!(
         "  {:<12} {:>8} {:>8} {:>8} {:>8} {:>16}",

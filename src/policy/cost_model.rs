@@ -106,7 +106,8 @@ const CLIFF_ERROR_MIN: f64 = 0.75;
 /// trials' worth of calls, up to sixteen while nothing changes. There is no trial while batches
 /// are not full, while the allowed calls are not in use, or while the backend is under load.
 /// Instead of pausing, the policy then takes away a quarter of the calls at once every two seconds;
-/// it pauses once the fewest are left. A call that fails early was refused, with more than one at once:
+/// it pauses once the fewest are left. There are no more while the score is over its threshold, not
+/// even while the pauses ignore it. A call that fails early was refused, with more than one at once:
 /// a quarter of the calls goes and the size stays. One that fails late halves both, and the calls
 /// return after some without a failure.
 ///
@@ -326,6 +327,9 @@ impl CostModel {
             self.size,
             probing,
         );
+        if model.is_change() {
+            self.calls.changed();
+        }
         if full && batch.failed as f64 <= self.throttle.refused_threshold() * items {
             self.size_bounds.clean_batch();
             self.limit.clean_batch(model, items);
@@ -527,10 +531,8 @@ impl Policy for CostModel {
         }
         self.size = self.size.clamp(min, max);
         let to = self.size as usize;
-        let evaluation = self
-            .throttle
-            .evaluate(window.now, self.calls.is_range() && self.calls.can_fall());
-        let load = (evaluation == Evaluation::FewerCalls).then(|| self.calls.fall_for_load());
+        let evaluation = self.throttle.evaluate(window.now, self.calls.can_relieve());
+        let load = (evaluation == Evaluation::FewerCalls).then(|| self.calls.relieve());
         if taken && self.calls.is_range() && current.probe.is_none() {
             self.plan_calls(to, window.now);
         }

@@ -185,9 +185,13 @@ impl Throttle {
         (1.0 - self.duty) / self.duty
     }
 
-    /// Whether there are no pauses and no complaint.
+    /// Whether there are no pauses and no complaint. A load score that is ignored is a complaint too:
+    /// its cause may be a crowd of batchers, which more calls at once of each would make worse.
     pub(super) fn is_calm(&self) -> bool {
-        !self.is_hot && self.duty >= 1.0
+        let is_loaded = self
+            .last_score
+            .is_some_and(|score| score > self.score.threshold);
+        !self.is_hot && !is_loaded && self.duty >= 1.0
     }
 
     /// A cut of the calls at once in words.

@@ -28,6 +28,8 @@ use trial::{Trial, Verdict, block_calls};
 /// most. One trial in 17 costs under 1 % of the throughput.
 const REST_TRIALS: u32 = 4;
 const REST_TRIALS_MAX: u32 = 16;
+/// After a trial with a larger gain, twice as many are tried next.
+const GAIN_MIN_RAMP: f64 = 0.5;
 /// After a batch that was not full, so many full ones must pass before a trial.
 const FULL_BATCHES_MIN: u32 = 16;
 /// The share of the calls at once that must be in use before more are tried.
@@ -172,8 +174,13 @@ impl Calls {
     }
 
     /// Whether the number can fall.
-    pub(super) fn can_fall(&self) -> bool {
+    fn can_fall(&self) -> bool {
         self.calls > self.min
+    }
+
+    /// Whether fewer calls at once can relieve the backend.
+    pub(super) fn can_relieve(&self) -> bool {
+        self.is_range() && (self.can_fall() || self.trial.as_ref().is_some_and(Trial::is_more))
     }
 
     /// How many calls at once to ask for.
@@ -257,9 +264,17 @@ impl Calls {
             if is_more && batch.concurrency > self.calls {
                 // No further, and later. It is no evidence on the number in force.
                 self.is_ramp = false;
-                self.rest_longer();
                 if is_early {
-                    self.ceiling.refused(self.calls.max(tried - 1));
+                    let most = self
+                        .calls
+                        .max((tried - 1).min(batch.in_flight.saturating_sub(1)));
+                    self.ceiling.refused(most);
+                }
+                if is_early && self.ceiling.calls > self.calls {
+                    // What is left between them is tried soon.
+                    self.changed();
+                } else {
+                    self.rest_longer();
                 }
                 self.fell(batch, tried);
                 return Lesson::None;
@@ -317,23 +332,35 @@ impl Calls {
         if verdict.is_taken {
             self.calls = tried;
             self.time_ratio = Some(verdict.time_ratio);
-            self.rest_fewer = REST_TRIALS;
         }
         match (is_more, verdict.is_taken) {
             (true, true) => {
                 self.rest_more = 1;
                 self.distance = 0;
-                self.is_ramp &= tried < self.max;
+                let gain = (verdict.throughput_ratio - 1.0) / (tried as f64 / from as f64 - 1.0);
+                self.is_ramp = tried < self.max && (self.is_ramp || gain > GAIN_MIN_RAMP);
+                // A small gain may be that of fewer calls.
+                self.rest_fewer = if gain > GAIN_MIN_RAMP { REST_TRIALS } else { 1 };
             }
             (true, false) => {
                 self.distance += 1;
-                if self.is_last_distance || !self.is_ramp {
-                    self.is_ramp = false;
+                let is_ramp = self.is_ramp;
+                self.is_ramp &= !self.is_last_distance;
+                if is_ramp && !self.is_ramp && from > 1 {
+                    // Half as many more may still be worth it.
+                    self.distance = 0;
+                    self.changed();
+                } else if !self.is_ramp {
                     self.rest_longer();
                 }
             }
-            (false, true) => self.rest_more = self.rest_more.max(REST_TRIALS),
-            (false, false) => self.rest_fewer = (2 * self.rest_fewer).min(REST_TRIALS_MAX),
+            (false, true) => {
+                self.rest_more = self.rest_more.max(REST_TRIALS);
+                self.rest_fewer = REST_TRIALS;
+            }
+            (false, false) => {
+                self.rest_fewer = (2 * self.rest_fewer).clamp(REST_TRIALS, REST_TRIALS_MAX);
+            }
         }
         self.reason = Some(Reason::CallsCompared {
             tried,
@@ -343,17 +370,24 @@ impl Calls {
         });
     }
 
-    /// The backend complains: three quarters as many calls at once.
-    pub(super) fn fall_for_load(&mut self) -> (usize, usize) {
-        let from = self.calls;
+    /// The backend complains: three quarters as many calls at once, and no more for a while.
+    pub(super) fn relieve(&mut self) -> (usize, usize) {
+        let from = self.calls.max(self.permits());
         self.end_trial();
-        self.calls = (from - (from / 4).max(1)).max(self.min);
+        self.is_ramp = false;
+        self.rest_longer();
+        self.calls = (self.calls - (self.calls / 4).max(1)).max(self.min);
         (from, self.calls)
     }
 
-    /// Postpones trials: the backend complains.
+    /// Postpones trials: the backend complains, or has just done so.
     pub(super) fn wait(&mut self) {
-        self.rested = 0;
+        self.end_trial();
+    }
+
+    /// The backend has become faster or slower at once: what trials have shown is void.
+    pub(super) fn changed(&mut self) {
+        (self.rest_more, self.is_more_next) = (1, true);
     }
 
     /// Follows the time of an item, in seconds.

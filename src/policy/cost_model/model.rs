@@ -118,6 +118,11 @@ impl Model {
         error.abs() > SURPRISE_NOISE_MULTIPLE * self.noise + ERROR_SLACK
     }
 
+    /// The last batches were all faster, or all slower, than expected.
+    pub(super) fn is_change(&self) -> bool {
+        self.run.abs() >= CHANGE_SURPRISES
+    }
+
     fn clip(&self, error: f64) -> f64 {
         let error_max = OUTLIER_NOISE_MULTIPLE * self.noise + ERROR_SLACK;
         error.clamp(-error_max, error_max)
