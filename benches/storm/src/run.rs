@@ -175,12 +175,17 @@ fn share(lanes: &mut [Lane], phase: Duration, turns: u32, start: Instant, rate: 
     for turn in 0..turns as usize {
         for place in 0..lanes.len() {
             let lane = (turn + place) % lanes.len();
+            if rate.is_none() {
+                // In turn the same law comes before the same other: what it left to be written would
+                // slow down the commits of that one alone.
+                settle_disk();
+            }
             lanes[lane].take_turn(start, phase / turns, rate);
         }
     }
 }
 
-/// What was left to be written before would slow down the commits of this round.
+/// What was left to be written before would slow down the commits that come.
 fn settle_disk() {
     let _ = std::process::Command::new("sync").status();
 }
