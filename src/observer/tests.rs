@@ -5,11 +5,14 @@ use std::time::Instant;
 use super::*;
 use crate::sync::Mutex;
 
+/// What happens in the middle of a snapshot.
+type Meanwhile = Box<dyn FnOnce(&Counted) + Send>;
+
 /// A batcher whose calls that have come back are counted here.
 struct Counted {
     handled: Mutex<u64>,
     /// What happens once a snapshot was taken, before it is returned: once.
-    meanwhile: Mutex<Option<Box<dyn FnOnce(&Counted) + Send>>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl Counted {
