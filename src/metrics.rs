@@ -332,4 +332,4 @@ impl fmt::Display for Escaped<'_> {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests;
+pub(crate) mod tests;

@@ -43,10 +43,17 @@ struct Seen {
     numbers: PlainMutex<Numbers>,
 }
 
-enum Numbers {
+struct Numbers {
+    origin: Origin,
+    /// How many flushers have ended. A snapshot has the last of those that ended before it was
+    /// begun, so this says which of two snapshots is the later one.
+    ended: u64,
+}
+
+enum Origin {
     Live(Shared<dyn Source>),
-    /// The owner is gone.
-    Last(Box<Stats>),
+    /// The owner is gone. The number is that of the flushers that had ended before.
+    Last(Box<Stats>, u64),
 }
 
 impl Observer {
@@ -54,7 +61,10 @@ impl Observer {
         Self(Shared::new(Seen {
             name,
             journal,
-            numbers: PlainMutex::new(Numbers::Live(source)),
+            numbers: PlainMutex::new(Numbers {
+                origin: Origin::Live(source),
+                ended: 0,
+            }),
         }))
     }
 
@@ -87,9 +97,9 @@ impl Observer {
     #[must_use]
     pub fn stats(&self) -> Stats {
         // A statement of its own: the batcher's locks are not taken under this one.
-        let source = match &*self.0.numbers.lock() {
-            Numbers::Live(source) => Shared::clone(source),
-            Numbers::Last(stats) => return Stats::clone(stats),
+        let source = match &self.0.numbers.lock().origin {
+            Origin::Live(source) => Shared::clone(source),
+            Origin::Last(stats, _) => return Stats::clone(stats),
         };
         source.stats()
     }
@@ -132,21 +142,42 @@ impl Observer {
 
     /// The owner is dropped: keeps the last numbers and lets go of the batcher.
     pub(crate) fn end(&self) {
-        let stats = self.stats();
-        let last = Numbers::Last(Box::new(stats));
+        let live = loop {
+            let ended = self.0.numbers.lock().ended;
+            let stats = self.stats();
+            let mut numbers = self.0.numbers.lock();
+            // A flusher that ended meanwhile found the batcher live and left its numbers to this.
+            if numbers.ended == ended {
+                let last = Origin::Last(Box::new(stats), ended);
+                break std::mem::replace(&mut numbers.origin, last);
+            }
+        };
         // Dropped outside the lock: with it may go the queue, and its items are the user's.
-        let live = std::mem::replace(&mut *self.0.numbers.lock(), last);
         drop(live);
     }
 
-    /// The flusher ends. If the owner went before, its numbers were not the last.
+    /// A flusher ends. If the owner went before, its numbers were not the last.
     pub(crate) fn settle(&self, source: &dyn Source) {
-        if let Numbers::Live(_) = &*self.0.numbers.lock() {
-            return;
-        }
+        let ended = {
+            let mut numbers = self.0.numbers.lock();
+            numbers.ended += 1;
+            if matches!(numbers.origin, Origin::Live(_)) {
+                return;
+            }
+            numbers.ended
+        };
         let stats = source.stats();
-        if let Numbers::Last(last) = &mut *self.0.numbers.lock() {
-            **last = stats;
+        let mut numbers = self.0.numbers.lock();
+        let Origin::Last(last, before) = &mut numbers.origin else {
+            return;
+        };
+        // Two flushers may end at once: the snapshot that has both stays.
+        if *before < ended {
+            *before = ended;
+            let older = std::mem::replace(&mut **last, stats);
+            // Dropped outside the lock: an error in it is the user's.
+            drop(numbers);
+            drop(older);
         }
     }
 }
@@ -158,3 +189,6 @@ impl fmt::Debug for Observer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

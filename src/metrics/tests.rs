@@ -10,7 +10,7 @@ use crate::snapshot::{ControlPart, Identity, LanePart};
 use crate::stats::{DecisionCounts, Phase, Refused, SignalValue};
 
 /// A snapshot with a different number in every place.
-fn stats() -> Stats {
+pub(crate) fn stats() -> Stats {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut counts = Counts::new(start);
