@@ -60,7 +60,7 @@ impl<T> Lanes<T> {
         &self.all
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn setpoint(&self) -> &Arc<SetpointCell> {
         &self.setpoint
     }
