@@ -256,6 +256,74 @@ impl<T> Batch<T> {
         self.worker
     }
 
+    /// The batch size in force when the batch was cut. A part of a batch is shorter.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     println!("{} of {} rows", batch.len(), batch.cut_at());
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
+    #[must_use]
+    pub fn cut_at(&self) -> usize {
+        self.course.cut_at
+    }
+
+    /// Whether the batch is a probe: the policy tries another size.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     println!("{} rows, probe: {}", batch.len(), batch.is_probe());
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.course.probe
+    }
+
+    /// How long the oldest item had waited when the batch was cut. `None` where that was not
+    /// measured, and on every attempt after the first.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     println!("waited for {:?}", batch.queue_wait());
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
+    #[must_use]
+    pub fn queue_wait(&self) -> Option<Duration> {
+        let is_first = self.attempt == 1 && self.course.purpose == Purpose::Fresh;
+        self.course.queue_wait.filter(|_| is_first)
+    }
+
+    /// How many marks by [`reject`](Self::reject) this call of the handler has made so far.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
+    /// # let handler =
+    /// |batch: &mut Batch<u64>| -> Result<LoadFeedback, BatchError> {
+    ///     batch.reject(0, BatchError::permanent("too long"));
+    ///     println!("{} of {} rows are rejected", batch.rejected(), batch.len());
+    ///     Ok(LoadFeedback::new())
+    /// }
+    /// # ; let _ = handler;
+    /// ```
+    #[must_use]
+    pub fn rejected(&self) -> usize {
+        let marks = self.marks.borrow();
+        marks.iter().filter(|(_, mark)| !mark.again).count()
+    }
+
     /// Whether the batcher is being closed, as of now: changes while the handler runs.
     ///
     /// ```

@@ -2,7 +2,8 @@
 //!
 //! [`NAMES`] is the one table of names: what is here is an interface, and a name that is published
 //! is not changed. [`write_prometheus`] and [`write_openmetrics`] write several batchers as one
-//! exposition; [`Stats::write_prometheus`] and [`Stats::write_openmetrics`] write one. All numbers
+//! exposition; [`Stats::write_prometheus`] and [`Stats::write_openmetrics`] write one.
+//! [`Stats::families`] has the same numbers for other libraries. All numbers
 //! of a batcher come from one snapshot, so in every exposition
 //! `batcher_items_added_total` is the sum of `batcher_items_total`, `batcher_items_abandoned` and
 //! `batcher_items_pending`.
@@ -12,11 +13,12 @@
 
 use std::fmt::{self, Write};
 
-use crate::stats::Stats;
+use crate::stats::{Histogram, Stats};
 
 mod families;
 
 use families::Families;
+pub use families::{Family, FamilyValues, Sample};
 
 /// One family of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,24 @@ impl Metric {
     const fn by(mut self, label: &'static str, values: &'static [&'static str]) -> Self {
         self.label = Some((label, values));
         self
+    }
+
+    /// The bounds of a histogram's buckets in increasing order, without infinity: seconds or items.
+    /// Empty for the other kinds.
+    ///
+    /// ```
+    /// use load_aware_batcher::metrics::NAMES;
+    /// let duration = NAMES.iter().find(|row| row.name == "batcher_call_duration_seconds").unwrap();
+    /// assert_eq!(duration.bounds().first(), Some(&0.0005));
+    /// ```
+    #[must_use]
+    pub fn bounds(&self) -> &'static [f64] {
+        match self.name {
+            "batcher_batch_items" => Histogram::batch_items().bounds(),
+            "batcher_queue_wait_seconds" => Histogram::queue_wait().bounds(),
+            "batcher_call_duration_seconds" => Histogram::service_time().bounds(),
+            _ => &[],
+        }
     }
 }
 

@@ -3,9 +3,66 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Metric;
+use super::{Metric, NAMES};
 use crate::policy::Zone;
 use crate::stats::{Histogram, Phase, Stats};
+
+/// What a batcher has under one row of [`NAMES`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Family<'a> {
+    /// The row of the table.
+    pub metric: &'static Metric,
+    /// The numbers.
+    pub values: FamilyValues<'a>,
+}
+
+/// The numbers of a [`Family`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum FamilyValues<'a> {
+    /// The samples of a counter, a gauge, a state set or an info.
+    Samples(Vec<Sample<'a>>),
+    /// A histogram.
+    Histogram(&'a Histogram),
+}
+
+/// One number with its labels.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sample<'a> {
+    /// The labels beside `batcher`, in the order of the text formats.
+    pub labels: Vec<(&'static str, &'a str)>,
+    /// The number.
+    pub value: f64,
+}
+
+impl Stats {
+    /// The metrics as numbers, in the order of [`NAMES`], for who writes them elsewhere than into a
+    /// text. A row for which the batcher has no value is absent. A snapshot gives the same numbers
+    /// as its text.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, metrics::FamilyValues};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let stats = batcher.stats();
+    /// for family in stats.families() {
+    ///     if let FamilyValues::Samples(samples) = &family.values {
+    ///         samples.iter().for_each(|sample| println!("{} {sample:?}", family.metric.name));
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn families(&self) -> Vec<Family<'_>> {
+        let families = Families::new("", self);
+        let rows = NAMES.iter().filter_map(|metric| {
+            let values = families.family(metric)?;
+            Some(Family { metric, values })
+        });
+        rows.collect()
+    }
+}
 
 /// Writes one sample: the suffix of its name, its labels, its value.
 type Write<'a> = dyn FnMut(&str, &[(&str, &str)], f64) -> fmt::Result + 'a;
@@ -34,18 +91,16 @@ impl<'a> Families<'a> {
     /// Writes the samples of a row of the table.
     pub(super) fn write(&self, metric: &Metric, write: &mut Write<'_>) -> fmt::Result {
         let own = ("batcher", self.name);
-        match self.values(metric.name) {
+        match self.family(metric) {
             None => Ok(()),
-            Some(Values::One(value)) => write("", &[own], value),
-            Some(Values::ByLabel(values)) => {
-                let (label, names) = metric.label.unwrap_or_default();
-                debug_assert_eq!(names.len(), values.len(), "{}", metric.name);
-                names
-                    .iter()
-                    .zip(values)
-                    .try_for_each(|(name, value)| write("", &[own, (label, name)], value))
-            }
-            Some(Values::Histogram(histogram)) => {
+            Some(FamilyValues::Samples(samples)) => samples.iter().try_for_each(|sample| {
+                let labels: Vec<(&str, &str)> = [own]
+                    .into_iter()
+                    .chain(sample.labels.iter().copied())
+                    .collect();
+                write("", &labels, sample.value)
+            }),
+            Some(FamilyValues::Histogram(histogram)) => {
                 for (bound, count) in histogram.buckets() {
                     let bound = if bound.is_finite() {
                         format!("{bound:?}")
@@ -57,29 +112,42 @@ impl<'a> Families<'a> {
                 write("_sum", &[own], histogram.sum)?;
                 write("_count", &[own], histogram.count as f64)
             }
-            Some(Values::Signals) => self
-                .stats
-                .signals
-                .iter()
-                .try_for_each(|signal| write("", &[own, ("signal", signal.name)], signal.value)),
-            Some(Values::Info) => {
-                let labels = [
-                    own,
-                    ("version", env!("CARGO_PKG_VERSION")),
-                    ("policy", self.stats.policy),
-                    (
-                        "idempotent",
-                        if self.stats.idempotent {
-                            "true"
-                        } else {
-                            "false"
-                        },
-                    ),
-                    ("retry", self.stats.retry),
-                ];
-                write("", &labels, 1.0)
-            }
         }
+    }
+
+    /// `None` where the batcher has no value.
+    fn family(&self, metric: &Metric) -> Option<FamilyValues<'a>> {
+        let stats = self.stats;
+        let sample = |labels, value| Sample { labels, value };
+        let samples = match self.values(metric.name)? {
+            Values::Histogram(histogram) => return Some(FamilyValues::Histogram(histogram)),
+            Values::One(value) => vec![sample(Vec::new(), value)],
+            Values::ByLabel(values) => {
+                let (label, names) = metric.label.unwrap_or_default();
+                debug_assert_eq!(names.len(), values.len(), "{}", metric.name);
+                let named = names.iter().zip(values);
+                named
+                    .map(|(name, value)| sample(vec![(label, *name)], value))
+                    .collect()
+            }
+            Values::Signals => {
+                let signals = stats.signals.iter();
+                signals
+                    .map(|signal| sample(vec![("signal", signal.name)], signal.value))
+                    .collect()
+            }
+            Values::Info => {
+                let idempotent = if stats.idempotent { "true" } else { "false" };
+                let labels = vec![
+                    ("version", env!("CARGO_PKG_VERSION")),
+                    ("policy", stats.policy),
+                    ("idempotent", idempotent),
+                    ("retry", stats.retry),
+                ];
+                vec![sample(labels, 1.0)]
+            }
+        };
+        Some(FamilyValues::Samples(samples))
     }
 
     /// `None` where the batcher has no value.

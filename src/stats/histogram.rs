@@ -67,6 +67,11 @@ impl Histogram {
         Self::new(BATCH_ITEMS)
     }
 
+    /// The bounds, without infinity.
+    pub(crate) const fn bounds(&self) -> &'static [f64] {
+        self.bounds
+    }
+
     pub(crate) fn record(&mut self, value: f64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.counts[bucket] += 1;
