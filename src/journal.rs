@@ -57,6 +57,11 @@ impl Journal {
         }
     }
 
+    /// Time since the start, which every event's `at` counts from.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// With those who are told.
     pub(crate) fn with(mut self, listeners: Vec<Box<dyn Listener>>) -> Self {
         self.listeners = (!listeners.is_empty()).then(|| Listeners::new(listeners));

@@ -4,6 +4,7 @@
 //! parts out of it and leaves the last numbers in their place.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::events::{DecisionRecord, Recent};
 use crate::journal::Journal;
@@ -138,6 +139,24 @@ impl Observer {
     #[must_use]
     pub fn recent(&self, since: u64) -> Recent {
         self.0.journal.since(since)
+    }
+
+    /// Time since the batcher started. An event's `at` is on the same clock, so an event happened
+    /// `uptime() - at` ago.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.add(1)?;
+    /// batcher.flush(std::time::Duration::from_secs(9))?;
+    /// let observer = batcher.observer();
+    /// let call = observer.recent(0).calls.remove(0);
+    /// assert!(call.at <= observer.uptime());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.0.journal.uptime()
     }
 
     /// The owner is dropped: keeps the last numbers and lets go of the batcher.
