@@ -413,6 +413,19 @@ impl<T> Mysql<T> {
         self.session.set(link.conn())?;
         Ok(link)
     }
+
+    /// Why there is no connection. At the start that is an error of `Builder::sink`, so it is a
+    /// sentence and names the server. Later it is classified by the driver's own error.
+    fn refused(&self, error: AnyError, worker: Worker) -> BatchError {
+        if worker.times() > 0 {
+            return not_connected(error);
+        }
+        BatchError::unavailable(format!(
+            "cannot connect to {} for another call at once: {}",
+            self.source,
+            text(&*error)
+        ))
+    }
 }
 
 impl<T: Send + 'static> Sink<T> for Mysql<T> {
@@ -473,7 +486,7 @@ impl<T: Send + 'static> Sink<T> for Mysql<T> {
         Ok(builder)
     }
 
-    fn connect(&self, _worker: Worker) -> Result<Writer<T>, BatchError> {
+    fn connect(&self, worker: Worker) -> Result<Writer<T>, BatchError> {
         let Some(plan) = self.plan.get() else {
             return Err(BatchError::misconfigured("the sink was not configured"));
         };
@@ -484,7 +497,9 @@ impl<T: Send + 'static> Sink<T> for Mysql<T> {
             .take();
         let link = match checked {
             Some(link) => link,
-            None => self.new_link().map_err(not_connected)?,
+            None => self
+                .new_link()
+                .map_err(|error| self.refused(error, worker))?,
         };
         let shared = Shared {
             columns: self.columns.clone(),

@@ -132,6 +132,21 @@ impl<T> Postgres<T> {
     /// });
     /// # let _ = sink;
     /// ```
+    ///
+    /// A pool gives a connection to each worker and to the sensor, for as long as they run. It
+    /// should be the sink's own, because of the changed settings:
+    ///
+    /// ```no_run
+    /// use load_aware_batcher_postgres::{Postgres, postgres::NoTls};
+    /// use r2d2_postgres::{PostgresConnectionManager, r2d2};
+    ///
+    /// let config = "postgres://me:secret@localhost/shop".parse()?;
+    /// let manager = PostgresConnectionManager::new(config, NoTls);
+    /// let pool = r2d2::Pool::builder().max_size(2).build(manager)?;
+    /// let sink = Postgres::<i64>::from_fn(move || pool.get());
+    /// # let _ = sink;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_fn<C, E>(connect: impl Fn() -> Result<C, E> + Send + Sync + 'static) -> Self
     where
         C: DerefMut<Target = Client> + Send + 'static,
@@ -450,6 +465,19 @@ impl<T> Postgres<T> {
         Ok(link)
     }
 
+    /// Why there is no connection. At the start that is an error of `Builder::sink`, so it is a
+    /// sentence and names the server. Later it is classified by the driver's own error.
+    fn refused(&self, error: AnyError, worker: Worker) -> BatchError {
+        if worker.times() > 0 {
+            return not_connected(error);
+        }
+        BatchError::unavailable(format!(
+            "cannot connect to {} for another call at once: {}",
+            self.source,
+            text(&*error)
+        ))
+    }
+
     fn check(&self, link: &mut Link) -> Result<Plan, Problem> {
         let accepts: Vec<_> = self
             .columns
@@ -528,7 +556,7 @@ impl<T: Send + 'static> Sink<T> for Postgres<T> {
         Ok(builder)
     }
 
-    fn connect(&self, _worker: Worker) -> Result<Writer<T>, BatchError> {
+    fn connect(&self, worker: Worker) -> Result<Writer<T>, BatchError> {
         let Some(plan) = self.plan.get() else {
             return Err(BatchError::misconfigured("the sink was not configured"));
         };
@@ -540,7 +568,9 @@ impl<T: Send + 'static> Sink<T> for Postgres<T> {
         let (link, plan) = match checked {
             Some(link) => (link, Arc::clone(plan)),
             None => {
-                let mut link = self.new_link().map_err(not_connected)?;
+                let mut link = self
+                    .new_link()
+                    .map_err(|error| self.refused(error, worker))?;
                 // The table may have changed meanwhile, and that may be why there is a new
                 // connection.
                 let plan = self.check(&mut link).map_err(Problem::into_batch_error)?;

@@ -4,6 +4,7 @@
 
 mod conflicts;
 mod faults;
+mod lanes;
 mod outages;
 mod refusals;
 mod rows;

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use load_aware_batcher_postgres::load_aware_batcher::ErrorClass;
+use load_aware_batcher_postgres::load_aware_batcher::{Builder, ErrorClass};
 use load_aware_batcher_postgres::postgres::config::SslMode;
 use load_aware_batcher_postgres::postgres::{Config, NoTls};
 use load_aware_batcher_postgres::{OnConflict, Postgres};
@@ -15,7 +15,7 @@ use testkit::servers::process::small_disk;
 use testkit::servers::proxy::{Fate, Proxy};
 
 use crate::rows::{
-    Database, KEYED, KEYLESS, LONG, builder, code_of, columns, counts, reading, wait_for,
+    Database, KEYED, KEYLESS, LONG, Reading, builder, code_of, columns, counts, reading, wait_for,
 };
 
 fn through(proxy: &Proxy, user: &str, database: &str) -> Config {
@@ -92,7 +92,8 @@ fn lost_answers_without_key_and_batch_table_double_nothing_and_all_doubts_are_re
     );
 }
 
-fn killed_fifty_times(name: &str, keyed: bool) {
+/// Kills the server again and again under this builder, whose rows have a key or a table of batch ids.
+pub fn killed_fifty_times(name: &str, keyed: bool, builder: Builder<Reading>) {
     let Some(mut server) = Server::own(&[]) else {
         return;
     };
@@ -104,7 +105,7 @@ fn killed_fifty_times(name: &str, keyed: bool) {
     let config = database.config.clone();
     drop(database);
     let connect = || config.connect(NoTls).unwrap();
-    let batcher = builder(200).sink(sink).unwrap();
+    let batcher = builder.sink(sink).unwrap();
     let kill_and_restart = || {
         server.kill();
         server.start();
@@ -122,12 +123,12 @@ fn killed_fifty_times(name: &str, keyed: bool) {
 
 #[test]
 fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_key() {
-    killed_fifty_times("killed_keyed", true);
+    killed_fifty_times("killed_keyed", true, builder(200));
 }
 
 #[test]
 fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_batch_table() {
-    killed_fifty_times("killed_batches", false);
+    killed_fifty_times("killed_batches", false, builder(200));
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! Real databases, near and far: how many rows several calls at once store, and how near the cost
+//! model comes to the best fixed size and concurrency.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/parallel/Cargo.toml -- --quick --check
+//! cargo run --release --manifest-path benches/parallel/Cargo.toml
+//! ```
+//!
+//! The first takes under four minutes, the second half an hour.
+//!
+//! Each cell of the table is a situation and a bound of the size. In each, rows are added as fast as
+//! they are taken: under every fixed size n and concurrency k of a grid, under `CostModel` with one
+//! call at a time, under `CostModel` with 1 to 8, and under the grid's best once more. The ratios are
+//! against that last run. The sinks write the rows, with a key, as a program would.
+
+mod backend;
+mod cells;
+mod comparison;
+mod mariadb;
+mod measure;
+mod options;
+mod postgres;
+mod proxy;
+mod run;
+mod tables;
+mod targets;
+
+use std::process::ExitCode;
+
+use backend::Backend;
+use comparison::Comparison;
+use options::{Name, Options, USAGE};
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1).collect()) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("parallel: {problem}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let before = load();
+    let mut comparisons = Vec::new();
+    for name in &options.backends {
+        let Some(mut backend) = open(*name) else {
+            continue;
+        };
+        for cell in &options.cells {
+            let comparison = Comparison::of(&mut *backend, *cell, &options.plan);
+            println!("{}", tables::runs(&comparison));
+            comparisons.push(comparison);
+        }
+    }
+    if comparisons.is_empty() {
+        eprintln!("parallel: nothing was run: neither database is here");
+        return ExitCode::FAILURE;
+    }
+    print!("{}", tables::gains(&comparisons));
+    println!(
+        "\nLoad of the machine before and after: {before}, {}",
+        load()
+    );
+    if !options.check {
+        return ExitCode::SUCCESS;
+    }
+    println!();
+    let verdicts = targets::judge(&comparisons);
+    for verdict in &verdicts {
+        println!("{verdict}");
+    }
+    if verdicts.iter().all(|verdict| verdict.is_met) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn open(name: Name) -> Option<Box<dyn Backend>> {
+    match name {
+        Name::Postgres => postgres::open(),
+        Name::Mariadb => mariadb::open(),
+    }
+}
+
+/// The mean number of threads that want a core, over the last minute. It says whether others were at
+/// work, if it is read before.
+fn load() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split(' ').next().unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,160 @@
+//! Four connections of one batcher: kills, rows of the same keys, connections that are refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use load_aware_batcher_postgres::load_aware_batcher::{Batcher, BuildError, Builder};
+use load_aware_batcher_postgres::postgres::NoTls;
+use load_aware_batcher_postgres::{OnConflict, Postgres};
+use testkit::Watched;
+use testkit::servers::postgres::Postgres as Server;
+
+use crate::outages::killed_fifty_times;
+use crate::rows::{Database, KEYED, LONG, Reading, builder, code_of, columns, reading};
+
+const CONNECTIONS: usize = 4;
+
+fn several(size: usize) -> Builder<Reading> {
+    builder(size).concurrency(CONNECTIONS)
+}
+
+#[test]
+fn a_server_killed_fifty_times_under_four_connections_loses_and_doubles_no_row_with_a_key() {
+    killed_fifty_times("killed_four", true, several(200));
+}
+
+/// Keys, and how often each is written.
+const KEYS: i64 = 300;
+const VERSIONS: i64 = 200;
+
+/// The table, and a trigger that notes each row which an older one overwrites.
+fn versions(server: &Server, name: &str) -> Database {
+    let mut database = Database::new(server, name, KEYED);
+    database.run(
+        "CREATE TABLE overtaken (id bigint);
+         CREATE FUNCTION compare() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.value < OLD.value THEN INSERT INTO overtaken VALUES (NEW.id); END IF;
+            RETURN NEW; END $$;
+         CREATE TRIGGER compare AFTER UPDATE ON readings FOR EACH ROW EXECUTE FUNCTION compare()",
+    );
+    database
+}
+
+/// Every version of every key, version by version, the keys by turns up and down.
+fn add_versions(batcher: &Batcher<Reading>) {
+    for version in 0..VERSIONS {
+        let key = |place| {
+            if version % 2 == 0 {
+                place
+            } else {
+                KEYS - 1 - place
+            }
+        };
+        let rows = (0..KEYS).map(|place| Reading {
+            value: version as f64,
+            ..reading(key(place))
+        });
+        batcher.add_many(rows).unwrap();
+    }
+}
+
+/// Deadlocks that connections met, rows that an older one overwrote, keys without their last value.
+fn outcome(server: &Server, name: &str, builder: Builder<Reading>) -> (usize, i64, i64) {
+    let mut database = versions(server, name);
+    let sink = database.sink().on_conflict(OnConflict::Replace);
+    let deadlocks = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::clone(&deadlocks);
+    let sink = Watched::new(sink, move |error| {
+        let is_deadlock = code_of(error).as_deref() == Some("40P01");
+        heard.fetch_add(usize::from(is_deadlock), Ordering::SeqCst);
+    });
+    let batcher = builder.sink(sink).unwrap();
+    add_versions(&batcher);
+    let lanes = batcher.stats().lanes;
+    let idle = lanes.iter().filter(|lane| lane.added == 0).count();
+    assert_eq!(idle, 0, "every connection has rows: {lanes:#?}");
+    let report = batcher.close(LONG);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(database.counts(), (KEYS, KEYS));
+    let last = VERSIONS - 1;
+    let old = format!("SELECT count(*) FROM readings WHERE value <> {last}");
+    let overtaken = database.number("SELECT count(*) FROM overtaken");
+    (
+        deadlocks.load(Ordering::SeqCst),
+        overtaken,
+        database.number(&old),
+    )
+}
+
+#[test]
+fn upserts_of_the_same_keys_through_four_connections_stay_in_order_and_never_deadlock() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    assert_eq!(outcome(server, "versions", several(100)), (0, 0, 0));
+}
+
+/// What the order is for. Nothing is promised here, so the counts are printed.
+#[test]
+fn upserts_of_the_same_keys_without_order_are_all_stored_and_what_is_lost_is_counted() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let (deadlocks, overtaken, old) =
+        outcome(server, "versions_unordered", several(100).unordered());
+    eprintln!(
+        "unordered: {deadlocks} deadlocks, {overtaken} rows overwritten by older ones, {old} of {KEYS} keys without their last value"
+    );
+}
+
+/// The sentence of a start that fails.
+fn sentence(started: Result<Batcher<Reading>, BuildError>) -> String {
+    let error = started.map(drop).unwrap_err();
+    assert!(matches!(error, BuildError::Sink { .. }), "{error:?}");
+    let sentence = error.to_string();
+    assert!(!sentence.contains('\n'), "{sentence}");
+    sentence
+}
+
+#[test]
+fn a_pool_of_fewer_connections_than_calls_at_once_is_an_error_of_the_start() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "small_pool", KEYED);
+    let config = database.config.clone();
+    let left = Mutex::new(CONNECTIONS - 1);
+    let sink = columns(Postgres::from_fn(move || {
+        let mut left = left.lock().unwrap();
+        *left = left
+            .checked_sub(1)
+            .ok_or("the pool has no connection left")?;
+        let client = config.connect(NoTls).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Box::new(client))
+    }));
+    let sentence = sentence(several(10).sink(sink.sensor(None)));
+    let expected =
+        "cannot connect to the server for another call at once: the pool has no connection left";
+    assert_eq!(sentence, expected);
+    assert_eq!(database.counts(), (0, 0));
+}
+
+#[test]
+fn a_server_that_refuses_the_third_connection_is_an_error_of_the_start() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "two_allowed", KEYED);
+    database.run(
+        "CREATE ROLE two_allowed LOGIN CONNECTION LIMIT 2; GRANT ALL ON readings TO two_allowed",
+    );
+    let mut config = database.config.clone();
+    config.user("two_allowed");
+    let sink = columns(Postgres::new(config)).sensor(None);
+    let sentence = sentence(several(10).sink(sink));
+    let start = "cannot connect to ";
+    assert!(
+        sentence.starts_with(start) && sentence.contains("too many connections"),
+        "{sentence}"
+    );
+}
