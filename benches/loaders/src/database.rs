@@ -1,0 +1,93 @@
+//! What the bench needs of a database.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::usage::Usage;
+
+pub type Failure = Box<dyn std::error::Error>;
+
+/// One database with its ways of writing.
+pub trait Database {
+    fn name(&self) -> &'static str;
+
+    /// The command that the native loader is known by.
+    fn loader(&self) -> &'static str;
+
+    /// Makes `readings` anew.
+    fn create(&mut self, key: Key) -> Result<(), Failure>;
+
+    /// Writes all rows by `way`. `false` where the loader's program is not installed.
+    fn write(&mut self, way: Way, key: Key, rows: Rows<'_>) -> Result<bool, Failure>;
+
+    /// The number of rows in `readings`.
+    fn stored(&mut self) -> Result<usize, Failure>;
+
+    /// What the server's processes have used so far. `None` for a database without a server.
+    fn server(&self) -> Option<Usage>;
+
+    /// The least share of the loader's speed that the sink is promised to reach.
+    fn target(&self, key: Key) -> f64;
+}
+
+/// What is to be written: from memory, or from a file with the same rows.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub count: usize,
+    pub csv: &'a Path,
+}
+
+/// Whether `id` is the primary key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    Primary,
+    None,
+}
+
+impl Key {
+    /// The clause behind the type of `id`.
+    pub fn clause(self) -> &'static str {
+        match self {
+            Key::Primary => " PRIMARY KEY",
+            Key::None => "",
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Key::Primary => "primary key",
+            Key::None => "no key",
+        })
+    }
+}
+
+/// How the rows are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The database's own program, from a CSV file.
+    Loader,
+    /// The companion crate, nothing set but table, columns and, with a key, `OnConflict::Ignore`.
+    Sink,
+    /// A prepared `INSERT` of 1 000 rows, each in its own transaction.
+    MultiRow,
+    /// A prepared `INSERT` of one row, all in one transaction.
+    RowByRow,
+}
+
+impl Way {
+    pub const ALL: [Way; 4] = [Way::Loader, Way::Sink, Way::MultiRow, Way::RowByRow];
+
+    /// The number of rows that this way writes where the loader writes `rows`. Row by row over a
+    /// socket is an order of magnitude slower, and its rate does not depend on the number.
+    pub fn share(self, rows: usize) -> usize {
+        match self {
+            Way::RowByRow => rows / 10,
+            Way::Loader | Way::Sink | Way::MultiRow => rows,
+        }
+    }
+}
+
+/// The rows of one `INSERT` of [`Way::MultiRow`].
+pub const ROWS_A_STATEMENT: usize = 1_000;
