@@ -358,6 +358,10 @@ struct Readme;
 #[doc = include_str!("../docs/concurrency.md")]
 struct SeveralCalls;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/recipes.md")]
+struct Recipes;
+
 #[cfg(test)]
 #[path = "../loom-tests/mod.rs"]
 mod models;

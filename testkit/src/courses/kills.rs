@@ -77,7 +77,8 @@ pub fn survive_kills<T: Send + 'static>(
             }
             id
         });
-        // Rows are handled in order, so one number says which tickets are resolved.
+        // Tickets are waited for in the order of their rows, so one number says which are resolved.
+        // With several calls at once later ones may be resolved too.
         let mut handled = -1;
         let mut pending = None;
         let mut resolve = |until: &dyn Fn(i64) -> bool, wait: Duration| {
