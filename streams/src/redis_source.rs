@@ -96,7 +96,7 @@ impl RedisSource {
     }
 
     /// The same in a Redis Cluster, of which `urls` names some nodes. The stream is one key, so it
-    /// is on one node at a time. Default: one server.
+    /// is on one node at a time. Default: one server. No test has run against a cluster yet.
     pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.urls = urls.into_iter().map(Into::into).collect();
         self.cluster = true;
