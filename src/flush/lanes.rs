@@ -2,14 +2,14 @@
 //! one.
 //!
 //! # Protocol of a close over several lanes
-//! Closer: (1) lock every backlog, in order; (2) set the closed bit of every doorbell; (3) close
-//! each lane as `queue::gate` says, steps (c) and (d); (4) unlock. Producer that finds a lane
-//! closed: it passes through that lane's lock before it tells its caller so.
+//! Closer: (1) lock every backlog, in order; (2) close each lane as `queue::gate` says, steps (b) to
+//! (d); (3) unlock. Producer that finds a lane closed: it passes through that lane's lock before it
+//! tells its caller so.
 //!
 //! The race: a thread is refused by one lane and accepted by another afterwards, so it has seen
 //! `Closed` and then `Ok`. It was told `Closed` after it had passed through the lock of the first,
-//! whose closed bit is set in (2) alone, with all locks held. So all bits were set before, and what
-//! it sends afterwards lies behind every (c).
+//! whose closed bit is set in (2) alone, with all locks held. So it had that lock in or after (3):
+//! every lane is closed by then, and what it sends afterwards lies behind every (c).
 //!
 //! Nobody else holds two of these locks, but who takes them all, in the same order.
 //!
@@ -124,9 +124,6 @@ impl<T> Lanes<T> {
     /// Closes all lanes; true if this caller was the first to ask for the claim to the report.
     pub(crate) fn close(&self, terms: CloseTerms, claim: bool, now: Instant) -> bool {
         let mut backlogs = self.lock();
-        for lane in &self.all {
-            lane.gate.doorbell.close();
-        }
         for (backlog, lane) in backlogs.iter_mut().zip(&self.all) {
             backlog.close(&lane.gate, terms, now);
         }
