@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use load_aware_batcher::{
-    AddError, Batch, BatchError, Batcher, BuildError, Builder, Fixed, FlushError, LoadFeedback,
-    Outcome, Retry,
+    AddError, Batch, BatchError, Batcher, BuildError, Builder, DecisionRecord, Fixed, FlushError,
+    Listener, LoadFeedback, Outcome, Retry,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -529,6 +529,7 @@ fn who_was_told_closed_is_never_told_ok_afterwards() {
 #[test]
 fn a_close_out_of_time_accounts_for_every_lane() {
     let (release, stuck) = mpsc::channel::<()>();
+    let (begins, begun) = mpsc::channel();
     let stuck = Mutex::new(stuck);
     let batcher = Batcher::builder()
         .concurrency(1..=4)
@@ -538,8 +539,9 @@ fn a_close_out_of_time_accounts_for_every_lane() {
         .spawn_workers({
             let stuck = Arc::new(stuck);
             move |_| {
-                let stuck = Arc::clone(&stuck);
+                let (stuck, begins) = (Arc::clone(&stuck), begins.clone());
                 Ok::<_, BatchError>(move |_: &mut Batch<Row>| {
+                    let _ = begins.send(());
                     stuck.lock().unwrap().recv().ok();
                     Ok(LoadFeedback::new())
                 })
@@ -549,9 +551,7 @@ fn a_close_out_of_time_accounts_for_every_lane() {
     for key in 0..1_000 {
         batcher.add((key, 0)).unwrap();
     }
-    while batcher.stats().calls_in_flight == 0 {
-        thread::yield_now();
-    }
+    begun.recv_timeout(LONG).expect("a call begins");
     // The other lanes wait for the permit of the one that hangs.
     let report = batcher.shutdown(Duration::from_millis(50));
     assert!(report.timed_out);
@@ -616,12 +616,23 @@ fn a_hot_key_is_named_in_a_reason() {
     assert!(batcher.close(LONG).is_clean());
 }
 
+/// Sends how many calls at once each decision allows.
+struct Concurrencies(mpsc::Sender<usize>);
+
+impl Listener for Concurrencies {
+    fn decision(&mut self, decision: &DecisionRecord) {
+        let _ = self.0.send(decision.concurrency);
+    }
+}
+
 #[test]
 fn the_model_finds_that_a_backend_of_latency_alone_is_worth_more_calls() {
+    let (decisions, decided) = mpsc::channel();
     let batcher = Batcher::builder()
         .concurrency(1..=8)
         .max_batch_size(100)
         .unordered()
+        .listener(Concurrencies(decisions))
         .spawn_workers(|_| {
             Ok::<_, BatchError>(|_: &mut Batch<Row>| {
                 thread::sleep(Duration::from_millis(2));
@@ -629,7 +640,7 @@ fn the_model_finds_that_a_backend_of_latency_alone_is_worth_more_calls() {
             })
         })
         .unwrap();
-    let enough = AtomicBool::new(false);
+    let (enough, mut found) = (AtomicBool::new(false), false);
     thread::scope(|scope| {
         for producer in 0..2 {
             let (batcher, enough) = (&batcher, &enough);
@@ -641,11 +652,15 @@ fn the_model_finds_that_a_backend_of_latency_alone_is_worth_more_calls() {
                 }
             });
         }
-        while batcher.stats().concurrency < 4 {
-            thread::sleep(Duration::from_millis(5));
+        let mut calls = 0;
+        while calls < 4 {
+            calls = decided.recv_timeout(LONG).unwrap_or(usize::MAX);
         }
+        found = calls != usize::MAX;
+        // The producers go on until then, whatever was found.
         enough.store(true, Ordering::Relaxed);
     });
+    assert!(found, "no decision allows four calls");
     assert!(batcher.close(LONG).is_clean());
 }
 

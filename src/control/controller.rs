@@ -65,6 +65,7 @@ impl Controller {
             if is_check {
                 if let Some(remark) = self.watch.as_mut().and_then(|look| look()) {
                     self.control.remark(remark);
+                    self.control.deliver();
                 }
                 // Never twice at once after a delay: checks that were missed are past.
                 next_check = time.checked_add(self.interval);
