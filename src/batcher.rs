@@ -145,7 +145,7 @@ impl<T: Send + 'static> Batcher<T> {
     }
 
     /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the
-    /// order in which they left the queue. A row whose ticket has returned its failure is not among
+    /// order in which they left their queue. A row whose ticket has returned its failure is not among
     /// them.
     ///
     /// ```

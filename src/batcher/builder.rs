@@ -602,7 +602,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// What the two threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy.
+    /// What the threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy. With a
+    /// [`concurrency`](Self::concurrency) over 1 `flush0-NAME`, `flush1-NAME` … run the handlers.
     /// Linux shows the first 15 bytes of a thread's name, so 9 bytes of this one. Default
     /// `batcher`.
     ///

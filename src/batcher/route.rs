@@ -23,7 +23,7 @@ use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
 use crate::queue::gate::Patience;
 use crate::queue::message::CHUNK_ITEMS_MAX;
-use crate::sync::{Shared, now};
+use crate::sync::{Arc, Shared, now};
 
 /// How long an add waits for room in one of several full lanes before it looks at the others.
 const TURN: Duration = Duration::from_millis(1);
@@ -49,7 +49,7 @@ impl<T> Clone for Route<T> {
     }
 }
 
-/// The hash of a key: the same for equal keys, in every process.
+/// The hash of a key: the same for equal keys on every thread.
 pub(crate) fn key_hash<K: Hash>(key: &K) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
@@ -137,7 +137,7 @@ pub(crate) fn add_many_anywhere<T>(
 
 /// Adds many items in chunks, each to the lane of its key.
 pub(crate) fn add_many_by_key<T>(
-    lanes: &[impl AsRef<Lane<T>>],
+    lanes: &[Arc<Lane<T>>],
     hash: &KeyHash<T>,
     items: impl IntoIterator<Item = T>,
     patience: Patience,
@@ -162,7 +162,7 @@ pub(crate) fn add_many_by_key<T>(
         };
         let chunk = std::mem::take(&mut chunks[place]);
         let items = chunk.len();
-        match lanes[place].as_ref().add_many(chunk, patience) {
+        match lanes[place].add_many(chunk, patience) {
             Ok(_) => added += items,
             Err(refused) => {
                 return Err(refused.map(|mut back| {

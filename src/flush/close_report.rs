@@ -26,8 +26,8 @@ pub struct CloseReport<T> {
     /// waited for another attempt when the close gave up or ran out of time. Empty for all but the
     /// first caller.
     pub failed: Vec<Failed<T>>,
-    /// Items that were never handed to the handler, in the order they were added by each producer.
-    /// Empty for all but the first caller.
+    /// Items that were never handed to the handler, in the order they were added by each producer;
+    /// with several calls at once, queue by queue. Empty for all but the first caller.
     pub unsent: Vec<T>,
     /// Items handed to a handler that had not come back, as of this caller's deadline.
     pub abandoned: u64,

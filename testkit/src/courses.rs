@@ -1,11 +1,13 @@
 //! Courses of events that are the same for every database: kills in the middle of the traffic, a
-//! server that is frozen.
+//! server that is frozen, upserts of the same keys.
 
 mod frozen;
 mod kills;
+mod versions;
 
 pub use frozen::{Driver, close_at_the_deadline, hold_deadlines};
 pub use kills::{CloseOnPanic, Random, kills, survive_kills};
+pub use versions::{KEYS, VERSIONS, add_versions};
 
 use std::time::Duration;
 

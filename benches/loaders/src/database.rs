@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
+use load_aware_batcher::{Batcher, Sink};
+
+use crate::row::{Reading, readings};
 use crate::usage::Usage;
 
 pub type Failure = Box<dyn std::error::Error>;
@@ -35,6 +39,18 @@ pub trait Database {
 pub struct Rows<'a> {
     pub count: usize,
     pub csv: &'a Path,
+}
+
+/// Writes all rows by a companion crate's sink, with nothing set.
+pub fn write_by(sink: impl Sink<Reading> + 'static, rows: Rows<'_>) -> Result<(), Failure> {
+    let batcher = Batcher::builder().sink(sink)?;
+    batcher.add_many(readings(rows.count))?;
+    let report = batcher.close(Duration::from_secs(600));
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(format!("the sink: {report:?}").into())
+    }
 }
 
 /// Whether `id` is the primary key.

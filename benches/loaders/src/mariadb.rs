@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
-use load_aware_batcher::Batcher;
 use load_aware_batcher_mysql as sink;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, TxOpts, Value};
 use testkit::servers::mariadb::Mariadb as Server;
 
-use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way};
-use crate::program::installed;
+use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way, write_by};
+use crate::program::{ended, installed};
 use crate::row::{Reading, readings};
 use crate::usage::Usage;
 
@@ -45,11 +43,7 @@ impl Mariadb {
             .arg(format!("--socket={}", self.server.socket().display()))
             .args(["loaders", "--execute", &load])
             .status()?;
-        if status.success() {
-            Ok(true)
-        } else {
-            Err(format!("{client}: {status}").into())
-        }
+        ended(client, status)
     }
 
     fn sink(&self, key: Key, rows: Rows<'_>) -> Result<(), Failure> {
@@ -62,14 +56,7 @@ impl Mariadb {
             Key::Primary => sink.on_conflict(sink::OnConflict::Ignore),
             Key::None => sink,
         };
-        let batcher = Batcher::builder().sink(sink)?;
-        batcher.add_many(readings(rows.count))?;
-        let report = batcher.close(Duration::from_secs(600));
-        if report.is_clean() {
-            Ok(())
-        } else {
-            Err(format!("the sink: {report:?}").into())
-        }
+        write_by(sink, rows)
     }
 
     fn multi_row(&mut self, rows: Rows<'_>) -> Result<(), Failure> {

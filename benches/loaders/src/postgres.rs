@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
-use load_aware_batcher::Batcher;
 use load_aware_batcher_postgres as sink;
 use postgres::types::ToSql;
 use postgres::{Client, Config};
 use testkit::servers::postgres::Postgres as Server;
 
-use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way};
-use crate::program::installed;
+use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way, write_by};
+use crate::program::{ended, installed};
 use crate::row::{Reading, readings};
 use crate::usage::Usage;
 
@@ -48,11 +46,7 @@ impl Postgres {
             .args(["-X", "-q", "-U", "postgres", "-d", "loaders", "-c"])
             .arg(format!("\\copy readings from '{}' csv", rows.csv.display()))
             .status()?;
-        if status.success() {
-            Ok(true)
-        } else {
-            Err(format!("psql: {status}").into())
-        }
+        ended("psql", status)
     }
 
     fn sink(&self, key: Key, rows: Rows<'_>) -> Result<(), Failure> {
@@ -65,14 +59,7 @@ impl Postgres {
             Key::Primary => sink.on_conflict(sink::OnConflict::Ignore),
             Key::None => sink,
         };
-        let batcher = Batcher::builder().sink(sink)?;
-        batcher.add_many(readings(rows.count))?;
-        let report = batcher.close(Duration::from_secs(600));
-        if report.is_clean() {
-            Ok(())
-        } else {
-            Err(format!("the sink: {report:?}").into())
-        }
+        write_by(sink, rows)
     }
 
     fn multi_row(&mut self, rows: Rows<'_>) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! The loaders' programs.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+
+use crate::database::Failure;
 
 /// Whether the program starts at all.
 pub fn installed(name: &str) -> bool {
@@ -10,4 +12,13 @@ pub fn installed(name: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok()
+}
+
+/// Whether the program that wrote the rows has ended well.
+pub fn ended(program: &str, status: ExitStatus) -> Result<bool, Failure> {
+    if status.success() {
+        Ok(true)
+    } else {
+        Err(format!("{program}: {status}").into())
+    }
 }

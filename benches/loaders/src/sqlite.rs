@@ -4,16 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use load_aware_batcher::Batcher;
 use load_aware_batcher_rusqlite as sink;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 use tempfile::TempDir;
 
-use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way};
-use crate::program::installed;
+use crate::database::{Database, Failure, Key, ROWS_A_STATEMENT, Rows, Way, write_by};
+use crate::program::{ended, installed};
 use crate::row::{Reading, readings};
 use crate::usage::Usage;
 
@@ -44,11 +42,7 @@ impl Sqlite {
         writeln!(input, ".import --csv {} readings", rows.csv.display())?;
         drop(input);
         let status = shell.wait()?;
-        if status.success() {
-            Ok(true)
-        } else {
-            Err(format!("sqlite3: {status}").into())
-        }
+        ended("sqlite3", status)
     }
 
     fn sink(&self, key: Key, rows: Rows<'_>) -> Result<(), Failure> {
@@ -61,14 +55,7 @@ impl Sqlite {
             Key::Primary => sink.on_conflict(sink::OnConflict::Ignore),
             Key::None => sink,
         };
-        let batcher = Batcher::builder().sink(sink)?;
-        batcher.add_many(readings(rows.count))?;
-        let report = batcher.close(Duration::from_secs(600));
-        if report.is_clean() {
-            Ok(())
-        } else {
-            Err(format!("the sink: {report:?}").into())
-        }
+        write_by(sink, rows)
     }
 
     fn multi_row(&self, rows: Rows<'_>) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use load_aware_batcher_mysql::mysql::prelude::Queryable;
 use load_aware_batcher_mysql::mysql::{Conn, OptsBuilder};
 use load_aware_batcher_mysql::{Mysql, OnConflict};
 use testkit::Watched;
+use testkit::courses::{KEYS, VERSIONS, add_versions};
 use testkit::servers::mariadb::Mariadb;
 
 use crate::outages::killed_fifty_times;
@@ -24,10 +25,6 @@ fn a_server_killed_fifty_times_under_four_connections_loses_and_doubles_no_row_w
     killed_fifty_times("killed_four", true, several(200));
 }
 
-/// Keys, and how often each is written.
-const KEYS: i64 = 300;
-const VERSIONS: i64 = 200;
-
 /// The table, and a trigger that notes each row which an older one overwrites.
 fn versions(server: &Mariadb, name: &str) -> Database {
     let mut database = Database::new(server, name, KEYED);
@@ -37,24 +34,6 @@ fn versions(server: &Mariadb, name: &str) -> Database {
          INSERT INTO overtaken SELECT NEW.id FROM DUAL WHERE NEW.value < OLD.value",
     );
     database
-}
-
-/// Every version of every key, version by version, the keys by turns up and down.
-fn add_versions(batcher: &Batcher<Reading>) {
-    for version in 0..VERSIONS {
-        let key = |place| {
-            if version % 2 == 0 {
-                place
-            } else {
-                KEYS - 1 - place
-            }
-        };
-        let rows = (0..KEYS).map(|place| Reading {
-            value: version as f64,
-            ..reading(key(place))
-        });
-        batcher.add_many(rows).unwrap();
-    }
 }
 
 /// Deadlocks that connections met, rows that an older one overwrote, keys without their last value.
@@ -68,7 +47,10 @@ fn outcome(server: &Mariadb, name: &str, builder: Builder<Reading>) -> (usize, i
         heard.fetch_add(usize::from(is_deadlock), Ordering::SeqCst);
     });
     let batcher = builder.sink(sink).unwrap();
-    add_versions(&batcher);
+    add_versions(&batcher, |key, version| Reading {
+        value: version as f64,
+        ..reading(key)
+    });
     let lanes = batcher.stats().lanes;
     let idle = lanes.iter().filter(|lane| lane.added == 0).count();
     assert_eq!(idle, 0, "every connection has rows: {lanes:#?}");
