@@ -117,8 +117,8 @@ impl<T: Send + 'static> Producer<T> {
     /// Adds an item to the lane that its route leads to.
     #[inline(always)]
     fn add_within(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        if self.lane.gate.is_plain {
-            return self.lane.counted(self.lane.add(item, patience));
+        if self.lane.gate.is_open_and_plain() {
+            return self.lane.counted(self.lane.add_plain(item, patience));
         }
         self.add_routed(item, patience)
     }

@@ -104,19 +104,19 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Adds one item. Inlined, see [`Gate::try_send_one`]. All that is rare stands in functions of
-    /// its own, so that this one keeps to few registers.
-    #[inline(always)]
+    /// Adds one item.
     pub(crate) fn add(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        if !self.gate.is_plain || self.gate.doorbell.is_closed() {
-            return self.add_otherwise(item, patience);
+        if self.gate.weigher.is_some() || self.gate.doorbell.is_closed() {
+            self.add_tracked(item, None, patience)
+        } else {
+            self.add_plain(item, patience)
         }
-        self.add_plain(item, patience)
     }
 
-    /// One item without a weight.
+    /// Adds one item without a weight. Inlined, see [`Gate::try_send_one`]. All that is rare stands
+    /// in functions of its own, so that this one keeps to few registers.
     #[inline(always)]
-    fn add_plain(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
+    pub(crate) fn add_plain(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
         let tag = thread_tag();
         match self.gate.try_send_one(tag, item) {
             Ok(()) => match self.gate.asked(1) {
@@ -124,16 +124,6 @@ impl<T> Lane<T> {
                 Some(word) => self.answer_one(tag, word),
             },
             Err(refused) => self.add_refused(refused, tag, patience),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn add_otherwise(&self, item: T, patience: Patience) -> Result<(), AddError<T>> {
-        if self.gate.weigher.is_some() || self.gate.doorbell.is_closed() {
-            self.add_tracked(item, None, patience)
-        } else {
-            self.add_plain(item, patience)
         }
     }
 
@@ -325,8 +315,21 @@ impl<T> Lane<T> {
     }
 
     /// Counts what an add has come to, if it was refused.
+    ///
+    /// Not by `inspect_err`, which moves the whole result: the item's size, at each add.
+    #[inline(always)]
     pub(crate) fn counted<R, I>(&self, added: Result<R, AddError<I>>) -> Result<R, AddError<I>> {
-        added.inspect_err(|refused| self.gate.refusals.count(refused.into()))
+        match added {
+            Ok(added) => Ok(added),
+            Err(refused) => Err(self.count(refused)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count<I>(&self, refused: AddError<I>) -> AddError<I> {
+        self.gate.refusals.count((&refused).into());
+        refused
     }
 
     /// Attaches the item to its refusal.

@@ -147,6 +147,12 @@ impl<T> Gate<T> {
         (gate, outlet)
     }
 
+    /// Step (1) of an add that goes the shortest way.
+    #[inline(always)]
+    pub(crate) fn is_open_and_plain(&self) -> bool {
+        self.is_plain && !self.doorbell.is_closed()
+    }
+
     /// Step (2) for one plain item, if there is room: the shortest way through the gate.
     ///
     /// Inlined into the caller, so that the item is built where its message lies: then it is copied
