@@ -39,7 +39,7 @@ fn race(capacity: usize, patience: Patience) {
     accepted.sort_unstable();
     assert_eq!(accepted, delivered);
     assert!(
-        lane.lock().incoming.confirm_admission(usize::MAX).is_none(),
+        lane.lock().incoming.confirm_admission(u32::MAX).is_none(),
         "and none is left in the channel"
     );
 }
@@ -78,7 +78,7 @@ fn far_race() {
     let accepted: Vec<_> = producer.join().unwrap().into_iter().flatten().collect();
     assert_eq!(accepted, delivered);
     assert!(
-        lane.lock().incoming.confirm_admission(usize::MAX).is_none(),
+        lane.lock().incoming.confirm_admission(u32::MAX).is_none(),
         "and none is left in the channel"
     );
     flusher.join().unwrap();

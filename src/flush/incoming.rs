@@ -55,7 +55,7 @@ impl<T> Incoming<T> {
     }
 
     /// Step (4) of an add: the message with this tag, if it was sent after the close.
-    pub(crate) fn confirm_admission(&mut self, tag: usize) -> Option<Message<T>> {
+    pub(crate) fn confirm_admission(&mut self, tag: u32) -> Option<Message<T>> {
         while let Some(message) = self.outlet.try_recv() {
             self.sent_after_close.push(message);
         }

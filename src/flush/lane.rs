@@ -132,7 +132,7 @@ impl<T> Lane<T> {
     fn add_refused(
         &self,
         refused: TrySendError<Message<T>>,
-        tag: usize,
+        tag: u32,
         patience: Patience,
     ) -> Result<(), AddError<T>> {
         let sent = self.gate.send_refused(refused, patience);
@@ -140,7 +140,7 @@ impl<T> Lane<T> {
     }
 
     #[inline(never)]
-    fn answer_one(&self, tag: usize, word: usize) -> Result<(), AddError<T>> {
+    fn answer_one(&self, tag: u32, word: usize) -> Result<(), AddError<T>> {
         let admission = self.gate.answer(word, 1, || false);
         self.one(self.confirmed(tag, Extra::NONE, Ok(admission)))
     }
@@ -295,7 +295,7 @@ impl<T> Lane<T> {
     /// Step (4) of an add, where the close left open whether this thread's message was accepted.
     fn confirmed(
         &self,
-        tag: usize,
+        tag: u32,
         extra: Extra,
         sent: Result<Admission, Returned<T>>,
     ) -> Result<(), Returned<T>> {

@@ -11,6 +11,8 @@
 //! - A copy that reads at other offsets than the last one wrote waits until the processor's writes
 //!   are done. So the parcel has a fixed layout, what belongs to the channel before the item: the
 //!   compiler then copies the item by itself, each time alike.
+//! - What belongs to the channel takes eight bytes, and the channel's own stamp eight more: a
+//!   thousand items of eight bytes then fit into a nearest cache of 32 KiB.
 //!
 //! One producer and the flusher on one core, which is what all copies cost together, against the
 //! same without the three: 8 bytes 34 to 35 ns an item, 24 bytes 41 to 37, 64 bytes 46 to 40, 256
@@ -26,38 +28,29 @@ use crate::sync::{
 };
 
 /// A message on its way. Not dropped, only unpacked.
-#[repr(C)]
-struct Parcel<T> {
-    tag: usize,
-    load: Packed<T>,
-}
-
-enum Packed<T> {
-    One(ManuallyDrop<T>),
-    Chunk(ManuallyDrop<Box<Chunk<T>>>),
-    Tracked(ManuallyDrop<Box<Tracked<T>>>),
+#[repr(u32)]
+enum Parcel<T> {
+    One(u32, ManuallyDrop<T>),
+    Chunk(u32, ManuallyDrop<Box<Chunk<T>>>),
+    Tracked(u32, ManuallyDrop<Box<Tracked<T>>>),
 }
 
 impl<T> Parcel<T> {
     fn pack(Message { tag, load }: Message<T>) -> Self {
-        let load = match load {
-            Load::One(item) => Packed::One(ManuallyDrop::new(item)),
-            Load::Chunk(chunk) => Packed::Chunk(ManuallyDrop::new(chunk)),
-            Load::Tracked(tracked) => Packed::Tracked(ManuallyDrop::new(tracked)),
-        };
-        Self { tag, load }
+        match load {
+            Load::One(item) => Self::One(tag, ManuallyDrop::new(item)),
+            Load::Chunk(chunk) => Self::Chunk(tag, ManuallyDrop::new(chunk)),
+            Load::Tracked(tracked) => Self::Tracked(tag, ManuallyDrop::new(tracked)),
+        }
     }
 
     fn unpack(self) -> Message<T> {
-        let load = match self.load {
-            Packed::One(item) => Load::One(ManuallyDrop::into_inner(item)),
-            Packed::Chunk(chunk) => Load::Chunk(ManuallyDrop::into_inner(chunk)),
-            Packed::Tracked(tracked) => Load::Tracked(ManuallyDrop::into_inner(tracked)),
+        let (tag, load) = match self {
+            Self::One(tag, item) => (tag, Load::One(ManuallyDrop::into_inner(item))),
+            Self::Chunk(tag, chunk) => (tag, Load::Chunk(ManuallyDrop::into_inner(chunk))),
+            Self::Tracked(tag, tracked) => (tag, Load::Tracked(ManuallyDrop::into_inner(tracked))),
         };
-        Message {
-            tag: self.tag,
-            load,
-        }
+        Message { tag, load }
     }
 }
 
@@ -96,11 +89,11 @@ impl<T> Inlet<T> {
     /// Sends one item, if there is room. Inlined into the add, so that the item is built where its
     /// parcel lies.
     #[inline(always)]
-    pub(crate) fn try_send_one(&self, tag: usize, item: T) -> Result<(), TrySendError<Message<T>>> {
-        match self.sender.try_send(Parcel {
-            tag,
-            load: Packed::One(ManuallyDrop::new(item)),
-        }) {
+    pub(crate) fn try_send_one(&self, tag: u32, item: T) -> Result<(), TrySendError<Message<T>>> {
+        match self
+            .sender
+            .try_send(Parcel::One(tag, ManuallyDrop::new(item)))
+        {
             Ok(()) => Ok(()),
             Err(refused) => Err(unpack_refused(refused)),
         }
@@ -190,10 +183,7 @@ impl<T> Outlet<T> {
     pub(crate) fn take_singles(&self, items: &mut Vec<T>, most: u64) -> Singles<T> {
         for _ in 0..most {
             match self.0.try_recv() {
-                Ok(Parcel {
-                    load: Packed::One(item),
-                    ..
-                }) => items.push(ManuallyDrop::into_inner(item)),
+                Ok(Parcel::One(_, item)) => items.push(ManuallyDrop::into_inner(item)),
                 Ok(parcel) => return Singles::Until(parcel.unpack()),
                 Err(_) => return Singles::Empty,
             }

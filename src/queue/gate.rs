@@ -22,7 +22,8 @@
 //! it is accepted. A send after (c) is after (b), so (3) sees the bit and the producer comes to
 //! confirm; it finds its message, because only producers that confirm receive from the channel
 //! after (e), all under the lock, all into the late list. No third case. A thread has one add in
-//! flight, so its tag is unique in the late list.
+//! flight, so its tag is unique in the late list. (Tags come again after 2³² threads: two of them
+//! would have to meet in one close.)
 //!
 //! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each
 //! message taken out, and each of them confirms, which takes at least its own message out and wakes
@@ -158,7 +159,7 @@ impl<T> Gate<T> {
     /// Inlined into the caller, so that the item is built where its message lies: then it is copied
     /// once, into the channel, as by a bare send.
     #[inline(always)]
-    pub(crate) fn try_send_one(&self, tag: usize, item: T) -> Result<(), TrySendError<Message<T>>> {
+    pub(crate) fn try_send_one(&self, tag: u32, item: T) -> Result<(), TrySendError<Message<T>>> {
         self.inlet.try_send_one(tag, item)
     }
 

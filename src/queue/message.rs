@@ -16,7 +16,7 @@ pub(crate) const CHUNKS_TOGETHER: usize = 16;
 /// One send. On its way through the channel it has another form, see `channel`.
 pub(crate) struct Message<T> {
     /// The sending thread's.
-    pub(crate) tag: usize,
+    pub(crate) tag: u32,
     pub(crate) load: Load<T>,
 }
 

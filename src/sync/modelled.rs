@@ -419,14 +419,14 @@ pub(crate) fn looks_end(_deadline: Option<Instant>) -> Instant {
     now()
 }
 
-static NEXT_TAG: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
+static NEXT_TAG: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
 
 checker::thread_local! {
-    static TAG: Cell<usize> = Cell::new(NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    static TAG: Cell<u32> = Cell::new(NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     static BATCHER: Cell<u64> = Cell::new(0);
 }
 
-pub(crate) fn thread_tag() -> usize {
+pub(crate) fn thread_tag() -> u32 {
     TAG.with(Cell::get)
 }
 

@@ -222,15 +222,30 @@ pub(crate) fn now() -> Instant {
 }
 
 thread_local! {
-    /// The batcher whose own thread this is, by its serial number; 0 for every other thread. Its
-    /// address is the thread's tag.
+    /// The batcher whose own thread this is, by its serial number; 0 for every other thread.
     static BATCHER: Cell<u64> = const { Cell::new(0) };
+    /// 0 until the thread adds its first item.
+    static TAG: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A number that no other living thread has: the address of a thread-local variable.
+/// A number that no other thread has. Numbers come again after 2³² threads that add items.
 #[inline]
-pub(crate) fn thread_tag() -> usize {
-    BATCHER.with(|own| std::ptr::from_ref(own).addr())
+pub(crate) fn thread_tag() -> u32 {
+    TAG.with(|tag| match tag.get() {
+        0 => first_tag(tag),
+        own => own,
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn first_tag(tag: &Cell<u32>) -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    // Relaxed: only the number's uniqueness counts, and a read-modify-write gives that.
+    while tag.get() == 0 {
+        tag.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    tag.get()
 }
 
 /// Marks this thread as one of a batcher's own.
