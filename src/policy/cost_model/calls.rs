@@ -5,8 +5,9 @@
 //! another one, at one size of batches. More calls are taken over a gain of 0.15, fewer under 0.075.
 //!
 //! Twice as many are tried first, then four times as many, then the most allowed: where commits share
-//! a flush, two calls at once bring nothing and four do. Between trials there is a rest, which doubles
-//! while trials change nothing. There is no trial while batches are not full, while calls at once
+//! a flush, two calls at once bring nothing and four do. Larger batches need fewer calls at once: once
+//! the size has doubled since the last trial, half as many are tried soon. Between trials there is a
+//! rest, which doubles while trials change nothing. There is no trial while batches are not full, while calls at once
 //! are left unused, or while the backend complains.
 //!
 //! A call that fails in less than half of its expected time was refused, with more than one at once:
@@ -51,6 +52,8 @@ const TRIAL_FAILURES_DIVISOR: u32 = 8;
 const LATE_ERROR_MIN: f64 = 0.5;
 /// The number returns after this many clean calls for each call at once.
 const CLEAN_ROUNDS: usize = 4;
+/// A comparison of calls at once holds for sizes up to this many times larger or smaller.
+const COMPARED_SIZE_RATIO: usize = 2;
 /// After this many calls, times a factor that doubles, a refused number may be tried again.
 const CEILING_CALLS: u32 = 200;
 const CEILING_WAIT_MAX: u32 = 64;
@@ -108,6 +111,10 @@ pub(super) struct Calls {
     /// Which distance is tried next: near, four times as many, the most.
     distance: usize,
     is_last_distance: bool,
+    /// The size of the last trial's batches; 0 before the first.
+    compared_size: usize,
+    /// Half as many are tried next, not three quarters.
+    is_half_next: bool,
     ceiling: Ceiling,
     /// The number before a call failed late.
     back: Option<usize>,
@@ -140,6 +147,8 @@ impl Calls {
             is_more_next: true,
             distance: 0,
             is_last_distance: true,
+            compared_size: 0,
+            is_half_next: false,
             ceiling: Ceiling {
                 calls: usize::MAX,
                 since: 0,
@@ -322,6 +331,7 @@ impl Calls {
         if let Some(verdict) = trial.add(seconds, failed) {
             let (is_more, tried) = (trial.is_more(), trial.tried);
             self.trial_calls = trial.calls;
+            self.compared_size = trial.size;
             self.end_trial();
             self.conclude(verdict, is_more, tried);
         }
@@ -356,7 +366,14 @@ impl Calls {
             }
             (false, true) => {
                 self.rest_more = self.rest_more.max(REST_TRIALS);
-                self.rest_fewer = REST_TRIALS;
+                self.rest_fewer = if self.is_half_next { 1 } else { REST_TRIALS };
+                // Half of them may still be too many.
+                self.is_more_next &= !self.is_half_next;
+            }
+            (false, false) if self.is_half_next => {
+                // Three quarters may still suffice.
+                self.is_half_next = false;
+                (self.rest_fewer, self.is_more_next) = (1, false);
             }
             (false, false) => {
                 self.rest_fewer = (2 * self.rest_fewer).clamp(REST_TRIALS, REST_TRIALS_MAX);
@@ -390,6 +407,24 @@ impl Calls {
         (self.rest_more, self.is_more_next) = (1, true);
     }
 
+    /// Follows the size in force. If it has moved far since the last trial, that one is void.
+    fn follow_size(&mut self, size: usize) {
+        let compared = self.compared_size;
+        if compared == 0 {
+            return;
+        }
+        let has_grown = size >= COMPARED_SIZE_RATIO.saturating_mul(compared);
+        if has_grown || size.saturating_mul(COMPARED_SIZE_RATIO) <= compared {
+            self.compared_size = size;
+            self.changed();
+            if has_grown && self.can_fall() {
+                self.is_ramp = false;
+                self.is_half_next = true;
+                (self.rest_fewer, self.is_more_next) = (1, false);
+            }
+        }
+    }
+
     /// Follows the time of an item, in seconds.
     pub(super) fn follow_item(&mut self, model: &Model, now: f64) {
         if model.probes < TRUSTED_PROBES_MIN {
@@ -409,6 +444,7 @@ impl Calls {
         if self.trial.is_some() || self.partial > 0 || self.back.is_some() {
             return;
         }
+        self.follow_size(size);
         let round = (2 * block_calls(self.calls)).max(self.trial_calls as usize);
         let rested = self.rested as usize;
         let is_rested = |trials: u32| rested >= (trials as usize).saturating_mul(round);
@@ -427,7 +463,8 @@ impl Calls {
         } else if self.can_fall() && !self.is_ramp && !self.is_more_next {
             if is_rested(self.rest_fewer) {
                 self.is_more_next = true;
-                let tried = (self.calls - (self.calls / 4).max(1)).max(self.min);
+                let less = if self.is_half_next { 2 } else { 4 };
+                let tried = (self.calls - (self.calls / less).max(1)).max(self.min);
                 self.begin(tried, size);
             }
         } else if is_rested(self.rest_more.max(self.rest_fewer)) {

@@ -218,6 +218,18 @@ fn calls_at_once_are_found_with_a_fixed_size() {
 }
 
 #[test]
+fn larger_batches_need_fewer_calls_at_once_and_get_them_soon() {
+    let mut run = Run::new(8, cores(2, 5e-3));
+    run.sizes = (1, 100);
+    run.until(20.0);
+    assert!(run.mean_calls(30.0) > 7.0, "{:?}", run.reasons);
+    run.sizes = (1, 20_000);
+    run.until(40.0);
+    let mean = run.mean_calls(140.0);
+    assert!((2.0..=4.2).contains(&mean), "{mean} {:?}", run.reasons);
+}
+
+#[test]
 fn where_two_calls_share_a_flush_four_and_more_are_tried() {
     // One commit each flush of 4 ms, whether there is one call at once or two; beyond, half of the
     // calls in each flush.
