@@ -17,8 +17,11 @@
 //! An `unavailable` error repeats the call after a wait, in every state. It counts as no attempt.
 //!
 //! **Search.** If a group fails and its first half goes through, a bad row is in the second half.
-//! That half is then halved without being called as it is. Only the second half of the batch itself
-//! is called first, where the error may have been a passing one (it is not permanent). A row that
+//! That half is then halved without being called as it is. It is called as it is where the group may
+//! have failed for its length or in passing: the second half of the batch itself, unless the error
+//! is permanent; under `split_on_retry` the second half of each group with a transient error; and
+//! what is left of a group after three parts that went through in a row. Where every part of a
+//! group went through, further groups begin with the length of the longest part. A row that
 //! fails alone is set aside and is called again after the next answer. It fails only if it failed
 //! alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad
 //! row the next group has half of their mean distance, or one row if two bad rows were neighbours.
@@ -81,6 +84,9 @@ pub(crate) use outage::{Outage, later};
 const ADJACENT_BAD_ROWS: u32 = 8;
 /// Witnesses that are called without a wait before a run of failures is taken for an outage.
 const FREE_WITNESSES: u32 = 2;
+/// After so many parts of a failed group that went through in a row, what is left is called as it
+/// is: a bad row in it is as likely as one in eight, unless the group failed for another reason.
+const PASSED_IN_A_ROW: u32 = 3;
 /// Further witnesses, where attempts are counted and used up.
 const LAST_WITNESSES: u32 = 10;
 /// Bad rows from which on their density is known.
@@ -196,8 +202,16 @@ pub(crate) struct Search<T> {
     known: usize,
     /// An answer has narrowed `known`.
     narrowed: bool,
-    /// The second half of the batch is called before it is halved.
+    /// What is left of the group after the next part that goes through is called as it is.
     verify: bool,
+    /// Parts of the group that went through in a row, unless a row is to blame for its failure.
+    passed: Option<u32>,
+    /// The longest of them.
+    longest_part: usize,
+    /// Rows at the front that are called together next, or are being called; 0 for none.
+    rest: usize,
+    /// No group is longer: one that was failed, and every part of it went through.
+    longest_group: usize,
     /// Rows in the next group, where nothing is known of them.
     group: usize,
     /// Bad rows found, and the number after the last one.
@@ -248,6 +262,10 @@ impl<T> Search<T> {
             known: 0,
             narrowed: false,
             verify: false,
+            passed: None,
+            longest_part: 0,
+            rest: 0,
+            longest_group: usize::MAX,
             group: 0,
             found: 0,
             after_bad: None,
@@ -340,8 +358,9 @@ impl<T> Search<T> {
             return self.call_witness(at);
         }
         let len = match self.known {
-            0 if self.found == 0 => self.rows.len(),
-            0 => self.group.clamp(1, self.rows.len()),
+            0 if self.rest > 0 => self.rest.min(self.rows.len()),
+            0 if self.found == 0 => self.rows.len().min(self.longest_group),
+            0 => self.group.min(self.longest_group).clamp(1, self.rows.len()),
             1 => 1,
             known if self.found == 0 || at.retry.splits() => known / 2,
             known => (known * 2).div_ceil(5),
@@ -446,6 +465,8 @@ impl<T> Search<T> {
                 .expect("the place is within the rows");
             if place < self.known {
                 self.known -= 1;
+            } else if place < self.rest {
+                self.rest -= 1;
             }
             self.group_name = None;
             return Self::call_alone(row, Purpose::Witness);
@@ -491,7 +512,7 @@ impl<T> Search<T> {
         if rows.iter().any(|row| !row.memo.guest) {
             self.whole = None;
         }
-        (self.group_name, self.known) = (None, 0);
+        (self.group_name, self.known, self.rest) = (None, 0, 0);
         self.next_piece();
         Verdict::fail(rows)
     }

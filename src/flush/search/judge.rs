@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     ADJACENT_BAD_ROWS, Circumstances, FEW, FREE_WITNESSES, Failure, LAST_WITNESSES,
-    MISCONFIGURED_ATTEMPTS, Search, State, Verdict,
+    MISCONFIGURED_ATTEMPTS, PASSED_IN_A_ROW, Search, State, Verdict,
 };
 use crate::batch::rows::{Name, Purpose, Row, Suspicion};
 use crate::error::ErrorClass;
@@ -17,13 +17,26 @@ impl<T> Search<T> {
             Purpose::Group if self.known > 0 => {
                 self.known -= len;
                 self.narrowed = true;
-                if std::mem::take(&mut self.verify) {
-                    (self.group, self.known) = (self.known, 0);
+                self.passed = self.passed.map(|passed| passed + 1);
+                self.longest_part = self.longest_part.max(len);
+                let has_passed = self.passed.is_some_and(|passed| passed >= PASSED_IN_A_ROW);
+                if std::mem::take(&mut self.verify) || (has_passed && self.known > 1) {
+                    (self.group, self.rest, self.known) = (self.known, self.known, 0);
                 }
             }
-            // With one bad row found, there may be no other.
-            Purpose::Group if self.found < 2 => self.group = self.rows.len(),
-            Purpose::Group => self.group += self.group.div_ceil(2),
+            Purpose::Group => {
+                self.longest_group = if std::mem::take(&mut self.rest) > 0 {
+                    self.longest_part.max(len)
+                } else {
+                    half_as_long_again(self.longest_group)
+                };
+                self.group = if self.found < 2 {
+                    // With one bad row found, there may be no other.
+                    self.rows.len()
+                } else {
+                    half_as_long_again(self.group)
+                };
+            }
             // It was not bad.
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
             _ => {}
@@ -40,7 +53,7 @@ impl<T> Search<T> {
     /// Rows of a call that went through, which the handler asked for again: where order is kept,
     /// the others wait for them.
     pub(crate) fn hold(&mut self, rows: Vec<Row<T>>, until: Instant) {
-        (self.known, self.whole, self.group_name) = (0, None, None);
+        (self.known, self.rest, self.whole, self.group_name) = (0, 0, None, None);
         if !self.bisects && !self.rows.is_empty() {
             // They are a piece of their own.
             self.behind.push(self.piece_len());
@@ -65,7 +78,7 @@ impl<T> Search<T> {
         }
         if self.state != State::Search {
             self.state = State::Search;
-            (self.known, self.verify) = (0, false);
+            (self.known, self.verify, self.rest) = (0, false, 0);
             let (due, rows) = std::mem::take(&mut self.rows)
                 .into_iter()
                 .partition::<Vec<_>, _>(|row| row.memo.suspicion == Suspicion::Due);
@@ -100,7 +113,7 @@ impl<T> Search<T> {
             _ => {}
         }
         if failure.is_cut {
-            (self.whole, self.group_name, self.known) = (None, None, 0);
+            (self.whole, self.group_name, self.known, self.rest) = (None, None, 0, 0);
         } else if matches!(purpose, Purpose::Whole | Purpose::Early) {
             self.whole = Some(name);
         }
@@ -131,6 +144,7 @@ impl<T> Search<T> {
                 alone.for_each(|row| row.memo.suspicion = Suspicion::Due);
                 self.put_back(rows, Purpose::Group);
                 self.narrow(len);
+                self.passed = None;
                 self.bisections += 1;
                 Verdict::none()
             }
@@ -319,11 +333,13 @@ impl<T> Search<T> {
         let len = rows.len();
         self.put_back(rows, Purpose::Group);
         self.narrow(len);
+        self.verify = split;
         self.check_run(at)
     }
 
     /// A single row from the front failed.
     fn failed_alone(&mut self, mut rows: Vec<Row<T>>, at: &Circumstances<'_>) -> Verdict<T> {
+        self.rest = 0;
         let Some(row) = rows.first_mut() else {
             return Verdict::none();
         };
@@ -479,14 +495,15 @@ impl<T> Search<T> {
 
     pub(super) fn go_dark(&mut self) {
         self.gather_aside();
-        (self.known, self.group_name) = (0, None);
+        (self.known, self.rest, self.group_name) = (0, 0, None);
         self.state = State::Dark(Purpose::Whole);
     }
 
     /// A bad row is among so many rows at the front.
     fn narrow(&mut self, len: usize) {
-        self.known = len;
+        (self.known, self.rest) = (len, 0);
         (self.narrowed, self.verify) = (false, false);
+        (self.passed, self.longest_part) = (Some(0), 0);
     }
 
     /// A bad row was found: how many rows the next group has.
@@ -515,4 +532,8 @@ impl<T> Search<T> {
         };
         ((rows / found) as usize).max(1)
     }
+}
+
+fn half_as_long_again(len: usize) -> usize {
+    len.saturating_add(len.div_ceil(2))
 }

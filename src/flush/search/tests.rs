@@ -55,7 +55,7 @@ struct World {
     away_fault: Fault,
     /// When somebody flushes.
     flushes: Vec<Duration>,
-    /// Calls of more rows fail at once.
+    /// Calls of more rows fail at once, as bad rows do.
     limit: usize,
     call_time: Duration,
     close: Option<(Duration, Duration)>,
@@ -113,7 +113,7 @@ impl World {
             return Some(self.away_fault);
         }
         if rows.len() > self.limit {
-            return Some(Fault::Unclassified);
+            return Some(self.fault);
         }
         rows.iter()
             .any(|row| self.bad.contains(row))

@@ -186,6 +186,36 @@ fn a_length_that_is_refused_is_reported() {
 }
 
 #[test]
+fn a_batch_that_is_too_long_is_not_searched_down_to_its_rows() {
+    let split = || Retry::default().split_on_retry(true);
+    // For each part that is short enough: itself, and its share of the longer ones that failed.
+    for (retry, fault, calls_a_part) in [
+        (split(), Fault::Transient, 2.0),
+        (Retry::default(), Fault::Transient, 6.0),
+        (Retry::default(), Fault::Unclassified, 6.0),
+    ] {
+        for limit in [50, 300, 1_100, 2_200] {
+            let world = World {
+                rows: 4_250,
+                limit,
+                fault,
+                retry: retry.clone(),
+                ..World::default()
+            };
+            let report = world.run();
+            let parts = (4_250.0 / limit as f64).log2().ceil().exp2();
+            assert_eq!(report.handled.len(), 4_250);
+            println!("{limit}: {} calls for {parts} parts", report.calls);
+            assert!(
+                report.calls as f64 <= calls_a_part * parts,
+                "{fault:?}, at most {limit}: {} calls for {parts} parts",
+                report.calls
+            );
+        }
+    }
+}
+
+#[test]
 fn a_close_uses_its_time_and_gives_back_what_is_left() {
     let second = Duration::from_secs(1);
     let back_after = |time| World {
