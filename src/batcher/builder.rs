@@ -34,6 +34,8 @@ mod valid;
 /// The largest batch, unless it is set: the best size of PostgreSQL, MariaDB and SQLite lies at or
 /// below it.
 const MAX_BATCH_SIZE: usize = 10_000;
+/// The first batch, unless it is set.
+const INITIAL_BATCH_SIZE: usize = 20;
 /// The largest queue: its slots are allocated at the start.
 const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
@@ -43,6 +45,7 @@ const FEEDBACK_MAX: usize = 1 << 24;
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder<T> {
     initial_batch_size: Option<usize>,
+    default_initial_batch_size: usize,
     min_batch_size: Option<usize>,
     max_batch_size: Option<usize>,
     default_max_batch_size: usize,
@@ -85,6 +88,7 @@ impl<T: Send + 'static> Builder<T> {
     pub(crate) fn new() -> Self {
         Self {
             initial_batch_size: None,
+            default_initial_batch_size: INITIAL_BATCH_SIZE,
             min_batch_size: None,
             max_batch_size: None,
             default_max_batch_size: MAX_BATCH_SIZE,
@@ -115,8 +119,8 @@ impl<T: Send + 'static> Builder<T> {
         }
     }
 
-    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy
-    /// starts with.
+    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy or
+    /// the [`Sink`](crate::Sink) starts with.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -436,6 +436,10 @@ impl Policy for LoadThreshold {
         "LoadThreshold"
     }
 
+    fn initial_batch_size(&self) -> Option<usize> {
+        Some(20)
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         Decision {
             concurrency: Some(window.max_concurrency),

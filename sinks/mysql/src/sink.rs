@@ -19,6 +19,8 @@ use crate::writer::{BeforeCommit, Shared, Writer};
 
 /// The largest batch where the user sets none.
 const MAX_BATCH_SIZE: usize = 50_000;
+/// The first batch where neither the user nor the policy sets its size: one statement.
+const INITIAL_BATCH_SIZE: usize = 500;
 /// The weight limit where the user sets none, in bytes.
 const MAX_BATCH_WEIGHT: usize = 16 << 20;
 /// How much the custom signals count in a load score.
@@ -36,7 +38,7 @@ const SIGNALS: [(&str, f64); 2] = [(DEADLOCKS, 0.1), (TIMEOUTS, 0.2)];
 /// the login, the table or a column is an error of `Builder::sink`, in one sentence.
 ///
 /// Every session gets a strict `sql_mode`, READ COMMITTED, and bounds on lock waits. The sink sets
-/// what the user has not set on the builder: at most 50 000 rows and 16 MiB a batch. It sets
+/// what the user has not set on the builder: 500 rows in the first batch, at most 50 000 rows and 16 MiB a batch. It sets
 /// `idempotent(true)` for [`OnConflict::Ignore`], [`OnConflict::Update`], [`OnConflict::Replace`]
 /// and for [`batch_table`](Self::batch_table).
 ///
@@ -450,7 +452,9 @@ impl<T: Send + 'static> Sink<T> for Mysql<T> {
         let _ = self.plan.set(Arc::clone(&plan));
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
 
-        let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = builder
+            .default_initial_batch_size(INITIAL_BATCH_SIZE)
+            .default_max_batch_size(MAX_BATCH_SIZE);
         let builder = if plan.sort_by.is_empty() {
             builder.default_unordered()
         } else {

@@ -22,6 +22,8 @@ use crate::writer::{BeforeCommit, Shared, Writer};
 
 /// The largest batch where the user sets none.
 const MAX_BATCH_SIZE: usize = 50_000;
+/// The first batch where neither the user nor the policy sets its size.
+const INITIAL_BATCH_SIZE: usize = 500;
 /// The weight limit where the user sets none, in bytes.
 const MAX_BATCH_WEIGHT: usize = 16 << 20;
 /// How much the custom signals count in a load score.
@@ -39,7 +41,7 @@ const SIGNALS: [(&str, f64); 2] = [(DEADLOCKS, 0.1), (TIMEOUTS, 0.2)];
 /// the login, the table or a column is an error of `Builder::sink`, in one sentence.
 ///
 /// Every session gets a `statement_timeout` and a `lock_timeout`. The sink sets
-/// what the user has not set on the builder: at most 50 000 rows and 16 MiB a batch. It sets
+/// what the user has not set on the builder: 500 rows in the first batch, at most 50 000 rows and 16 MiB a batch. It sets
 /// `idempotent(true)` for [`OnConflict::Ignore`], [`OnConflict::Update`], [`OnConflict::Replace`]
 /// and for [`batch_table`](Self::batch_table).
 ///
@@ -517,7 +519,9 @@ impl<T: Send + 'static> Sink<T> for Postgres<T> {
         let _ = self.plan.set(Arc::clone(&plan));
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
 
-        let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = builder
+            .default_initial_batch_size(INITIAL_BATCH_SIZE)
+            .default_max_batch_size(MAX_BATCH_SIZE);
         let builder = if plan.key.is_empty() {
             builder.default_unordered()
         } else {

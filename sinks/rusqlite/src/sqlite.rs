@@ -21,6 +21,8 @@ use crate::writer::{BeforeCommit, Shared, Writer};
 /// The largest batch where the user sets none. Measured: 50 000 rows a transaction are as fast as
 /// all rows in one.
 const MAX_BATCH_SIZE: usize = 50_000;
+/// The first batch where neither the user nor the policy sets its size.
+const INITIAL_BATCH_SIZE: usize = 500;
 /// The weight limit where the user sets none, in bytes.
 const MAX_BATCH_WEIGHT: usize = 16 << 20;
 /// How much a share of statements that stayed busy counts in a load score.
@@ -35,7 +37,7 @@ const TIMEOUTS_WEIGHT: f64 = 0.2;
 /// What [`column`](Self::column) does not name takes its default. What is wrong with the file, the
 /// table or a column is an error of `Builder::sink`, in one sentence.
 ///
-/// The sink sets what the user has not set on the builder: at most 50 000 rows and 16 MiB a batch.
+/// The sink sets what the user has not set on the builder: 500 rows in the first batch, at most 50 000 rows and 16 MiB a batch.
 /// It sets `idempotent(true)` for [`OnConflict::Ignore`], [`OnConflict::Update`],
 /// [`OnConflict::Replace`] and for [`batch_table`](Self::batch_table).
 ///
@@ -478,7 +480,9 @@ impl<T: Send + 'static> Sink<T> for Sqlite<T> {
         let _ = self.plan.set(Arc::clone(&plan));
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
 
-        let builder = builder.default_max_batch_size(MAX_BATCH_SIZE);
+        let builder = builder
+            .default_initial_batch_size(INITIAL_BATCH_SIZE)
+            .default_max_batch_size(MAX_BATCH_SIZE);
         let builder = if plan.sort_by.is_empty() {
             builder.default_unordered()
         } else {

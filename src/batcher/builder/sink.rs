@@ -88,6 +88,23 @@ impl<T: Send + 'static> Builder<T> {
             })
     }
 
+    /// The batch size to start with where neither the user nor the policy sets one, in items; for a
+    /// [`Sink`]. A start at 20 takes five more transactions to reach 640.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .initial_batch_size(10)
+    ///     .default_initial_batch_size(500) // has no effect: it was set
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().batch_size, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn default_initial_batch_size(mut self, items: usize) -> Self {
+        self.default_initial_batch_size = items;
+        self
+    }
+
     /// The largest batch size where the user sets none, in items; for a [`Sink`]. A smaller
     /// `queue_capacity` that was set bounds it.
     ///

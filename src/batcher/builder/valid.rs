@@ -185,7 +185,9 @@ impl<T: Send + 'static> Builder<T> {
             capacity.div_ceil(lanes).max(two)
         };
         Ok(Sizes {
-            initial: wanted.unwrap_or(20).clamp(min, max),
+            initial: wanted
+                .unwrap_or(self.default_initial_batch_size)
+                .clamp(min, max),
             min,
             max,
             capacity,
