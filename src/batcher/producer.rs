@@ -449,9 +449,9 @@ impl<T: Send + 'static> Producer<T> {
     /// and waits for the outcome of every such item.
     ///
     /// A flush ends one pause: the present one, or the one after the call that is under way. During
-    /// a backoff it begins one attempt early, at most one within the first step of the backoff (50
-    /// ms by default). The schedule then continues, so a flush uses up no patience. It never cuts a
-    /// wait after an [`unavailable`](crate::BatchError::unavailable) error.
+    /// a backoff it begins one attempt early, at most one within each first step of the backoff,
+    /// which is 50 ms by default. The schedule then continues, so a flush uses up no patience. It
+    /// never cuts a wait after an [`unavailable`](crate::BatchError::unavailable) error.
     ///
     /// The result belongs to the handle, not to the thread. Threads that share a handle, such as
     /// web workers with one `&Batcher`, get one another's failures. To learn the outcome of one

@@ -164,8 +164,8 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    /// Efficiency 0.95, a second for a batch, the throttle at a load score of 0.7 or 5 % of the
-    /// items refused.
+    /// Efficiency 0.95, a second for a batch, the throttle at a load score of 0.7 or 5 % of the items
+    /// refused.
     pub fn new() -> Self {
         Self {
             efficiency: 0.95,
