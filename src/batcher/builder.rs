@@ -39,7 +39,8 @@ const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
 const FEEDBACK_MAX: usize = 1 << 24;
 
-/// The settings of a [`Batcher`], each with a default. [`Batcher::builder`] makes one.
+/// The settings of a [`Batcher`](crate::Batcher), each with a default.
+/// [`Batcher::builder`](crate::Batcher::builder) makes one.
 ///
 /// These methods start the batcher:
 ///
@@ -333,8 +334,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
-    /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    /// How many failed rows are kept for [`take_failed`](crate::Batcher::take_failed) and the close
+    /// report where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
     /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned
     /// `Failed` or `InDoubt`. Then it is dropped and counted in
@@ -452,7 +453,8 @@ impl<T: Send + 'static> Builder<T> {
 
     /// How long dropping the batcher waits for its close at most. It waits so long only while calls
     /// answer, see [`drop_patience`](Self::drop_patience). Default 30 s. A batcher in a `static` is
-    /// not dropped at the end of the process: call [`Batcher::shutdown`] there.
+    /// not dropped at the end of the process: call [`Batcher::shutdown`](crate::Batcher::shutdown)
+    /// there.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -472,7 +474,7 @@ impl<T: Send + 'static> Builder<T> {
     /// How long dropping the batcher waits without an answer of the backend. So a failed test or an
     /// early return does not hang while the backend is away. A call that takes longer than this
     /// counts as abandoned. If the batcher is dropped in a panic, there is one attempt at each
-    /// batch. Default 5 s. [`Batcher::close`] does not use this setting.
+    /// batch. Default 5 s. [`Batcher::close`](crate::Batcher::close) does not use this setting.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -639,7 +641,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
-    /// implements [`Handler`]. The handler moves to the flusher's thread.
+    /// implements [`Handler`](crate::Handler). The handler moves to the flusher's thread.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, Handler, LoadFeedback};
@@ -658,7 +660,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
+    /// A [`BuildError`](crate::BuildError): a setting that makes no sense, or a thread that did not
+    /// start.
     pub fn spawn<H: Handler<T> + Send + 'static>(
         self,
         handler: H,
@@ -682,7 +685,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] if `make` panics.
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`](crate::BuildError::Handler) if `make`
+    /// panics.
     pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
@@ -706,8 +710,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,
-    /// as its source, or with the message of its panic.
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`](crate::BuildError::Handler) with the
+    /// error that `make` returned, as its source, or with the message of its panic.
     pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,

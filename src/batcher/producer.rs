@@ -311,8 +311,8 @@ impl<T: Send + 'static> Producer<T> {
         self.add_many_within(items, patience(timeout))
     }
 
-    /// Adds an item and returns a [`Ticket`] for its outcome. Waits while the queue is full. Costs
-    /// two allocations more than [`add`](Self::add).
+    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits while the queue
+    /// is full. Costs two allocations more than [`add`](Self::add).
     ///
     /// The item lingers like any other until a thread waits for the ticket. Then it is handed over,
     /// with everything in line before it, as soon as the handler is free.
@@ -345,7 +345,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, Patience::Forever)
     }
 
-    /// Adds an item if the queue has room, and returns a [`Ticket`] for its outcome. Never waits.
+    /// Adds an item if the queue has room, and returns a [`Ticket`](crate::Ticket) for its outcome.
+    /// Never waits.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -373,7 +374,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, Patience::Never)
     }
 
-    /// Adds an item and returns a [`Ticket`] for its outcome. Waits for room for at most `timeout`.
+    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits for room for at
+    /// most `timeout`.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -392,8 +394,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, patience(timeout))
     }
 
-    /// Adds many items and returns a [`Ticket`] for each, in their order. Waits while the queue is
-    /// full.
+    /// Adds many items and returns a [`Ticket`](crate::Ticket) for each, in their order. Waits
+    /// while the queue is full.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -455,7 +457,7 @@ impl<T: Send + 'static> Producer<T> {
     ///
     /// The result belongs to the handle, not to the thread. Threads that share a handle, such as
     /// web workers with one `&Batcher`, get one another's failures. To learn the outcome of one
-    /// item, use the [`Ticket`] of [`submit`](Self::submit).
+    /// item, use the [`Ticket`](crate::Ticket) of [`submit`](Self::submit).
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
