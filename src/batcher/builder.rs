@@ -125,8 +125,8 @@ impl<T: Send + 'static> Builder<T> {
         }
     }
 
-    /// The batch size to start with, in items. Default what the policy starts with; if it says
-    /// nothing, 20, clamped to the bounds.
+    /// The batch size to start with, in items. Default 20 within the bounds, or what the policy
+    /// starts with.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -88,8 +88,8 @@ impl<T: Send + 'static> Builder<T> {
             })
     }
 
-    /// Sets the largest batch size, in items, unless the user has set it. For a [`Sink`]. A smaller
-    /// `queue_capacity` that is set bounds it.
+    /// The largest batch size where the user sets none, in items; for a [`Sink`]. A smaller
+    /// `queue_capacity` that was set bounds it.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
