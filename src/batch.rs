@@ -15,7 +15,7 @@ use crate::ticket::Resolver;
 pub(crate) mod id;
 pub(crate) mod rows;
 
-/// What made the flusher hand a batch over.
+/// Why the flusher handed a batch over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Trigger {
@@ -23,9 +23,9 @@ pub enum Trigger {
     Size,
     /// Its oldest item had waited for one linger.
     Linger,
-    /// Somebody waited for a ticket of one of its items, or of an item after them.
+    /// A thread waited for the ticket of one of its items, or of an item after them.
     Wait,
-    /// Somebody flushed.
+    /// A flush was called.
     Flush,
     /// The batcher is being closed.
     Close,
@@ -64,10 +64,10 @@ impl Closing {
     }
 }
 
-/// The items that are handed to the handler, in the order in which they were added.
+/// The items of one call of the handler, in the order in which they were added.
 ///
-/// Derefs to `[T]` and never to a mutable slice: the batch keeps its items and their order for the
-/// next attempt. To send rows in another order, sort references or indices.
+/// It derefs to `[T]`. It does not deref to a mutable slice, because the batch keeps its items and
+/// their order for the next attempt. To send rows in another order, sort references or indices.
 pub struct Batch<T> {
     pub(crate) items: Vec<T>,
     pub(crate) id: BatchId,
@@ -159,8 +159,8 @@ impl<T> Batch<T> {
         self.out_of_range.set(0);
     }
 
-    /// The batch's id: the same on every attempt at the same items. A part of it has an id of its
-    /// own.
+    /// The batch's id. It is the same on every attempt at the same items. A part of a batch has an
+    /// id of its own.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
@@ -176,8 +176,8 @@ impl<T> Batch<T> {
         self.id
     }
 
-    /// For a part of a batch that is being searched for its bad rows, or split and tried again: the
-    /// id of the whole batch.
+    /// The id of the whole batch, if this is a part of one that is being searched for bad rows or
+    /// was split to be tried again.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
@@ -200,7 +200,7 @@ impl<T> Batch<T> {
         self.parent
     }
 
-    /// Which attempt under this id this is, from 1; a part begins at 1 again.
+    /// The number of this attempt at the batch, from 1. A part of a batch begins at 1 again.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
@@ -218,7 +218,7 @@ impl<T> Batch<T> {
         self.attempt
     }
 
-    /// What made the flusher hand the batch over.
+    /// Why the flusher handed the batch over.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
@@ -236,8 +236,8 @@ impl<T> Batch<T> {
         self.trigger
     }
 
-    /// Which of the batcher's threads calls the handler: the number of the
-    /// [`Worker`](crate::Worker) that the factory was given, from 0. With one handler it is 0.
+    /// The number of the thread that calls the handler, from 0: the [`Worker`](crate::Worker) that
+    /// the factory was given. With one handler it is 0.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -256,7 +256,7 @@ impl<T> Batch<T> {
         self.worker
     }
 
-    /// The batch size in force when the batch was cut. A part of a batch is shorter.
+    /// The batch size in force when the batch was gathered. A part of a batch is shorter.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
@@ -272,7 +272,7 @@ impl<T> Batch<T> {
         self.course.cut_at
     }
 
-    /// Whether the batch is a probe: the policy tries another size.
+    /// Whether the batch is a probe, by which the policy tries another size.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
@@ -288,7 +288,7 @@ impl<T> Batch<T> {
         self.course.probe
     }
 
-    /// How long the oldest item had waited when the batch was cut. `None` where that was not
+    /// How long the oldest item had waited when the batch was gathered. `None` if that was not
     /// measured, and on every attempt after the first.
     ///
     /// ```
@@ -306,7 +306,7 @@ impl<T> Batch<T> {
         self.course.queue_wait.filter(|_| is_first)
     }
 
-    /// How many marks by [`reject`](Self::reject) this call of the handler has made so far.
+    /// How many rows this call of the handler has marked by [`reject`](Self::reject) so far.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, LoadFeedback};
@@ -324,7 +324,7 @@ impl<T> Batch<T> {
         marks.iter().filter(|(_, mark)| !mark.again).count()
     }
 
-    /// Whether the batcher is being closed, as of now: changes while the handler runs.
+    /// Whether the batcher is being closed now. It can change while the handler runs.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
@@ -344,8 +344,9 @@ impl<T> Batch<T> {
         self.closing.has_begun()
     }
 
-    /// Until when the handler should be done, as of now: the deadline of the close under way. After
-    /// it the batch counts as abandoned. `None` while nobody closes, or closes without a bound.
+    /// The deadline of the close that is under way: the handler should return before it. After it
+    /// the batch counts as abandoned. `None` while the batcher is not being closed, or if the close
+    /// has no deadline. It can change while the handler runs.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
@@ -368,12 +369,13 @@ impl<T> Batch<T> {
         self.closing.deadline()
     }
 
-    /// Marks one row as refused by the backend. It fails with this error and is not called again.
+    /// Marks one row as refused by the backend. The row fails with this error and is not called
+    /// again.
     ///
-    /// Counts if this call of the handler returns `Ok`: the rest of the batch went through. If the
-    /// call returns an error, a rejection counts only if its own error is
-    /// [`permanent`](BatchError::permanent), so that a lost connection, which fails each row,
-    /// rejects none. The first mark of a row counts.
+    /// The mark counts if this call of the handler returns `Ok`, which means that the other rows
+    /// went through. If the call returns an error, the mark counts only if its own error is
+    /// [`permanent`](BatchError::permanent). So a lost connection, at which every row fails,
+    /// rejects none. If a row is marked several times, the first mark counts.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -391,7 +393,7 @@ impl<T> Batch<T> {
     /// # assert_eq!(batcher.close(std::time::Duration::from_secs(9)).failed[0].item, "two");
     /// ```
     ///
-    /// An index out of range changes nothing and is counted in
+    /// An index that is out of range changes nothing. It is counted in
     /// [`Stats::bad_rejects`](crate::Stats::bad_rejects).
     pub fn reject(&self, index: usize, error: impl Into<BatchError>) {
         // Made first: it is the user's code.
@@ -405,21 +407,23 @@ impl<T> Batch<T> {
         );
     }
 
-    /// Asks for one row again, after a backoff: the rest of the batch is done. For backends that
+    /// Asks for one row again, after a backoff, while the other rows are done. For backends that
     /// answer row by row, such as a bulk request in which some documents got status 429.
     ///
-    /// Counts if this call of the handler returns `Ok`; otherwise the whole batch is tried again
-    /// anyway. The row is set aside, with its ticket unresolved, and is among the first of a later
-    /// batch, so it may be handled after rows that were added later
-    /// ([`Retry::keep_order`](crate::Retry::keep_order) holds the line instead). It keeps its own
-    /// count of attempts, and fails when the patience of [`Retry`](crate::Retry), counted from the
-    /// first time the handler asked for it, is used up. While as many rows are set aside as a batch
-    /// holds, the line waits; so there are fewer than two batches of them. A flush waits for them.
-    /// A close that runs out of time reports them as failed.
+    /// The mark counts if this call of the handler returns `Ok`. Otherwise the whole batch is tried
+    /// again anyway. The row is set aside and its ticket has no outcome yet. It is among the first
+    /// rows of a later batch, so it may be handled after rows that were added later.
+    /// [`Retry::keep_order`](crate::Retry::keep_order) lets the other rows wait instead.
     ///
-    /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless
-    /// the builder says [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`]
-    /// says when to come again.
+    /// The row has a count of attempts of its own. It fails when the patience of
+    /// [`Retry`](crate::Retry) is used up, counted from the first time that the handler asked for
+    /// it. When as many rows are set aside as a batch holds, no new batch is handed over, so there
+    /// are always fewer than two batches of them. A flush waits for these rows. A close that runs
+    /// out of time reports them as failed.
+    ///
+    /// The class of the error counts. `permanent` rejects the row. `in_doubt` fails it in doubt,
+    /// unless the builder says [`idempotent`](crate::Builder::idempotent).
+    /// [`BatchError::retry_after`] sets the earliest time of the next attempt.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -442,8 +446,9 @@ impl<T> Batch<T> {
         self.mark(index, Mark { error, again });
     }
 
-    /// [`retry`](Self::retry) not before `wait` has passed: for backends that say when. Capped at
-    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after), default 5 min.
+    /// Asks for one row again as [`retry`](Self::retry) does, but not before `wait` has passed. For
+    /// backends that say how long to wait. The wait is at most
+    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after), 5 min by default.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, LoadFeedback, BatchError, Trigger};
@@ -497,19 +502,21 @@ impl<T> fmt::Debug for Batch<T> {
 }
 
 /// What the flusher calls with each batch: any `FnMut(&mut Batch<T>) -> Result<LoadFeedback,
-/// BatchError>`, or a type of one's own.
+/// BatchError>`, or a type of your own.
 ///
-/// A closure must name its argument's type, `|batch: &mut Batch<Row>| …`.
+/// A closure must name the type of its argument: `|batch: &mut Batch<Row>| …`.
 pub trait Handler<T> {
-    /// Writes the batch to the backend and says how loaded the backend is.
+    /// Writes the batch to the backend, and returns the load of the backend where it is known.
     ///
-    /// `Ok` means that every row was applied but for those that it [`reject`](Batch::reject)ed. The
-    /// items are only borrowed: they stay with the batcher, which drops them when they are handled.
+    /// `Ok` means that every row was stored, except those that the call marked by
+    /// [`reject`](Batch::reject) or [`retry`](Batch::retry). The items are only borrowed. They stay
+    /// with the batcher, which drops them when they are handled.
     ///
     /// # Errors
-    /// No row of this call was applied, unless the error says [`in_doubt`](BatchError::in_doubt).
-    /// The batch is tried again with the same id and items, or searched for its bad rows, as the
-    /// builder's `retry` says. A panic counts like an error of no class.
+    /// An error means that no row of this call was stored, unless it is
+    /// [`in_doubt`](BatchError::in_doubt). The batch is tried again with the same id and items, or
+    /// searched for its bad rows, as [`Builder::retry`](crate::Builder::retry) says. A panic counts
+    /// like an error without a class.
     fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
 }
 
@@ -527,16 +534,16 @@ where
 pub struct Failed<T> {
     /// The item.
     pub item: T,
-    /// Why its last attempt failed.
+    /// The error of its last attempt.
     pub error: BatchError,
     /// How many calls of the handler it was in.
     pub attempts: u32,
-    /// Whether the backend may have applied it after all.
+    /// Whether the backend may have stored it after all.
     pub in_doubt: bool,
-    /// Whether it failed because the backend gave no answer for as long as [`Retry`](crate::Retry)
-    /// says, not for a fault that was found in the row.
+    /// Whether it failed because the backend gave no answer for all of the patience of
+    /// [`Retry`](crate::Retry). No fault was found in the row then.
     pub outage: bool,
-    /// Its place in the order in which items left the queue: the key of a kept row.
+    /// Its place in the order in which items left the queue. It identifies a kept row.
     pub(crate) number: u64,
 }
 

@@ -28,13 +28,15 @@ pub(crate) mod sink;
 pub(crate) mod threads;
 pub(crate) mod watched;
 
-/// Batches items from many threads for one handler, sized by how loaded the handler says its
-/// backend is.
+/// Collects items from many threads and hands them to a handler, in batches whose size the
+/// [`Policy`](crate::Policy) decides.
 ///
 /// It derefs to a [`Producer`]: adding, submitting and flushing are that type's methods. Every
-/// method takes `&self` and may be called from any thread. A batcher is not cloneable, since its
-/// owner closes it; [`producer`](Self::producer) makes a cloneable handle. Dropping a batcher closes
-/// it with the builder's `close_timeout` and gives the report to `on_close`.
+/// method but [`close`](Self::close) takes `&self`, and every method may be called from any thread.
+/// A batcher cannot be cloned, since its owner closes it; [`producer`](Self::producer) makes a
+/// handle that can be. Dropping a batcher closes it with the builder's
+/// [`close_timeout`](Builder::close_timeout) and gives the report to the hook
+/// [`on_close`](Builder::on_close).
 ///
 /// ```
 /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -69,7 +71,8 @@ impl<T: Send + 'static> Deref for Batcher<T> {
 }
 
 impl<T: Send + 'static> Batcher<T> {
-    /// The settings, each with a default.
+    /// The settings, each with a default. One of the builder's methods `spawn`, `spawn_workers` and
+    /// `sink` starts the batcher.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
@@ -85,7 +88,7 @@ impl<T: Send + 'static> Batcher<T> {
         Builder::new()
     }
 
-    /// A handle for another thread.
+    /// Makes a handle for another thread.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -99,20 +102,22 @@ impl<T: Send + 'static> Batcher<T> {
         self.producer.sibling()
     }
 
-    /// Closes: refuses new items at once, hands over what was accepted, and waits until all have
-    /// their outcome or `timeout` has passed.
+    /// Closes the batcher: refuses new items at once, hands over what was accepted, and waits until
+    /// every item has its outcome or `timeout` has passed.
     ///
-    /// Linger and pauses are overridden, and a backoff begins anew with an attempt at once; a wait
-    /// that the backend asked for holds. A batch that fails is tried again, and searched for bad
-    /// rows, as before the close. A further attempt begins only if the longest of the batch's
-    /// failed calls, at least 50 ms, fits before the deadline. If it does not, close returns at
-    /// once. With [`Retry::while_closing(false)`](crate::Retry::while_closing), a call that begins
-    /// during the close is its rows' last.
+    /// A close waits for no linger and no pause. A batch in a backoff is called at once, and its
+    /// backoff begins anew. Only a wait after an [`unavailable`](crate::BatchError::unavailable)
+    /// error is kept. A batch that fails is tried again, and searched for bad rows, as before the
+    /// close. A further attempt begins only if there is time for it before the deadline: as long as
+    /// the batch's longest failed call, and at least 50 ms. If there is not, close returns at once.
+    /// With [`Retry::while_closing(false)`](crate::Retry::while_closing), rows whose call fails
+    /// during the close are not called again.
     ///
-    /// What was never handed to the handler then comes back as `unsent`. Rows that were in a call
-    /// before, and are not in one now, come back as `failed`, in doubt where they were. What a
-    /// handler holds that has not come back counts as `abandoned`. Such a handler is left behind on
-    /// its thread: it may still write what it holds, and is given nothing more.
+    /// Items that have no outcome at the end are in the report. Those that were never handed to the
+    /// handler come back as `unsent`. Those that were in a call before, and are in none now, come
+    /// back as `failed`, in doubt where they were. Those in a call that has not returned count as
+    /// `abandoned`. Their handler is left on its thread: it may still write them, and is given
+    /// nothing more.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -127,9 +132,10 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.shutdown(timeout)
     }
 
-    /// [`close`](Self::close) through a shared reference. Whoever calls it first gets the lists;
-    /// later callers wait within their own timeout and get the counts with empty lists. On one of
-    /// the batcher's own threads it begins the close and returns at once, `reentrant`.
+    /// Closes as [`close`](Self::close) does, through a shared reference. The first caller gets the
+    /// report's lists. Later callers wait within their own timeout and get the counts, with empty
+    /// lists. On one of the batcher's own threads it begins the close and returns at once, with
+    /// [`CloseReport::reentrant`] set.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -144,9 +150,9 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.shutdown(timeout)
     }
 
-    /// Takes the failed rows that are kept because the builder has no `on_failed` hook, in the
-    /// order in which they left their queue. A row whose ticket has returned its failure is not among
-    /// them.
+    /// Takes the failed rows that are kept because the builder has no
+    /// [`on_failed`](Builder::on_failed) hook, in the order in which they left their queue. A row
+    /// whose ticket has returned its failure is not among them.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -177,8 +183,8 @@ impl<T: Send + 'static> Batcher<T> {
         failed
     }
 
-    /// Reports to the controller how loaded the backend is, from any thread: for a monitor
-    /// alongside the handler.
+    /// Reports how loaded the backend is, from any thread. For a monitor that runs alongside the
+    /// handler; [`Builder::sensor`] runs one for you.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -191,7 +197,7 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.reporter.report(&feedback);
     }
 
-    /// Changes the limits or the policy of a running batcher. When it returns, the batch size lies
+    /// Changes the limits or the policy of the running batcher. When it returns, the batch size is
     /// within the new limits.
     ///
     /// ```
@@ -203,7 +209,7 @@ impl<T: Send + 'static> Batcher<T> {
     /// ```
     ///
     /// # Errors
-    /// A [`BuildError`] that names the setting and its value; then nothing has changed.
+    /// A [`BuildError`] that names the setting and its value. Nothing has changed then.
     pub fn reconfigure(&self, change: impl FnOnce(&mut Limits)) -> Result<(), BuildError> {
         self.core.control.reconfigure(change)?;
         // A new policy decides at once.
@@ -211,7 +217,7 @@ impl<T: Send + 'static> Batcher<T> {
         Ok(())
     }
 
-    /// The numbers, as one consistent snapshot.
+    /// The batcher's numbers, as one consistent snapshot.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -226,7 +232,8 @@ impl<T: Send + 'static> Batcher<T> {
         self.core.stats()
     }
 
-    /// A handle that watches this batcher from anywhere, keeps nothing open, and has history.
+    /// Makes a handle that reads the batcher's numbers and last events from any thread. It does not
+    /// keep the batcher open.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -241,7 +248,8 @@ impl<T: Send + 'static> Batcher<T> {
         self.observer.clone()
     }
 
-    /// The last 128 decisions, oldest first; those that only repeat the one before are left out.
+    /// The last 128 decisions of the policy, oldest first. A decision that only repeats the one
+    /// before it is left out.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};

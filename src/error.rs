@@ -7,27 +7,26 @@ mod batch_error;
 
 pub use batch_error::{BatchError, ErrorClass};
 
-/// Why an item was not accepted; the item comes back.
+/// Why an item was not accepted. The error contains the item.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AddError<T> {
-    /// The queue was full and the call does not wait.
+    /// The queue was full, and the method does not wait.
     Full(T),
-    /// The queue stayed full until the deadline. If the backend is away,
+    /// The queue stayed full until the deadline. If a failed batch is being tried again,
     /// [`Stats::retrying`](crate::Stats::retrying) has its last error.
     Timeout(T),
     /// The batcher is closed or is being closed.
     Closed(T),
-    /// The queue was full and the call came from one of the batcher's own threads, which would wait
-    /// for itself.
+    /// The queue was full, and the call came from one of the batcher's own threads, which would
+    /// have waited for itself.
     Reentrant(T),
-    /// The item alone weighs more than `max_batch_weight`, and the builder said to refuse such
-    /// items.
+    /// The item alone weighs more than `max_batch_weight`, and the builder refuses such items.
     TooHeavy(T),
-    /// The queue is full, and nothing is handed over: as many failed items are kept as
+    /// The queue was full, and no batch is handed over, because as many failed items are kept as
     /// `keep_failed` allows, and nobody takes them.
-    /// [`Batcher::take_failed`](crate::Batcher::take_failed) ends it, an `on_failed` hook prevents
-    /// it.
+    /// [`Batcher::take_failed`](crate::Batcher::take_failed) ends this state. An `on_failed` hook
+    /// prevents it.
     Stalled(T),
 }
 
@@ -163,27 +162,26 @@ impl<T> fmt::Display for AddError<T> {
 
 impl<T> Error for AddError<T> {}
 
-/// Why a flush did not do what it promises.
+/// Why a flush did not end with every item handled.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlushError {
-    /// Every item has its outcome, but not all were handled.
+    /// Every item has its outcome, but some have failed.
     #[non_exhaustive]
     Failed {
-        /// How many items failed since this handle's last flush: in failed batches or rejected one
-        /// by one.
+        /// How many items have failed since this handle's last flush, the rejected ones included.
         items: u64,
     },
-    /// The deadline passed first. The flush itself goes on. If the backend is away,
-    /// [`Stats::retrying`](crate::Stats::retrying) has its last error.
+    /// The deadline passed first. The items are still handed over. If a failed batch is being tried
+    /// again, [`Stats::retrying`](crate::Stats::retrying) has its last error.
     Timeout,
-    /// The batcher was closed before every item had its outcome, and some came back unsent or were
+    /// The batcher was closed before every item had its outcome: some came back unsent or were
     /// abandoned.
     Closed,
-    /// The call came from one of the batcher's own threads, which would wait for itself.
+    /// The call came from one of the batcher's own threads, which would have waited for itself.
     Reentrant,
-    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody
-    /// takes them.
+    /// No batch is handed over, because as many failed items are kept as `keep_failed` allows, and
+    /// nobody takes them.
     Stalled,
 }
 

@@ -1,4 +1,5 @@
-//! The policy: from samples to the next setpoint. [`Policy`] and the plain data it reads and writes.
+//! The policy: from samples to the next setpoint. [`Policy`] and the plain data it reads and
+//! writes.
 //!
 //! A policy is pure: no clock, no atomics, no randomness. Time comes in as a number, so that the
 //! threads and the simulator drive the same code and the same samples always give the same
@@ -31,8 +32,8 @@ pub use load_threshold::LoadThreshold;
 pub use reason::Reason;
 pub use score::Weights;
 
-/// Whether a sample is evidence of the time and the outcome of a call of its length. A call that was
-/// refused unseen is not, nor is a broken statement. `TooLarge` is an event and not a call.
+/// Whether a sample is evidence of the time and the outcome of a call of its length. A call that
+/// was refused unseen is not, nor is a broken statement. `TooLarge` is an event and not a call.
 fn is_evidence(outcome: CallOutcome) -> bool {
     !matches!(
         outcome,
@@ -40,18 +41,19 @@ fn is_evidence(outcome: CallOutcome) -> bool {
     )
 }
 
-/// When a policy wants to decide.
+/// How often a policy decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cadence {
-    /// Every `load_check_interval`, and at once after a failed batch ([`Window::is_check`] is then
-    /// false).
+    /// Every `load_check_interval`, and at once after a failed batch. After a failed batch
+    /// [`Window::is_check`] is false.
     #[default]
     EveryCheck,
-    /// Also after every batch. Batches faster than a millisecond are reported together.
+    /// Also after every batch. Batches that follow one another within a millisecond are reported
+    /// together.
     EveryBatch,
 }
 
-/// What happened since the last decision, each sample exactly once.
+/// What happened since the last decision. Each sample is in exactly one window.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'a> {
     /// The samples, oldest first.
@@ -60,26 +62,25 @@ pub struct Window<'a> {
     pub lost: u64,
     /// Time since the batcher started. The policy reads no clock.
     pub now: Duration,
-    /// Whether a `load_check_interval` has passed; false when a batch woke the controller in
-    /// between.
+    /// Whether a `load_check_interval` has passed. False when a batch woke the controller before
+    /// that.
     pub is_check: bool,
-    /// The smallest size allowed. The controller clamps a decision to the two bounds.
+    /// The smallest batch size allowed. The controller clamps a decision to the two bounds.
     pub min_batch_size: usize,
-    /// The largest size allowed.
+    /// The largest batch size allowed.
     pub max_batch_size: usize,
-    /// The linger that the user set: the longest a policy may ask for.
+    /// The linger that the user set. A policy may ask for a shorter one, not for a longer one.
     pub linger: Duration,
-    /// The fewest calls at once that are allowed. The controller clamps a decision to the two
-    /// bounds.
+    /// The smallest number of calls at once. The controller clamps a decision to the two bounds.
     pub min_concurrency: usize,
-    /// The most calls at once that are allowed.
+    /// The largest number of calls at once.
     pub max_concurrency: usize,
     /// The declared custom signals with their weights, in the order of
     /// [`Signals::custom`](crate::Signals::custom).
     pub custom: &'a [CustomSignal],
 }
 
-/// Where the load lies, as the policy sees it.
+/// How loaded the policy takes the backend to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zone {
@@ -108,27 +109,28 @@ impl fmt::Display for Zone {
 /// The decision of a policy. Start from [`Decision::hold`] and set what should change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// The batch size from now on, in items. Clamped to the window's bounds by the controller.
+    /// The batch size from now on, in items. The controller clamps it to the window's bounds.
     pub batch_size: usize,
     /// A shorter linger than the user's; `None` keeps the user's.
     pub linger: Option<Duration>,
     /// The pause after each call, as a multiple of the call's service time; 0 is none. NaN and
     /// negative values count as 0.
     pub pause_ratio: f64,
-    /// The size of one batch, to learn from it. A busy batcher has usually cut its next batch when
-    /// the decision is made, so the probe is the one after that. Request it until its sample
-    /// arrives, or until samples were [`lost`](Window::lost), which may include its own. The same
-    /// size in consecutive decisions requests one batch. A decision without a probe cancels it.
+    /// The size of one batch, to learn from it. A busy batcher has usually gathered its next batch
+    /// when the decision is made, so the probe is the one after that. Keep requesting it until its
+    /// sample arrives, or until samples were [`lost`](Window::lost), since its own may be one of
+    /// them. The same size in consecutive decisions requests one batch. A decision without a probe
+    /// cancels it.
     pub probe: Option<usize>,
-    /// How many calls of the handler there may be at once from now on; `None` keeps what is in
-    /// force. Clamped to the window's bounds by the controller. The crate's policies other than
+    /// How many calls of the handler there may be at once from now on. `None` keeps the number in
+    /// force. The controller clamps it to the window's bounds. The crate's policies other than
     /// [`CostModel`] ask for [`Window::max_concurrency`].
     pub concurrency: Option<usize>,
-    /// Where the load lies.
+    /// How loaded the policy takes the backend to be.
     pub zone: Zone,
     /// The load score that the decision is based on, 0..=1.
     pub score: Option<f64>,
-    /// Why.
+    /// The reason, as users read it in [`Batcher::decisions`](crate::Batcher::decisions).
     pub reason: Reason,
 }
 
@@ -155,8 +157,9 @@ impl Decision {
     }
 }
 
-/// The policy that sizes batches. [`decide`](Self::decide) runs on the controller's thread. If it
-/// panics, the panic is caught and counted, and the setpoint stays in force.
+/// Decides on the size of the batches. [`decide`](Self::decide) runs on the controller's thread. If
+/// it panics, the panic is caught and counted in
+/// [`Stats::policy_panics`](crate::Stats::policy_panics), and the setpoint stays in force.
 ///
 /// ```
 /// use load_aware_batcher::{Decision, Policy, Setpoint, Window};
@@ -179,29 +182,29 @@ impl Decision {
 /// }
 /// ```
 pub trait Policy: Send {
-    /// The next setpoint, from what happened since the last decision and what is in force.
+    /// Decides from what happened since the last decision, and from the values in force.
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision;
 
-    /// What the policy is called in [`Stats::policy`](crate::Stats::policy) and in metrics. Default
-    /// the path of its type. It is called once, as [`cadence`](Self::cadence) is.
+    /// The policy's name in [`Stats::policy`](crate::Stats::policy) and in metrics. Default the
+    /// path of its type. The method is called once, as [`cadence`](Self::cadence) is.
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 
-    /// When the policy wants to decide. It is called once: by the thread that starts the batcher, or
-    /// by the controller's thread when the policy is replaced. A panic counts as
+    /// When the policy wants to decide. It is called once: by the thread that starts the batcher,
+    /// or by the controller's thread when the policy is replaced. A panic counts as
     /// [`Cadence::EveryCheck`].
     fn cadence(&self) -> Cadence {
         Cadence::EveryCheck
     }
 
-    /// The size to start with where the builder sets none.
+    /// The batch size to start with, unless the builder sets one.
     fn initial_batch_size(&self) -> Option<usize> {
         None
     }
 
-    /// Checks the policy's own settings. It is called once, before the batcher starts or the policy
-    /// is replaced.
+    /// Checks the policy's own settings. The method is called once, before the batcher starts or
+    /// the policy is replaced.
     ///
     /// # Errors
     /// A [`BuildError`] that names the setting and its value.

@@ -14,18 +14,18 @@ mod recent;
 pub use histogram::Histogram;
 pub(crate) use recent::RecentTimes;
 
-/// Batches by what made the flusher hand them over. Attempts at the same batch count once.
+/// Batches by why the flusher handed them over. Attempts at the same batch count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchesByTrigger {
-    /// Reached the batch size or the weight limit, or the queue had no room by weight for the next
-    /// item.
+    /// The batch reached the batch size or the weight limit, or the queue had no room by weight for
+    /// the next item.
     pub size: u64,
     /// The oldest item had waited for one linger.
     pub linger: u64,
-    /// Somebody waited for a ticket.
+    /// A thread waited for a ticket.
     pub wait: u64,
-    /// Somebody flushed.
+    /// A flush was called.
     pub flush: u64,
     /// The batcher was being closed.
     pub close: u64,
@@ -62,10 +62,10 @@ impl BatchesByTrigger {
     }
 }
 
-/// Quantiles of a time over the last minute, each at most 1/16 above the true one.
+/// Quantiles of a time over the last minute. Each is at most 1/16 above the true value.
 ///
-/// They are of the last [`window`](Self::window), so a slow call leaves them within a minute. They
-/// cannot be added up: use a [`Histogram`] for several batchers or processes.
+/// They cover the last [`window`](Self::window), so a slow call leaves them within a minute. They
+/// cannot be combined: use a [`Histogram`] for several batchers or processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quantiles {
@@ -87,9 +87,9 @@ pub struct Quantiles {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Retrying {
-    /// Why its last call failed.
+    /// The error of its last call.
     pub error: BatchError,
-    /// Failed calls since one went through or blamed its rows.
+    /// Failed calls since the last one that returned `Ok` or a permanent error.
     pub attempts: u32,
     /// The end of the first of those calls.
     pub since: Instant,
@@ -110,7 +110,7 @@ pub struct FailedCalls {
     pub permanent: u64,
     /// An error in doubt.
     pub in_doubt: u64,
-    /// The backend refused the call unseen.
+    /// The backend refused the call before it read a row.
     pub unavailable: u64,
     /// The statement or the schema is wrong.
     pub misconfigured: u64,
@@ -133,9 +133,10 @@ impl FailedCalls {
     }
 }
 
-/// A consistent snapshot of one batcher. `added = handled + failed + unsent + abandoned + pending`
-/// in every snapshot, and no counter runs backwards but `pending` and, when a lost handler comes
-/// back, `abandoned`.
+/// A consistent snapshot of one batcher, from [`Batcher::stats`](crate::Batcher::stats).
+///
+/// In every snapshot, `added = handled + failed + unsent + abandoned + pending`. The counts never
+/// fall, except `pending`, and `abandoned` when an abandoned handler returns.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -151,7 +152,7 @@ pub struct Stats {
     pub retry: &'static str,
     /// How far the batcher is on its way to its end.
     pub phase: Phase,
-    /// How closes ended, each batcher counted once, when the lists of its report were made.
+    /// How closes ended. Each batcher is counted once, when the lists of its report are made.
     pub closed: ClosedCounts,
     /// The size in force, in items.
     pub batch_size: usize,
@@ -159,7 +160,8 @@ pub struct Stats {
     pub min_batch_size: usize,
     /// The largest batch size that the limits allow, in items.
     pub max_batch_size: usize,
-    /// How many items wait at most, see [`Builder::queue_capacity`](crate::Builder::queue_capacity).
+    /// How many items the queue holds, see
+    /// [`Builder::queue_capacity`](crate::Builder::queue_capacity).
     pub queue_capacity: usize,
     /// How many calls of the handler there may be at once.
     pub concurrency: usize,
@@ -167,17 +169,17 @@ pub struct Stats {
     pub min_concurrency: usize,
     /// The largest [`concurrency`](Self::concurrency) that the limits allow.
     pub max_concurrency: usize,
-    /// The queues, one for each handler: everything else here is their sum, or what the worst of
-    /// them says.
+    /// The queues, one for each handler. Everything else here is their sum, or the worst of their
+    /// values.
     pub lanes: Vec<LaneStats>,
     /// The whole setpoint in force, with the reason for it.
     pub setpoint: Setpoint,
     /// The load score of the last decision that had one, 0..=1. It stays until another decision has
-    /// a score, so read it with `load_age`: a backend that reports nothing any more is not as
-    /// loaded as it was.
+    /// a score, so read it with `load_age`: when signals are no longer reported, the score is out
+    /// of date.
     pub average_load: Option<f64>,
-    /// How long ago that decision was made. It counts from the decision, at most one
-    /// `load_check_interval` after the signals were reported. `None` where no decision had a score.
+    /// How long ago that decision was made. The signals were reported at most one
+    /// `load_check_interval` before it. `None` if no decision had a score.
     pub load_age: Option<Duration>,
     /// The last value of each signal that was ever reported, as the controller read it: `cpu_load`,
     /// `queue_depth`, `error_rate`, `db_locks`, then the custom ones. A value stays until the next.
@@ -198,46 +200,46 @@ pub struct Stats {
     pub rejected: u64,
     /// Of the rejected, those that the backend may have applied: they are in `in_doubt` too.
     pub rejected_in_doubt: u64,
-    /// Of the failed, those that were dropped because a ticket had returned their failure: they are
-    /// in no list.
+    /// Of the failed, those that were dropped because their ticket had returned the failure. They
+    /// are in no list.
     pub told: u64,
     /// Items that came back in the close report without having been handed to the handler.
     pub unsent: u64,
-    /// Items in the hands of a handler that had not returned when the close ran out of time.
+    /// Items in a call of the handler that had not returned when the close ran out of time.
     pub abandoned: u64,
-    /// Items that failed in the hands of an abandoned handler that did come back, when nobody was
-    /// left to give them to. A subset of `failed`.
+    /// Items that failed in an abandoned call that returned later, when there was no hook to give
+    /// them to. A subset of `failed`.
     pub dropped_late: u64,
     /// Items accepted that have no outcome yet.
     pub pending: u64,
-    /// Of the pending, those in the hands of the handler.
+    /// Of the pending, those in a call of the handler.
     pub items_in_flight: usize,
-    /// How long the oldest item that is in no batch yet has waited, estimated upwards by at most one
-    /// call; `None` if none waits.
+    /// How long the oldest item that is in no batch yet has waited. An upper estimate, at most the
+    /// time of one call too high. `None` if none waits.
     pub oldest_item_age: Option<Duration>,
     /// Calls of add that were refused, by reason.
     pub refused: Refused,
     /// Threads that wait in an add for room.
     pub producers_blocked: usize,
-    /// How long threads have waited in an add for room, in all, those that wait now included. An
+    /// How long threads have waited in an add for room, in all. Includes those that wait now. An
     /// add that finds room within a few tries is not counted.
     pub producer_wait: Duration,
     /// Batches by trigger.
     pub batches: BatchesByTrigger,
     /// Items in each batch.
     pub batch_items: Histogram,
-    /// Calls of the handler: attempts and parts count each.
+    /// Calls of the handler. Each attempt and each part of a batch counts.
     pub calls: u64,
     /// Calls of the handler that returned `Ok`.
     pub ok_calls: u64,
     /// Calls of the handler that have not returned.
     pub calls_in_flight: usize,
-    /// How long the running call has lasted, the longest if there are several; `None` if there is
-    /// none. A handler that hangs shows here.
+    /// How long the running call has lasted, or the longest of several. `None` if no call is
+    /// running. If the handler hangs, it grows.
     pub running_call_age: Option<Duration>,
-    /// How long ago a call last returned `Ok`; `None` if none has.
+    /// How long ago a call last returned `Ok`. `None` if none has.
     pub last_success_age: Option<Duration>,
-    /// Calls that repeated the same items under the same name.
+    /// Calls that repeated the same items under the same id.
     pub retries: u64,
     /// Batches and parts that were split and tried again, as
     /// [`Retry::split_on_retry`](crate::Retry::split_on_retry) says.
@@ -246,14 +248,15 @@ pub struct Stats {
     pub bisections: u64,
     /// Calls of the handler that failed as a whole, by the class of their error.
     pub failed_calls: FailedCalls,
-    /// Rows that the handler asked for again, each time counted.
+    /// Rows that the handler asked for again. A row counts each time.
     pub retried_rows: u64,
-    /// Waits that a backend asked for and that were cut to
+    /// Waits that a backend asked for and that were shortened to
     /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after).
     pub retry_after_capped: u64,
-    /// The batch that is being tried again, if one is: a backend that is away shows here.
+    /// The batch that is being tried again, if there is one. While the backend is away, it is
+    /// `Some`.
     pub retrying: Option<Retrying>,
-    /// How long that batch has failed, the longest if there are several.
+    /// How long that batch has been failing, or the longest of several.
     pub retrying_age: Option<Duration>,
     /// Panics of the handler, caught.
     pub handler_panics: u64,
@@ -265,27 +268,27 @@ pub struct Stats {
     pub sensor_panics: u64,
     /// Panics while items or the handler were dropped on the flusher's thread, caught.
     pub drop_panics: u64,
-    /// Rejections of an index that the batch did not have.
+    /// Marks of an index that the batch did not have.
     pub bad_rejects: u64,
     /// Failed items kept for `take_failed`.
     pub kept_failed: usize,
-    /// Whether the flusher waits because as many failed items are kept as `keep_failed` allows.
-    /// Once that has lasted for `stall_timeout`, callers that wait for the flusher are answered
-    /// `Stalled`.
+    /// Whether no batch is handed over, because as many failed items are kept as `keep_failed`
+    /// allows. After `stall_timeout`, callers that wait get `Stalled`.
     pub stalled: bool,
-    /// How long nothing was handed over because of a stall, the present one included.
+    /// How long no batch was handed over because of a stall. Includes the present one.
     pub stalled_time: Duration,
-    /// How long the flusher has paused after calls, as the policy asked, the present pause included.
+    /// How long the flusher has paused after calls, as the policy asked. Includes the present
+    /// pause.
     pub paused_time: Duration,
-    /// How long the flusher has waited before another attempt, the present wait included.
+    /// How long the flusher has waited before another attempt. Includes the present wait.
     pub backoff_time: Duration,
-    /// Time of a call of the handler, over the last minute.
+    /// The time of a call of the handler, over the last minute.
     pub service_time: Quantiles,
     /// The same since the batcher started, in seconds.
     pub service_time_histogram: Histogram,
-    /// How long the oldest item of a batch had waited when the batch was first handed over,
-    /// estimated upwards, over the last minute. A batch that wakes an idle flusher is not in it,
-    /// nor is one of rows that were asked for again: nobody measured their wait.
+    /// How long the oldest item of a batch had waited when the batch was first handed over, over
+    /// the last minute. An upper estimate. The wait is not measured for a batch that wakes an idle
+    /// flusher, nor for one of rows that were asked for again: these are left out.
     pub queue_wait: Quantiles,
     /// The same since the batcher started, in seconds.
     pub queue_wait_histogram: Histogram,
@@ -298,7 +301,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Why the size is what it is.
+    /// The reason for the present size.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -312,7 +315,8 @@ impl Stats {
     }
 }
 
-/// One of several queues, with the thread that calls its handler: the worker of this place.
+/// One of several queues, with the thread that calls its handler. Its place in the list is the
+/// [`Worker::index`](crate::Worker::index).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LaneStats {
@@ -343,7 +347,8 @@ pub enum Phase {
     Closing,
     /// Everything has its outcome and the flusher has stopped.
     Done,
-    /// A close ran out of time and took everything; the flusher stops when its user code returns.
+    /// A close ran out of time and took every item. The flusher stops when the handler or hook that
+    /// it is in returns.
     Abandoned,
 }
 

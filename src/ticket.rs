@@ -34,26 +34,26 @@ use crate::sync::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The handler took it.
+    /// The handler returned `Ok` for it: it is stored.
     Handled,
-    /// It was not applied: the handler rejected it, it was found to be a bad row, its batch failed
-    /// as a whole (an outage that outlasted the patience, a wrong statement), or a close ran out of
-    /// time before its next attempt.
+    /// It was not stored, for one of four reasons: the handler rejected it; it was found to be a
+    /// bad row; its batch failed as a whole, by an outage longer than the patience or by a wrong
+    /// statement; or a close ran out of time before the next attempt.
     Failed(BatchError),
-    /// The backend may or may not have applied it.
+    /// The backend may or may not have stored it.
     InDoubt,
-    /// It was never handed to the handler: the close report has it.
+    /// It was never handed to the handler. The close report has it.
     Unsent,
-    /// The wait came from one of the batcher's own threads, which would wait for itself. The item
-    /// goes its way.
+    /// The wait came from one of the batcher's own threads, which would have waited for itself. The
+    /// item is handled as usual.
     Reentrant,
-    /// Nothing is handed over: as many failed items are kept as `keep_failed` allows, and nobody
-    /// takes them. The item goes its way once somebody does.
+    /// No batch is handed over, because as many failed items are kept as `keep_failed` allows, and
+    /// nobody takes them. The item is handed over once they are taken.
     Stalled,
 }
 
 impl Outcome {
-    /// Whether the handler took the item.
+    /// Whether the item is [`Handled`](Self::Handled).
     ///
     /// ```
     /// # use load_aware_batcher::Outcome;
@@ -115,22 +115,26 @@ struct State {
 /// A handle to one item's outcome, from [`Producer::submit`](crate::Producer::submit). Dropping it
 /// changes nothing for the item.
 ///
-/// Where threads share a batcher, such as the workers of a web server, the ticket reports the
-/// outcome of one's own row. [`Producer::flush`](crate::Producer::flush) reports failures of all of
-/// them.
+/// Where threads share a batcher, such as the workers of a web server, a ticket gives each thread
+/// the outcome of its own item. [`Producer::flush`](crate::Producer::flush) reports the failures of
+/// all of them.
 ///
-/// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed
-/// over, with everything that is in line before it, as soon as the handler is free (group commit).
-/// Items that threads begin to wait for while a call is under way go together with the next call. A
-/// wait overrides the builder's [`linger`](crate::Builder::linger). It does not override a linger
-/// that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a
-/// backoff. [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.
+/// While a thread waits for a ticket, the item does not linger: it is handed over, with everything
+/// in line before it, as soon as the handler is free (group commit). If threads begin to wait for
+/// several items during a call, these items go together in the next call. A wait overrides the
+/// builder's [`linger`](crate::Builder::linger). It does not override a linger that the policy has
+/// set ([`Decision::linger`](crate::Decision::linger)), a pause, or a backoff.
+/// [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns this off.
 ///
-/// With a call of 2 ms and 5 µs an item, and a linger of a second (`cargo bench --bench tickets`,
-/// two cores shared with other work): one or eight threads that submit and wait by turns are
-/// answered within 1.0 to 1.3 calls (median), which was the linger before; a thousand threads
-/// within 2.1 to 5 calls, by how busy the cores are, since notifying one thread takes them 15 µs.
-/// Threads that only add keep 0.99 of their throughput alongside a waiter.
+/// Measured with a call that takes 2 ms and 5 µs for each item, and a linger of 1 s, on two cores
+/// shared with other work (`cargo bench --bench tickets`). The median time to the outcome, for
+/// threads that submit and wait by turns:
+///
+/// - one or eight threads: 1.0 to 1.3 calls. Without this rule it was the linger.
+/// - a thousand threads: 2.1 to 5 calls, depending on how busy the cores are, since notifying one
+///   thread takes 15 µs.
+///
+/// Threads that only add keep 0.99 of their throughput while another thread waits.
 pub struct Ticket {
     cell: Arc<Cell>,
     line: Shared<dyn Line>,
@@ -160,17 +164,18 @@ pub(crate) fn pair(serial: u64, line: Shared<dyn Line>) -> (Resolver, Ticket) {
 }
 
 impl Ticket {
-    /// Waits until the item has its outcome: after retries and the search for bad rows, at the
-    /// latest when the batcher is closed. The item does not linger meanwhile, see [`Ticket`].
+    /// Waits until the item has its outcome. That is after retries and the search for bad rows, and
+    /// at the latest when the batcher is closed. The item does not linger meanwhile, see
+    /// [`Ticket`].
     ///
     /// Returns [`Outcome::Reentrant`] at once on one of the batcher's own threads. Returns
-    /// [`Outcome::Stalled`] if nothing has been handed over for the builder's
+    /// [`Outcome::Stalled`] if no batch has been handed over for the builder's
     /// [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows. In
-    /// both cases the item goes its way.
+    /// both cases the item is still handled later.
     ///
-    /// A failed item whose row is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed))
-    /// is dropped once this or one of the other two methods has returned `Failed` or `InDoubt` for
-    /// it.
+    /// A failed item that is kept (see [`Builder::keep_failed`](crate::Builder::keep_failed)) is
+    /// dropped once this method, [`wait_timeout`](Self::wait_timeout) or
+    /// [`try_wait`](Self::try_wait) has returned `Failed` or `InDoubt` for it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -192,9 +197,9 @@ impl Ticket {
         self.wait_until(None).unwrap_or(Outcome::Reentrant)
     }
 
-    /// Waits for at most `timeout`; `None` if there is no outcome yet. With a `timeout` of zero it
-    /// asks for nothing; otherwise the item is handed over as by [`wait`](Self::wait), also if the
-    /// time is over before.
+    /// Waits for at most `timeout`. Returns `None` if there is no outcome yet. The item does not
+    /// linger, as with [`wait`](Self::wait), even after the timeout. With a `timeout` of zero it
+    /// lingers.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -213,7 +218,7 @@ impl Ticket {
         self.wait_until(deadline)
     }
 
-    /// The outcome, if there is one yet. Asks for nothing.
+    /// Returns the outcome, if there is one yet. The item lingers as before.
     ///
     /// ```
     /// # use std::time::Duration;

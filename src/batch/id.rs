@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// A batch's id: never used again, not even after a restart, and the same on every attempt at the
-/// same items. A part of a batch has an id of its own.
+/// A batch's id. It is the same on every attempt at the same items. It is never used again, not
+/// even after a restart of the program. A part of a batch has an id of its own.
 ///
-/// The upper 64 bits are random for each batcher, the lower 64 count. Made for a table of applied
-/// batches on the backend's side, which makes a retry after a lost answer harmless.
+/// The upper 64 bits are random for each batcher, and the lower 64 bits count. A table of ids at
+/// the backend, written in the same transaction as the rows, makes a retry after a lost answer
+/// harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(u128);
 

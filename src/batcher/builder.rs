@@ -41,7 +41,17 @@ const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
 const FEEDBACK_MAX: usize = 1 << 24;
 
-/// The settings of a [`Batcher`], each with a default; from [`Batcher::builder`].
+/// The settings of a [`Batcher`](crate::Batcher), each with a default.
+/// [`Batcher::builder`](crate::Batcher::builder) makes one.
+///
+/// These methods start the batcher:
+///
+/// | method | the handler |
+/// | --- | --- |
+/// | [`spawn`](Self::spawn) | one, which must be `Send` |
+/// | [`spawn_with`](Self::spawn_with), [`try_spawn_with`](Self::try_spawn_with) | one, made on the flusher's thread; need not be `Send` |
+/// | [`spawn_workers`](Self::spawn_workers) | from a factory, which makes another when a new connection is needed |
+/// | [`sink`](Self::sink) | from a companion crate, for one table |
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder<T> {
     initial_batch_size: Option<usize>,
@@ -150,10 +160,11 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The largest batch size, in items. The queue holds twice as many unless `queue_capacity` says
-    /// otherwise, and is allocated at the start: the size of an item times that. Default the
-    /// largest of 10 000, the initial and the smallest size, as far as a `queue_capacity` that was
-    /// set allows.
+    /// The largest batch size, in items. Default 10 000, or the initial or the smallest size where
+    /// that is larger; a [`queue_capacity`](Self::queue_capacity) that is set bounds the default.
+    ///
+    /// Unless `queue_capacity` is set, the queue holds twice as many items, at least 1 024. Its
+    /// memory is allocated at the start: the size of an item times the capacity.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -169,10 +180,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long the oldest item may wait for its batch to fill. Zero hands over at once. Default 1
-    /// s.
+    /// How long the oldest item may wait for its batch to fill. With zero, an item is handed over
+    /// as soon as the handler is free. Default 1 s.
     ///
-    /// An item whose [`Ticket`](crate::Ticket) somebody waits for does not linger, unless
+    /// An item does not linger while a thread waits for its [`Ticket`](crate::Ticket), unless
     /// [`wait_overrides_linger`](Self::wait_overrides_linger) is off.
     ///
     /// ```
@@ -189,9 +200,9 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Whether an item whose ticket somebody waits for is handed over as soon as the handler is
-    /// free, with everything in line before it, instead of waiting for its batch to fill. Default
-    /// true; see [`Ticket`](crate::Ticket).
+    /// Whether an item whose ticket a thread waits for is handed over as soon as the handler is
+    /// free, with everything in line before it. With `false` it lingers like any other item.
+    /// Default true. See [`Ticket`](crate::Ticket).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -208,9 +219,9 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many items wait at most before producers do, from single adds, and as many again from
-    /// `add_many`; at least the largest batch size, at most 2^30. Its memory is allocated at the
-    /// start. Default the larger of 1 024 and twice the largest batch size.
+    /// How many items of single adds the queue holds before producers must wait. It holds as many
+    /// again from `add_many`. At least the largest batch size, at most 2^30. The memory is
+    /// allocated at the start. Default the larger of 1 024 and twice the largest batch size.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -225,7 +236,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How often the policy is asked, greater than zero. Default 1 s.
+    /// How often the policy decides, greater than zero. A policy may ask to decide more often, see
+    /// [`Cadence`](crate::Cadence). Default 1 s.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -240,8 +252,9 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many samples the feedback ring holds before it overwrites the oldest, 1 to 2^24, rounded
-    /// up to a power of two. Default 1 024.
+    /// How many samples are kept for the policy before the oldest is overwritten: 1 to 2^24,
+    /// rounded up to a power of two. A sample is what was measured of one call, or the report of a
+    /// sensor. Default 1 024.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -256,8 +269,9 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Declares a custom signal and how much it counts in a load score alongside the policy's own
-    /// weights; up to 8, each name once, the weight finite and not negative.
+    /// Declares a custom signal and its weight in the load score. The weight is relative to the
+    /// policy's own weights, finite and not negative. There may be 8 custom signals, each with a
+    /// name of its own.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -290,8 +304,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long a failed batch is tried again. Default [`Retry::default`]: while nothing answers,
-    /// for at least 60 s.
+    /// How a failed batch is tried again. Default [`Retry::default`]: for at least 60 s while the
+    /// backend does not answer.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -306,10 +320,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Whether applying a row twice does no harm, because rows have a key and the backend ignores
-    /// or overwrites what it has: then a batch in doubt is tried again. Each row may be applied
-    /// more than once. Default false: what is in doubt fails, marked in doubt, and is never sent
-    /// twice.
+    /// Whether storing a row twice does no harm, because rows have a key and the backend ignores or
+    /// overwrites a row that it has. With `true`, a batch in doubt is tried again, so a row may be
+    /// stored more than once. With `false`, a batch in doubt fails, marked in doubt, and is never
+    /// sent again. Default false.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -324,17 +338,17 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
-    /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    /// How many failed rows are kept for [`take_failed`](crate::Batcher::take_failed) and the close
+    /// report where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
     /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned
-    /// `Failed` or `InDoubt`; then it is dropped and counted in
+    /// `Failed` or `InDoubt`. Then it is dropped and counted in
     /// [`Stats::told`](crate::Stats::told). If its ticket is dropped unread, the row stays kept. So
     /// a program that reads the outcome of every item needs neither the hook nor `take_failed`.
     ///
-    /// With as many rows kept as the bound allows, the flusher waits, and after
-    /// [`stall_timeout`](Self::stall_timeout) its callers are answered `Stalled`. The batch that
-    /// reaches the bound may go beyond it. Nothing is dropped. Close lifts the bound.
+    /// When this many rows are kept, no batch is handed over, and after
+    /// [`stall_timeout`](Self::stall_timeout) callers that wait get `Stalled`. The batch that
+    /// reaches the bound may exceed it. No row is dropped. A close lifts the bound.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -363,13 +377,14 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long nothing is handed over, because [`keep_failed`](Self::keep_failed) rows are kept
-    /// and nobody takes them, before callers that wait for it are answered: adds on a full queue
-    /// with [`AddError::Stalled`](crate::AddError::Stalled), tickets with
-    /// [`Outcome::Stalled`](crate::Outcome::Stalled), flushes with
-    /// [`FlushError::Stalled`](crate::FlushError::Stalled). Nothing is dropped, and everything goes
-    /// on when the rows are taken. A caller that waited before is answered at most as much later
-    /// again. Zero answers at once. Default 1 s.
+    /// How long a stall lasts before callers that wait get an error. In a stall, no batch is handed
+    /// over, because [`keep_failed`](Self::keep_failed) rows are kept and nobody takes them. Adds
+    /// on a full queue then return [`AddError::Stalled`](crate::AddError::Stalled), tickets
+    /// [`Outcome::Stalled`](crate::Outcome::Stalled), and flushes
+    /// [`FlushError::Stalled`](crate::FlushError::Stalled). No item is dropped, and the batcher
+    /// continues when the rows are taken. A caller that began to wait before the stall may get its
+    /// error up to one `stall_timeout` later. With zero, the error is returned at once.
+    /// Default 1 s.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -384,9 +399,9 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The dead-letter hook: is given each failed row, on the flusher's thread. Its panic is caught
-    /// and counted, and takes the row with it; a hook that can fail is
-    /// [`try_on_failed`](Self::try_on_failed).
+    /// The hook for failed rows (dead letters). It is given each failed row, on the flusher's
+    /// thread. If it panics, the panic is caught and counted, and the row is lost. For a hook that
+    /// can fail, use [`try_on_failed`](Self::try_on_failed).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -408,10 +423,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// A dead-letter hook that can fail: it borrows each failed row, on the flusher's thread. `Ok`
-    /// means that the row is taken care of; it is dropped. After an error or a panic the row is
-    /// kept, as without a hook: for `take_failed` and the close report, up to `keep_failed`. A
-    /// panic is caught and counted. Replaces [`on_failed`](Self::on_failed).
+    /// A hook for failed rows that can fail. It borrows each failed row, on the flusher's thread.
+    /// After `Ok` the row is dropped. After an error or a panic the row is kept, as without a hook:
+    /// for `take_failed` and the close report, up to `keep_failed` rows. A panic is caught and
+    /// counted. This hook replaces [`on_failed`](Self::on_failed).
     ///
     /// ```
     /// use std::io::Write;
@@ -440,9 +455,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long dropping the batcher waits for its close at most, while calls go through. Default
-    /// 30 s. A batcher in a `static` is not dropped at the end of the process: call
-    /// [`Batcher::shutdown`] there.
+    /// How long dropping the batcher waits for its close at most. It waits so long only while calls
+    /// answer, see [`drop_patience`](Self::drop_patience). Default 30 s. A batcher in a `static` is
+    /// not dropped at the end of the process: call [`Batcher::shutdown`](crate::Batcher::shutdown)
+    /// there.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -459,10 +475,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed
-    /// test or an early return against a backend that is away does not hang. A call that takes
-    /// longer than this counts as abandoned. A thread that drops the batcher in a panic makes one
-    /// attempt at each batch. Does not concern [`Batcher::close`].
+    /// How long dropping the batcher waits without an answer of the backend. So a failed test or an
+    /// early return does not hang while the backend is away. A call that takes longer than this
+    /// counts as abandoned. If the batcher is dropped in a panic, there is one attempt at each
+    /// batch. Default 5 s. [`Batcher::close`](crate::Batcher::close) does not use this setting.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -477,8 +493,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Is given the report when the batcher is dropped without having been closed. Its panic is
-    /// caught and counted.
+    /// The hook for the report of a batcher that is dropped without having been closed. A panic of
+    /// the hook is caught and counted.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -495,10 +511,12 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// A limit on the sum of the weights of a batch, over 0: bytes, or a driver's bind parameters.
-    /// Items are weighed on the producer's thread, once each; a weigher that panics takes what is
-    /// being added with it, as any panic there does. An item over the limit gets its own batch, or
-    /// is refused under [`refuse_too_heavy`](Self::refuse_too_heavy).
+    /// A limit on the sum of the weights of a batch, greater than 0, such as bytes or a driver's
+    /// bind parameters. Default none.
+    ///
+    /// The function weighs each item once, on the producer's thread. If it panics, the panic
+    /// reaches the caller of the add, and what is being added is lost. An item over the limit gets
+    /// its own batch, or is refused with [`refuse_too_heavy`](Self::refuse_too_heavy).
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -517,19 +535,21 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// A limit on the sum of the weights of the items that wait in the queue, in the unit of
-    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not be larger.
-    /// It bounds memory: alongside what waits, there is only the batch that the handler holds.
-    /// Default none: `queue_capacity` alone bounds what waits.
+    /// A limit on the sum of the weights of the items in the queue, in the unit of
+    /// [`max_batch_weight`](Self::max_batch_weight), which must be set too and must not exceed it.
+    /// The limit bounds memory: apart from the queue, there is only the batch that the handler
+    /// holds. Default none: `queue_capacity` alone bounds the queue.
     ///
-    /// An item that finds no room by weight waits or is refused as on a full queue: `add` waits,
-    /// `try_add` returns [`Full`](crate::AddError::Full), `add_timeout` returns
-    /// [`Timeout`](crate::AddError::Timeout). Room is first come, first served. While somebody
-    /// waits, an item that would fit waits too and `try_add` is refused, so light items never keep
-    /// a heavy one out. An item that alone is over this limit is accepted when nothing else waits,
-    /// or refused under [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room
-    /// makes the flusher hand over what waits although its batch is not full; such a batch counts
-    /// as [`Trigger::Size`](crate::Trigger::Size).
+    /// An item that finds no room by weight is treated as on a full queue: `add` waits, `try_add`
+    /// returns [`Full`](crate::AddError::Full), `add_timeout` returns
+    /// [`Timeout`](crate::AddError::Timeout). Room is first come, first served. While a producer
+    /// waits, an item that would fit waits too, and `try_add` is refused. So light items never keep
+    /// a heavy one out.
+    ///
+    /// An item that alone is over this limit is accepted when the queue is empty, or refused with
+    /// [`refuse_too_heavy`](Self::refuse_too_heavy). A producer that finds no room makes the
+    /// flusher hand over a batch that is not full. Such a batch counts as
+    /// [`Trigger::Size`](crate::Trigger::Size).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -567,8 +587,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Who is told of calls, decisions, waits, stalls and the close; may be called several times. See
-    /// [`Listener`]. Without one, no event is built for it.
+    /// Adds a listener, which is notified of calls, decisions, waits, stalls and the close. There
+    /// may be several. See [`Listener`]. Without a listener, no event is built.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, DecisionRecord, Listener, LoadFeedback};
@@ -590,8 +610,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// What the batcher is called in [`Stats::name`](crate::Stats::name), in metrics and in events.
-    /// Default its [`thread_name`](Self::thread_name).
+    /// The batcher's name in [`Stats::name`](crate::Stats::name), in metrics and in events. Default
+    /// its [`thread_name`](Self::thread_name).
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -606,10 +626,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// What the threads are named after: `flush-NAME` runs the handler, `ctl-NAME` the policy. With a
-    /// [`concurrency`](Self::concurrency) over 1 `flush0-NAME`, `flush1-NAME` … run the handlers.
-    /// Linux shows the first 15 bytes of a thread's name, so 9 bytes of this one. Default
-    /// `batcher`.
+    /// The NAME in the names of the threads: `flush-NAME` runs the handler, and `ctl-NAME` the
+    /// policy. With a [`concurrency`](Self::concurrency) greater than 1, `flush0-NAME`,
+    /// `flush1-NAME` and so on run the handlers. Linux shows the first 15 bytes of a thread's name,
+    /// so 9 bytes of this one. Default `batcher`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -625,7 +645,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
-    /// implements [`Handler`].
+    /// implements [`Handler`](crate::Handler). The handler moves to the flusher's thread.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, Handler, LoadFeedback};
@@ -644,7 +664,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
+    /// A [`BuildError`](crate::BuildError): a setting that makes no sense, or a thread that did not
+    /// start.
     pub fn spawn<H: Handler<T> + Send + 'static>(
         self,
         handler: H,
@@ -652,8 +673,8 @@ impl<T: Send + 'static> Builder<T> {
         self.spawn_with(move || handler)
     }
 
-    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection
-    /// that is not `Send`. Returns when the handler is made.
+    /// Starts the batcher with a handler that is created on the flusher's thread, for a connection
+    /// that is not `Send`. Returns when the handler is created.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -668,7 +689,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn), and if making the handler panics.
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`](crate::BuildError::Handler) if `make`
+    /// panics.
     pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
@@ -677,8 +699,8 @@ impl<T: Send + 'static> Builder<T> {
         self.try_spawn_with(|| Ok::<H, Infallible>(make()))
     }
 
-    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does
-    /// not open.
+    /// Like [`spawn_with`](Self::spawn_with), for a constructor that can fail, such as opening a
+    /// connection.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -692,8 +714,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,
-    /// as its source, or with the message of its panic.
+    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`](crate::BuildError::Handler) with the
+    /// error that `make` returned, as its source, or with the message of its panic.
     pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
@@ -707,13 +729,16 @@ impl<T: Send + 'static> Builder<T> {
         self.start(&sizes, vec![Box::new(make)])
     }
 
-    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The
-    /// factory runs on the flusher's thread: at the start, after a panic of the handler, after an
-    /// error that is marked [`handler_broken`](crate::BatchError::handler_broken), and while a
-    /// batch fails again and again without an answer. The old handler is dropped first. A factory
-    /// that fails later is an [`unavailable`](crate::BatchError::unavailable) backend: the batch
-    /// waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its
-    /// own keeps that class.
+    /// Starts the batcher with a factory of handlers, for a connection that can be lost.
+    ///
+    /// The factory runs on the flusher's thread: at the start, after a panic of the handler, after
+    /// an error that is marked [`handler_broken`](crate::BatchError::handler_broken), and while a
+    /// batch fails again and again without an answer. The old handler is dropped first.
+    ///
+    /// A factory that fails after the start counts as an
+    /// [`unavailable`](crate::BatchError::unavailable) backend: the batch waits, and no row is at
+    /// fault. Only if the factory returns a [`BatchError`](crate::BatchError) with another class,
+    /// that class counts.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -735,14 +760,14 @@ impl<T: Send + 'static> Builder<T> {
     /// # Ok::<(), load_aware_batcher::BuildError>(())
     /// ```
     ///
-    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or
-    /// returns before `COMMIT`. After a panic the factory opens another connection; after an error
-    /// it does so only if the error is [`handler_broken`](crate::BatchError::handler_broken). The
-    /// driver's transaction guard covers both: `let tx = connection.transaction()?` rolls back when
-    /// it is dropped.
+    /// Use the driver's transaction guard: `let tx = connection.transaction()?` rolls back when it
+    /// is dropped. After a raw `BEGIN`, a handler that panics or returns before `COMMIT` leaves its
+    /// connection inside the transaction. After a panic the factory opens another connection. After
+    /// an error it does so only if the error is
+    /// [`handler_broken`](crate::BatchError::handler_broken).
     ///
     /// # Errors
-    /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.
+    /// As [`try_spawn_with`](Self::try_spawn_with), for the first call of the factory.
     pub fn spawn_workers<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,

@@ -14,15 +14,19 @@ use crate::stats::Phase;
 use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
 use crate::ticket::{self, Line, Ticket};
 
-/// A handle to add with; from [`Batcher::producer`](crate::Batcher::producer). Clone one for each
-/// thread. It does not keep the batcher open: once that is closed, adds are refused.
+/// A handle by which a thread adds items. [`Batcher::producer`](crate::Batcher::producer) makes
+/// one; clone it for each thread. It does not keep the batcher open: once that is closed, adds are
+/// refused.
 ///
-/// A [`Batcher`](crate::Batcher) derefs to a producer of its own, so it has these methods too. Each
-/// handle's [`flush`](Self::flush) reports the failures since that handle was created or last
+/// A [`Batcher`](crate::Batcher) derefs to a producer of its own, so it has these methods too. The
+/// [`flush`](Self::flush) of a handle reports the failures since that handle was created or last
 /// flushed.
 ///
+/// A bare method, such as `add` or `submit`, waits while the queue is full. One that begins with
+/// `try_` never waits. One that ends with `_timeout` waits for at most that time.
+///
 /// With [`order_by_producer`](crate::Builder::order_by_producer) the items of one handle stay in
-/// order, and each clone has an order of its own.
+/// order. A clone is another handle.
 pub struct Producer<T> {
     /// Where this handle's items go, unless each has a route of its own.
     lane: Arc<Lane<T>>,
@@ -149,11 +153,12 @@ impl<T: Send + 'static> Producer<T> {
         })
     }
 
-    /// Adds an item; waits while the queue is full.
+    /// Adds an item. Waits while the queue is full. Returns when the item is queued, not when it is
+    /// handled.
     ///
-    /// The item travels by value and is copied on the stack of the calling thread. Box items of
-    /// more than 16 KiB: without optimisation an item of 32 KiB can overflow the 2 MiB stack of
-    /// a thread that waits here on a full queue.
+    /// The item is moved by value and copied on the stack of the calling thread. Box items of more
+    /// than 16 KiB: in a build without optimisation, an item of 32 KiB can overflow the 2 MiB stack
+    /// of a thread that waits here on a full queue.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -168,17 +173,20 @@ impl<T: Send + 'static> Producer<T> {
     /// ```
     ///
     /// # Errors
-    /// With the item: [`Closed`](AddError::Closed), at once also if it waits;
-    /// [`Reentrant`](AddError::Reentrant) on one of the batcher's own threads if it would wait;
-    /// [`Stalled`](AddError::Stalled) if it would wait and nothing has been handed over for
-    /// `stall_timeout`, because nobody takes the failed rows; [`TooHeavy`](AddError::TooHeavy)
-    /// where the builder says so.
+    /// Each error has the item in it.
+    ///
+    /// - [`Closed`](AddError::Closed) if the batcher is closed, or is closed while the add waits.
+    /// - [`Reentrant`](AddError::Reentrant) if the add would wait and was called on one of the
+    ///   batcher's own threads.
+    /// - [`Stalled`](AddError::Stalled) if the add would wait, and no batch has been handed over
+    ///   for [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows.
+    /// - [`TooHeavy`](AddError::TooHeavy) if the builder refuses too heavy items.
     #[inline]
     pub fn add(&self, item: T) -> Result<(), AddError<T>> {
         self.add_within(item, Patience::Forever)
     }
 
-    /// Adds an item if the queue has room; never waits.
+    /// Adds an item if the queue has room. Never waits.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -205,7 +213,7 @@ impl<T: Send + 'static> Producer<T> {
         self.add_within(item, Patience::Never)
     }
 
-    /// Adds an item; waits for room for at most `timeout`.
+    /// Adds an item. Waits for room for at most `timeout`.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -230,10 +238,10 @@ impl<T: Send + 'static> Producer<T> {
         self.add_within(item, patience(timeout))
     }
 
-    /// Adds many items, in chunks of at most 64 as the iterator yields them; waits while the
-    /// queue is full. Returns how many.
+    /// Adds many items, in chunks of at most 64 as the iterator yields them. Waits while the queue
+    /// is full. Returns how many items it added.
     ///
-    /// A fraction of the price of as many calls of [`add`](Self::add).
+    /// It costs a fraction of as many calls of [`add`](Self::add).
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -247,13 +255,13 @@ impl<T: Send + 'static> Producer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`add`](Self::add), with all items that were not accepted, what the iterator still
-    /// had included. What was accepted before stays accepted.
+    /// As [`add`](Self::add). The error has all items that were not accepted, including those that
+    /// the iterator had not yielded yet. Items that were accepted before stay accepted.
     pub fn add_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, AddError<Vec<T>>> {
         self.add_many_within(items, Patience::Forever)
     }
 
-    /// Adds as many items as there is room for; never waits.
+    /// Adds as many items as there is room for. Never waits.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -279,7 +287,7 @@ impl<T: Send + 'static> Producer<T> {
         self.add_many_within(items, Patience::Never)
     }
 
-    /// Adds many items; waits for room for at most `timeout` in all.
+    /// Adds many items. Waits for room for at most `timeout` in all.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -303,15 +311,15 @@ impl<T: Send + 'static> Producer<T> {
         self.add_many_within(items, patience(timeout))
     }
 
-    /// Adds an item and returns a [`Ticket`] for its outcome; blocks while the queue is full.
-    /// Costs two allocations more than [`add`](Self::add).
+    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits while the queue
+    /// is full. Costs two allocations more than [`add`](Self::add).
     ///
-    /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is
-    /// handed over, with everything in line before it, as soon as the handler is free.
+    /// The item lingers like any other until a thread waits for the ticket. Then it is handed over,
+    /// with everything in line before it, as soon as the handler is free.
     ///
-    /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket
-    /// has returned the failure. Then the row is dropped and counted in [`Stats::told`](crate::Stats::told). If the
-    /// ticket is dropped unread, the row stays kept for `take_failed` and the close report.
+    /// If the item fails, and no `on_failed` hook takes it, it is kept until the ticket has
+    /// returned the failure. Then it is dropped and counted in [`Stats::told`](crate::Stats::told).
+    /// If the ticket is dropped unread, the item stays kept for `take_failed` and the close report.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -337,7 +345,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, Patience::Forever)
     }
 
-    /// Adds an item if the queue has room, and returns a [`Ticket`] for its outcome; never waits.
+    /// Adds an item if the queue has room, and returns a [`Ticket`](crate::Ticket) for its outcome.
+    /// Never waits.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -365,7 +374,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, Patience::Never)
     }
 
-    /// Adds an item and returns a [`Ticket`] for its outcome; waits for room for at most `timeout`.
+    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits for room for at
+    /// most `timeout`.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -384,8 +394,8 @@ impl<T: Send + 'static> Producer<T> {
         self.submit_within(item, patience(timeout))
     }
 
-    /// Adds many items and returns a [`Ticket`] for each, in their order; waits while the queue is
-    /// full.
+    /// Adds many items and returns a [`Ticket`](crate::Ticket) for each, in their order. Waits
+    /// while the queue is full.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -401,7 +411,8 @@ impl<T: Send + 'static> Producer<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`add_many`](Self::add_many), with the tickets of the items that were accepted before.
+    /// As [`add_many`](Self::add_many). The error also has the tickets of the items that were
+    /// accepted before.
     pub fn submit_many(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -436,16 +447,17 @@ impl<T: Send + 'static> Producer<T> {
         })
     }
 
-    /// Hands over everything that was added before this call, without waiting for size or
-    /// linger, and waits for the outcome of every such item. A pause under way is cut short,
-    /// once; if a call of the handler is under way, the one after it is. During a backoff one
-    /// attempt begins early, at most one within each first step of the backoff (50 ms by
-    /// default). Then the schedule goes on: flushing uses up no patience. A wait that the
-    /// backend asked for is never cut.
+    /// Hands over everything that was added before this call, without waiting for size or linger,
+    /// and waits for the outcome of every such item.
     ///
-    /// The result is the handle's, not the thread's. Threads that share a handle, such as web
-    /// workers with one `&Batcher`, hear of one another's failures. To learn the outcome of
-    /// one's own row, use the [`Ticket`] of [`submit`](Self::submit).
+    /// A flush ends one pause: the present one, or the one after the call that is under way. During
+    /// a backoff it begins one attempt early, at most one within each first step of the backoff,
+    /// which is 50 ms by default. The schedule then continues, so a flush uses up no patience. It
+    /// never cuts a wait after an [`unavailable`](crate::BatchError::unavailable) error.
+    ///
+    /// The result belongs to the handle, not to the thread. Threads that share a handle, such as
+    /// web workers with one `&Batcher`, get one another's failures. To learn the outcome of one
+    /// item, use the [`Ticket`](crate::Ticket) of [`submit`](Self::submit).
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -465,20 +477,22 @@ impl<T: Send + 'static> Producer<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included.
-    /// Failures before the call count too, until a flush through this handle has reported them.
-    /// Flushes that overlap may report the same failure; [`Timeout`](FlushError::Timeout) if
-    /// the deadline passes first (the items are still handed over);
-    /// [`Closed`](FlushError::Closed) if the batcher is closed, or is closed out of time
-    /// meanwhile; [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads;
-    /// [`Stalled`](FlushError::Stalled) if nothing has been handed over for `stall_timeout`,
-    /// because nobody takes the failed rows.
+    /// - [`Failed`](FlushError::Failed) if any of those items failed, rejected rows included.
+    ///   Failures before the call count too, until a flush through this handle has reported them.
+    ///   Flushes that overlap may report the same failure.
+    /// - [`Timeout`](FlushError::Timeout) if the deadline passes first. The items are still handed
+    ///   over.
+    /// - [`Closed`](FlushError::Closed) if the batcher is closed, or if a close runs out of time
+    ///   during the flush.
+    /// - [`Reentrant`](FlushError::Reentrant) on one of the batcher's own threads.
+    /// - [`Stalled`](FlushError::Stalled) if no batch has been handed over for
+    ///   [`stall_timeout`](crate::Builder::stall_timeout) because nobody takes the failed rows.
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         flush(&self.lanes, &self.reported, timeout)
     }
 
-    /// Asks for everything added so far to be handed over without waiting for size or linger,
-    /// and returns at once.
+    /// Requests that everything added so far is handed over without waiting for size or linger.
+    /// Returns at once.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -494,7 +508,7 @@ impl<T: Send + 'static> Producer<T> {
         }
     }
 
-    /// Whether the batcher is closed: then every add is refused.
+    /// Whether the batcher is closed or is being closed. Every add is refused then.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};

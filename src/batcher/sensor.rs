@@ -14,13 +14,14 @@ use crate::feedback::LoadFeedback;
 use crate::sync::{Arc, now, spawn};
 use crate::unwind::message;
 
-/// Measures how loaded the backend is; for [`Builder::sensor`](crate::Builder::sensor).
+/// Measures how loaded the backend is. For [`Builder::sensor`](crate::Builder::sensor).
 ///
-/// A closure `|feedback: LoadFeedback| feedback.cpu_load(…)` is one. A sensor that asks a server
-/// has a connection of its own, so that it sees the load while the handler waits.
+/// A closure `|feedback: LoadFeedback| feedback.cpu_load(…)` is a sensor. A sensor that asks a
+/// server needs a connection of its own, so that it can measure while the handler waits.
 pub trait Sensor: Send {
-    /// Adds to `feedback` what can be measured now. A sensor that cannot measure returns it as it
-    /// is: no signal is better than a wrong one. An empty feedback is not reported.
+    /// Adds the values that can be measured now to `feedback`. A sensor that cannot measure returns
+    /// the feedback unchanged: no signal is better than a wrong one. An empty feedback is not
+    /// reported.
     fn sample(&mut self, feedback: LoadFeedback) -> LoadFeedback;
 }
 

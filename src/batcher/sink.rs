@@ -9,7 +9,7 @@ use crate::batcher::sensor::Sensor;
 use crate::error::{BatchError, BuildError};
 use crate::flush::workers::Worker;
 
-/// A ready-made writer into a kind of backend, with the settings that fit it; for
+/// A ready-made writer into a kind of backend, with the settings that fit it. For
 /// [`Builder::sink`](crate::Builder::sink).
 ///
 /// ```
@@ -49,25 +49,25 @@ pub trait Sink<T>: Send + Sync {
     /// What writes the batches.
     type Handler: Handler<T>;
 
-    /// Checks the sink's own settings, at the backend too where that can be done, and completes the
-    /// builder's: whether rows are idempotent, how batches are retried, the sizes that the user has
-    /// not set, custom signals. Called once, before any thread starts.
+    /// Checks the sink's own settings, at the backend too where possible. Sets what the user has
+    /// not set on the builder: whether rows are idempotent, how batches are retried, sizes, custom
+    /// signals. Called once, before any thread starts.
     ///
     /// # Errors
     /// A [`SinkError`] that names the setting, and its value: a table that does not exist, a column
     /// with another type. It becomes [`BuildError::Sink`](crate::BuildError::Sink).
     fn configure(&self, builder: Builder<T>) -> Result<Builder<T>, SinkError>;
 
-    /// Connects a handler to the backend; called where the factory of
-    /// [`Builder::spawn_workers`](crate::Builder::spawn_workers) is.
+    /// Connects a handler to the backend. Called at the same times as the factory of
+    /// [`Builder::spawn_workers`](crate::Builder::spawn_workers).
     ///
     /// # Errors
-    /// Why there is no connection. At the start it becomes
-    /// [`BuildError::Sink`](crate::BuildError::Sink). Later the batch waits and the sink is asked
-    /// again.
+    /// The reason why there is no connection. At the start it becomes
+    /// [`BuildError::Sink`](crate::BuildError::Sink). Later, the batch waits and `connect` is
+    /// called again.
     fn connect(&self, worker: Worker) -> Result<Self::Handler, BatchError>;
 
-    /// What measures the backend's load, once every `load_check_interval`. Default none.
+    /// The sensor that measures the backend's load, once every `load_check_interval`. Default none.
     fn sensor(&self) -> Option<Box<dyn Sensor>> {
         None
     }

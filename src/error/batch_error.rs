@@ -6,36 +6,47 @@ use std::time::Duration;
 
 use crate::sync::Shared;
 
-/// What a failed call says of the backend, and so what may be done with its rows.
+/// The class of an error: what became of the rows of a failed call, and so what may be done with
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// Nothing was said. Taken as: nothing was applied, worth another attempt.
+    /// The handler gave no class. The batcher assumes that nothing was stored, and that another
+    /// attempt may succeed.
     Unclassified,
-    /// Nothing was applied, and another attempt may do better: a deadlock, a timeout, a lost
+    /// Nothing was stored, and another attempt may succeed: a deadlock, a timeout, a lost
     /// connection.
     Transient,
-    /// Nothing was applied, and the same rows will fail again: a constraint, a value out of range.
+    /// Nothing was stored, and the same rows will fail again: a constraint, a value out of range.
     Permanent,
-    /// The backend may or may not have applied the rows: the answer to a commit was lost.
+    /// The backend may or may not have stored the rows: the answer to a commit was lost.
     InDoubt,
-    /// The backend refused the call before it looked at a row: nothing was applied, and neither the
-    /// rows nor their number are to blame. It is down, starting, read only, or asks for calls to
-    /// come later.
+    /// The backend refused the call before it read a row. Nothing was stored, and neither the rows
+    /// nor their number are at fault. The backend is down, starting or read only, or it asks for
+    /// calls to come later.
     Unavailable,
-    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the
+    /// Nothing was stored, and every batch will fail until somebody repairs the statement or the
     /// schema: a missing table, a misspelt column.
     Misconfigured,
 }
 
-/// Why a batch failed. Comes from any error by `?`, or from a constructor that says what may be
-/// done with the rows.
+/// Why a batch failed. `?` converts any error into one. Constructors such as
+/// [`permanent`](Self::permanent) also give it a class, which says what may be done with the rows:
 ///
-/// Cheap to clone. It does not implement [`Error`] itself, so that `?` can take every error;
-/// [`source`](Self::source) does.
+/// | class | the rows | what happens |
+/// | --- | --- | --- |
+/// | none, by `?` or [`new`](Self::new) | assumed not stored | tried again, then searched for bad rows |
+/// | [`transient`](Self::transient) | not stored; another attempt may succeed | tried again, then searched for bad rows |
+/// | [`permanent`](Self::permanent) | not stored; they will fail again | searched for bad rows at once |
+/// | [`in_doubt`](Self::in_doubt) | perhaps stored | fail, or are tried again if idempotent |
+/// | [`unavailable`](Self::unavailable) | not stored; not at fault | tried again after a wait |
+/// | [`misconfigured`](Self::misconfigured) | not stored; the statement is at fault | fail after a few attempts |
 ///
-/// `?` takes what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an
-/// `anyhow::Error` do not; for them the line is `.map_err(BatchError::new)?`:
+/// It is cheap to clone. It does not implement [`Error`] itself, so that `?` can convert every
+/// error; its [`source`](Self::source) does.
+///
+/// `?` converts what implements [`Error`]. A text, a `Box<dyn Error + Send + Sync>` and an
+/// `anyhow::Error` do not implement it. Use `.map_err(BatchError::new)?` for them:
 ///
 /// ```
 /// use std::error::Error;
@@ -65,7 +76,8 @@ pub struct BatchError {
 }
 
 impl BatchError {
-    /// An error of no class, as by `?`: nothing was applied, and another attempt may succeed.
+    /// An error without a class, as by `?`. The batcher assumes that nothing was stored, and that
+    /// another attempt may succeed.
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -75,7 +87,7 @@ impl BatchError {
         Self::classified(ErrorClass::Unclassified, error)
     }
 
-    /// Nothing was applied and another attempt may succeed: retried.
+    /// Nothing was stored, and another attempt may succeed. The batch is tried again.
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -85,8 +97,8 @@ impl BatchError {
         Self::classified(ErrorClass::Transient, error)
     }
 
-    /// Nothing was applied and these rows will fail again: the rows at fault are searched for at
-    /// once.
+    /// Nothing was stored, and the same rows will fail again. The batch is searched for the bad
+    /// rows at once.
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -96,7 +108,7 @@ impl BatchError {
         Self::classified(ErrorClass::Permanent, error)
     }
 
-    /// The backend may or may not have applied the rows: retried only under
+    /// The backend may or may not have stored the rows. They are tried again only with
     /// [`Builder::idempotent`](crate::Builder::idempotent).
     ///
     /// ```
@@ -107,15 +119,17 @@ impl BatchError {
         Self::classified(ErrorClass::InDoubt, error)
     }
 
-    /// The backend refused the call before it looked at a row: nothing was applied, and neither the
-    /// rows nor their number are to blame. A refused connection, a server that starts or is read
-    /// only, HTTP 429 or 503 for a whole request.
+    /// The backend refused the call before it read a row. Nothing was stored, and neither the rows
+    /// nor their number are at fault. Examples are a refused connection, a server that is starting
+    /// or read only, and HTTP 429 or 503 for a whole request.
     ///
-    /// The batch is called again as it was after a backoff, or after
-    /// [`retry_after`](Self::retry_after). That counts as no attempt, starts no search for bad
-    /// rows, and teaches the policy nothing; it uses the patience of
-    /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in
-    /// mid-statement is [`transient`](Self::transient) instead: a row may have crashed the server.
+    /// The same batch is called again after a backoff, or after [`retry_after`](Self::retry_after).
+    /// The refused call does not count as an attempt, starts no search for bad rows, and is no
+    /// evidence for the policy. It uses the patience of
+    /// [`Retry::for_at_least`](crate::Retry::for_at_least).
+    ///
+    /// A connection that is lost during a statement is [`transient`](Self::transient): a row may
+    /// have crashed the server.
     ///
     /// ```
     /// use std::time::Duration;
@@ -128,11 +142,12 @@ impl BatchError {
         Self::classified(ErrorClass::Unavailable, error)
     }
 
-    /// Nothing was applied, and no batch will fare better until somebody mends the statement or the
+    /// Nothing was stored, and every batch will fail until somebody repairs the statement or the
     /// schema: a missing table, a misspelt column.
     ///
-    /// Five attempts within a second, then the first row alone; if that fails alike, the batch
-    /// fails as a whole, and later batches get one attempt each while the error stays the same.
+    /// There are five attempts within a second, then one with the first row alone. If that fails in
+    /// the same way, the batch fails as a whole. Later batches get one attempt each while the error
+    /// stays the same.
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -142,7 +157,8 @@ impl BatchError {
         Self::classified(ErrorClass::Misconfigured, error)
     }
 
-    /// An error of this class, for a class that was looked up: see [`classify`](crate::classify).
+    /// An error of a class that is known at run time, such as one from
+    /// [`classify`](crate::classify).
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -179,9 +195,10 @@ impl BatchError {
         }
     }
 
-    /// The backend says when to come again: the next attempt does not begin earlier. Capped at
-    /// [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). Counts for errors that
-    /// are [`unavailable`](Self::unavailable), and in [`Batch::retry`](crate::Batch::retry).
+    /// Sets how long the backend asks to wait: the next attempt does not begin earlier. The wait is
+    /// at most [`Retry::longest_retry_after`](crate::Retry::longest_retry_after). It counts for
+    /// errors that are [`unavailable`](Self::unavailable), and in
+    /// [`Batch::retry`](crate::Batch::retry).
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -196,10 +213,9 @@ impl BatchError {
         self
     }
 
-    /// The handler is of no use any more: its connection is lost, or in a state that it cannot
-    /// leave. Where the builder has a factory
-    /// ([`Builder::spawn_workers`](crate::Builder::spawn_workers)), the next call gets a new
-    /// handler.
+    /// Marks that the handler cannot be used any more: its connection is lost, or in a state that
+    /// it cannot leave. With a factory ([`Builder::spawn_workers`](crate::Builder::spawn_workers)),
+    /// the next call gets a new handler.
     ///
     /// ```
     /// use load_aware_batcher::BatchError;
@@ -213,7 +229,7 @@ impl BatchError {
         self
     }
 
-    /// What the handler said of the failure.
+    /// The class that the handler gave the error.
     ///
     /// ```
     /// # use load_aware_batcher::{BatchError, ErrorClass};
@@ -244,7 +260,7 @@ impl BatchError {
         self.class == ErrorClass::Permanent
     }
 
-    /// Whether the rows may have been applied.
+    /// Whether the rows may have been stored.
     ///
     /// ```
     /// # use load_aware_batcher::BatchError;
@@ -254,7 +270,7 @@ impl BatchError {
         self.class == ErrorClass::InDoubt
     }
 
-    /// Whether the backend refused the call unseen.
+    /// Whether the backend refused the call before it read a row.
     ///
     /// ```
     /// # use load_aware_batcher::BatchError;
@@ -274,7 +290,7 @@ impl BatchError {
         self.class == ErrorClass::Misconfigured
     }
 
-    /// Whether the handler panicked instead of returning; the panic's message is the error's text.
+    /// Whether the handler panicked. The panic's message is then the error's text.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, Retry};
@@ -293,7 +309,7 @@ impl BatchError {
         self.panicked
     }
 
-    /// Whether the handler said that it is of no use any more.
+    /// Whether the error is marked by [`handler_broken`](Self::handler_broken).
     ///
     /// ```
     /// # use load_aware_batcher::BatchError;

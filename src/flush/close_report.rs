@@ -15,38 +15,38 @@ use crate::observe::Event;
 use crate::sync::{Mutex, MutexGuard, now};
 use crate::unwind::{drop_each, message};
 
-/// What became of everything: the answer of a close.
+/// What a close returns: what became of every item.
 #[must_use]
 #[non_exhaustive]
 pub struct CloseReport<T> {
     /// Items handled since the start.
     pub handled: u64,
-    /// Failed rows that nobody was given: kept ones that were not taken and whose tickets have not
-    /// returned the failure; what still waited for the hook; and rows that were called before and
+    /// Failed rows that nobody has been given: those that were kept and not taken, and whose
+    /// tickets have not returned the failure; those that still waited for the hook; and those that
     /// waited for another attempt when the close gave up or ran out of time. Empty for all but the
     /// first caller.
     pub failed: Vec<Failed<T>>,
-    /// Items that were never handed to the handler, in the order they were added by each producer;
-    /// with several calls at once, queue by queue. Empty for all but the first caller.
+    /// Items that were never handed to the handler, in the order in which each producer added them.
+    /// With several calls at once, queue by queue. Empty for all but the first caller.
     pub unsent: Vec<T>,
-    /// Items handed to a handler that had not come back, as of this caller's deadline.
+    /// Items in a call of the handler that had not returned by this caller's deadline.
     pub abandoned: u64,
-    /// Items failed since the start, whoever was given them.
+    /// Items failed since the start, including those that were given to somebody.
     pub failed_total: u64,
-    /// Items unsent in all, as of this caller's deadline: the first caller's list.
+    /// All unsent items, as of this caller's deadline: the length of the first caller's list.
     pub unsent_total: u64,
     /// Whether the deadline passed before everything was done, or no further attempt fitted before
-    /// it. Items then are failed, unsent or abandoned, or the handler, the hook or the policy still
-    /// runs.
+    /// it. Then items are failed, unsent or abandoned, or the handler, a hook or the policy is
+    /// still running.
     pub timed_out: bool,
     /// The error of the last failed call, if rows still waited for another attempt when the close
     /// gave up or ran out of time.
     pub last_error: Option<BatchError>,
-    /// Whether the call came from one of the batcher's own threads: the close has begun, and nobody
-    /// waited for it.
+    /// Whether the call came from one of the batcher's own threads. The close has begun then, and
+    /// this call did not wait for it.
     pub reentrant: bool,
-    /// Whether the call came from a forked child of the batcher's process: everything else here is
-    /// zero and empty, since the items are the parent's.
+    /// Whether the call came from a forked child of the batcher's process. Everything else here is
+    /// zero and empty then, since the items belong to the parent.
     pub forked: bool,
 }
 
@@ -126,7 +126,8 @@ impl<T> fmt::Debug for CloseReport<T> {
 /// The hook for the report of a drop.
 pub(crate) type OnClose<T> = Box<dyn FnOnce(CloseReport<T>) + Send>;
 
-/// The report as of now, with every lane locked; with the lists if the caller has the claim to them.
+/// The report as of now, with every lane locked; with the lists if the caller has the claim to
+/// them.
 fn sum<T>(backlogs: &mut [MutexGuard<'_, Backlog<T>>], claimed: bool) -> CloseReport<T> {
     let mut report = CloseReport::empty();
     for backlog in backlogs {

@@ -14,18 +14,18 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// How long a failed batch is tried again, and how long to wait in between.
 ///
-/// By default a batch is tried for at least 60 seconds in which nothing answers, counted from the
-/// end of its first failed call, and at least three times: a backend that restarts fails no rows. A
-/// call *answers* if it returns `Ok` or a permanent error. An answer renews the patience. Once it
-/// is used up, the undecided rows fail, marked as an [`outage`](crate::Failed::outage), and the
-/// next batch has a patience of its own.
+/// A call *answers* if it returns `Ok` or a permanent error. The *patience* is how long a batch is
+/// tried again while no call answers. By default it is at least 60 s, counted from the end of the
+/// first failed call, and at least three attempts. So a backend that restarts fails no rows. An
+/// answer renews the patience. When the patience is used up, the undecided rows fail, marked as an
+/// [`outage`](crate::Failed::outage). The next batch has a patience of its own.
 ///
 /// The wait before attempt k + 1 is drawn evenly from 0 to min(longest, first · 2^(k−1)):
 /// exponential backoff with full jitter ("Exponential Backoff and Jitter", M. Brooker, AWS
 /// Architecture Blog, 2015).
 ///
-/// While the backend answers, bad rows are found by bisection, whatever the patience: only they
-/// fail. The search does not wait.
+/// While the backend answers, the bad rows of a batch are found by bisection, and only they fail.
+/// This search does not wait, and the patience does not bound it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,7 +54,7 @@ pub struct Retry {
     while_closing: bool,
 }
 
-/// At least 60 s and three attempts, backoff 50 ms to 5 s, with bisection.
+/// At least 60 s and three attempts, with a backoff of 50 ms to 5 s and with bisection.
 impl Default for Retry {
     fn default() -> Self {
         Self {
@@ -73,12 +73,12 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// This many attempts at a batch in all, at least 1, and no minimum time. With
-    /// [`for_at_least`](Self::for_at_least), both must be used up.
+    /// This many attempts at a batch in all, at least 1, and no minimum time. If
+    /// [`for_at_least`](Self::for_at_least) is set too, attempts and time must both be used up.
     ///
-    /// Calls that search for bad rows do not count. Where the rows of a batch can be distinguished
-    /// (`bisect`), one round of calls after the search is made even if fewer than three attempts
-    /// are allowed: the whole rest, its first row, another row.
+    /// Calls that search for bad rows do not count. With [`bisect`](Self::bisect), a search that
+    /// ends without an answer is followed by one round of calls, even if fewer than three attempts
+    /// are allowed: all undecided rows, the first of them, and another one.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -95,7 +95,7 @@ impl Retry {
         }
     }
 
-    /// One attempt, no bisection: what fails, fails as a whole.
+    /// One attempt and no bisection: a batch that fails, fails as a whole.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -109,9 +109,9 @@ impl Retry {
         }
     }
 
-    /// The least time for which a batch is tried again while nothing answers, from the end of its
-    /// first failed call. The last attempt begins at this time or later, and there are never fewer
-    /// than three. Default 60 s, or none after [`attempts`](Self::attempts).
+    /// The least time for which a batch is tried again while no call answers, from the end of its
+    /// first failed call. The last attempt begins at this time or later, and there are at least
+    /// three. Default 60 s, or none after [`attempts`](Self::attempts).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -124,7 +124,7 @@ impl Retry {
         self
     }
 
-    /// The upper bound of the first wait and of every wait. Defaults 50 ms and 5 s.
+    /// The upper bounds of the first wait and of every wait. Defaults 50 ms and 5 s.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -137,8 +137,8 @@ impl Retry {
         self
     }
 
-    /// No further attempt begins later than this after the first failed call, while nothing
-    /// answers. Must not be less than [`for_at_least`](Self::for_at_least). Default: no such limit.
+    /// While no call answers, no further attempt begins later than this after the first failed
+    /// call. Must not be less than [`for_at_least`](Self::for_at_least). Default no such limit.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -155,8 +155,9 @@ impl Retry {
     }
 
     /// The longest wait that a backend may ask for with
-    /// [`BatchError::retry_after`](crate::BatchError::retry_after); a longer one is cut and counted
-    /// in [`Stats::retry_after_capped`](crate::Stats::retry_after_capped). Default 5 min.
+    /// [`BatchError::retry_after`](crate::BatchError::retry_after). A longer one is shortened to
+    /// it, and counted in [`Stats::retry_after_capped`](crate::Stats::retry_after_capped). Default
+    /// 5 min.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -169,10 +170,10 @@ impl Retry {
         self
     }
 
-    /// Whether a batch that fails again is halved until its bad rows stand alone. Default true.
+    /// Whether a batch that fails again is halved until its bad rows are alone. Default true.
     ///
-    /// Set it to false where a table of batch ids makes a retry harmless: a part of a batch has
-    /// another id than the batch.
+    /// Set it to false where a table of batch ids makes a retry harmless, because a part of a batch
+    /// has a different id.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -185,19 +186,19 @@ impl Retry {
         self
     }
 
-    /// Whether a batch of several rows whose error is [`transient`](crate::BatchError::transient)
-    /// is split and tried again, not as it was. Default false.
+    /// Whether a batch whose error is [`transient`](crate::BatchError::transient) is tried again in
+    /// two halves, and not as it was. Default false.
     ///
-    /// For a backend that gives up calls that take too long, or transactions that lock too much:
-    /// the same batch would fail in the same way, and only later batches profit from the smaller
+    /// For a backend that aborts calls that take too long, or transactions that lock too much.
+    /// There the same batch would fail in the same way, and only later batches have the smaller
     /// size that the policy has chosen meanwhile. A half has an id of its own, as in a bisection.
-    /// The first half waits for the backoff, the second follows it. With one attempt there is
-    /// nothing to halve.
+    /// The first half is called after the backoff, and the second one after it. With one attempt,
+    /// no batch is halved.
     ///
-    /// Any transient error halves, a lost connection too. What is not marked as transient is tried
-    /// again under its id, and so is a batch of which any attempt ended in doubt: a table of
-    /// applied batches would not know the halves. So this goes with such a table, and with
-    /// `bisect(false)`.
+    /// Every transient error halves, a lost connection too. A batch whose error is not marked as
+    /// transient is tried again whole, under its id. So is a batch of which any attempt ended in
+    /// doubt, because a table of batch ids would not have the ids of the halves. So this setting
+    /// may be used with such a table and with `bisect(false)`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -214,10 +215,11 @@ impl Retry {
     /// for again. Default false.
     ///
     /// For rows that replace one another, such as upserts of the same key: a row that was set aside
-    /// and goes through later would overwrite a newer one. The price: a row that fails alone with
-    /// an error that is not permanent holds the line until it goes through or patience ends. Then
-    /// it fails alone if rows before it went through; two such rows side by side look like an
-    /// outage, and all that is left of the batch fails with them.
+    /// and goes through later would overwrite a newer one. The price is a wait. If a row fails
+    /// alone with an error that is not permanent, all later rows wait until it goes through or the
+    /// patience ends. When the patience ends, the row fails alone if rows before it went through.
+    /// Two such rows next to each other look like an outage, and the rest of the batch fails with
+    /// them.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -231,7 +233,7 @@ impl Retry {
     }
 
     /// Whether a batch that fails while the batcher is being closed is tried again, as far as the
-    /// close's deadline allows. Default true; false: what fails then has failed.
+    /// close's deadline allows. With `false`, its rows have failed. Default true.
     ///
     /// ```
     /// # use std::time::Duration;

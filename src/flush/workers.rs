@@ -8,7 +8,7 @@ use crate::error::BatchError;
 use crate::feedback::LoadFeedback;
 use crate::unwind::{drop_each, message};
 
-/// Which handler a factory is asked for, by
+/// Says which handler a factory makes, for
 /// [`Builder::spawn_workers`](crate::Builder::spawn_workers).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Worker {

@@ -33,22 +33,23 @@ const NOISE_MARGIN_DEVIATIONS: f64 = 1.85;
 /// A batch whose prediction error is larger, as a share, may have met a cliff.
 const CLIFF_ERROR_MIN: f64 = 0.75;
 
-/// The builder's default: it learns what a call and an item cost the backend, and sizes the batches
+/// The builder's default policy. It learns what a call and an item cost, and sizes the batches
 /// accordingly. Nothing needs to be tuned, and no signal needs to be reported.
 ///
-/// A call costs something whatever it carries: a round trip, a transaction, a flush to disk. The
-/// policy estimates two numbers: the time per item, and the fixed cost of a call expressed in
-/// items. At a size of 19 times the fixed cost, 95 % of a call's time is spent on items. Larger
-/// batches gain almost nothing and only add latency. That size is the target. It is capped by
-/// [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the lengths
-/// that the backend refuses or handles badly.
+/// A call has a fixed cost, however many items it carries: a round trip, a transaction, a flush to
+/// disk. The policy estimates two numbers: the time per item, and the fixed cost of a call
+/// expressed in items. At a size of 19 times the fixed cost, 95 % of a call's time is spent on
+/// items. Larger batches gain almost nothing and only add latency. That size is the target. It is
+/// capped by [`max_batch_time`](Self::max_batch_time), by the time of calls that failed, and by the
+/// lengths that the backend refuses or handles badly.
 ///
-/// **Load.** The policy is load-aware. When the signals reported give a load score over 0.7, or
-/// over 5 % of the items are refused, it pauses between calls, and its reason is `load 0.82, 0 % of
-/// items refused: pausing 30 % of the time`. The size stays: smaller batches would only mean more
-/// calls. The score is that of [`LoadThreshold`](crate::LoadThreshold#which-policy). If four cuts
-/// do not lower it, it has another cause: it is ignored for half a minute, then for twice as
-/// long.
+/// **Load.** The policy pauses between calls while the reported signals give a load score over 0.7,
+/// or while over 5 % of the items are refused. Its reason is then
+/// `load 0.82, 0 % of items refused: pausing 30 % of the time`. The size stays, because smaller
+/// batches would only mean more calls. The score is that of
+/// [`LoadThreshold::new`](crate::LoadThreshold::new). The pauses grow in cuts of the time that is
+/// spent in calls. If four cuts do not lower the score, it has another cause. It is then ignored
+/// for half a minute, and for twice as long each further time.
 ///
 /// ```text
 /// time(n) = item · (call + n)             item: seconds an item takes; call: what a call costs, in items
@@ -60,56 +61,68 @@ const CLIFF_ERROR_MIN: f64 = 0.75;
 /// linger  = min(the builder's, item · call/2)           before the two numbers are known: half of the shortest call
 /// ```
 ///
-/// **Start.** The size doubles with each full batch until two batches differ enough in time to tell
-/// the two numbers apart. Batches of any length count, whatever triggered them. If they never
-/// differ enough, the best line through the first 13 is the first guess. Only full batches make the
-/// size grow.
+/// **Start.** The size doubles with each full batch until two batches differ enough in time to
+/// distinguish the two numbers. Batches of any length count, whatever triggered them. If they never
+/// differ enough, the best line through the first 13 is the first estimate. Only full batches make
+/// the size grow.
 ///
 /// **Steady.** Each batch moves `item` by an eighth of its prediction error: load makes items
 /// slower, not calls more expensive. Errors beyond the noise are clipped. Three in a row with the
-/// same sign are a change, and the estimate follows in one step. Now and then a batch is a probe: a
-/// batch of another size, rarely while nothing changes. A sixteenth of the size shows what a call
-/// costs. Two further kinds test the formula. If an item is cheaper in half a batch, as where cost
-/// grows faster than size, the size stays under `ceiling`, which rises again slowly and is
-/// removed when the estimate changes far. If an item is cheaper by 15 % and more, twice in a row in a batch
-/// 16 times as large, or larger still, or the largest, as where rows share the pages of an index,
-/// the size stays over `floor` from then on. Over time, large probes carry about 3 % of the items;
-/// the other probes cost at most 5 % of the time, unless a call hangs. The size at most doubles
-/// after a full batch.
+/// same sign are a change, and the estimate follows in one step. The size at most doubles after a
+/// full batch.
 ///
-/// **Edges.** `edge` is a length beyond which the formula ends. A backend may refuse longer batches
-/// at once ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long as expected
-/// while a smaller one right after it does not, as where a sort spills. After two such events with
-/// no success at or above the smaller length in between, probes halve the distance between the
-/// largest success and the smallest failure. The size is then the largest success. A probe of the
-/// smallest failure follows after 32, 64, 128 … full batches; one success at or above it removes
-/// the edge.
+/// **Probes.** Sometimes a batch is a probe, which has another size. Probes are rare while nothing
+/// changes. There are three kinds:
+///
+/// - A batch of a sixteenth of the size shows what a call costs.
+/// - Half a batch shows whether an item is cheaper there, as where cost grows faster than size. If
+///   it is, the size stays under `ceiling`, which rises again slowly, and is removed when the
+///   estimate changes much.
+/// - A batch 16 times as large, or larger still, or the largest, shows whether an item is cheaper
+///   there, as where rows share the pages of an index. If it is cheaper by 15 % or more, twice in a
+///   row, the size stays over `floor` from then on.
+///
+/// Over time, large probes carry about 3 % of the items. The other probes cost at most 5 % of the
+/// time, unless a call hangs.
+///
+/// **Edges.** `edge` is a length beyond which the formula does not hold. Either the backend refuses
+/// longer batches at once ([`CallOutcome::TooLarge`]). Or a batch takes at least 1.75 times as long
+/// as expected while a smaller one right after it does not, as where a sort spills. An edge is
+/// assumed after two such events with no success at or above the smaller length in between. Probes
+/// then halve the distance between the largest success and the smallest failure, and the size is
+/// the largest success. A probe of the smallest failure follows after 32, 64, 128 … full batches.
+/// One success at or above it removes the edge.
 ///
 /// **Locks.** Time spent waiting for another client's lock belongs to neither estimate. If rare,
 /// such calls are clipped as outliers. If common, they raise `noise`, and `longest` backs away from
 /// the budget.
 ///
-/// **Failure.** A call that fails as a whole halves the size at once. Its time is the limit for
-/// later calls, which rises again as full batches go through, faster the more there is to gain.
-/// A second failure at a similar size sets `ceiling`. A call that failed in less than half of its
-/// expected time was not too long, whatever its class and however often: it sets no limit and no
-/// `ceiling`, and only the first in a row halves the size. A failed probe leaves the size alone if it
-/// was larger or failed early. Rejected rows and permanent errors change no size. Calls refused
-/// unseen and broken statements teach nothing.
+/// **Failure.** A call that fails as a whole halves the size at once. Its time becomes the limit
+/// for later calls. The limit rises again as full batches go through, faster the more there is to
+/// gain. A second failure at a similar size sets `ceiling`.
 ///
-/// **Calls at once.** Where the concurrency is a range, the policy also decides how many calls of the
-/// handler there are at once. It begins with the fewest. A trial compares the number in force with
-/// another one, in up to four pairs of blocks of calls of one size. More calls at once stay if each
-/// further one brings over 15 % of a call's share of the throughput; a quarter of them goes if it
-/// brings under 7.5 %. Twice as many are tried first, then four times as many, then the most: two
-/// calls that share a flush to disk bring nothing, four do. Between trials there are at least four
-/// trials' worth of calls, up to sixteen while nothing changes. There is no trial while batches
-/// are not full, while the allowed calls are not in use, or while the backend is under load.
-/// Instead of pausing, the policy then takes away a quarter of the calls at once every two seconds;
-/// it pauses once the fewest are left. There are no more while the score is over its threshold, not
-/// even while the pauses ignore it. A call that fails early was refused, with more than one at once:
-/// a quarter of the calls goes and the size stays. One that fails late halves both, and the calls
-/// return after some without a failure.
+/// A call that failed in less than half of its expected time was not too long, whatever its class.
+/// It sets no limit and no `ceiling`, and only the first of several in a row halves the size. A
+/// failed probe does not change the size if it was larger or failed early. Rejected rows and
+/// permanent errors do not change the size. Calls refused unseen and broken statements are no
+/// evidence.
+///
+/// **Calls at once.** Where the concurrency is a range, the policy also decides how many calls of
+/// the handler there are at once. It begins with the fewest. A trial compares the number in force
+/// with another one, in up to four pairs of blocks of calls of one size. More calls at once stay if
+/// each further one brings over 15 % of a call's share of the throughput. A quarter of them is
+/// taken away if each brings under 7.5 %. Twice as many are tried first, then four times as many,
+/// then the most: two calls that share a flush to disk bring nothing, four do. Between two trials
+/// there are at least as many calls as in four trials, and as in sixteen while nothing changes.
+///
+/// There is no trial while batches are not full, while the allowed calls are not in use, or while
+/// the backend is under load. Under load the policy does not pause at first: it takes away a
+/// quarter of the calls at once every two seconds, and pauses when the fewest are left. It adds no
+/// calls while the score is over its threshold, not even while the score is ignored for the pauses.
+///
+/// With more than one call at once, a call that fails early was refused: a quarter of the calls is
+/// taken away, and the size stays. A call that fails late halves both, and the calls return after
+/// some without a failure.
 ///
 /// ```
 /// # use load_aware_batcher::{Batch, Batcher, CostModel, LoadFeedback};
@@ -172,8 +185,8 @@ impl CostModel {
         }
     }
 
-    /// The share of a batch's time that should be work on items, greater than 0 and less than 1. Default 0.95; 0.9
-    /// halves the batches.
+    /// The share of a batch's time that should be work on items, greater than 0 and less than 1.
+    /// Default 0.95; 0.9 halves the batches.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -188,8 +201,8 @@ impl CostModel {
         self
     }
 
-    /// The longest that a call should take, greater than zero: 3 % of the calls are longer. Default 1 s.
-    /// There is no need to configure the backend's own timeout here: the policy learns it from
+    /// The longest that a call should take, greater than zero: 3 % of the calls are longer. Default
+    /// 1 s. There is no need to configure the backend's own timeout here: the policy learns it from
     /// calls that fail.
     ///
     /// ```
@@ -433,7 +446,8 @@ impl CostModel {
         }
     }
 
-    /// Sets the size that the model asks for, up to `reach` if that is larger than the size in force.
+    /// Sets the size that the model asks for, up to `reach` if that is larger than the size in
+    /// force.
     fn resize(&mut self, reach: f64, min: f64, max: f64) {
         let Some(model) = &self.model else { return };
         let budget = self.budget();

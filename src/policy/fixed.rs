@@ -4,8 +4,8 @@ use crate::error::BuildError;
 use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
 
-/// Always the same size, clamped to the builder's bounds. Where the concurrency is a range, it asks
-/// for the most calls at once.
+/// Keeps the batch size that you set, clamped to the builder's bounds. Where the concurrency is a
+/// range, it asks for the most calls at once.
 ///
 /// ```
 /// # use load_aware_batcher::{Batch, Batcher, Fixed, LoadFeedback};

@@ -17,8 +17,8 @@
 //! - A failed batch halves the size at once, until calls go through again.
 //!
 //! # Limits
-//! The policy does not measure throughput. On a host that is busy for other reasons it holds a small
-//! size forever. On an idle host it grows to the maximum, whether that helps or not.
+//! The policy does not measure throughput. On a host that is busy for other reasons it holds a
+//! small size forever. On an idle host it grows to the maximum, whether that helps or not.
 //!
 //! A score that equals a threshold changes nothing. There is one exception: a full CPU, 100 waiting
 //! requests and 50 locks add up to 0.7000000000000001 in binary. This counts as over 0.7 on
@@ -41,21 +41,23 @@ const RETURNED_REASON: &str = "calls go through again: back to the size before t
 /// The reason while no signal was ever reported.
 const NO_SIGNAL_REASON: &str = "no signal since start: this policy cannot grow";
 
-/// The threshold policy: it grows the size while the backend reports that it is idle, shrinks it
-/// while the backend reports that it is stressed, and leaves it in between. The figures are at
-/// [`LoadThreshold::new`]; `docs/load-threshold.md` has the whole. Where the concurrency is a range,
-/// it asks for the most calls at once.
+/// The threshold policy. It grows the batch size while the reported load is low, shrinks it while
+/// the load is high, and does not change it in between. [`LoadThreshold::new`] has the figures, and
+/// `docs/load-threshold.md` the full description. Where the concurrency is a range, it asks for the
+/// most calls at once.
 ///
 /// The builder's default is [`CostModel`](crate::CostModel). Choose this one by name where small
 /// batches keep up with the arrival rate, the signals come from the database itself, and a rule
 /// simple enough for a runbook matters more than peak throughput.
 ///
 /// # Which policy
-/// This one does what its signals and two thresholds say, one step a check, and is easy to foresee.
-/// It knows nothing of throughput, cannot grow without signals, and finds a timeout by running into
-/// it. [`CostModel`](crate::CostModel) learns what a call costs from times and failures alone. In
-/// simulation, 20 seeds each, largest size 500 and calls over 400 ms failing unless it says
-/// otherwise (`cargo bench --bench scenarios` prints it all):
+/// This policy takes one step at each check, by its signals and two thresholds. Its decisions are
+/// easy to predict. It does not measure throughput, cannot grow without signals, and detects a
+/// timeout only when calls fail by it. [`CostModel`](crate::CostModel) learns what a call costs
+/// from times and failures alone.
+///
+/// The figures are from simulation, with 20 seeds each. Where the table does not say otherwise, the
+/// largest size is 500 and calls over 400 ms fail. `cargo bench --bench scenarios` prints them all:
 ///
 /// | | `Fixed(50)` | `LoadThreshold` | its `strict` | `Aimd`, target 200 ms | `HillClimb` | `CostModel` |
 /// | --- | --- | --- | --- | --- | --- | --- |
@@ -69,26 +71,29 @@ const NO_SIGNAL_REASON: &str = "no signal since start: this policy cannot grow";
 /// | random backends, disturbed: median | 0.78 | 1.00 | 1.00 | 0.99 | 0.96 | 0.99 |
 /// | p99 latency at 40 % load, by natural batching | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.04 |
 ///
-/// On an idle backend without a timeout the largest size is right. Growing there blindly is worth 1
-/// % more than stopping at 95 % efficiency. Measured on a call of 2 ms and 5 µs an item without a
-/// signal, this policy stays at 0.06 of the best fixed size.
+/// On an idle backend without a timeout the largest size is the best. To grow there without a check
+/// is worth 1 % more than to stop at 95 % efficiency. Measured with a call of 2 ms and 5 µs for
+/// each item, and without a signal, this policy stays at 0.06 of the best fixed size.
 ///
 /// # When not to use it
-/// Small batches mean many calls, and many calls are load. Where that alone keeps the score over
-/// the low threshold, the size never grows. Where rows come as fast as they are taken and the
-/// host's CPU is among the signals, or others keep the host busy, it may stay at the size where it
-/// began. Two cores shared by writer and database, from 20, a largest size of 1 000, four checks a
-/// second; the share of the best fixed size's rows in runs of fifteen seconds:
+/// Small batches mean many calls, and many calls are load. If these calls alone keep the score over
+/// the low threshold, the size never grows. The size may stay where it began in two cases: rows
+/// come as fast as they are taken and the host's CPU is among the signals, or others keep the host
+/// busy.
 ///
-/// | | unloaded | load spike | after |
+/// The table has the throughput, divided by that of the best fixed size, in runs of 15 seconds.
+/// Writer and database shared two cores, the size began at 20, the largest was 1 000, and there
+/// were four checks a second:
+///
+/// | | before the competing load | during it | after it |
 /// | --- | --- | --- | --- |
 /// | PostgreSQL, CPU-heavy competing load | 0.72 | 1.05 | 0.88 |
 /// | MariaDB, CPU-heavy competing load | 0.50 | 1.09 | 0.78 |
 /// | SQLite, another process locks the file | 0.60 | 0.51 | 0.47 |
 ///
-/// One of three runs on MariaDB never left 29 rows, a twelfth of the best. In the first four
-/// seconds, while it still grows, it is at 0.15 to 0.71. If you use it there, start at a size known
-/// to be good and set a minimum that is harmless.
+/// One of three runs on MariaDB stayed at 29 rows, at a twelfth of the best. In runs of four
+/// seconds, while the size still grows, the figures are 0.15 to 0.71. If you use the policy there,
+/// begin at a size that is known to be good, and set a minimum that is known to be harmless.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadThreshold {
@@ -100,8 +105,8 @@ pub struct LoadThreshold {
     error_floor: bool,
     grow_only_when_full: bool,
     halve_on_failure: bool,
-    /// The newest feedbacks since the last check, as a ring: `newest[received % FEEDBACKS_MAX]` is the
-    /// next to be replaced.
+    /// The newest feedbacks since the last check, as a ring: `newest[received % FEEDBACKS_MAX]` is
+    /// the next to be replaced.
     newest: [Signals; FEEDBACKS_MAX],
     received: usize,
     seen_full: bool,
@@ -120,18 +125,21 @@ impl Default for LoadThreshold {
 }
 
 impl LoadThreshold {
-    /// The policy with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and 50
-    /// locks.
+    /// The policy with its guards: factor 0.2, thresholds 0.3 and 0.7, scales of 100 requests and
+    /// 50 locks.
     ///
     /// The score is `0.4·cpu + 0.3·errors + 0.2·min(queue/100, 1) + 0.1·min(locks/50, 1)`, averaged
     /// over the newest ten feedbacks since the last check. Below the low threshold the batch size
-    /// grows by `size × factor`, above the high one it shrinks by as much, rounded to the nearest
-    /// and by at least 1. Guards: absent signals take no part (the weights are normalised over
-    /// those present); the score is at least the error rate; growth needs a full batch since the
-    /// last check; a failed batch halves the size at once, and the size returns after 4 clean full
-    /// batches in a row, after 32 where the call took half of a clean one's time or longer, and
-    /// after up to 256 where the last return failed. Calls refused unseen and broken statements
-    /// halve nothing.
+    /// grows by `size × factor`. Above the high threshold it shrinks by as much. The step is
+    /// rounded to the nearest integer and is at least 1. The guards:
+    ///
+    /// - Absent signals take no part: the weights are normalised over the signals present.
+    /// - The score is at least the error rate.
+    /// - Growth needs a full batch since the last check.
+    /// - A failed batch halves the size at once. The size returns after 4 clean full batches in a
+    ///   row. If the failed call took half of a clean call's time or longer, it returns after 32,
+    ///   and after up to 256 if the last return failed. Calls refused unseen and broken statements
+    ///   halve nothing.
     ///
     /// ```
     /// # use std::time::Duration;

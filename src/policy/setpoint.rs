@@ -4,35 +4,35 @@ use std::time::Duration;
 
 use super::{Concurrency, Decision, Reason, Zone};
 
-/// The size of one batch.
+/// A request for one batch of another size, from which the policy learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The size of the probing batch, in items.
     pub batch_size: usize,
-    /// Which probe this is: each is used for exactly one batch, however long its setpoint stays in
-    /// force.
+    /// The number of this probe. Each probe is used for exactly one batch, however long its
+    /// setpoint stays in force.
     pub sequence: u64,
 }
 
-/// What is in force: the size of the batches, how long the oldest item may wait, how long to pause
-/// after a call, and why.
+/// The values in force, by the policy's last decision: the size of the batches, how long the oldest
+/// item may wait, how long to pause after a call, and the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setpoint {
     /// A batch is handed over when it has this many items.
     pub batch_size: usize,
-    /// Or when its oldest item has waited this long.
+    /// A batch is also handed over when its oldest item has waited this long.
     pub linger: Duration,
     /// The pause after each call as a multiple of its service time; 0 is none.
     pub pause_ratio: f64,
-    /// The size of one batch.
+    /// The probe that is requested, if there is one.
     pub probe: Option<Probe>,
-    /// So many calls of the handler there may be at once.
+    /// How many calls of the handler there may be at once.
     pub concurrency: usize,
     /// The load as the policy sees it.
     pub zone: Zone,
     /// The load score that the decision was based on, 0..=1.
     pub score: Option<f64>,
-    /// Why the size is what it is.
+    /// The reason for the size.
     pub reason: Reason,
 }
 

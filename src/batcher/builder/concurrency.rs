@@ -12,15 +12,16 @@ impl<T: Send + 'static> Builder<T> {
     /// How many calls of the handler there may be at once, at least 1: a number, or a range within
     /// which the policy decides. Default 1.
     ///
-    /// Each call has a handler of its own, on a thread of its own: over 1,
-    /// [`spawn_workers`](Self::spawn_workers) or [`sink`](Self::sink) starts the batcher, and as
-    /// many handlers are made at the start as there may be calls at most. One of
-    /// [`order_by`](Self::order_by), [`order_by_producer`](Self::order_by_producer) and
-    /// [`unordered`](Self::unordered) must say which items may overtake one another.
+    /// Each call has a handler of its own, on a thread of its own. If the number is greater than 1,
+    /// start the batcher with [`spawn_workers`](Self::spawn_workers) or [`sink`](Self::sink). The
+    /// largest number of handlers is created at the start. Choose which items may overtake one
+    /// another, by one of [`order_by`](Self::order_by),
+    /// [`order_by_producer`](Self::order_by_producer) and [`unordered`](Self::unordered).
     ///
-    /// Each handler has a queue. [`queue_capacity`](Self::queue_capacity) is divided among them,
-    /// and so is [`max_queue_weight`](Self::max_queue_weight). A queue holds at least two of the
-    /// largest batches, and the weight of one. Limits on failed rows are for all together.
+    /// Each handler has a queue. [`queue_capacity`](Self::queue_capacity) and
+    /// [`max_queue_weight`](Self::max_queue_weight) are divided among the queues. A queue has room
+    /// for at least two of the largest batches, and for the weight of one. Limits on failed rows
+    /// are for all handlers together.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -50,14 +51,14 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Items with equal keys stay in the order in which one thread added them, through retries and
-    /// backoffs, and are never in two calls at once. Others may overtake one another. The key of a
-    /// table is the usual choice: a stale row then never overwrites a newer one, and two
-    /// connections never lock the same row.
+    /// backoffs, and are never in two calls at once. Items with different keys may overtake one
+    /// another. The key of a table is the usual choice: a stale row then never overwrites a newer
+    /// one, and two connections never lock the same row.
     ///
-    /// The key is asked for on the thread that adds; its panic reaches the caller of the add. Equal
-    /// keys go to one queue: a full one blocks who adds to it, though others may have room. A key
-    /// with a share `s` of all items bounds the whole rate at that of one connection divided by
-    /// `s`.
+    /// The function runs on the thread that adds, and its panic reaches the caller of the add.
+    /// Items with equal keys go to one queue. If that queue is full, an add to it waits, even if
+    /// other queues have room. A key with a share `s` of all items bounds the whole rate at the
+    /// rate of one connection divided by `s`.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -80,10 +81,10 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Items added through one handle stay in order. Each [`Producer`](crate::Producer) has a
-    /// connection of its own, clones included, as long as there are no more handles than
-    /// connections; the batcher's own handle shares the first one's. So fewer handles than
-    /// connections leave connections idle: a single reader uses one.
+    /// Items added through one handle stay in order. Each [`Producer`](crate::Producer), clones
+    /// included, has a connection of its own, as long as there are no more handles than
+    /// connections. The batcher's own handle shares the connection of the first. So with fewer
+    /// handles than connections, some connections are idle: a single reader uses one.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -101,8 +102,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Any item may overtake any other: an old upsert may overwrite a newer one. An add waits only
-    /// while no queue has room.
+    /// Any item may overtake any other, so an old upsert may overwrite a newer one. An add waits
+    /// only while no queue has room.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -117,7 +118,7 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// [`order_by`](Self::order_by) where the user has said nothing of order; for a
+    /// Sets [`order_by`](Self::order_by) unless the user has chosen an order. For a
     /// [`Sink`](crate::Sink) with a key.
     ///
     /// ```
@@ -125,7 +126,7 @@ impl<T: Send + 'static> Builder<T> {
     /// let batcher = Batcher::builder()
     ///     .concurrency(2)
     ///     .unordered()
-    ///     .default_order_by(|row: &u64| *row) // has no effect: it was said
+    ///     .default_order_by(|row: &u64| *row) // has no effect: the order was chosen
     ///     .spawn_workers(|_| Ok::<_, std::io::Error>(|_: &mut Batch<u64>| Ok(LoadFeedback::new())))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -137,7 +138,7 @@ impl<T: Send + 'static> Builder<T> {
         }
     }
 
-    /// [`unordered`](Self::unordered) where the user has said nothing of order; for a
+    /// Sets [`unordered`](Self::unordered) unless the user has chosen an order. For a
     /// [`Sink`](crate::Sink) without a key.
     ///
     /// ```

@@ -40,8 +40,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// Starts the batcher with a ready-made writer. The sink connects first, completes the settings
-    /// that the user has not made, and attaches its sensor.
+    /// Starts the batcher with a ready-made writer. The sink connects first, sets what you have not
+    /// set, and adds a sensor for the backend's load.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, Builder, LoadFeedback};
@@ -68,8 +68,8 @@ impl<T: Send + 'static> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// [`BuildError::Sink`] with one sentence that says what is wrong: an address, a password, a
-    /// table, a column. Otherwise as [`spawn`](Self::spawn).
+    /// [`BuildError::Sink`] with one sentence that says what is wrong, such as an address, a
+    /// password, a table or a column. Otherwise as [`spawn`](Self::spawn).
     pub fn sink<S: Sink<T> + 'static>(self, sink: S) -> Result<Batcher<T>, BuildError> {
         let mut builder = sink.configure(self).map_err(SinkError::into_build_error)?;
         if let Some(sensor) = sink.sensor() {
@@ -122,8 +122,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// The weight limit of a batch where the user sets none; for a [`Sink`]. A smaller
-    /// `max_queue_weight` that was set bounds it.
+    /// Sets the weight limit of a batch unless the user has set one. For a [`Sink`]. A smaller
+    /// `max_queue_weight` that is set bounds it.
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -147,7 +147,7 @@ impl<T: Send + 'static> Builder<T> {
         self.max_batch_weight(limit, weight)
     }
 
-    /// Changes how a failed batch is tried again and keeps the rest of that setting; for a
+    /// Changes a part of the [`retry`](Self::retry) setting and keeps the rest of it. For a
     /// [`Sink`].
     ///
     /// ```
