@@ -131,8 +131,9 @@ struct State {
 /// threads that submit and wait by turns:
 ///
 /// - one or eight threads: 1.0 to 1.3 calls. Without this rule it was the linger.
-/// - a thousand threads: 2.1 to 5 calls, depending on how busy the cores are, since notifying one
-///   thread takes 15 µs.
+/// - a thousand threads: 2.4 to 2.8 calls, which is 0.6 to 0.8 of the time of the same loop written
+///   by hand. Each call has the threads that the call before it did not have, and to notify one
+///   thread takes 15 µs. On busy cores it was up to 5 calls.
 ///
 /// Threads that only add keep 0.99 of their throughput while another thread waits.
 pub struct Ticket {
