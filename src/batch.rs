@@ -29,7 +29,8 @@ pub enum Trigger {
     Flush,
     /// The batcher is being closed.
     Close,
-    /// Rows that the handler asked for again are due.
+    /// Rows that were set aside are due: the handler asked for them again, or they were witnesses
+    /// of a batch that an outage failed.
     Retry,
 }
 
@@ -103,6 +104,8 @@ pub(crate) struct Course {
     pub(crate) purpose: Purpose,
     /// Whether the handler is to be made anew first, where that is possible.
     pub(crate) renew: bool,
+    /// The weight of its items; 0 without a weigher.
+    pub(crate) weight: usize,
     /// The size the batch was cut at, whether it reached it, whether it was a probe.
     pub(crate) cut_at: usize,
     pub(crate) full: bool,
@@ -119,6 +122,7 @@ impl Default for Course {
             closing: false,
             purpose: Purpose::Fresh,
             renew: false,
+            weight: 0,
             cut_at: 0,
             full: false,
             probe: false,

@@ -62,6 +62,10 @@ fn deeds(fault: Deed, first: u64, for_ever: bool) -> Vec<Deed> {
         .collect()
 }
 
+fn rejects(fault: Deed) -> bool {
+    matches!(fault, Deed::RejectEvery(2) | Deed::RejectAndFail(2))
+}
+
 #[test]
 fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for() {
     let faults = [
@@ -71,6 +75,9 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
         Deed::InDoubt,
         Deed::Panic,
         Deed::RejectEvery(2),
+        Deed::RejectAndFail(2),
+        Deed::RetryEvery(2),
+        Deed::Misconfigured,
     ];
     for fault in faults {
         for (idempotent, for_ever, hook, split_on_retry) in
@@ -102,7 +109,7 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                 let hit = account.calls > call;
                 let retried = match fault {
                     Deed::InDoubt => idempotent,
-                    Deed::RejectEvery(_) => false,
+                    Deed::RejectEvery(_) | Deed::RejectAndFail(_) => false,
                     _ => true,
                 };
                 match (hit, for_ever) {
@@ -114,12 +121,12 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                     // A second attempt is all that one fault costs.
                     (true, false) if retried => assert_eq!(account.failed, 0, "{name}"),
                     // Of two threads' rows in one batch, none to all may have even numbers.
-                    (true, false) if fault == Deed::RejectEvery(2) => {
+                    (true, false) if rejects(fault) => {
                         assert!(account.failed <= 4, "{name}")
                     }
                     (true, false) => assert!((1..=4).contains(&account.failed), "{name}"),
                     // The last batch may have been one row that is not rejected.
-                    (true, true) if fault == Deed::RejectEvery(2) => {}
+                    (true, true) if rejects(fault) || fault == Deed::RetryEvery(2) => {}
                     (true, true) => assert!(account.failed > 0, "{name}"),
                 }
                 if fault == Deed::InDoubt {
@@ -142,6 +149,10 @@ fn any_call_may_hang_past_the_close_and_end_in_any_way_and_every_item_is_account
         Deed::InDoubt,
         Deed::Panic,
         Deed::RejectEvery(2),
+        Deed::RejectAndFail(2),
+        Deed::RetryEvery(2),
+        Deed::Unavailable,
+        Deed::Misconfigured,
     ];
     let (mut late, mut unsent) = (0, 0);
     for fault in faults {

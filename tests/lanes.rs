@@ -716,3 +716,48 @@ fn an_owner_that_a_handler_drops_has_its_report_delivered_once() {
         "once, and the hook is gone"
     );
 }
+
+/// Its connection takes a moment to be closed.
+struct Closes;
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_drop_waits_for_the_lane_that_still_has_answers_though_another_had_none() {
+    let (sender, reports) = mpsc::channel();
+    let batcher = Batcher::builder()
+        .concurrency(2)
+        .policy(Fixed(1))
+        .max_batch_size(1)
+        .order_by(|row: &Row| row.0)
+        .drop_patience(Duration::from_millis(300))
+        .on_close(move |report| sender.send(report).unwrap())
+        .spawn_workers(|_| {
+            let closes = Closes;
+            Ok::<_, BatchError>(move |_: &mut Batch<Row>| {
+                let _ = &closes;
+                thread::sleep(Duration::from_millis(25));
+                Ok(LoadFeedback::new())
+            })
+        })
+        .unwrap();
+    // A key of the first lane: the last one has nothing to do.
+    let is_of_the_first = |key: &u32| {
+        batcher.add((*key, 0)).unwrap();
+        batcher.stats().lanes[0].added > 0
+    };
+    let key = (0..).find(is_of_the_first).unwrap();
+    batcher.flush(LONG).unwrap();
+    let handled = batcher.stats().handled;
+    for row in 0..24 {
+        batcher.add((key, row)).unwrap();
+    }
+    drop(batcher);
+    let report = reports.try_recv().expect("the drop has ended");
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.handled, handled + 24);
+}

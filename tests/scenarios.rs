@@ -190,6 +190,30 @@ fn thirty_six_a_dear_call_does_not_shrink_it_into_a_higher_load() {
     assert!(last_size(&report) > 50, "{}", last_size(&report));
 }
 
+/// Scenario 60: 2 ms a call and 5 µs an item, no signal, every tenth call refused at once.
+#[test]
+fn sixty_without_a_signal_and_with_refused_calls_it_is_near_the_best_fixed_size() {
+    let costs = Costs::of_secs(0.0005, 0.0015, 5e-6);
+    let backend = Backend::new()
+        .costs(costs)
+        .cores(1)
+        .load(Load::Constant(0.0))
+        .noise(0.05)
+        .timeout(None)
+        .signals(false)
+        .refusals(0.1);
+    for seed in [1, 21, 101] {
+        // From the start on, with nothing set.
+        let run = Simulation::new(backend.clone()).max_batch_size(10_000);
+        let run = run.duration(secs(30)).seed(seed);
+        let default = run.run(CostModel::new()).handled();
+        let best = [500, 2_000, 10_000].map(|size| run.run(Fixed(size)).handled());
+        let best = best.into_iter().max().expect("three sizes");
+        let share = default as f64 / best as f64;
+        assert!(share >= 0.85, "seed {seed}: {share} of {best}");
+    }
+}
+
 #[test]
 fn a_host_that_is_busy_for_good_does_not_keep_it_small_or_slow() {
     // Seven tenths of every core belong to somebody else: the threshold law sees a high load and

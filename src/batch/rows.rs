@@ -39,6 +39,8 @@ pub(crate) struct Memo {
     pub(crate) number: u64,
     /// Calls of the handler that it was in.
     pub(crate) calls: u32,
+    /// Those of them that count as no attempt: refused unseen, or ahead of schedule.
+    pub(crate) uncounted: u32,
     /// Whether any of them ended in doubt.
     pub(crate) in_doubt: bool,
     pub(crate) ticket: Option<Resolver>,
@@ -50,7 +52,7 @@ pub(crate) struct Memo {
     pub(crate) guest: bool,
     /// The name under which the row is called alone, once it was.
     pub(crate) alone: Option<Name>,
-    /// Set if the handler asked for the row again.
+    /// Set if the row was set aside, to head a later batch.
     pub(crate) again: Option<Again>,
     /// The row's weight, once it was set aside; 0 before and without a weigher.
     pub(crate) weight: usize,
@@ -67,14 +69,19 @@ pub(crate) enum Suspicion {
     Due,
 }
 
-/// What the handler's `retry` of a row has led to.
+/// Why a row was set aside, and until when: by the handler's `retry`, or as a witness of another
+/// batch whose patience has ended.
 pub(crate) struct Again {
     /// When the handler first asked for the row again.
     pub(crate) since: Instant,
-    /// How often it did.
+    /// How often it did; 0 for a witness.
     pub(crate) times: u32,
+    /// Those of them that count as attempts: the row was not refused unseen.
+    pub(crate) attempts: u32,
     /// Not to be called before.
     pub(crate) due: Instant,
+    /// Not to be called before, whoever is in a hurry: the backend asked for it.
+    pub(crate) earliest: Instant,
     /// Why, the last time.
     pub(crate) error: BatchError,
 }
@@ -91,6 +98,7 @@ impl Memo {
         Self {
             number,
             calls: 0,
+            uncounted: 0,
             in_doubt: false,
             ticket,
             suspicion: Suspicion::None,
@@ -100,5 +108,17 @@ impl Memo {
             again: None,
             weight: 0,
         }
+    }
+
+    /// Calls that count as attempts.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.calls - self.uncounted
+    }
+
+    /// The row is to head another batch: what a search found out about it is forgotten. Its name
+    /// goes too. The call under it may have gone through and recorded it.
+    pub(crate) fn leave_search(&mut self) {
+        self.suspicion = Suspicion::None;
+        (self.convicted, self.guest, self.alone) = (false, false, None);
     }
 }

@@ -86,7 +86,7 @@ impl<T> Core<T> {
             };
         }
         let claimed = self.lanes.close(terms, true, now());
-        let mut latest = terms.deadline;
+        let mut limits = Vec::with_capacity(self.lanes.all().len());
         for lane in self.lanes.all() {
             let mut backlog = lane.lock();
             let mut deadline = backlog.lifecycle.limit_of(&terms);
@@ -97,8 +97,11 @@ impl<T> Core<T> {
                 // An answer moves the limit of a drop.
                 deadline = backlog.lifecycle.limit_of(&terms);
             }
-            latest = deadline;
+            limits.push(deadline);
         }
+        // Of the lanes the one that may go on longest; `None`: without a bound.
+        let limits: Option<Vec<_>> = limits.into_iter().collect();
+        let latest = limits.and_then(|limits| limits.into_iter().max());
         let mut backlogs = self.lanes.lock();
         let is =
             |phase| move |backlog: &MutexGuard<'_, Backlog<T>>| backlog.lifecycle.phase == phase;

@@ -87,6 +87,7 @@ impl<T> Backlog<T> {
         if first {
             gate.stall.end();
             self.incoming.close(gate);
+            self.in_progress.hurry(now);
         }
         first
     }
@@ -159,11 +160,7 @@ impl<T> Backlog<T> {
             failed.extend(self.fail_rows(rows, &error, false, false));
         }
         for mut row in self.in_progress.take_aside() {
-            let again = row
-                .memo
-                .again
-                .take()
-                .expect("the handler asked for it again");
+            let again = row.memo.again.take().expect("what is set aside says why");
             failed.extend(self.fail_rows(vec![row], &again.error, false, false));
             self.lifecycle.last_error.get_or_insert(again.error);
         }

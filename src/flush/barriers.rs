@@ -138,6 +138,8 @@ impl FlushBarriers {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::batcher::close::tests::ByHand;
     use crate::batcher::producer::{FailureCursor, flush};
@@ -178,6 +180,60 @@ mod tests {
             (Some(6), 6),
             "those before the call too"
         );
+    }
+
+    proptest! {
+        /// Messages of some items are sent and gathered, flushes register, items fail or are set
+        /// aside, all at random. In the end each flush has counted what failed before its position
+        /// and nothing else.
+        #[test]
+        fn flushes_at_random_moments_count_exactly_the_failures_before_their_positions(
+            deeds in prop::collection::vec((0..5u8, any::<u8>()), 1..80),
+        ) {
+            let mut flushes = FlushBarriers::default();
+            let (mut sent, mut gathered, mut item) = (Vec::new(), 0, 0u64);
+            // By item: undecided, and failed.
+            let (mut open, mut failed) = (Vec::new(), Vec::new());
+            // By flush: the items sent before it.
+            let mut waits = Vec::new();
+            let gather = |flushes: &mut FlushBarriers, gathered: &mut u64, item: &mut u64, items: u64| {
+                (*gathered, *item) = (*gathered + 1, *item + items);
+                if *gathered == flushes.next_boundary() {
+                    flushes.pass(*gathered, *item);
+                }
+            };
+            for (deed, dice) in deeds {
+                match deed {
+                    0 => sent.push(u64::from(dice % 3) + 1),
+                    1 if (gathered as usize) < sent.len() => {
+                        let items = sent[gathered as usize];
+                        open.extend(item..item + items);
+                        gather(&mut flushes, &mut gathered, &mut item, items);
+                    }
+                    2 => {
+                        let id = flushes.register(sent.len() as u64, gathered, item);
+                        waits.push((id, sent.iter().sum::<u64>()));
+                    }
+                    3 if !open.is_empty() => {
+                        let number = open.remove(dice as usize % open.len());
+                        flushes.note_failed(number..number + 1);
+                        failed.push(number);
+                    }
+                    4 => open.retain(|number| number % 5 != u64::from(dice) % 5),
+                    _ => {}
+                }
+                flushes.advance(gathered, open.first().copied());
+            }
+            while (gathered as usize) < sent.len() {
+                let items = sent[gathered as usize];
+                gather(&mut flushes, &mut gathered, &mut item, items);
+            }
+            flushes.advance(gathered, None);
+            for (id, before) in waits {
+                let expected = failed.iter().filter(|number| **number < before).count() as u64;
+                prop_assert_eq!(flushes.failed_before(id), Some(expected));
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::error::BatchError;
 use crate::flush::backlog::Backlog;
 use crate::flush::in_progress::InFlight;
 use crate::flush::retry::Retry;
-use crate::flush::search::{Failure, Search, Verdict, later};
+use crate::flush::search::{Failure, Search, later};
 use crate::flush::step::Target;
 use crate::observe::Event;
 use crate::queue::gate::Gate;
@@ -30,6 +30,25 @@ pub(crate) struct Marked<T> {
 
 /// Why a call failed, and the rows that it rejected for good all the same, by index.
 pub(crate) type FailedCall = (BatchError, Vec<(usize, Mark)>);
+
+/// What becomes of a marked row depends on this.
+#[derive(Clone, Copy)]
+struct MarkTerms<'a> {
+    retry: &'a Retry,
+    idempotent: bool,
+    /// The call began when the batcher was already being closed.
+    while_closing: bool,
+    /// 64 random bits, for the jitter of waits.
+    chance: u64,
+    now: Instant,
+}
+
+/// When a row may be called again.
+struct Due {
+    at: Instant,
+    /// Not before this, whoever is in a hurry.
+    earliest: Instant,
+}
 
 /// A call of the handler that has returned.
 pub(crate) struct Finished<T> {
@@ -98,6 +117,13 @@ impl<T> Backlog<T> {
             self.counts.observe(Event::CameBack(len));
         }
         let retry = self.retry_in_force(&target.rules);
+        let terms = MarkTerms {
+            retry: &retry,
+            idempotent: target.rules.idempotent,
+            while_closing: course.closing,
+            chance: target.chance,
+            now,
+        };
         let (mut failed, mut refused_len) = (Vec::new(), None);
         match result {
             Ok(marked) => {
@@ -109,12 +135,7 @@ impl<T> Backlog<T> {
                 let marked = take_marked(&mut in_flight, &course, marked);
                 self.resolve_handled(&mut in_flight);
                 for (row, mark) in marked {
-                    failed.extend(self.complete_marked(
-                        row,
-                        mark,
-                        (&retry, target.rules.idempotent),
-                        now,
-                    ));
+                    failed.extend(self.complete_marked(row, mark, &terms));
                 }
                 let all_due = self.in_progress.all_due();
                 if let Some(mut search) = self.in_progress.search.take() {
@@ -132,14 +153,16 @@ impl<T> Backlog<T> {
                     self.lifecycle.answered(now);
                 }
                 let mut rows = undecided(&mut batch, in_flight);
+                if course.purpose == Purpose::FromLine {
+                    rows.iter_mut()
+                        .for_each(|row| row.memo.weight = course.weight);
+                }
                 for (index, mark) in rejected.into_iter().rev() {
                     let row = rows.remove(index);
-                    failed.extend(self.complete_marked(
-                        row,
-                        mark,
-                        (&retry, target.rules.idempotent),
-                        now,
-                    ));
+                    failed.extend(self.complete_marked(row, mark, &terms));
+                }
+                if let Some(search) = self.in_progress.search.as_mut().filter(|_| rows.is_empty()) {
+                    search.all_rejected(course.purpose, error.is_permanent());
                 }
                 rows.iter_mut()
                     .for_each(|row| row.memo.in_doubt |= error.is_in_doubt());
@@ -163,10 +186,11 @@ impl<T> Backlog<T> {
                     if cut {
                         search.outage.flush(now);
                     }
-                    Verdict { rows, outage } =
-                        search.failed(rows, (course.purpose, name), &failure, &at);
+                    let verdict = search.failed(rows, (course.purpose, name), &failure, &at);
                     self.in_progress.spent.append(&mut search.outage.spent);
                     self.in_progress.search = Some(search);
+                    self.set_guests_aside(verdict.guests, &error, now);
+                    (rows, outage) = (verdict.rows, verdict.outage);
                     if error.is_misconfigured() && !rows.is_empty() {
                         let progress = &mut self.in_progress;
                         progress
@@ -208,35 +232,37 @@ impl<T> Backlog<T> {
         &mut self,
         mut row: Row<T>,
         Mark { error, again }: Mark,
-        (retry, idempotent): (&Retry, bool),
-        now: Instant,
+        terms: &MarkTerms<'_>,
     ) -> Vec<Failed<T>> {
         row.memo.in_doubt |= error.is_in_doubt();
-        let again = again && (idempotent || !error.is_in_doubt()) && !self.lifecycle.is_abandoned();
-        let Some(due) = again
-            .then(|| self.due_again(&row.memo, &error, retry, now))
-            .flatten()
-        else {
+        let again =
+            again && (terms.idempotent || !error.is_in_doubt()) && !self.lifecycle.is_abandoned();
+        let is_last_call = terms.while_closing && !terms.retry.tries_while_closing();
+        let due = (again && !is_last_call)
+            .then(|| self.due_again(&row.memo, &error, terms))
+            .flatten();
+        let Some(due) = due else {
             if !again {
                 let in_doubt = row.memo.in_doubt;
                 self.counts.observe(Event::Rejected { in_doubt });
             }
-            let failed = self.fail_rows(vec![row], &error, again, self.retains_failed());
+            let outage = again && !is_last_call;
+            let failed = self.fail_rows(vec![row], &error, outage, self.retains_failed());
             self.in_progress.spent.push(error);
             return failed;
         };
         self.counts.observe(Event::AskedAgain);
-        let before = row.memo.again.take();
-        let (since, times) = before.as_ref().map_or((now, 1), |again| {
-            (again.since, again.times.saturating_add(1))
-        });
+        let (since, times, attempts) = asked_before(&row.memo, terms.now);
         self.in_progress
             .spent
-            .extend(before.map(|again| again.error));
+            .extend(row.memo.again.take().map(|again| again.error));
+        row.memo.leave_search();
         row.memo.again = Some(Again {
             since,
-            times,
-            due,
+            times: times.saturating_add(1),
+            attempts: attempts + u32::from(!error.is_unavailable()),
+            due: due.at,
+            earliest: due.earliest,
             error,
         });
         self.in_progress.set_aside(row);
@@ -248,19 +274,19 @@ impl<T> Backlog<T> {
         &mut self,
         memo: &Memo,
         error: &BatchError,
-        retry: &Retry,
-        now: Instant,
-    ) -> Option<Instant> {
-        let (since, times) = memo
-            .again
-            .as_ref()
-            .map_or((now, 0), |again| (again.since, again.times));
+        &MarkTerms {
+            retry, chance, now, ..
+        }: &MarkTerms<'_>,
+    ) -> Option<Due> {
+        let (since, times, attempts) = asked_before(memo, now);
         let elapsed = now.saturating_duration_since(since);
         let patience = retry.patience();
         let is_over = match (patience, retry.attempts_at_most()) {
-            (Some(patience), Some(most)) => elapsed >= patience && times + 1 >= most,
-            (Some(patience), None) => elapsed >= patience && times >= 2,
-            (None, most) => most.is_some_and(|most| times + 1 >= most),
+            // It counts as no attempt.
+            _ if error.is_unavailable() => elapsed >= retry.patience_unavailable(),
+            (Some(patience), Some(most)) => elapsed >= patience && attempts + 1 >= most,
+            (Some(patience), None) => elapsed >= patience && attempts >= 2,
+            (None, most) => most.is_some_and(|most| attempts + 1 >= most),
         };
         if is_over {
             return None;
@@ -271,8 +297,8 @@ impl<T> Backlog<T> {
             self.counts.observe(Event::WaitCapped);
         }
         // The row's number spreads the waits of rows that were refused together.
-        let chance = memo.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut wait = retry.wait(times + 1, chance);
+        let chance = chance.wrapping_add(memo.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut wait = retry.wait(times.saturating_add(1), chance);
         if let Some(left) = patience
             .map(|patience| patience.saturating_sub(elapsed))
             .filter(|left| !left.is_zero())
@@ -280,7 +306,31 @@ impl<T> Backlog<T> {
             // The last attempt begins when patience ends.
             wait = wait.min(left);
         }
-        Some(later(now, wait.max(asked.unwrap_or_default().min(most))))
+        let asked = asked.unwrap_or_default().min(most);
+        Some(Due {
+            at: later(now, self.lifecycle.hurried(wait, now).max(asked)),
+            earliest: later(now, asked),
+        })
+    }
+
+    /// Rows from the line that were witnesses of a batch whose patience has ended: they head the
+    /// next batch.
+    fn set_guests_aside(&mut self, guests: Vec<Row<T>>, error: &BatchError, now: Instant) {
+        for mut row in guests {
+            row.memo.leave_search();
+            let again = row.memo.again.replace(Again {
+                since: now,
+                times: 0,
+                attempts: 0,
+                due: now,
+                earliest: now,
+                error: error.clone(),
+            });
+            self.in_progress
+                .spent
+                .extend(again.map(|again| again.error));
+            self.in_progress.set_aside(row);
+        }
     }
 
     /// Every row of a batch that failed is decided.
@@ -300,6 +350,14 @@ impl<T> Backlog<T> {
         self.dead_letters.accept(failed);
         Vec::new()
     }
+}
+
+/// Since when, how often, and in how many attempts the handler has asked for a row again.
+fn asked_before(memo: &Memo, now: Instant) -> (Instant, u32, u32) {
+    let again = memo.again.as_ref().filter(|again| again.times > 0);
+    again.map_or((now, 0, 0), |again| {
+        (again.since, again.times, again.attempts)
+    })
 }
 
 /// The rows of a call that the handler marked, with their memos. The memos and tickets of the

@@ -82,6 +82,7 @@ impl<T> Backlog<T> {
         }
         self.incoming.gathered_items += (batch.items.len() - before) as u64;
         self.incoming.give_emptied_back(gate);
+        batch.course.weight = weight;
         gate.weight_left(weight - weight_before);
         gate.permits.release(permits);
         full_by_weight || batch.items.len() >= size

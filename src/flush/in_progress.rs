@@ -48,7 +48,8 @@ pub(crate) struct InProgress<T> {
     pub(crate) in_flight: Option<InFlight>,
     /// The batch that failed and is not decided yet, but for the rows in flight.
     pub(crate) search: Option<Box<Search<T>>>,
-    /// Rows that the handler asked for again, by number.
+    /// Rows that the handler asked for again, or that head the next batch for another reason, by
+    /// number.
     set_aside: Vec<Row<T>>,
     pub(crate) typical_call: TypicalCall,
     /// The error that says that statement or schema is wrong, since the last call that went
@@ -154,7 +155,7 @@ impl<T> InProgress<T> {
         self.spare = Some(batch);
     }
 
-    /// A row that the handler asked for again.
+    /// A row that is to head a later batch, once it is due.
     pub(crate) fn set_aside(&mut self, row: Row<T>) {
         let place = self
             .set_aside
@@ -180,6 +181,14 @@ impl<T> InProgress<T> {
     /// When all of them may be.
     pub(crate) fn all_due(&self) -> Option<Instant> {
         self.dues().max()
+    }
+
+    /// A close begins: rows that are set aside wait no longer than the backend asked for.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        let rows = self.set_aside.iter_mut();
+        for again in rows.filter_map(|row| row.memo.again.as_mut()) {
+            again.due = again.due.min(again.earliest.max(now));
+        }
     }
 
     fn dues(&self) -> impl Iterator<Item = Instant> {

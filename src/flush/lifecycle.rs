@@ -114,6 +114,14 @@ impl<T> Lifecycle<T> {
         self.limit_of(&self.terms)
     }
 
+    /// A wait before another attempt. While closing it takes half of the time left at most.
+    pub(crate) fn hurried(&self, wait: Duration, now: Instant) -> Duration {
+        match self.close_limit().filter(|_| self.is_closing()) {
+            Some(limit) => wait.min(limit.saturating_duration_since(now) / 2),
+            None => wait,
+        }
+    }
+
     /// Until when a close on these terms goes on, as of now.
     pub(crate) fn limit_of(&self, terms: &CloseTerms) -> Option<Instant> {
         let CloseTerms {

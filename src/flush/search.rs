@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | again | the whole batch once more under its id: at once if the error is unclassified and came early, else after a backoff | it fails: search |
 //! | search | groups of rows from the front, halved down to the bad row, without waits | a row fails alone before anything has answered, or too many calls fail in a row: dark |
-//! | dark | after each backoff: all undecided rows, the first of them alone, a witness | an answer: search. Patience ends: all undecided rows fail, marked as an outage |
+//! | dark | after each backoff: all undecided rows, the first of them alone, a witness | an answer: search. Patience ends, after one step at least: all undecided rows fail, marked as an outage |
 //! | misconfigured | the whole batch five times within a second, then its first row alone | that fails alike: the batch fails |
 //!
 //! An `unavailable` error repeats the call after a wait, in every state. It counts as no attempt.
@@ -30,15 +30,18 @@
 //!
 //! **Witness.** More than `⌈log2 n⌉ + 8` failures in a row are a stretch of bad rows or an outage.
 //! A witness decides which: a single row elsewhere among the undecided rows, each time at another
-//! place, or the next row in line if there is no other. If it answers, the rows that failed alone
-//! are called again at once. Two witnesses are called without a wait, further ones in the dark, and
-//! up to ten more where attempts are counted and used up. If a share f of the rows is bad, s
-//! witnesses miss the good rows with probability f^s.
+//! place, or the next row in line if there is no other: one a step, at once if it comes into line
+//! during the wait. If it answers, the rows that failed alone are called again at once. Two
+//! witnesses are called without a wait, further ones in the dark, and up to ten more where attempts
+//! are counted and used up. If a share f of the rows is bad, s witnesses miss the good rows with
+//! probability f^s. A witness from the line is none of the batch's: it does not fail when the
+//! batch's patience ends, and heads the next batch.
 //!
 //! **The last row.** A bad row at the end of a batch has no row after it that could answer. The
 //! next row in line is its witness. If there is none, the following is evidence enough: a group
 //! that held the row failed, every other row of the group has been handled since, and then the row
-//! failed alone. A lone bad row with nothing in line is an outage until patience ends.
+//! failed alone, and once more after a wait. A lone bad row with nothing in line is an outage until
+//! patience ends.
 //!
 //! # Order
 //! Groups are taken from the front. Rows stay in order, except rows that were set aside and
@@ -74,7 +77,7 @@ mod judge;
 mod outage;
 
 use outage::Pause;
-pub(crate) use outage::{Outage, later};
+pub(crate) use outage::{ATTEMPT_MIN, Outage, later};
 
 /// Failures in a row, beyond the depth of the search, that are still taken for bad rows side by
 /// side.
@@ -141,20 +144,21 @@ pub(crate) struct Verdict<T> {
     pub(crate) rows: Vec<Row<T>>,
     /// They fail because patience has ended.
     pub(crate) outage: bool,
+    /// Rows from the line that were called as witnesses. They do not fail with this batch: the next
+    /// one has a patience of its own, and they head it.
+    pub(crate) guests: Vec<Row<T>>,
 }
 
 impl<T> Verdict<T> {
     const fn none() -> Self {
-        Self {
-            rows: Vec::new(),
-            outage: false,
-        }
+        Self::fail(Vec::new())
     }
 
-    fn fail(rows: Vec<Row<T>>) -> Self {
+    const fn fail(rows: Vec<Row<T>>) -> Self {
         Self {
             rows,
             outage: false,
+            guests: Vec::new(),
         }
     }
 }
@@ -269,9 +273,10 @@ impl<T> Search<T> {
     }
 
     /// Whether the handler is to be made anew before the next call: something is wrong for longer
-    /// than a step.
+    /// than a step, or than one refusal.
     pub(crate) fn needs_new_handler(&self) -> bool {
-        self.outage.has_lasted() && matches!(self.state, State::Dark(Purpose::Whole))
+        let is_step = matches!(self.state, State::Dark(Purpose::Whole));
+        (is_step && self.outage.has_lasted()) || self.outage.is_refused_without_a_time()
     }
 
     /// The length that the backend refuses: the whole batch failed twice, and then every part of it
@@ -292,7 +297,8 @@ impl<T> Search<T> {
         if self.is_over() {
             return Next::Done;
         }
-        let or_line = matches!(self.state, State::Dark(_)) && !at.retry.keeps_order();
+        let or_line =
+            matches!(self.state, State::Dark(_)) && !at.retry.keeps_order() && !self.can_choose();
         match self.outage.pause(at, or_line) {
             Pause::None => {}
             Pause::Wait { until, or_line } => return Next::Wait { until, or_line },
@@ -421,11 +427,15 @@ impl<T> Search<T> {
         }
     }
 
+    /// Whether a row elsewhere than at the front can be a witness.
+    fn can_choose(&self) -> bool {
+        self.bisects && self.rows.len() > 1
+    }
+
     /// A single row elsewhere than at the front, at another place each time; else the next in line;
     /// else the step ends.
     fn call_witness(&mut self, at: &Circumstances<'_>) -> Next<T> {
-        let can_choose = self.bisects && self.rows.len() > 1;
-        if can_choose && !at.retry.keeps_order() {
+        if self.can_choose() && !at.retry.keeps_order() {
             let (first, others) = (1, self.rows.len() - 1);
             // The last row, which is good if the bad rows are one stretch and any good row is left;
             // then the places 1/2, 1/4, 3/4, 1/8, 5/8 …
@@ -507,16 +517,13 @@ impl<T> Search<T> {
         self.decided(rows)
     }
 
-    /// All rows fail.
+    /// All rows fail, but for those from the line.
     fn give_up(&mut self, outage: bool) -> Verdict<T> {
         self.gather_aside();
-        let guests = std::mem::take(&mut self.aside);
         Verdict {
-            rows: std::mem::take(&mut self.rows)
-                .into_iter()
-                .chain(guests)
-                .collect(),
+            rows: std::mem::take(&mut self.rows).into(),
             outage,
+            guests: std::mem::take(&mut self.aside),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::exchange::call_permits::Wish;
 use crate::flush::backlog::Backlog;
 use crate::flush::in_progress::InFlight;
 use crate::flush::retry::{Retry, Rules};
-use crate::flush::search::{Circumstances, Next};
+use crate::flush::search::{ATTEMPT_MIN, Circumstances, Next, later};
 use crate::observe::{Event, WaitCause};
 use crate::queue::gate::Gate;
 
@@ -91,7 +91,7 @@ impl<T> From<Step<T>> for Visit<T> {
     }
 }
 
-/// Rows that the handler asked for again, at one visit.
+/// Rows that are set aside, at one visit.
 #[derive(Clone, Copy)]
 struct SetAside {
     /// When they may be called: the first of them, or all where the order is kept.
@@ -265,7 +265,11 @@ impl<T> Backlog<T> {
                 Step::sleep_for(1)
             };
         }
-        let next_call = aside.due.filter(|_| is_empty).unwrap_or(now).max(now);
+        let next_call = match aside.due.filter(|_| is_empty) {
+            // Another attempt at rows that were called before: it is to end in time.
+            Some(due) => later(due.max(now), ATTEMPT_MIN),
+            None => now,
+        };
         let limit = self.lifecycle.close_limit().filter(|_| closing);
         if limit.is_some_and(|limit| limit <= next_call) {
             self.give_up();

@@ -23,6 +23,10 @@ pub enum Reply {
     Ok,
     /// The rows with these indices, permanently.
     Reject(Vec<usize>),
+    /// The same in a call that fails.
+    RejectAndErr(Vec<usize>, BatchError),
+    /// The rows with these indices are asked for again.
+    Retry(Vec<usize>, BatchError),
     Err(BatchError),
     Panic,
 }
@@ -106,6 +110,15 @@ impl<T: Clone> Handler<T> for Directed<T> {
             Reply::Reject(rows) => {
                 rows.into_iter()
                     .for_each(|row| batch.reject(row, BatchError::permanent("rejected")));
+            }
+            Reply::RejectAndErr(rows, error) => {
+                rows.into_iter()
+                    .for_each(|row| batch.reject(row, BatchError::permanent("rejected")));
+                return Err(error);
+            }
+            Reply::Retry(rows, error) => {
+                rows.into_iter()
+                    .for_each(|row| batch.retry(row, error.clone()));
             }
             Reply::Err(error) => return Err(error),
             // Without the panic hook, which would print it.

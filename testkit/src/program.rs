@@ -136,6 +136,12 @@ pub enum Deed {
     Ok,
     /// Rejects every row whose number leaves no rest, and an index that is not there.
     RejectEvery(u64),
+    /// The same, and the call fails.
+    RejectAndFail(u64),
+    /// Asks for every row again whose number leaves no rest.
+    RetryEvery(u64),
+    Unavailable,
+    Misconfigured,
     Unclassified,
     Transient,
     Permanent,
@@ -255,6 +261,10 @@ impl Program {
         for _ in 0..1 + dice.below(12) {
             program.deeds.push(deed(dice));
         }
+        if program.deeds.iter().all(|deed| *deed == Deed::Unavailable) {
+            // A backend that refuses every call is waited for longer than a program lasts.
+            program.deeds.push(Deed::Ok);
+        }
         for _ in 0..threads {
             let ops = if dice.is_exhausted() {
                 1
@@ -270,7 +280,11 @@ impl Program {
 }
 
 fn deed(dice: &mut Dice<'_>) -> Deed {
-    match dice.below(24) {
+    match dice.below(30) {
+        24 | 25 => Deed::RetryEvery(1 + dice.below(4)),
+        26 | 27 => Deed::RejectAndFail(1 + dice.below(4)),
+        28 => Deed::Unavailable,
+        29 => Deed::Misconfigured,
         12 => Deed::RejectEvery(1 + dice.below(5)),
         13 => Deed::Unclassified,
         14 => Deed::Transient,

@@ -139,13 +139,15 @@ impl ByHand {
     }
 
     /// The first row is asked for again, no sooner than in an hour; the others went through.
-    fn asked_again(&self, mut batch: Box<Batch<u64>>, millis: u64) {
+    fn asked_again(&self, batch: Box<Batch<u64>>, millis: u64) {
+        let error = BatchError::transient("busy").retry_after(LONG);
+        self.asked_again_with(error, batch, millis);
+    }
+
+    fn asked_again_with(&self, error: BatchError, mut batch: Box<Batch<u64>>, millis: u64) {
         let item = batch.items.remove(0);
         batch.items.clear();
-        let mark = Mark {
-            error: BatchError::transient("busy").retry_after(LONG),
-            again: true,
-        };
+        let mark = Mark { error, again: true };
         let marked = Marked {
             index: 0,
             item,
@@ -267,6 +269,72 @@ fn a_row_asked_for_again_behind_the_end_comes_back_failed_at_once() {
     assert_eq!(line.counts(), (1, 1, 0));
     let error = line.lane.lock().lifecycle.last_error.take();
     assert_eq!(error.map(|error| error.to_string()), Some("busy".into()));
+}
+
+#[test]
+fn the_first_row_of_all_waits_for_its_backoff_too() {
+    let line = ByHand::new(1, usize::MAX);
+    line.add([1]);
+    let batch = line.call(0);
+    line.asked_again_with(BatchError::transient("busy"), batch, 1);
+    // The jitter is drawn: here each wait is the longest.
+    let Step::Sleep { deadline, .. } = line.next(1) else {
+        panic!("it is called without a wait");
+    };
+    assert!(deadline > Some(line.time(50)), "{deadline:?}");
+}
+
+#[test]
+fn a_close_cuts_the_backoff_of_a_row_asked_for_again_and_leaves_half_of_the_time_to_the_next() {
+    let mut line = ByHand::new(1, usize::MAX);
+    line.target.rules.retry = Retry::default().backoff(LONG, LONG);
+    let busy = || BatchError::transient("busy");
+    line.add([1]);
+    let batch = line.call(0);
+    line.asked_again_with(busy(), batch, 1);
+    assert!(matches!(line.next(1), Step::Sleep { .. }), "a backoff");
+    line.close_until(1, 1_001);
+    let batch = line.call(1);
+    line.asked_again_with(busy(), batch, 1);
+    let Step::Sleep { deadline, .. } = line.next(1) else {
+        panic!("it is called without a wait");
+    };
+    assert_eq!(deadline, Some(line.time(501)));
+    let batch = line.call(501);
+    line.went_through(batch, 502);
+    assert!(matches!(line.next(502), Step::Stop));
+    assert_eq!(line.counts(), (1, 0, 0));
+}
+
+#[test]
+fn a_row_asked_for_again_is_not_called_where_its_call_may_outlast_the_close() {
+    for (left, called) in [(60, true), (40, false)] {
+        let line = ByHand::new(1, usize::MAX);
+        line.add([1]);
+        let batch = line.call(0);
+        line.asked_again_with(BatchError::transient("busy"), batch, 1);
+        line.close_until(1, 1 + left);
+        assert_eq!(matches!(line.next(1), Step::Call(_)), called, "{left} ms");
+        if !called {
+            assert_eq!(line.seize(), (vec![], vec![(1, 1)]));
+        }
+    }
+}
+
+#[test]
+fn a_row_asked_for_again_while_a_panic_drops_the_owner_has_failed() {
+    for (one_attempt, failed) in [(true, 1), (false, 0)] {
+        let line = ByHand::new(2, usize::MAX);
+        line.add([1, 2]);
+        let terms = CloseTerms {
+            one_attempt,
+            ..CloseTerms::default()
+        };
+        line.close(terms, 0);
+        let batch = line.call(0);
+        line.asked_again_with(BatchError::transient("busy"), batch, 1);
+        assert_eq!(line.counts(), (1, failed, 0));
+    }
 }
 
 #[test]

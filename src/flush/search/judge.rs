@@ -28,22 +28,40 @@ impl<T> Search<T> {
             Purpose::Suspect => self.found = self.found.saturating_sub(1),
             _ => {}
         }
-        // A row from the line is none of this batch's; without bisection no other row is set aside.
+        self.forget_whole(purpose);
+        self.group_name = None;
+        self.next_piece();
+    }
+
+    /// A call failed, and all of its rows were rejected for good. `answers`: its error is an answer.
+    pub(crate) fn all_rejected(&mut self, purpose: Purpose, answers: bool) {
+        if answers {
+            self.answered(0);
+        }
+        self.forget_whole(purpose);
+        (self.known, self.group_name) = (0, None);
+        self.next_piece();
+    }
+
+    /// Rows of a call for this purpose are decided: what is left is another set of rows, unless they
+    /// were none of this batch's.
+    fn forget_whole(&mut self, purpose: Purpose) {
+        // A row from the line is none; without bisection no other row is set aside.
         let has_parts = self.bisects && self.bisections + self.splits > 0;
         if purpose != Purpose::FromLine && (purpose != Purpose::Suspect || has_parts) {
             self.whole = None;
         }
-        self.group_name = None;
-        self.next_piece();
     }
 
     /// Rows of a call that went through, which the handler asked for again: where order is kept,
     /// the others wait for them.
     pub(crate) fn hold(&mut self, rows: Vec<Row<T>>, until: Instant) {
         (self.known, self.whole, self.group_name) = (0, None, None);
-        if !self.bisects && !self.rows.is_empty() {
-            // They are a piece of their own.
-            self.behind.push(self.piece_len());
+        if !self.bisects {
+            // They are a piece of their own, before those that are left.
+            if !self.rows.is_empty() {
+                self.behind.push(self.piece_len());
+            }
             self.begin_piece();
         }
         self.put_back(rows, Purpose::Group);
@@ -86,7 +104,9 @@ impl<T> Search<T> {
         let class = failure.error.class();
         self.outage.failed(failure, at);
         let alone = rows.len() == 1;
+        let counts = class != ErrorClass::Unavailable && purpose != Purpose::Early;
         for row in &mut rows {
+            row.memo.uncounted += u32::from(!counts);
             if alone && !failure.is_cut {
                 row.memo.alone = Some(name);
             }
@@ -282,7 +302,7 @@ impl<T> Search<T> {
             && at
                 .retry
                 .attempts_at_most()
-                .is_some_and(|most| rows[0].memo.calls >= most)
+                .is_some_and(|most| rows[0].memo.attempts() >= most)
     }
 
     /// From the whole batch to its parts; or to waits, if there are none.
@@ -330,7 +350,7 @@ impl<T> Search<T> {
         let left = at
             .retry
             .attempts_at_most()
-            .is_some_and(|most| row.memo.calls < most);
+            .is_some_and(|most| row.memo.attempts() < most);
         if row.memo.suspicion == Suspicion::Due && !left {
             // It failed alone before, and something has answered since.
             return self.decided(rows);
@@ -339,11 +359,7 @@ impl<T> Search<T> {
         row.memo.suspicion = Suspicion::Alone;
         row.memo.convicted = self.known == 1 && self.narrowed;
         self.found_bad(row.memo.number);
-        let is_last = self.rows.is_empty() && self.aside.is_empty() && !at.has_line;
-        if is_last && rows[0].memo.convicted {
-            return self.decided(rows);
-        }
-        if at.retry.keeps_order() {
+        if at.retry.keeps_order() || self.is_last_and_convicted(&rows[0], at) {
             self.put_back(rows, Purpose::Group);
             return self.darken(at);
         }
@@ -355,6 +371,12 @@ impl<T> Search<T> {
         }
     }
 
+    /// Whether a row has no other after it that could answer, and all but that is known of it.
+    fn is_last_and_convicted(&self, row: &Row<T>, at: &Circumstances<'_>) -> bool {
+        let is_last = self.rows.is_empty() && self.aside.is_empty() && !at.has_line;
+        is_last && row.memo.convicted
+    }
+
     fn failed_in_the_dark(
         &mut self,
         mut rows: Vec<Row<T>>,
@@ -363,13 +385,18 @@ impl<T> Search<T> {
     ) -> Verdict<T> {
         if rows.len() == 1 && (self.bisects || rows[0].memo.guest) {
             rows[0].memo.suspicion = Suspicion::Alone;
-            if at.retry.keeps_order() && rows[0].memo.convicted {
+            let order = at.retry.keeps_order() && rows[0].memo.convicted;
+            if order || self.is_last_and_convicted(&rows[0], at) {
                 self.answered(0);
                 return self.decided(rows);
             }
         }
         let len = rows.len();
         self.put_back(rows, purpose);
+        if purpose == Purpose::FromLine && self.outage.is_waiting() {
+            // It came into line during the wait, which goes on.
+            return Verdict::none();
+        }
         let next = match purpose {
             Purpose::Whole if len > 1 && self.bisects => Some(Purpose::First),
             Purpose::Whole | Purpose::First if self.can_ask(at) => Some(Purpose::Witness),
@@ -434,14 +461,13 @@ impl<T> Search<T> {
         let left = at
             .retry
             .attempts_at_most()
-            .is_some_and(|most| row.memo.calls < most);
+            .is_some_and(|most| row.memo.attempts() < most);
         left && !failure.error.is_permanent()
     }
 
     /// Whether there is a witness.
     fn can_ask(&self, at: &Circumstances<'_>) -> bool {
-        let elsewhere = self.bisects && self.rows.len() > 1;
-        !at.retry.keeps_order() && (elsewhere || at.has_line)
+        !at.retry.keeps_order() && (self.can_choose() || at.has_line)
     }
 
     /// Steps in the dark, where attempts are counted: two were made at the whole batch. With rows

@@ -11,7 +11,7 @@ use crate::error::{BatchError, ErrorClass};
 use crate::flush::retry::Retry;
 
 /// How long a further attempt is expected to take while closing, if every failed call was shorter.
-const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+pub(crate) const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts at a batch whose error is `misconfigured`: 0.8 s in all.
 const BRIEF: Duration = Duration::from_millis(200);
 
@@ -106,14 +106,23 @@ impl Outage {
         )
     }
 
-    /// Whether a step in the dark, or an attempt after a refusal, has brought no answer.
+    /// Whether a step in the dark has brought no answer.
     pub(super) fn has_lasted(&self) -> bool {
         self.steps > 1
     }
 
+    /// Whether calls are refused unseen again and again, and nothing says until when. A backend that
+    /// says so is there; otherwise it may be the connection.
+    pub(super) fn is_refused_without_a_time(&self) -> bool {
+        self.refusals > 1 && self.error.wait_asked().is_none()
+    }
+
+    /// What waited is called at once. A wait that the backend asked for is over by now: no call is
+    /// made before its end.
     pub(super) fn answered(&mut self) {
         (self.failures, self.waits, self.steps, self.refusals) = (0, 0, 0, 0);
         self.since = None;
+        self.wait = None;
     }
 
     pub(super) fn failed(&mut self, failure: &Failure<'_>, at: &Circumstances<'_>) {
@@ -152,6 +161,11 @@ impl Outage {
             early: None,
             or_line: false,
         });
+    }
+
+    /// Whether a wait is under way, also if a call was made ahead of its end.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.wait.is_some()
     }
 
     /// The present wait is over.
@@ -230,7 +244,7 @@ impl Outage {
         self.refusals = self.refusals.saturating_add(1);
         let (patience, elapsed) = (at.retry.patience_unavailable(), self.elapsed(at));
         // The last attempt begins when patience ends, or later.
-        if elapsed.saturating_sub(failure.service_time) >= patience {
+        if elapsed.saturating_sub(failure.service_time) >= patience || self.is_beyond_limit(at) {
             return true;
         }
         let most = at.retry.retry_after_max();
@@ -284,8 +298,15 @@ impl Outage {
             .retry
             .patience()
             .is_none_or(|patience| elapsed >= patience);
-        let out_of_steps = steps_max.is_none_or(|most| self.steps >= most);
-        (out_of_time && out_of_steps) || at.retry.total().is_some_and(|total| elapsed >= total)
+        // With the two attempts before the first step there are never fewer than three.
+        let out_of_steps = self.steps >= steps_max.unwrap_or(1);
+        (out_of_time && out_of_steps) || self.is_beyond_limit(at)
+    }
+
+    /// Whether a further attempt would begin later than allowed.
+    fn is_beyond_limit(&self, at: &Circumstances<'_>) -> bool {
+        let limit = at.retry.total();
+        limit.is_some_and(|limit| self.elapsed(at) >= limit)
     }
 
     fn elapsed(&self, at: &Circumstances<'_>) -> Duration {

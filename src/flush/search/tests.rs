@@ -92,6 +92,8 @@ struct Report {
     waits: usize,
     time: Duration,
     gave_up: Vec<u64>,
+    /// Rows from the line that are left to the next batch.
+    guests: Vec<u64>,
     refused_len: Option<usize>,
     ids: Vec<(BatchId, Vec<u64>, u32)>,
     /// Which calls ended in doubt.
@@ -197,6 +199,8 @@ impl World {
                             Search::new(name, error.clone(), &self.retry, at.now)
                         });
                         let verdict = search.failed(rows, (purpose, name), &failure, &at);
+                        let guests = verdict.guests.iter().map(|row| row.item);
+                        report.guests.extend(guests);
                         let failed = verdict.rows.iter().map(|row| row.item);
                         if verdict.outage {
                             report.in_outage.extend(failed)
@@ -283,6 +287,7 @@ impl World {
             &report.failed,
             &report.in_outage,
             &report.gave_up,
+            &report.guests,
         ];
         let mut all: Vec<u64> = ends.into_iter().flatten().copied().collect();
         all.sort_unstable();

@@ -371,7 +371,8 @@ impl Worker<'_> {
             ledger.handled.load(SeqCst) as u64,
         );
         let ends = stats.handled + stats.failed + stats.unsent + stats.abandoned;
-        let lent_max = ledger.batch_max.load(SeqCst) as u64;
+        // In the handler's hands; set aside, fewer than two batches; and some witnesses.
+        let lent_max = 3 * ledger.batch_max.load(SeqCst) as u64 + 8;
         let sound = stats.added == ends + stats.pending
             && (accepted..=begun).contains(&stats.added)
             && stats.handled <= handled

@@ -83,6 +83,8 @@ pub struct State {
     named: HashMap<u128, (u32, Vec<(usize, usize)>)>,
     /// A call has failed: rows may have been set aside since.
     failed: bool,
+    /// Rows were asked for again.
+    asked_again: bool,
     /// The number handed over last for the first time, and the number settled last by a call that
     /// went through, by lane.
     lent: Vec<Option<usize>>,
@@ -101,7 +103,10 @@ impl Handler<Item> for Scripted {
             self.gate.wait();
         }
         let deed = self.program.deeds[call as usize % self.program.deeds.len()];
-        self.state.lock().unwrap().failed |= deed == Deed::Panic;
+        let sets_aside = matches!(deed, Deed::Panic | Deed::RetryEvery(_));
+        self.state.lock().unwrap().failed |= sets_aside;
+        // A row that was asked for again comes behind its neighbours even where order is kept.
+        self.state.lock().unwrap().asked_again |= matches!(deed, Deed::RetryEvery(_));
         let result = self.act(batch, deed, call);
         self.state.lock().unwrap().failed |= result.is_err();
         result
@@ -119,6 +124,17 @@ impl Scripted {
             Deed::Unclassified => return Err(std::io::Error::other("scripted").into()),
             Deed::Transient => return Err(BatchError::transient("scripted")),
             Deed::Permanent => return Err(BatchError::permanent("scripted")),
+            Deed::Unavailable => return Err(BatchError::unavailable("scripted")),
+            Deed::Misconfigured => return Err(BatchError::misconfigured("scripted")),
+            Deed::RejectAndFail(n) => {
+                for (index, item) in batch.iter().enumerate() {
+                    if item.number as u64 % n == 0 {
+                        item.mark(OVER);
+                        batch.reject(index, BatchError::permanent("rejected"));
+                    }
+                }
+                return Err(BatchError::transient("scripted"));
+            }
             Deed::InDoubt => {
                 let over = if self.program.idempotent { 0 } else { OVER };
                 for item in &*batch {
@@ -137,8 +153,17 @@ impl Scripted {
             Deed::Slow(us) => std::thread::sleep(Duration::from_micros(us)),
             Deed::Reenter => self.reenter(),
             Deed::Close => self.close(),
-            Deed::RejectEvery(_) | Deed::BadRow(_) | Deed::SulkyRow(_) | Deed::Ok => {}
+            Deed::RejectEvery(_)
+            | Deed::RetryEvery(_)
+            | Deed::BadRow(_)
+            | Deed::SulkyRow(_)
+            | Deed::Ok => {}
         }
+        let again_every = if let Deed::RetryEvery(n) = deed {
+            n
+        } else {
+            u64::MAX
+        };
         let every = if let Deed::RejectEvery(n) = deed {
             n
         } else {
@@ -151,8 +176,12 @@ impl Scripted {
         for index in 0..batch.len() {
             let Item { lane, number, .. } = batch[index];
             // Rows that were set aside come behind later ones, unless order is kept.
-            let is_ordered =
-                self.ledger.is_ordered(lane) && (self.program.keep_order || !state.failed);
+            if (number as u64 + 1) % again_every == 0 {
+                batch.retry(index, BatchError::transient("again"));
+                continue;
+            }
+            let keeps_order = self.program.keep_order && !state.asked_again;
+            let is_ordered = self.ledger.is_ordered(lane) && (keeps_order || !state.failed);
             if state.settled[lane].replace(number) >= Some(number) && is_ordered {
                 self.ledger
                     .violation(format!("{lane}/{number} handled out of order"));

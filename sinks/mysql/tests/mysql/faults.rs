@@ -120,6 +120,7 @@ fn killed_connections_lose_and_double_nothing() {
     }
 }
 
+/// Scenario 40.
 #[test]
 fn rows_that_a_trigger_refuses_fail_and_take_no_good_row_with_them() {
     let Some(server) = Mariadb::shared() else {

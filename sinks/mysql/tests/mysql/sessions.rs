@@ -9,6 +9,7 @@ use testkit::servers::mariadb::Mariadb;
 
 use crate::rows::{Database, KEYLESS, LONG, builder, columns, reading, until, wait_for, whole};
 
+/// Scenario 47.
 #[test]
 fn the_first_batch_after_an_idle_timeout_is_stored_once_and_is_not_in_doubt() {
     let Some(server) = Mariadb::shared() else {

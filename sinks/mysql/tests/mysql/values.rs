@@ -183,6 +183,7 @@ fn a_hundred_thousand_rows_of_four_producers_arrive_once_each_and_poison_fails_a
     }
 }
 
+/// Scenario 45.
 #[test]
 fn a_batch_is_cut_by_the_servers_packet_and_a_row_over_it_fails_alone() {
     let Some(server) = Mariadb::own(&["--max-allowed-packet=1M"]) else {

@@ -125,6 +125,7 @@ fn a_poisoned_row_fails_alone_within_the_promised_calls() {
 }
 
 /// Sixty bad rows side by side among 500, across the boundary of the halves.
+/// Scenario 40.
 #[test]
 fn rows_that_a_trigger_or_an_index_refuses_fail_and_take_no_good_row_with_them() {
     let Some(server) = Server::shared() else {

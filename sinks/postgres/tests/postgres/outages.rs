@@ -131,6 +131,7 @@ fn a_server_killed_fifty_times_loses_and_doubles_no_row_with_a_batch_table() {
     killed_fifty_times("killed_batches", false, builder(200));
 }
 
+/// Scenario 43.
 #[test]
 fn a_server_that_turns_read_only_loses_its_writer_to_the_new_primary() {
     let (Some(old), Some(new)) = (Server::own(&[]), Server::own(&[])) else {

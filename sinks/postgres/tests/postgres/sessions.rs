@@ -8,6 +8,7 @@ use crate::rows::{
     Database, KEYED, KEYLESS, LONG, Reading, builder, faulty, reading, until, wait_for, whole,
 };
 
+/// Scenario 47.
 #[test]
 fn the_first_batch_after_an_idle_timeout_is_stored_once_and_is_not_in_doubt() {
     let Some(server) = Server::shared() else {
@@ -29,6 +30,7 @@ fn the_first_batch_after_an_idle_timeout_is_stored_once_and_is_not_in_doubt() {
 }
 
 /// A row that is there makes the batches go by prepared `INSERT`s.
+/// Scenario 44.
 #[test]
 fn prepared_statements_that_are_lost_are_prepared_again() {
     let Some(server) = Server::shared() else {
@@ -112,6 +114,7 @@ fn a_column_that_takes_another_type_fails_no_row_for_good_and_is_named() {
     assert_eq!(database.counts(), (10, 10));
 }
 
+/// Scenario 46.
 #[test]
 fn a_deferred_constraint_that_fails_at_the_commit_fails_its_row_alone() {
     let Some(server) = Server::shared() else {
@@ -135,6 +138,7 @@ fn a_deferred_constraint_that_fails_at_the_commit_fails_its_row_alone() {
     }
 }
 
+/// Scenario 46.
 #[test]
 fn a_serialization_failure_at_the_commit_is_tried_again_and_leaves_nothing_in_doubt() {
     let Some(server) = Server::shared() else {

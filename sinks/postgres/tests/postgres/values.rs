@@ -194,6 +194,7 @@ impl load_aware_batcher_postgres::postgres::types::ToSql for Picky {
     load_aware_batcher_postgres::postgres::types::to_sql_checked!();
 }
 
+/// Scenario 45.
 #[test]
 fn a_value_that_the_driver_refuses_fails_its_row_alone_and_names_the_column() {
     let Some(server) = Server::shared() else {

@@ -133,6 +133,7 @@ fn a_row_that_is_refused_is_rejected_in_the_same_call_that_stores_the_rest() {
     assert_eq!(file.counts(), (999, 999));
 }
 
+/// Scenario 46.
 #[test]
 fn a_deferred_foreign_key_fails_its_row_alone_at_the_commit() {
     let file = File::new(

@@ -105,6 +105,7 @@ impl ToSql for Even {
     }
 }
 
+/// Scenario 45.
 #[test]
 fn a_value_that_the_driver_cannot_convert_fails_its_row_alone_and_names_its_column() {
     let file = File::new("CREATE TABLE numbers (number INTEGER PRIMARY KEY)");

@@ -165,3 +165,90 @@ fn a_row_that_fails_alone_is_not_overtaken_where_order_is_kept() {
     assert_eq!(report.handled, [0, 1, 2, 3]);
     assert!(called_alone(&report).contains(&2));
 }
+
+#[test]
+fn a_witness_from_the_line_does_not_fail_with_a_batch_that_is_not_its_own() {
+    for (bisect, rows) in [(true, 1), (false, 1), (false, 4)] {
+        for retry in [Retry::default(), Retry::attempts(9)] {
+            let report = World {
+                retry: retry.bisect(bisect),
+                rows,
+                in_line: 3,
+                ..away_for(Duration::MAX)
+            }
+            .run();
+            assert_eq!(report.in_outage, (0..rows as u64).collect::<Vec<_>>());
+            let asked = report.ids.iter().flat_map(|(_, called, _)| called.clone());
+            let asked: BTreeSet<u64> = asked.filter(|row| *row >= rows as u64).collect();
+            assert!(!asked.is_empty(), "they were called");
+            assert_eq!(
+                report.guests.into_iter().collect::<BTreeSet<_>>(),
+                asked,
+                "and head the next batch"
+            );
+        }
+    }
+}
+
+#[test]
+fn there_are_never_fewer_than_three_attempts_however_short_patience_is() {
+    for (rows, bisect) in [(1, true), (1, false), (5, true), (5, false)] {
+        for patience in [Duration::ZERO, MS] {
+            let report = World {
+                retry: Retry::default().for_at_least(patience).bisect(bisect),
+                rows,
+                ..away_for(Duration::MAX)
+            }
+            .run();
+            for row in 0..rows as u64 {
+                let attempts = report.ids.iter().filter(|(_, rows, _)| rows.contains(&row));
+                let attempts = attempts.count();
+                assert!(attempts >= 3, "{rows} rows, {patience:?}: {attempts}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_in_time_comes_before_the_third_attempt() {
+    let report = World {
+        retry: Retry::default()
+            .for_at_least(Duration::ZERO)
+            .total_limit(Duration::ZERO),
+        rows: 1,
+        ..away_for(Duration::MAX)
+    }
+    .run();
+    assert_eq!(report.calls, 2);
+}
+
+#[test]
+fn calls_that_are_refused_unseen_use_up_no_attempts_of_a_piece() {
+    let (lost, refused) = (Some(Fault::Transient), Some(Fault::Unavailable));
+    // The batch, its first half four times, and then all is well.
+    let script = [&[lost, refused, refused, refused, lost][..], &[None; 20]].concat();
+    let report = World {
+        retry: Retry::attempts(3).bisect(false).split_on_retry(true),
+        rows: 2,
+        script,
+        ..World::default()
+    }
+    .run();
+    assert_eq!(report.handled, [0, 1], "{:?}", report.ids);
+}
+
+#[test]
+fn the_last_row_does_not_fail_by_one_failure_alone() {
+    let lost = Some(Fault::Transient);
+    for keep_order in [false, true] {
+        // The batch twice, its first row goes through, the last one fails, and then all is well.
+        let report = World {
+            retry: Retry::default().keep_order(keep_order),
+            rows: 2,
+            script: vec![lost, lost, None, lost, None],
+            ..World::default()
+        }
+        .run();
+        assert_eq!(report.handled, [0, 1], "{:?}", report.ids);
+    }
+}

@@ -290,6 +290,8 @@ fn a_row_that_comes_into_line_ends_the_wait_for_an_answer() {
     assert_eq!(calls.next(SECOND), WaitsUntil(SECOND * 2));
     calls.has_line = true;
     assert_eq!(calls.next(SECOND), CallsFromLine);
+    calls.search.succeeded(Purpose::FromLine, 1);
+    assert_eq!(calls.next(SECOND), Called(4, Some(calls.name)), "at once");
 }
 
 #[test]
@@ -323,4 +325,150 @@ fn the_handler_is_made_anew_once_a_step_has_brought_no_answer() {
         anew.push(calls.search.needs_new_handler());
     }
     assert_eq!(anew, [false, false, true, true]);
+}
+
+#[test]
+fn an_attempt_ahead_of_schedule_uses_up_none_of_a_piece() {
+    let error = BatchError::transient("lost");
+    let retry = Retry::attempts(3).backoff(SECOND * 20, SECOND * 20);
+    let mut calls = Calls::new(retry.bisect(false).split_on_retry(true));
+    calls.fail(Duration::ZERO, &error);
+    assert_eq!(calls.next(Duration::ZERO), WaitsUntil(SECOND * 20));
+    calls.search.outage.flush(calls.start + SECOND);
+    assert_eq!(calls.next(SECOND), Called(2, None), "the first half");
+    assert_eq!(calls.fail(SECOND * 2, &error), 0);
+    assert_eq!(calls.next(SECOND * 2), WaitsUntil(SECOND * 20));
+    assert!(matches!(calls.next(SECOND * 20), Called(2, _)));
+    assert_eq!(calls.fail(SECOND * 21, &error), 0, "the second of three");
+}
+
+#[test]
+fn the_handler_is_made_anew_while_calls_are_refused_and_nothing_says_until_when() {
+    for (wait, expected) in [(None, [false, true, true]), (Some(SECOND), [false; 3])] {
+        let refused = BatchError::unavailable("down");
+        let refused = match wait {
+            Some(wait) => refused.retry_after(wait),
+            None => refused,
+        };
+        let mut calls = Calls::new(waits_of(SECOND));
+        let mut anew = Vec::new();
+        for second in 0..3 {
+            calls.fail(SECOND * second, &refused);
+            let next = calls.next(SECOND * (second + 1));
+            assert_eq!(next, Called(4, Some(calls.name)));
+            anew.push(calls.search.needs_new_handler());
+        }
+        assert_eq!(anew, expected, "{wait:?}");
+    }
+}
+
+#[test]
+fn a_search_goes_on_behind_a_call_whose_rows_were_all_rejected() {
+    let error = BatchError::transient("lost");
+    let mut calls = Calls::new(waits_of(Duration::ZERO));
+    calls.fail(Duration::ZERO, &error);
+    assert_eq!(calls.next(Duration::ZERO), Called(4, Some(calls.name)));
+    calls.fail(Duration::ZERO, &error);
+    assert_eq!(calls.next(Duration::ZERO), Called(2, None));
+    calls.fail(Duration::ZERO, &error);
+    assert_eq!(calls.next(Duration::ZERO), Called(1, None));
+    calls.rows.clear();
+    calls.search.all_rejected(Purpose::Group, false);
+    // The bad row may have been the one that was rejected.
+    assert_eq!(calls.next(Duration::ZERO), Called(3, None));
+}
+
+/// Or else a trickle would call a backend that is away once a row, and use up counted attempts.
+#[test]
+fn of_the_rows_that_come_into_line_during_a_wait_one_is_called() {
+    let error = BatchError::transient("lost");
+    let mut calls = Calls::new(Retry::attempts(5).backoff(SECOND, SECOND).bisect(false));
+    let mut of_the_batch = 1;
+    calls.fail(Duration::ZERO, &error);
+    for second in 1..=4 {
+        calls.has_line = false;
+        assert_eq!(
+            calls.next(SECOND * second),
+            Called(4, Some(calls.name)),
+            "after {of_the_batch} attempts"
+        );
+        of_the_batch += 1;
+        let failed = calls.fail(SECOND * second, &error);
+        assert_eq!(failed, if of_the_batch < 5 { 0 } else { 4 });
+        if failed > 0 {
+            break;
+        }
+        assert_eq!(
+            calls.next(SECOND * second),
+            WaitsUntil(SECOND * (second + 1))
+        );
+        calls.has_line = true;
+        assert_eq!(calls.next(SECOND * second), CallsFromLine);
+        let number = 4 + u64::from(second);
+        calls.rows = vec![Row {
+            item: number,
+            memo: Memo::new(number, None),
+        }];
+        calls.purpose = Purpose::FromLine;
+        assert_eq!(calls.fail(SECOND * second, &error), 0);
+        assert_eq!(
+            calls.next(SECOND * second),
+            WaitsUntil(SECOND * (second + 1)),
+            "the next one waits in line"
+        );
+    }
+}
+
+#[test]
+fn a_row_in_line_is_not_called_before_its_time_where_the_batch_has_witnesses_of_its_own() {
+    let error = BatchError::transient("lost");
+    let mut calls = Calls::new(waits_of(SECOND));
+    calls.fail(Duration::ZERO, &error);
+    // The whole again, a half, the first row: nothing answers.
+    for next in [
+        Called(4, Some(calls.name)),
+        Called(2, None),
+        Called(1, None),
+    ] {
+        assert_eq!(calls.next(SECOND), next);
+        calls.fail(SECOND, &error);
+    }
+    calls.has_line = true;
+    assert_eq!(calls.next(SECOND), WaitsUntil(SECOND * 2));
+}
+
+#[test]
+fn a_row_that_holds_the_line_does_not_fail_at_the_first_failure_behind_it() {
+    let error = BatchError::transient("lost");
+    for bisect in [true, false] {
+        let retry = waits_of(SECOND).keep_order(true).bisect(bisect);
+        let mut calls = Calls::new(retry);
+        calls.fail(Duration::ZERO, &error);
+        assert_eq!(calls.next(SECOND), Called(4, Some(calls.name)));
+        // The first row is asked for again, the others went through.
+        let row = calls.rows.swap_remove(0);
+        calls.rows.clear();
+        calls.search.succeeded(calls.purpose, 4);
+        calls.search.hold(vec![row], calls.start + SECOND * 2);
+        assert_eq!(calls.next(SECOND * 2), Called(1, None));
+        assert_eq!(calls.fail(SECOND * 2, &error), 0, "bisect: {bisect}");
+    }
+}
+
+#[test]
+fn no_attempt_begins_behind_the_limit_in_time_however_long_the_last_call_took() {
+    for error in [
+        BatchError::transient("lost"),
+        BatchError::unavailable("down"),
+    ] {
+        let retry = waits_of(SECOND / 2).total_limit(SECOND).bisect(false);
+        let mut calls = Calls::new(retry);
+        calls.fail(Duration::ZERO, &error);
+        assert_eq!(calls.next(SECOND / 2), Called(4, Some(calls.name)));
+        let long = Failure {
+            service_time: SECOND * 3,
+            ..failure(&error)
+        };
+        assert_eq!(calls.fail_as(SECOND * 7 / 2, long), 4, "{error}");
+    }
 }
