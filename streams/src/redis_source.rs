@@ -7,7 +7,7 @@ mod reply;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, ErrorKind, RedisError, Value, cmd};
+use redis::{Cmd, ErrorKind, RedisError, RetryMethod, Value, cmd};
 
 use self::connection::Connection;
 pub use self::id::EntryId;
@@ -96,7 +96,8 @@ impl RedisSource {
     }
 
     /// The same in a Redis Cluster, of which `urls` names some nodes. The stream is one key, so it
-    /// is on one node at a time. Default: one server. No test has run against a cluster yet.
+    /// is on one node at a time. A node that is gone is looked for again, every 100 ms, by the nodes
+    /// that `urls` names: name all masters and their replicas. Default: one server.
     pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.urls = urls.into_iter().map(Into::into).collect();
         self.cluster = true;
@@ -152,8 +153,11 @@ impl RedisSource {
             unreachable!("it is there")
         };
         connection.query(command).map_err(|error| {
-            // What an answer that was lost had delivered is pending under this consumer's name.
-            if error.code().is_none() {
+            // A server that refuses for good is the right one. Any other may be away, or no longer
+            // the one that has the stream. What a lost answer had delivered is pending under this
+            // consumer's name.
+            let refused = matches!(error.retry_method(), RetryMethod::NoRetry);
+            if !refused || error.code().is_none() {
                 self.connection = None;
                 self.own = Some(EntryId::default());
             }
@@ -481,6 +485,8 @@ impl Source for RedisSource {
 
     fn close(&mut self) -> Result<(), SourceError> {
         let own = self.name.clone();
-        self.tidy(&own)
+        // The log knows what was acknowledged. A consumer that stays in the list does no harm.
+        let _ = self.tidy(&own);
+        Ok(())
     }
 }

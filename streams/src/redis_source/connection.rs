@@ -20,6 +20,10 @@ impl Connection {
             let client = ClusterClient::builder(urls.iter().map(String::as_str))
                 .connection_timeout(CONNECT)
                 .response_timeout(ANSWER)
+                // The client would send a command again whose answer is lost. Entries that the first
+                // one delivered would stay pending under this consumer's name, and nobody read them.
+                // It would also wait for seconds between two attempts, without an end to ask for.
+                .retries(0)
                 .build()?;
             return Ok(Self::Cluster(Box::new(client.get_connection()?)));
         }

@@ -109,13 +109,33 @@ fn a_frozen_consumer_that_wakes_after_its_entries_were_claimed_changes_nothing()
     produce(&mut setup.con(), 0..2_000).unwrap();
     until("it stores", || setup.stored().0 > 0);
     produce(&mut setup.con(), 2_000..6_000).unwrap();
-    frozen.signal("STOP");
+    freeze_outside_a_transaction(&setup, &frozen);
     let other = Process::start(&setup, "other");
     until("the other has stored all", || setup.is_drained());
     frozen.signal("CONT");
     assert!(frozen.stop() && other.stop());
     assert_eq!(setup.stored(), (6_000, (0..6_000).sum()));
     assert_eq!((setup.dead(), setup.pending()), (Vec::new(), 0));
+}
+
+/// Within one it would keep its rows locked, and the other would wait for it.
+fn freeze_outside_a_transaction(setup: &Setup, process: &Process) {
+    let count = |states: &str| -> i64 {
+        let sessions = "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = 'streams' AND pid <> pg_backend_pid() AND state";
+        let row = setup
+            .client()
+            .query_one(&format!("{sessions} {states}"), &[]);
+        row.expect("the sessions").get(0)
+    };
+    loop {
+        process.signal("STOP");
+        until("its statement ends", || count("= 'active'") == 0);
+        if count("LIKE 'idle in transaction%'") == 0 {
+            return;
+        }
+        process.signal("CONT");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
-//! Consumers of a real Redis stream into a real PostgreSQL, killed at any moment.
+//! Consumers of real Redis streams, on one server or in a cluster, into a real database, killed at any
+//! moment.
 #![cfg(all(unix, feature = "redis"))]
 
 mod books;
 mod child;
+mod cluster;
 mod kills;
+mod lossy;
 mod setup;
