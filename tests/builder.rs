@@ -14,7 +14,7 @@ fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
 
 #[test]
 fn every_bad_setting_is_refused_with_its_name_and_value() {
-    let bounds = "the initial size must be within the smallest and the largest";
+    let bounds = "the initial size must be between the smallest and the largest";
     let whole = "the queue must hold a whole batch";
     type Set = fn(Builder<u64>) -> Builder<u64>;
     let table: [(Set, String); 31] = [

@@ -250,7 +250,7 @@ fn limits_change_while_it_runs() {
             batcher.reconfigure(|limits| {
                 limits.policy(LoadThreshold::new().adjustment_factor(7.0));
             }),
-            "adjustment_factor is 7: must be over 0 and at most 1",
+            "adjustment_factor is 7: must be greater than 0 and at most 1",
         ),
     ];
     for (result, expected) in refused {

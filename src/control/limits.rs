@@ -352,13 +352,13 @@ impl Control {
     }
 }
 
-/// Whether so many calls make sense, where there can be `lanes` of them at once.
+/// Whether this concurrency makes sense, where there are `lanes` handlers.
 pub(crate) fn check_concurrency(calls: Concurrency, lanes: usize) -> Result<(), BuildError> {
     let problem = match () {
         () if calls.min() == 0 => "must be at least 1",
         () if calls.min() > calls.max() => "the smallest must not exceed the largest",
         () if calls.max() > lanes => {
-            "a running batcher has as many handlers as the builder's largest concurrency"
+            "must not exceed the builder's largest concurrency: a running batcher makes no handlers"
         }
         () => return Ok(()),
     };

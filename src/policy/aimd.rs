@@ -133,7 +133,7 @@ impl Policy for Aimd {
 
     fn validate(&self) -> Result<(), BuildError> {
         if self.target.is_zero() {
-            return Err(BuildError::setting("target", "0s", "must be over zero"));
+            return Err(BuildError::setting("target", "0s", "must be greater than zero"));
         }
         if self.increase == 0 {
             return Err(BuildError::setting("increase", 0, "must be at least 1"));
@@ -142,7 +142,7 @@ impl Policy for Aimd {
             return Err(BuildError::setting(
                 "decrease",
                 self.decrease,
-                "must be over 0 and under 1",
+                "must be greater than 0 and less than 1",
             ));
         }
         Ok(())

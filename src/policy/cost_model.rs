@@ -604,14 +604,14 @@ impl Policy for CostModel {
             return Err(BuildError::setting(
                 "efficiency",
                 self.efficiency,
-                "must be over 0 and under 1",
+                "must be greater than 0 and less than 1",
             ));
         }
         if self.max_batch_time <= 0.0 {
             return Err(BuildError::setting(
                 "max_batch_time",
                 "0s",
-                "must be over zero",
+                "must be greater than zero",
             ));
         }
         self.throttle.validate()

@@ -187,7 +187,7 @@ impl LoadThreshold {
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
     /// let refused = Batcher::builder()
-    ///     .policy(LoadThreshold::new().adjustment_factor(0.0)) // must be over 0
+    ///     .policy(LoadThreshold::new().adjustment_factor(0.0)) // must be greater than 0
     ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
     /// assert!(refused.is_err());
     /// ```
@@ -203,7 +203,7 @@ impl LoadThreshold {
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
     /// let refused = Batcher::builder()
-    ///     .policy(LoadThreshold::new().thresholds(0.8, 0.2)) // low over high
+    ///     .policy(LoadThreshold::new().thresholds(0.8, 0.2)) // low exceeds high
     ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
     /// assert!(refused.is_err());
     /// ```
@@ -516,7 +516,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "adjustment_factor",
                 factor,
-                "must be over 0 and at most 1",
+                "must be greater than 0 and at most 1",
             ));
         }
         let (low, high) = (self.low, self.high);
@@ -529,7 +529,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "thresholds",
                 value,
-                "must be within 0 and 1",
+                "must be between 0 and 1",
             ));
         }
         if low > high {
@@ -560,7 +560,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "weights",
                 "all zero",
-                "at least one must count",
+                "at least one must be greater than 0",
             ));
         }
         for (setting, scale) in [
@@ -568,7 +568,7 @@ impl Policy for LoadThreshold {
             ("lock_scale", self.scale.locks),
         ] {
             if !(scale.is_finite() && scale > 0.0) {
-                return Err(BuildError::setting(setting, scale, "must be over 0"));
+                return Err(BuildError::setting(setting, scale, "must be greater than 0"));
             }
         }
         Ok(())

@@ -10,10 +10,10 @@ use super::*;
 const NAN: f64 = f64::NAN;
 const INFINITY: f64 = f64::INFINITY;
 const SECOND: Duration = Duration::from_secs(1);
-const POSITIVE: &str = "must be over 0";
-const SHARE: &str = "must be over 0 and under 1";
-const STEP: &str = "must be over 0 and at most 1";
-const WITHIN: &str = "must be within 0 and 1";
+const POSITIVE: &str = "must be greater than 0";
+const SHARE: &str = "must be greater than 0 and less than 1";
+const STEP: &str = "must be greater than 0 and at most 1";
+const WITHIN: &str = "must be between 0 and 1";
 const WEIGHT: &str = "must be finite and not negative";
 
 fn law(policy: impl Policy + 'static) -> Box<dyn Policy> {
@@ -37,7 +37,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
             law(Aimd::new(Duration::ZERO)),
             "target",
             "0s".to_owned(),
-            "must be over zero",
+            "must be greater than zero",
         ),
         (
             law(aimd().increase(0)),
@@ -49,7 +49,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
             law(cost().max_batch_time(Duration::ZERO)),
             "max_batch_time",
             "0s".to_owned(),
-            "must be over zero",
+            "must be greater than zero",
         ),
     ];
     for bad in [0.0, 1.0, -0.1, 7.0, NAN, INFINITY] {
@@ -152,7 +152,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
         law(threshold().weights(none)),
         "weights",
         "all zero".to_owned(),
-        "at least one must count",
+        "at least one must be greater than 0",
     ));
     for (policy, name, given, wrong) in table {
         let found = policy.validate();
