@@ -1,12 +1,12 @@
-//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs those
-//! who only add.
+//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs the
+//! threads that only add.
 //!
 //! `cargo bench --bench tickets -- [--quick] [--check]`
 //!
-//! A call takes 2 ms and 5 µs an item; the linger is the default, a second. Times are given in
-//! calls: the median from before the submit until after the wait, divided by the median time of a
-//! call. `--check` exits 1 if a waiter waits for more than two calls, or bulk adders keep less than
-//! 0.9 of their throughput.
+//! A call takes 2 ms and 5 µs an item. The linger is the default, a second. Times are given in calls:
+//! the median from before the submit until after the wait, divided by the median time of a call. With
+//! `--check` the exit code is 1 if a waiter waits for more than two calls, or if threads that only add
+//! keep less than 0.9 of their throughput.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -35,7 +35,7 @@ fn median(times: &mut [Duration]) -> Duration {
     *times.select_nth_unstable(middle).1
 }
 
-/// So many threads submit and wait by turns. The first half of the time is for the policy to learn.
+/// This many threads submit and wait in turn. The first half of the time is for the policy to learn.
 fn waiters(policy: &str, threads: usize, time: Duration) -> (f64, f64, Duration) {
     let batcher = builder(policy).spawn(handler).unwrap();
     let times = Mutex::new(Vec::new());
@@ -65,7 +65,7 @@ fn waiters(policy: &str, threads: usize, time: Duration) -> (f64, f64, Duration)
     let (handled, before) = *calls.lock().unwrap();
     let rows = (stats.handled - handled) as f64 / (stats.calls - before) as f64;
     let p50 = median(&mut times.into_inner().unwrap());
-    // What a call of so many rows takes here, the sleep's own delay included.
+    // The measured time of a call, which includes the delay of the sleep.
     (
         p50.as_secs_f64() / stats.service_time.p50.as_secs_f64(),
         rows,
@@ -73,7 +73,7 @@ fn waiters(policy: &str, threads: usize, time: Duration) -> (f64, f64, Duration)
     )
 }
 
-/// Bulk adders beside so many waiters: items a second.
+/// The items a second of two threads that add chunks while this many threads submit and wait.
 fn bulk(policy: &str, waiters: usize, time: Duration) -> f64 {
     let batcher = builder(policy).spawn(handler).unwrap();
     let stop = AtomicBool::new(false);
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         let ok = with / without >= 0.9;
         missed += u32::from(!ok);
         println!(
-            "{policy:<12} bulk adders beside a waiter: {with:.0} rows/s for {without:.0}, {:.2}{}",
+            "{policy:<12} chunks alongside one waiter: {with:.0} rows/s instead of {without:.0}, {:.2}{}",
             with / without,
             if ok { "" } else { "  under 0.9" }
         );
