@@ -1,4 +1,4 @@
-//! The submits that do not wait for ever, and many at once.
+//! Submits that do not wait without limit, and submits of many items.
 
 use std::time::Duration;
 
@@ -45,11 +45,11 @@ fn many_submits_give_a_ticket_for_each_item_in_their_order() {
 }
 
 #[test]
-fn many_submits_that_are_cut_short_hand_back_the_rest_and_the_tickets_of_the_accepted() {
+fn many_submits_that_are_cut_short_return_the_rest_and_the_tickets_of_the_accepted() {
     let (handler, director) = directed();
     let batcher: Batcher<u64> = fixed(2).queue_capacity(2).spawn(handler).unwrap();
     let producer = batcher.producer();
-    // Two are lent, two wait, and the fifth finds no room until the close.
+    // Two items are in flight, two wait, and the fifth finds no room until the close.
     let submitting = std::thread::spawn(move || producer.submit_many(0..9));
     assert_eq!(director.call().items, [0, 1]);
     while batcher.stats().added < 4 {
