@@ -2,8 +2,8 @@
 //! the number at which no further one starts.
 //!
 //! `cargo bench --bench batchers` or, without the search for that number, `cargo bench --bench
-//! batchers -- --quick`. The figures in the crate's docs, "How many batchers", come from here. It runs
-//! on Linux only, since it reads /proc.
+//! batchers -- --quick`. The figures in the crate's docs, "How many batchers", come from here. It
+//! runs on Linux only, since it reads /proc.
 
 use std::fs;
 use std::process::ExitCode;

@@ -156,16 +156,16 @@ const ITEMS: u64 = 2_000_000;
 /// A hundredth of the default, so that a short run has several checks.
 const CHECK: Duration = Duration::from_millis(10);
 
-/// Items at full speed under a policy that decides, against the same under `Fixed`. True if the target
-/// is met.
+/// Items at full speed under a policy that decides, against the same under `Fixed`. True if the
+/// target is met.
 fn full_speed() -> bool {
     let checks = share(
         "full speed, a decision every 10 ms, against Fixed",
         Cadence::EveryCheck,
     );
     println!("  target ≤ {:.0} %", SHARE_MAX * 100.0);
-    // Tens of thousands of batches a second, in thousands of decisions. A handler that does any work is
-    // far slower, so this has no target.
+    // Tens of thousands of batches a second, in thousands of decisions. A handler that does any
+    // work is far slower, so this has no target.
     share(
         "full speed, a decision at every batch, against Fixed",
         Cadence::EveryBatch,

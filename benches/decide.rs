@@ -9,8 +9,8 @@ use load_aware_batcher::{
     Setpoint, Signals, Window, Zone,
 };
 
-/// Samples of one measurement. Most of them are past the start of the policy, and its probes and its
-/// throttle take part.
+/// Samples of one measurement. Most of them are past the start of the policy, and its probes and
+/// its throttle take part.
 const SAMPLES: u32 = 1_000;
 
 /// Drives a policy through a run against `S = 24 + 1.25 n` ms, which varies by a tenth.

@@ -3,10 +3,10 @@
 //!
 //! `cargo bench --bench tickets -- [--quick] [--check]`
 //!
-//! A call takes 2 ms and 5 µs an item. The linger is the default, a second. Times are given in calls:
-//! the median from before the submit until after the wait, divided by the median time of a call. With
-//! `--check` the exit code is 1 if a waiter waits for more than two calls, or if threads that only add
-//! keep less than 0.9 of their throughput.
+//! A call takes 2 ms and 5 µs an item. The linger is the default, a second. Times are given in
+//! calls: the median from before the submit until after the wait, divided by the median time of a
+//! call. With `--check` the exit code is 1 if a waiter waits for more than two calls, or if threads
+//! that only add keep less than 0.9 of their throughput.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -35,7 +35,8 @@ fn median(times: &mut [Duration]) -> Duration {
     *times.select_nth_unstable(middle).1
 }
 
-/// This many threads submit and wait in turn. The first half of the time is for the policy to learn.
+/// This many threads submit and wait in turn. The first half of the time is for the policy to
+/// learn.
 fn waiters(policy: &str, threads: usize, time: Duration) -> (f64, f64, Duration) {
     let batcher = builder(policy).spawn(handler).unwrap();
     let times = Mutex::new(Vec::new());

@@ -30,8 +30,8 @@
 //! - `wakeup`: a lease that is refused although `credits` held it (`>` for `>=`), that is kept
 //!   smaller than it is, or that a ticket's or a chunk's add does not spend. The word holds the
 //!   number sooner and more adds count; the same add wakes the flusher.
-//! - `wakeup`: a producer that counts although its compare-exchange of step (c3) failed. The producer
-//!   whose compare-exchange succeeded counts that add, too.
+//! - `wakeup`: a producer that counts although its compare-exchange of step (c3) failed. The
+//!   producer whose compare-exchange succeeded counts that add, too.
 //! - `wakeup`: relaxed accesses of `credits`. The word orders the swap before every lease of that
 //!   sleep.
 //! - `gate`: the weight read by a relaxed load. In a sleep's second look it stands behind the

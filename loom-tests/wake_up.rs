@@ -97,7 +97,8 @@ fn sleep_again_on_credit() {
         .for_each(|producer| producer.join().unwrap());
 }
 
-/// The flusher announces a sleep for six, stays awake, and sleeps for five, as after a smaller size.
+/// The flusher announces a sleep for six, stays awake, and sleeps for five, as after a smaller
+/// size.
 fn sleep_for_fewer_on_credit() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     lane.gate.sleep(&parker, 6, None, || true);

@@ -242,14 +242,14 @@ pub enum BuildError {
         /// The operating system's error.
         source: std::io::Error,
     },
-    /// The closure given to `spawn_with`, `try_spawn_with` or `spawn_workers` panicked or failed, so
-    /// there is no handler.
+    /// The closure given to `spawn_with`, `try_spawn_with` or `spawn_workers` panicked or failed,
+    /// so there is no handler.
     #[non_exhaustive]
     Handler {
         /// The panic's or the error's message.
         message: String,
-        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns the
-        /// source of it.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns
+        /// the source of it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// A [`Sink`](crate::Sink) did not start: its address, its table or its columns do not fit the
@@ -258,8 +258,8 @@ pub enum BuildError {
     Sink {
         /// What is wrong, in one sentence.
         message: String,
-        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns the
-        /// source of it.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns
+        /// the source of it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
 }

@@ -139,7 +139,7 @@ impl Decision {
     /// # use load_aware_batcher::{Batch, Batcher, Decision, LoadFeedback, Zone};
     /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
     /// let current = batcher.stats().setpoint; // what a policy is given
-    /// let decision = Decision { zone: Zone::High, ..Decision::hold(&current, "replica is behind") };
+    /// let decision = Decision { zone: Zone::High, ..Decision::hold(&current, "replica lags") };
     /// assert_eq!(decision.batch_size, current.batch_size);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -2,9 +2,9 @@
 //! backend.
 //!
 //! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is,
-//! its background load, and when it fails. The policy is the same type that a real batcher runs, and is
-//! called in the same way. A minute of traffic takes milliseconds. The same seed gives exactly the
-//! same run.
+//! its background load, and when it fails. The policy is the same type that a real batcher runs,
+//! and is called in the same way. A minute of traffic takes milliseconds. The same seed gives
+//! exactly the same run.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,21 +33,21 @@
 //!
 //! # What is simulated
 //!
-//! **A call.** A call of `n` items first waits for its `latency`, which does not depend on the load.
-//! Then it needs `call + item·n` of work, times lognormal noise. Where rows share pages, the first
-//! items of a call need more work. The calls at work share the cores evenly, and together they get
-//! what the background load leaves. A [`LockHolder`] makes a call wait before all that, until the lock
-//! is free or a lock timeout fails the call.
+//! **A call.** A call of `n` items first waits for its `latency`, which does not depend on the
+//! load. Then it needs `call + item·n` of work, times lognormal noise. Where rows share pages, the
+//! first items of a call need more work. The calls at work share the cores evenly, and together
+//! they get what the background load leaves. A [`LockHolder`] makes a call wait before all that,
+//! until the lock is free or a lock timeout fails the call.
 //!
-//! **Failures.** A call that exceeds the timeout fails as a whole, and its items are lost. It is not
-//! tried again, so the losses of a policy are counted. Only a call that is *refused* is tried again.
-//! It is tried as the batcher does after an error that comes at once: the whole batch once more, then
-//! halves, depth first, without a wait. When every part of a batch that was refused twice has
-//! succeeded, the policy gets the event [`TooLarge`](crate::CallOutcome::TooLarge).
+//! **Failures.** A call that exceeds the timeout fails as a whole, and its items are lost. It is
+//! not tried again, so the losses of a policy are counted. Only a call that is *refused* is tried
+//! again. It is tried as the batcher does after an error that comes at once: the whole batch once
+//! more, then halves, depth first, without a wait. When every part of a batch that was refused
+//! twice has succeeded, the policy gets the event [`TooLarge`](crate::CallOutcome::TooLarge).
 //!
-//! **Several calls at once.** A batcher has as many calls at once as its setpoint allows. That is one,
-//! unless [`Simulation::concurrency`] says otherwise. Calls at once share the cores. They also share
-//! [flushes](Backend::group_commit), [contention](Backend::contention), a
+//! **Several calls at once.** A batcher has as many calls at once as its setpoint allows. That is
+//! one, unless [`Simulation::concurrency`] says otherwise. Calls at once share the cores. They also
+//! share [flushes](Backend::group_commit), [contention](Backend::contention), a
 //! [limit](Backend::connections) and [conflicts](Backend::conflicts), where the backend has them.
 //!
 //! **Decisions.** The controller decides shortly after a sample. By then a busy batcher has cut its

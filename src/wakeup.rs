@@ -49,37 +49,37 @@
 //!
 //! Flusher:
 //!
-//! - (1) Count the items in the channel. Set `credits` to less than what is missing. Compare-exchange
-//!   the word from 0 to `ON_CREDIT` + a new id.
+//! - (1) Count the items in the channel. Set `credits` to less than what is missing.
+//!   Compare-exchange the word from 0 to `ON_CREDIT` + a new id.
 //! - (2) Count again. Stay awake unless the items and the credits together are less than `wanted`.
 //!
 //! Producer, where (b) found a sleep on credit:
 //!
-//! - (c1) If this thread's lease is of this sleep and has credits left, spend one for each item, and
-//!   end.
+//! - (c1) If this thread's lease is of this sleep and has credits left, spend one for each item,
+//!   and end.
 //! - (c2) Otherwise take a lease off `credits`. If `credits` held that much, end.
-//! - (c3) Otherwise compare-exchange the word to `wanted`. If that succeeds, go on with (c). If not,
-//!   end: another producer has done it, or the sleep is over.
+//! - (c3) Otherwise compare-exchange the word to `wanted`. If that succeeds, go on with (c). If
+//!   not, end: another producer has done it, or the sleep is over.
 //!
-//! The race: the batch becomes full by adds that do not count. Every item that (2) did not count was
-//! sent after (2), so its producer saw the sleep. At most `credits` of these items have a credit,
-//! and these alone do not fill the batch. So at least one of them has none, and its producer comes
-//! to (c3). Take the first compare-exchange of (c3) that succeeds, and the item whose (a) comes
-//! last.
+//! The race: the batch becomes full by adds that do not count. Every item that (2) did not count
+//! was sent after (2), so its producer saw the sleep. At most `credits` of these items have a
+//! credit, and these alone do not fill the batch. So at least one of them has none, and its
+//! producer comes to (c3). Take the first compare-exchange of (c3) that succeeds, and the item
+//! whose (a) comes last.
 //!
 //! - The item's (b) comes before the compare-exchange. Then so does every send. The count after the
 //!   compare-exchange finds all items.
 //! - The item's (b) comes after it. Its producer sees the number and counts, and finds all items.
 //!
 //! A lease is void in every other sleep, since no two sleeps in a process have the same id. It is
-//! void in a closed batcher, since no id has the closed bit. A producer that saw an earlier sleep may
-//! take a lease off the credits of a later one. Its item was sent before the later sleep began, so
-//! (2) counts it. The later sleep has fewer credits then, never more. Below zero is none.
+//! void in a closed batcher, since no id has the closed bit. A producer that saw an earlier sleep
+//! may take a lease off the credits of a later one. Its item was sent before the later sleep began,
+//! so (2) counts it. The later sleep has fewer credits then, never more. Below zero is none.
 //!
 //! # Rings
 //! Only the producer whose compare-exchange in (d) succeeds unparks: one wake-up for one sleep. A
-//! ring (a flush, a close, a smaller size, room for failed rows) first changes its own state. Then it
-//! clears the word and always unparks. The parker keeps the token, so a ring between (2) and (4)
+//! ring (a flush, a close, a smaller size, room for failed rows) first changes its own state. Then
+//! it clears the word and always unparks. The parker keeps the token, so a ring between (2) and (4)
 //! ends the park at once.
 //!
 //! # Orderings
@@ -105,8 +105,8 @@ pub(crate) struct Doorbell {
     /// the flusher is awake.
     word: CachePadded<SeqCstUsize>,
     /// How many items may be added uncounted, as a wrapping number that may pass below zero. The
-    /// flusher sets it before it announces a sleep on credit, and producers take leases off it. On a
-    /// line of its own: taking a lease disturbs no add that has one.
+    /// flusher sets it before it announces a sleep on credit, and producers take leases off it. On
+    /// a line of its own: taking a lease disturbs no add that has one.
     credits: CachePadded<SeqCstUsize>,
     /// How many items end a sleep on credit. The flusher writes it before it announces the sleep,
     /// and the producer of step (c3) reads it.
@@ -152,8 +152,8 @@ impl Doorbell {
         self.word.fetch_or(CLOSED) & CLOSED == 0
     }
 
-    /// Wakes the flusher, whatever it sleeps for. The caller has changed before what the flusher is to
-    /// see.
+    /// Wakes the flusher, whatever it sleeps for. The caller has changed before what the flusher is
+    /// to see.
     pub(crate) fn ring(&self) {
         self.word.fetch_and(CLOSED);
         self.unparker.unpark();

@@ -1,5 +1,5 @@
-//! In a steady state neither an item nor a batch allocates, with an observer attached. The allocator
-//! counts exactly.
+//! In a steady state neither an item nor a batch allocates, with an observer attached. The
+//! allocator counts exactly.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -66,9 +66,9 @@ fn gated(max_batch_size: usize) -> Gated {
 }
 
 impl Gated {
-    /// Fills the queue with `add`, which does not wait, while the handler holds a first batch. Then it
-    /// opens the gate, and all items are handled. Afterwards everything that a full queue needs is
-    /// allocated.
+    /// Fills the queue with `add`, which does not wait, while the handler holds a first batch. Then
+    /// it opens the gate, and all items are handled. Afterwards everything that a full queue needs
+    /// is allocated.
     fn warmed_up(self, mut add: impl FnMut(&Batcher<u64>) -> bool) -> (Batcher<u64>, Observer) {
         let Self {
             batcher,

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 /// Each folder, and each file next to the folders, with those that it may import. All may import
-/// `EVERYWHERE`. An item goes through `queue` and `flush`, a sample through `exchange` and `control`. A
-/// module without a row fails the test.
+/// `EVERYWHERE`. An item goes through `queue` and `flush`, a sample through `exchange` and
+/// `control`. A module without a row fails the test.
 const ALLOWED: &[(&str, &[&str])] = &[
     (
         "batcher",
@@ -72,8 +72,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sync", &[]),
 ];
 
-/// The only circles of modules that are allowed. A batcher has a `builder()`, and a builder starts a
-/// batcher.
+/// The only circles of modules that are allowed. A batcher has a `builder()`, and a builder starts
+/// a batcher.
 const CIRCLES: &[&[&str]] = &[&["batcher", "batcher::builder"]];
 
 /// All may import these.
@@ -266,7 +266,8 @@ fn policies_retry_and_the_simulator_are_pure() {
     }
 }
 
-/// Comments and blank lines do not count. An example in the documentation is no reason to split a file.
+/// Comments and blank lines do not count. An example in the documentation is no reason to split a
+/// file.
 #[test]
 fn files_stay_readable() {
     for (path, text) in sources() {

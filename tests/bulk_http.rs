@@ -1,5 +1,5 @@
-//! The example that sends documents to a bulk endpoint: its binary runs, and the test reads what the
-//! endpoint has stored.
+//! The example that sends documents to a bulk endpoint: its binary runs, and the test reads what
+//! the endpoint has stored.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::fs;

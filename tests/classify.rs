@@ -13,8 +13,8 @@ use load_aware_batcher::classify::{
 
 const SOURCE: &str = include_str!("../src/classify.rs");
 
-/// A code of the table, or `None`, with its class before and at the commit, and whether the connection
-/// is kept.
+/// A code of the table, or `None`, with its class before and at the commit, and whether the
+/// connection is kept.
 type Line = (Option<String>, ErrorClass, ErrorClass, Connection);
 
 /// The table below this heading.

@@ -13,8 +13,8 @@ use testkit::{Gate, LONG, NEVER, Reply, directed, ends, fixed, until};
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 1_000 };
 const PRODUCERS: u64 = if cfg!(miri) { 3 } else { 8 };
 
-/// Adds items from `first` on in each of the ways that wait, in turn, until an add is refused. Returns
-/// the accepted items and the refused one.
+/// Adds items from `first` on in each of the ways that wait, in turn, until an add is refused.
+/// Returns the accepted items and the refused one.
 fn add_until_refused(
     producer: &load_aware_batcher::Producer<u64>,
     first: u64,

@@ -28,9 +28,9 @@ impl Policy for Grows {
     }
 }
 
-/// A handler that sends the length of its batches. Its first call lasts until the close has begun, so
-/// that the policy sees nothing before. Each later call waits for a decision, so that every batch is
-/// cut after one.
+/// A handler that sends the length of its batches. Its first call lasts until the close has begun,
+/// so that the policy sees nothing before. Each later call waits for a decision, so that every
+/// batch is cut after one.
 fn paced(
     decided: Receiver<()>,
     lengths: Sender<usize>,

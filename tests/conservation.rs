@@ -1,5 +1,5 @@
-//! Random programs, in which every item is accounted for by identity. None is lost, doubled or out of
-//! order.
+//! Random programs, in which every item is accounted for by identity. None is lost, doubled or out
+//! of order.
 //!
 //! The programs and the accounting are in `testkit/src/program.rs`. Reproduce a seed with `SEED=… cargo
 //! test --test conservation`.

@@ -1,7 +1,7 @@
 //! The control loop with real threads, from a handler's feedback to the size of the batches.
 //!
-//! No test here waits for a fixed time. The check interval is short, and each test waits until it sees
-//! the expected effect.
+//! No test here waits for a fixed time. The check interval is short, and each test waits until it
+//! sees the expected effect.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -92,7 +92,8 @@ fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
     );
 }
 
-/// A user's own policy: one item more at each decision, and a probe of three items until it sees one.
+/// A user's own policy: one item more at each decision, and a probe of three items until it sees
+/// one.
 struct OneMore {
     cadence: Cadence,
     seen: mpsc::Sender<(usize, bool, usize)>,

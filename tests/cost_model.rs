@@ -1,9 +1,9 @@
 //! `CostModel` on real threads, with a backend whose costs are known.
 //!
-//! The policy gets the known costs in place of the measured times. A handler that sleeps for its costs
-//! is no such backend: on a busy machine a sleep lasts longer by an unknown time, and the policy
-//! rightly adapts to it. `sleeping_backend` has such a handler nevertheless. This test also checks the
-//! measured times against the clock.
+//! The policy gets the known costs in place of the measured times. A handler that sleeps for its
+//! costs is no such backend: on a busy machine a sleep lasts longer by an unknown time, and the
+//! policy rightly adapts to it. `sleeping_backend` has such a handler nevertheless. This test also
+//! checks the measured times against the clock.
 #![cfg(not(loom))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,7 +22,8 @@ const CALL: Duration = Duration::from_millis(5);
 const ITEM: Duration = Duration::from_micros(500);
 /// Within how many full batches the size must settle.
 const BATCHES: usize = 25;
-/// After this many full batches a call costs five times as much. By then the model has left its start.
+/// After this many full batches a call costs five times as much. By then the model has left its
+/// start.
 const COSTS_RISE_AFTER: usize = 2 * BATCHES;
 
 /// A call of the handler.
@@ -126,8 +127,8 @@ fn on_real_threads_the_best_size_is_found_and_found_again_after_a_change() {
         })
         .spawn(move |batch: &mut Batch<u64>| {
             let entered = Instant::now();
-            // Waits until the previous call was decided on. So decisions are at most two batches late,
-            // as with a slow backend, even if a thread is delayed.
+            // Waits until the previous call was decided on. So decisions are at most two batches
+            // late, as with a slow backend, even if a thread is delayed.
             let _ = go.recv();
             let (len, is_full) = (batch.len(), batch.trigger() == Trigger::Size);
             full += usize::from(is_full);

@@ -1,5 +1,5 @@
-//! A close that runs out of time: what it returns, what is counted, and what an abandoned handler may
-//! still decide.
+//! A close that runs out of time: what it returns, what is counted, and what an abandoned handler
+//! may still decide.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};

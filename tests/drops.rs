@@ -88,8 +88,8 @@ fn a_report_without_a_hook_may_panic_when_it_is_dropped() {
         batcher
             .add_many((0..6).map(|n| Item(n > 3, Arc::clone(&drops))))
             .unwrap();
-        // There is no hook for the report, so its unsent items are dropped with it on this thread, which
-        // does not panic.
+        // There is no hook for the report, so its unsent items are dropped with it on this thread,
+        // which does not panic.
         drop(batcher);
         assert!(drops.load(SeqCst) >= 4);
         gate.open();
@@ -218,7 +218,8 @@ fn a_policy_that_never_decided_may_use_its_batcher_when_it_is_dropped() {
             .unwrap();
         let batcher = Arc::new(batcher);
         let _ = own.set(Arc::clone(&batcher));
-        // The controller is busy. When the second policy is set, the first one still waits to take over.
+        // The controller is busy. When the second policy is set, the first one still waits to take
+        // over.
         entered.recv().unwrap();
         for _ in 0..2 {
             let policy = Looking(Arc::clone(&own), None, false);

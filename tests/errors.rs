@@ -221,8 +221,8 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
         ),
         (2, 0, 0)
     );
-    // A batch that may have been applied keeps its id. A table of applied batches would not know the
-    // ids of its halves.
+    // A batch that may have been applied keeps its id. A table of applied batches would not know
+    // the ids of its halves.
     let whole = director.call();
     director.reply(Reply::Err(BatchError::in_doubt("no answer")));
     for attempt in [2, 3] {

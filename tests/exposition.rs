@@ -15,10 +15,10 @@ use testkit::{LONG, NEVER, Reply, directed, ends, fixed};
 /// A sample's labels, sorted, and its value.
 type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
 
-/// Parses OpenMetrics text, as far as this crate writes it, and panics if it is not well formed. Each
-/// family must occur once with its head first, and only its own samples may follow. Labels must be
-/// quoted, no sample may occur twice, histograms must be cumulative, states must be exclusive, and the
-/// end must be marked.
+/// Parses OpenMetrics text, as far as this crate writes it, and panics if it is not well formed.
+/// Each family must occur once with its head first, and only its own samples may follow. Labels
+/// must be quoted, no sample may occur twice, histograms must be cumulative, states must be
+/// exclusive, and the end must be marked.
 fn parse(text: &str) -> Samples {
     let body = text.strip_suffix("# EOF\n").expect("the end is marked");
     let (mut samples, mut families) = (Samples::new(), BTreeSet::new());

@@ -8,8 +8,8 @@ use testkit::program::{Account, Deed, Ending, LONG, Op, Program};
 const CALLS: u64 = if cfg!(miri) { 2 } else { 10 };
 const ITEMS: u64 = 30;
 
-/// Adds, reads of the statistics and flushes of two threads, in batches of four. Nothing is left for
-/// the close, which makes only one attempt.
+/// Adds, reads of the statistics and flushes of two threads, in batches of four. Nothing is left
+/// for the close, which makes only one attempt.
 fn program() -> Program {
     let script = vec![
         Op::AddMany(4),

@@ -1,5 +1,5 @@
-//! When a flush returns, everything that was added before it has its outcome. It reports whether any
-//! item failed.
+//! When a flush returns, everything that was added before it has its outcome. It reports whether
+//! any item failed.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -19,8 +19,8 @@ fn flush(producer: Producer<u64>) -> std::thread::JoinHandle<Result<(), FlushErr
     std::thread::spawn(move || producer.flush(LONG))
 }
 
-/// A batch of these items that has failed once. It is in a backoff that only a flush or a close ends,
-/// so the second attempt shows that the flush is registered.
+/// A batch of these items that has failed once. It is in a backoff that only a flush or a close
+/// ends, so the second attempt shows that the flush is registered.
 fn in_backoff(size: usize, items: &[u64]) -> (Batcher<u64>, Director<u64>) {
     let (handler, director) = directed();
     let retry = Retry::attempts(9)
@@ -90,8 +90,8 @@ fn an_add_that_has_returned_is_handled_when_the_flush_returns() {
                 .unwrap(),
         );
         let rounds = if cfg!(miri) { 5 } else { 2_000 };
-        // The batch may complete at any moment between a flush's check and its wait. If a wake-up is
-        // lost, this hangs.
+        // The batch may complete at any moment between a flush's check and its wait. If a wake-up
+        // is lost, this hangs.
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let batcher = Arc::clone(&batcher);

@@ -1,5 +1,5 @@
-//! A forked child has a copy of the batcher and none of its threads. Its calls return at once, and the
-//! rows stay with the parent.
+//! A forked child has a copy of the batcher and none of its threads. Its calls return at once, and
+//! the rows stay with the parent.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,8 +33,8 @@ impl Checks {
 
 const PANICKED: u8 = 101;
 
-/// Runs the body in a forked child. Returns the number of the first check that failed, or 0. A child
-/// that hangs is killed.
+/// Runs the body in a forked child. Returns the number of the first check that failed, or 0. A
+/// child that hangs is killed.
 fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
     let child = match fork().unwrap() {
         Fork::Parent(child) => child,
@@ -51,8 +51,8 @@ fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
     let begun = Instant::now();
     loop {
         if let Some(status) = waitpid_nohang(child).unwrap() {
-            // The exit code is in the second byte of the status. The first byte shows whether a signal
-            // ended it.
+            // The exit code is in the second byte of the status. The first byte shows whether a
+            // signal ended it.
             assert_eq!(status & 0x7f, 0, "ended by a signal");
             return (status >> 8) as u8;
         }

@@ -1,5 +1,5 @@
-//! The ingest examples as users run them: from the lines of a file to the rows in the table, the dead
-//! letters and the exit code.
+//! The ingest examples as users run them: from the lines of a file to the rows in the table, the
+//! dead letters and the exit code.
 #![cfg(all(unix, not(loom)))]
 
 use std::fs;

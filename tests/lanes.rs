@@ -151,8 +151,8 @@ impl load_aware_batcher::Policy for Held {
 /// The rows that each worker got, in order, by key.
 type Seen = Arc<Mutex<BTreeMap<u32, Vec<u32>>>>;
 
-/// Adds rows for each of 24 keys from one thread while calls fail at random, and asserts that the rows
-/// of every key arrive in order.
+/// Adds rows for each of 24 keys from one thread while calls fail at random, and asserts that the
+/// rows of every key arrive in order.
 fn keys_stay_in_order(builder: Builder<Row>, by_producer: bool) {
     let seen = Seen::default();
     let into = Arc::clone(&seen);

@@ -1,5 +1,5 @@
-//! Listeners get each call, decision, wait, stall and close once and in order, and cannot disturb the
-//! batcher.
+//! Listeners get each call, decision, wait, stall and close once and in order, and cannot disturb
+//! the batcher.
 
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -80,7 +80,8 @@ fn every_listener_gets_each_call_and_the_close_once_and_in_order() {
                 .iter()
                 .filter(|w| !w.starts_with("decision"))
                 .collect();
-            // Five items in batches of two. The end of the iterator shows that the listener was dropped.
+            // Five items in batches of two. The end of the iterator shows that the listener was
+            // dropped.
             let expected = ["call 2 None", "call 2 None", "call 1 None", "closed 5 true"];
             assert_eq!(told, expected);
         }

@@ -23,8 +23,8 @@ fn a_dead_backend_gets_fewer_calls_than_there_are_rows() {
     assert!(batcher.flush(LONG).is_err());
     let stats = batcher.stats();
     assert_eq!((stats.failed, stats.pending), (1_000, 0));
-    // 3 attempts, 10 + 9 halves until the failure counts as an outage, 3 attempts after waits, and 10
-    // further parts.
+    // 3 attempts, 10 + 9 halves until the failure counts as an outage, 3 attempts after waits, and
+    // 10 further parts.
     assert!(stats.calls <= 3 + 19 + 3 + 10, "{} calls", stats.calls);
 }
 

@@ -187,8 +187,8 @@ fn a_thread_that_flushes_all_the_time_fails_no_row_and_causes_at_most_one_attemp
         }
         let stats = batcher.stats();
         assert_eq!((stats.handled, stats.failed), (1_000, 0));
-        // One attempt by a flush every 50 ms, the calls of the search, and the steps of the backoff with
-        // three calls each.
+        // One attempt by a flush every 50 ms, the calls of the search, and the steps of the backoff
+        // with three calls each.
         let early = begun.elapsed().as_millis() / 50 + 1;
         let failed = stats.failed_calls.unclassified;
         assert!(
@@ -248,8 +248,8 @@ fn two_flushes_through_one_handle_both_report_that_a_row_failed() {
                 answer.send(Answer::Later).unwrap();
                 batcher.add(2).unwrap();
                 let other = scope.spawn(flush);
-                // Row 2 shows that the second flush is waiting, unless row 1 was due first and row 2 is in
-                // its call.
+                // Row 2 shows that the second flush is waiting, unless row 1 was due first and row
+                // 2 is in its call.
                 let both_wait = loop {
                     let (rows, trigger) = called.recv().unwrap();
                     if rows.contains(&2) {

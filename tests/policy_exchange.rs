@@ -1,5 +1,5 @@
-//! A policy is replaced while the batcher runs. Whatever the old and the new one do, no thread hangs,
-//! and the decisions of the old one have no effect any more.
+//! A policy is replaced while the batcher runs. Whatever the old and the new one do, no thread
+//! hangs, and the decisions of the old one have no effect any more.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};

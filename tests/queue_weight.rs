@@ -1,5 +1,5 @@
-//! The limit on the weight of waiting items. It is kept. An item without room is refused or waits, and
-//! no producer waits forever.
+//! The limit on the weight of waiting items. It is kept. An item without room is refused or waits,
+//! and no producer waits forever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -34,8 +34,8 @@ fn busy(batch: usize, queue: usize, refuse: bool) -> (Batcher<usize>, Director<u
     (batcher, director)
 }
 
-/// A lower bound of the weight that was accepted and not handed over. It is checked at every call of
-/// the handler, when no item is between the two states.
+/// A lower bound of the weight that was accepted and not handed over. It is checked at every call
+/// of the handler, when no item is between the two states.
 struct Oracle {
     limit: usize,
     accepted: AtomicUsize,

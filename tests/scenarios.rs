@@ -21,7 +21,8 @@ fn last_size(report: &Report) -> usize {
     report.calls().last().expect("there were calls").batch_size
 }
 
-/// Each policy that should pass, with the settings that it needs. `LoadThreshold::strict` would not.
+/// Each policy that should pass, with the settings that it needs. `LoadThreshold::strict` would
+/// not.
 fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
     vec![
         ("LoadThreshold", Box::new(LoadThreshold::new())),
@@ -178,8 +179,8 @@ fn thirty_five_samples_of_an_older_size_do_not_change_the_size_twice() {
 
 #[test]
 fn thirty_six_a_costly_call_does_not_shrink_the_size_into_a_higher_load() {
-    // At 450 items a second, the backend is saturated with half of the best size. After a spike, the
-    // whole backlog must be handled again.
+    // At 450 items a second, the backend is saturated with half of the best size. After a spike,
+    // the whole backlog must be handled again.
     let backend = Backend::new().load(Load::spike(0.2, 0.85, secs(30), secs(15)));
     let run = reference(backend)
         .duration(secs(120))
@@ -192,8 +193,8 @@ fn thirty_six_a_costly_call_does_not_shrink_the_size_into_a_higher_load() {
 
 #[test]
 fn a_host_that_is_always_busy_does_not_keep_the_size_small() {
-    // A background load takes seven tenths of every core. `LoadThreshold` sees a high load and shrinks
-    // to the smallest size.
+    // A background load takes seven tenths of every core. `LoadThreshold` sees a high load and
+    // shrinks to the smallest size.
     let busy =
         reference(Backend::new().load(Load::Constant(0.7)).timeout(None)).duration(secs(120));
     let share = |report: Report| report.share_of_oracle_between(secs(60), secs(120));

@@ -20,7 +20,8 @@ const CALL: Duration = Duration::from_millis(5);
 const ITEM: Duration = Duration::from_micros(20);
 /// Within how many batches the size must settle.
 const BATCHES: u32 = 25;
-/// If the machine has disturbed so many batches, it is too busy for this test, and the test says so.
+/// If the machine has disturbed so many batches, it is too busy for this test, and the test says
+/// so.
 const PATIENCE: u32 = 40 * BATCHES;
 
 /// A batch that was handled.
@@ -32,9 +33,9 @@ struct Handled {
 
 /// Waits for [`BATCHES`] batches in a row that are evidence. Returns the sizes of all.
 ///
-/// It counts batches and not time, since a busy machine delays batches but does not need more of them.
-/// A sleep that lasts far too long looks like another backend. The policy may adapt to it, and then
-/// needs the same number of batches to return.
+/// It counts batches and not time, since a busy machine delays batches but does not need more of
+/// them. A sleep that lasts far too long looks like another backend. The policy may adapt to it,
+/// and then needs the same number of batches to return.
 fn undisturbed(batches: &Receiver<Handled>) -> Vec<usize> {
     let (mut sizes, mut in_a_row) = (Vec::new(), 0);
     for _ in 0..PATIENCE {
@@ -73,8 +74,8 @@ fn the_best_size_for_a_handler_that_sleeps_is_found_and_found_again_after_a_chan
         .unwrap();
     std::thread::scope(|scope| {
         let stop = feed(scope, &batcher, 50_000);
-        // A lower bound of the size, since a sleep lasts longer than asked for, and the policy rightly
-        // counts that to the call.
+        // A lower bound of the size, since a sleep lasts longer than asked for, and the policy
+        // rightly counts that to the call.
         let settled = |times: u32| {
             let sizes = undisturbed(&batches);
             assert_settled(&batcher, CALL * times, ITEM, &sizes);

@@ -185,8 +185,8 @@ fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
     assert_eq!(counts(&file.open()), (499, 499));
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can be
-/// used.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can
+/// be used.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
     let file = File::new(Dedup::None);

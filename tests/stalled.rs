@@ -1,5 +1,5 @@
-//! A stall: as many failed rows are kept as `keep_failed` allows, and nobody takes them. Callers that
-//! wait for the flusher get an answer.
+//! A stall: as many failed rows are kept as `keep_failed` allows, and nobody takes them. Callers
+//! that wait for the flusher get an answer.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ fn all_fail(builder: Builder<u64>) -> Batcher<u64> {
         .unwrap()
 }
 
-/// A stalled batcher: batches of two, and two failures may be kept. Items 0 and 1 fail. Then the queue
-/// is filled with items that nobody waits for.
+/// A stalled batcher: batches of two, and two failures may be kept. Items 0 and 1 fail. Then the
+/// queue is filled with items that nobody waits for.
 fn stalled(builder: Builder<u64>) -> (Batcher<u64>, u64) {
     let batcher = all_fail(builder.keep_failed(2));
     batcher.add_many([0, 1]).unwrap();

@@ -13,8 +13,8 @@ fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
     let (handler, director) = directed();
     let batcher = fixed(3).linger(LINGER).spawn(handler).unwrap();
     for round in 0..10 {
-        // A first item starts its linger. Then the batch is handed over by size, or in two parts if this
-        // thread was delayed in between.
+        // A first item starts its linger. Then the batch is handed over by size, or in two parts if
+        // this thread was delayed in between.
         batcher.add(0).unwrap();
         batcher.add_many([1, 2]).unwrap();
         let mut left = 3;
@@ -71,8 +71,8 @@ fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
     });
 }
 
-/// A test in src/flush/age.rs shows that the age does not begin anew after the call. With a real clock
-/// that looks the same as a machine that stalls.
+/// A test in src/flush/age.rs shows that the age does not begin anew after the call. With a real
+/// clock that looks the same as a machine that stalls.
 #[test]
 fn items_queued_during_a_slow_call_are_handed_over_by_their_age() {
     const LINGER: Duration = Duration::from_millis(20);

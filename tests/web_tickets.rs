@@ -1,5 +1,5 @@
-//! The example of a web server that answers from tickets. The test runs its binary, and reads its table
-//! over another connection.
+//! The example of a web server that answers from tickets. The test runs its binary, and reads its
+//! table over another connection.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::collections::HashMap;

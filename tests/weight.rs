@@ -80,7 +80,8 @@ fn a_batch_that_is_heavy_enough_does_not_wait_for_its_size() {
         } else {
             (0..6).for_each(|_| batcher.add(5).unwrap());
         }
-        // Nobody flushes. The rest of a chunk that was set aside counts like the items in the channel.
+        // Nobody flushes. The rest of a chunk that was set aside counts like the items in the
+        // channel.
         for _ in 0..3 {
             let call = director.call();
             director.reply(Reply::Ok);
@@ -105,7 +106,8 @@ fn a_batch_that_is_full_by_weight_is_handed_over_at_once_though_part_of_it_was_l
             Ok(LoadFeedback::new())
         })
         .unwrap();
-    // 6 + 6 do not fit. The second 6 is left over, and together with the following 4 it fills a batch.
+    // 6 + 6 do not fit. The second 6 is left over, and together with the following 4 it fills a
+    // batch.
     batcher.add(6).unwrap();
     batcher.add(6).unwrap();
     assert_eq!(batches.recv_timeout(LONG), Ok((vec![6], Trigger::Size)));

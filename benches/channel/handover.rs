@@ -13,8 +13,8 @@ use testkit::pairs::{Pairs, Report, Target};
 /// Long enough for the other thread to fall asleep.
 const REST: Duration = Duration::from_micros(500);
 
-/// How many pairs the same threads run. A thread tends to stay on its processor, and that choice can
-/// cost more than all else.
+/// How many pairs the same threads run. A thread tends to stay on its processor, and that choice
+/// can cost more than all else.
 const PAIRS: usize = 25;
 
 /// The time from an add to an idle batcher with linger 0 until the handler starts, against the time

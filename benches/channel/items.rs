@@ -58,7 +58,8 @@ impl Load {
     }
 
     /// Millions of items a second through a batcher whose handler does nothing, from the first
-    /// producer's start to the last item's outcome. `produce` makes this many items of one producer.
+    /// producer's start to the last item's outcome. `produce` makes this many items of one
+    /// producer.
     pub(crate) fn through_batcher<T: Item>(
         self,
         batch: usize,

@@ -1,7 +1,7 @@
 //! What the batcher costs compared with the bare channel that it is built on.
 //!
-//! Each figure is a ratio of two runs, interleaved A B A B, so that a busy machine slows both alike.
-//! A line has the median over all pairs with its quartiles, and the figures of both runs.
+//! Each figure is a ratio of two runs, interleaved A B A B, so that a busy machine slows both
+//! alike. A line has the median over all pairs with its quartiles, and the figures of both runs.
 //!
 //! `cargo bench --bench channel -- [--quick] [--check] [--growth] [SECTION …]`
 //!

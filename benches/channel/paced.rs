@@ -33,8 +33,8 @@ struct Paced {
     process_ns: f64,
 }
 
-/// The processor time of the flusher's thread and the number of items, at the first batch and at the
-/// latest one.
+/// The processor time of the flusher's thread and the number of items, at the first batch and at
+/// the latest one.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     first: Option<(f64, usize)>,
@@ -130,8 +130,8 @@ fn receive_loop(rate: u64, items: u64) -> Paced {
         });
     });
     let add = |number| sender.send(number).is_ok();
-    // The last item completes a batch, so nothing is left. The exception is a machine that stood still
-    // for a whole linger.
+    // The last item completes a batch, so nothing is left. The exception is a machine that stood
+    // still for a whole linger.
     let settle = || thread::sleep(Duration::from_millis(1));
     let paced = produce(rate, items, &progress, add, settle);
     drop(sender);

@@ -46,8 +46,8 @@ fn sized<T: Item>(bytes: usize, batch: usize, scale: Scale, report: &mut Report)
     no_collapse(batch, bytes, &all, report);
 }
 
-/// The throughput of 8 producers against that of 2. It is a target only where the bare channel keeps
-/// its throughput.
+/// The throughput of 8 producers against that of 2. It is a target only where the bare channel
+/// keeps its throughput.
 fn no_collapse(batch: usize, bytes: usize, all: &[Pairs; 4], report: &mut Report) {
     let kept = |figures: fn(&Pairs) -> Quartiles| figures(&all[3]).median / figures(&all[1]).median;
     let (ours, theirs) = (kept(Pairs::ours), kept(Pairs::theirs));

@@ -1,9 +1,9 @@
-//! The cost of an add alone: one thread, a queue with room, and a drain that is not timed. It is the
-//! steadiest of the figures.
+//! The cost of an add alone: one thread, a queue with room, and a drain that is not timed. It is
+//! the steadiest of the figures.
 //!
-//! There are two states of the flusher. It sleeps while a batch fills, and then adds have to wake it
-//! in time. Or it is in a call of the handler. The section `idle` has the cost of waking it for the
-//! first item.
+//! There are two states of the flusher. It sleeps while a batch fills, and then adds have to wake
+//! it in time. Or it is in a call of the handler. The section `idle` has the cost of waking it for
+//! the first item.
 
 use std::hint::black_box;
 use std::sync::mpsc;

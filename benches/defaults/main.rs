@@ -1,9 +1,9 @@
 //! What a program gets with the defaults: builder, spawn, add, close. Each figure is a ratio to the
 //! best that a setting gives on the same backend in the same run.
 //!
-//! `cargo bench --bench defaults -- [--check] [word …]` runs all lines, or those whose name contains
-//! one of the words. With `--check` it names the lines that miss their target, and then the exit code
-//! is 1. It takes less than two minutes, most of them for the real databases.
+//! `cargo bench --bench defaults -- [--check] [word …]` runs all lines, or those whose name
+//! contains one of the words. With `--check` it names the lines that miss their target, and then
+//! the exit code is 1. It takes less than two minutes, most of them for the real databases.
 //!
 //! SQLite, PostgreSQL and MariaDB are real; a server that is not installed is skipped. All other
 //! backends sleep for what a call costs. The runs of a line take turns, and its ratio is the median
@@ -101,8 +101,8 @@ fn main() -> ExitCode {
         rate(
             &mut report,
             name,
-            // Up to the default's largest batch: larger ones need more memory, which a program has to
-            // ask for. On a disk that commits slowly, 50 000 rows are 1.7 times as fast.
+            // Up to the default's largest batch: larger ones need more memory, which a program has
+            // to ask for. On a disk that commits slowly, 50 000 rows are 1.7 times as fast.
             &[1_000, 5_000, 10_000],
             0.9,
             sqlite::sqlite,

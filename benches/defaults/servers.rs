@@ -11,8 +11,8 @@ use crate::{LONG, batcher};
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 
-/// How long rows are added. A time and not a number of rows, so that the start is the same share of a
-/// run on a fast machine and on a slow one.
+/// How long rows are added. A time and not a number of rows, so that the start is the same share of
+/// a run on a fast machine and on a slow one.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Rows a millisecond through `handler`, from the start of the batcher to the end of its close.

@@ -38,7 +38,8 @@ impl Candidate {
         }
     }
 
-    /// With the defaults, or with a bound on the time of a batch where the policy has such a setting.
+    /// With the defaults, or with a bound on the time of a batch where the policy has such a
+    /// setting.
     pub fn policy(self, bound: Option<Duration>) -> Box<dyn Policy> {
         match self {
             Self::Fixed50 => Box::new(Fixed(50)),

@@ -126,8 +126,8 @@ pub fn t19(candidate: Candidate, seed: u64) -> Figures {
     )
 }
 
-/// SQLite as it was measured: an index of a thousand pages. Small batches write one of them for every
-/// row.
+/// SQLite as it was measured: an index of a thousand pages. Small batches write one of them for
+/// every row.
 pub fn t20(candidate: Candidate, seed: u64) -> Figures {
     let costs = Costs::of_secs(0.000_05, 0.000_06, 6.5e-6);
     let backend = file()
@@ -154,8 +154,8 @@ pub fn t21(candidate: Candidate, seed: u64) -> Figures {
 }
 
 /// SQLite on a slower machine. Two batches of the largest size and a probe take as long as one turn
-/// of the lock's holder, so it always asks for the lock during the probe. There is hardly any noise,
-/// so each wait stands out.
+/// of the lock's holder, so it always asks for the lock during the probe. There is hardly any
+/// noise, so each wait stands out.
 pub fn t22(candidate: Candidate, seed: u64) -> Figures {
     let costs = Costs::of_secs(0.000_05, 0.000_06, 9e-6);
     let backend = file()

@@ -112,8 +112,8 @@ fn golden() -> Target {
     }
 }
 
-/// Nanoseconds for one turn of the loop: the best of many rounds. Each is shorter than a time slice of
-/// the scheduler, since the machine has other users.
+/// Nanoseconds for one turn of the loop: the best of many rounds. Each is shorter than a time slice
+/// of the scheduler, since the machine has other users.
 fn turn(policy: impl Policy + Clone) -> f64 {
     const SAMPLES: u32 = 2_000;
     (0..500)

@@ -95,8 +95,8 @@ fn bounded(report: &Report, from: Duration, to: Duration) -> Figures {
     ]
 }
 
-/// How many calls end from this time on until the size in force is worth 90 % of the oracle for five
-/// calls in a row.
+/// How many calls end from this time on until the size in force is worth 90 % of the oracle for
+/// five calls in a row.
 fn calls_until_good(report: &Report, backend: &Backend, from: Duration, max: usize) -> f64 {
     let best = backend.best(from, 1, max, None).throughput;
     let good = |call: &Call| backend.expected(from, 1, call.batch_size, None) >= 0.9 * best;

@@ -13,9 +13,9 @@
 //! - (1) Load the doorbell's word. If it is closed, refuse.
 //! - (2) Send the message with this thread's tag.
 //! - (3) Load the word again.
-//! - (4) If it is closed, confirm the admission. Lock the backlog, move what is in the channel to the
-//!   late list, and search the list for the own tag. If it is there, take the item out and refuse.
-//!   If not, the item was accepted.
+//! - (4) If it is closed, confirm the admission. Lock the backlog, move what is in the channel to
+//!   the late list, and search the list for the own tag. If it is there, take the item out and
+//!   refuse. If not, the item was accepted.
 //!
 //! Closer:
 //!
@@ -107,9 +107,9 @@ pub(crate) struct Gate<T> {
     pub(crate) is_plain: bool,
     /// Which batcher this is, for its own threads to be known by.
     pub(crate) batcher_id: u64,
-    /// Items beyond one a message that are in the channel, as a wrapping sum. Producers add after the
-    /// send, and the flusher subtracts when it takes a chunk out. So it may pass below zero while an
-    /// `add_many` is between its send and its count.
+    /// Items beyond one a message that are in the channel, as a wrapping sum. Producers add after
+    /// the send, and the flusher subtracts when it takes a chunk out. So it may pass below zero
+    /// while an `add_many` is between its send and its count.
     extra_items: CachePadded<SeqCstUsize>,
     /// Permits for the items of chunks.
     pub(crate) permits: ChunkPermits,
@@ -212,9 +212,9 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Counts what the message brought beyond one item; then step (3). It is counted after the send,
-    /// so that the count never exceeds what is there. It is counted before the word is loaded, so
-    /// that a sleeping flusher and this producer cannot both miss it.
+    /// Counts what the message brought beyond one item; then step (3). It is counted after the
+    /// send, so that the count never exceeds what is there. It is counted before the word is
+    /// loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, extra: Extra) -> Admission {
         if extra.items > 0 {
             self.extra_items.fetch_add(extra.items);
@@ -256,8 +256,8 @@ impl<T> Gate<T> {
         }
     }
 
-    /// The rest of step (3), where an add has to act on the word. `is_heavy` is called where weights
-    /// are known. Out of line, so that the add itself keeps to few registers.
+    /// The rest of step (3), where an add has to act on the word. `is_heavy` is called where
+    /// weights are known. Out of line, so that the add itself keeps to few registers.
     #[inline(never)]
     pub(crate) fn answer(
         &self,
@@ -289,8 +289,8 @@ impl<T> Gate<T> {
         (self.inlet.len() as isize + self.extra_items()).max(0) as usize
     }
 
-    /// The flusher's sleep. It ends when `wanted` items are in the channel, or when their weight fills
-    /// a batch; with 0, neither ends it. It does not begin if `changed` is true.
+    /// The flusher's sleep. It ends when `wanted` items are in the channel, or when their weight
+    /// fills a batch; with 0, neither ends it. It does not begin if `changed` is true.
     pub(crate) fn sleep(
         &self,
         parker: &Parker,

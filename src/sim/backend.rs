@@ -55,8 +55,8 @@ pub(super) struct ExtraWork {
 /// The description of a backend that batchers share. [`Simulation`](super::Simulation) runs it.
 ///
 /// The default is a database of medium speed. A call has 4 ms of latency and 16 ms of work, and an
-/// item 1 ms of work. There are 4 cores, of which a background load takes a fifth. The noise is 15 %,
-/// and calls longer than 400 ms fail.
+/// item 1 ms of work. There are 4 cores, of which a background load takes a fifth. The noise is 15
+/// %, and calls longer than 400 ms fail.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Backend {
@@ -151,7 +151,8 @@ impl Backend {
         self
     }
 
-    /// How far the work of equal calls scatters: the standard deviation of its logarithm. Default 0.15.
+    /// How far the work of equal calls scatters: the standard deviation of its logarithm. Default
+    /// 0.15.
     pub fn noise(mut self, deviation: f64) -> Self {
         self.noise = deviation;
         self
@@ -166,16 +167,16 @@ impl Backend {
         self
     }
 
-    /// How long a call may take. Then it is given up, and all its items are lost. `None` is no limit.
-    /// Default 400 ms.
+    /// How long a call may take. Then it is given up, and all its items are lost. `None` is no
+    /// limit. Default 400 ms.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
     /// Under overload each item is refused with a probability: `gain` times the share by which the
-    /// demand exceeds the capacity, at most 0.5. The demand is the background load, plus the calls at
-    /// work per core. Default 0.
+    /// demand exceeds the capacity, at most 0.5. The demand is the background load, plus the calls
+    /// at work per core. Default 0.
     pub fn overload_errors(mut self, gain: f64) -> Self {
         self.overload_errors = gain;
         self
@@ -193,8 +194,8 @@ impl Backend {
         self
     }
 
-    /// Each call fails as a whole with probability `1 − exp(−gain·n²)`, since every pair of its items
-    /// may conflict. Default 0.
+    /// Each call fails as a whole with probability `1 − exp(−gain·n²)`, since every pair of its
+    /// items may conflict. Default 0.
     pub fn lock_conflicts(mut self, gain: f64) -> Self {
         self.lock_conflicts = gain;
         self
@@ -231,8 +232,8 @@ impl Backend {
         self
     }
 
-    /// Calls of more items are refused after 0.1 ms with a plain error, as for a status 413 or too many
-    /// parameters. [Refused calls](super#what-is-simulated) are tried again. Default none.
+    /// Calls of more items are refused after 0.1 ms with a plain error, as for a status 413 or too
+    /// many parameters. [Refused calls](super#what-is-simulated) are tried again. Default none.
     pub fn length_limit(mut self, items: usize) -> Self {
         self.length_limit = items;
         self

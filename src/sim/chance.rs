@@ -1,5 +1,5 @@
-//! The simulator's own pseudo-random numbers, so that a seed gives the same run on every machine and
-//! in every release.
+//! The simulator's own pseudo-random numbers, so that a seed gives the same run on every machine
+//! and in every release.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
 #[derive(Clone, Debug)]

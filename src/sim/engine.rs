@@ -2,8 +2,8 @@
 //! evenly.
 //!
 //! All calls at work advance at the same rate. So one number orders their ends: the work that each
-//! call has received since the start of the run. A call that joins ends when that number has grown by
-//! the call's own work. Between two events the rate does not change.
+//! call has received since the start of the run. A call that joins ends when that number has grown
+//! by the call's own work. Between two events the rate does not change.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

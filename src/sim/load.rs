@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The step in which a smooth load changes, in seconds of virtual time. A short call has a few of them.
+/// The step in which a smooth load changes, in seconds of virtual time. A short call has a few of
+/// them.
 const SMOOTH_STEP_SECONDS: f64 = 0.02;
 
 /// The background load over time: the share of the backend's cores that other work takes, 0..=1. It
@@ -43,7 +44,8 @@ pub enum Load {
         /// When it has arrived.
         end: Duration,
     },
-    /// A value from the start, and other values from their times on. The times are in ascending order.
+    /// A value from the start, and other values from their times on. The times are in ascending
+    /// order.
     Steps(f64, Vec<(Duration, f64)>),
 }
 
@@ -111,8 +113,8 @@ impl Load {
         }
     }
 
-    /// How many intervals have passed, and how much of the current one. A sum of floats that differs
-    /// from a boundary by rounding counts as that boundary.
+    /// How many intervals have passed, and how much of the current one. A sum of floats that
+    /// differs from a boundary by rounding counts as that boundary.
     fn turn(now: f64, every: f64) -> (f64, f64) {
         let turn = (now / every + 1e-9).floor();
         (turn, (now - turn * every).max(0.0))

@@ -21,7 +21,8 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// Holds the lock for `held`, and asks for it again `free` after the release, for the whole run.
+    /// Holds the lock for `held`, and asks for it again `free` after the release, for the whole
+    /// run.
     pub fn new(held: Duration, free: Duration) -> Self {
         let (begin, lasting, poll) = (Duration::ZERO, Duration::MAX, Duration::ZERO);
         Self {
@@ -40,14 +41,15 @@ impl LockHolder {
         self
     }
 
-    /// Waiting calls poll the lock at this interval, as in SQLite. So a call gets it up to one interval
-    /// late. Default zero: waiting calls are woken.
+    /// Waiting calls poll the lock at this interval, as in SQLite. So a call gets it up to one
+    /// interval late. Default zero: waiting calls are woken.
     pub fn polled(mut self, every: Duration) -> Self {
         self.poll = every;
         self
     }
 
-    /// A call that has waited this long for the lock fails as a whole, whatever its size. Default never.
+    /// A call that has waited this long for the lock fails as a whole, whatever its size. Default
+    /// never.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.patience = Some(timeout);
         self
@@ -59,8 +61,8 @@ impl LockHolder {
             .is_some_and(|since| since < self.lasting)
     }
 
-    /// How long a call waits that begins when the lock is taken. Returns the seconds in attempts that
-    /// are given up, the number of these, and the seconds in the attempt that gets the lock.
+    /// How long a call waits that begins when the lock is taken. Returns the seconds in attempts
+    /// that are given up, the number of these, and the seconds in the attempt that gets the lock.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> (f64, f64, f64) {
         let wait = self.held.as_secs_f64() + self.poll.as_secs_f64() / 2.0;
         let patience = [self.patience, timeout].into_iter().flatten().min();
@@ -149,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_call_that_meets_the_holder_waits_for_it_and_no_other_does() {
-        // The holder asks at 100 ms and has the lock at once, since a call ends then. It releases the
-        // lock at 170 and asks again at 270. Seven calls fit in between.
+        // The holder asks at 100 ms and has the lock at once, since a call ends then. It releases
+        // the lock at 170 and asks again at 270. Seven calls fit in between.
         let backend =
             quiet().lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(95), ms(300)));
         let times = times(&run(&backend, 100, 1));

@@ -22,9 +22,9 @@ pub struct Best {
 }
 
 impl Backend {
-    /// The best fixed size of at most `max` for this many busy batchers, at a time since the start. With
-    /// a `bound`, at most 5 % of the calls of that size take longer. Waits for a lock do not count
-    /// here, since no size avoids them.
+    /// The best fixed size of at most `max` for this many busy batchers, at a time since the start.
+    /// With a `bound`, at most 5 % of the calls of that size take longer. Waits for a lock do not
+    /// count here, since no size avoids them.
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
         let evaluate = |n: usize| Best {
@@ -58,8 +58,8 @@ impl Backend {
         (from..=to).map(evaluate).fold(best, better)
     }
 
-    /// Items handled per second by all of this many busy batchers together, if each always sends `n`.
-    /// It is 0 if more than 5 % of the calls exceed the bound.
+    /// Items handled per second by all of this many busy batchers together, if each always sends
+    /// `n`. It is 0 if more than 5 % of the calls exceed the bound.
     #[must_use]
     pub fn expected(
         &self,
@@ -111,8 +111,8 @@ impl Backend {
     }
 
     /// The same as `call_within`, as means over all calls, where a holder takes the lock again and
-    /// again. In each turn the first call waits, and others follow until the holder asks. The holder
-    /// gets the lock when the last of the calls in flight has ended.
+    /// again. In each turn the first call waits, and others follow until the holder asks. The
+    /// holder gets the lock when the last of the calls in flight has ended.
     fn calls_between_locks(
         &self,
         holder: &LockHolder,
@@ -157,8 +157,8 @@ impl Backend {
                 (0.0, timeout)
             };
         }
-        // The work is lognormal with this mean. Below are the probability and the expectation of the
-        // part that ends before the timeout.
+        // The work is lognormal with this mean. Below are the probability and the expectation of
+        // the part that ends before the timeout.
         let z = ((room / work).ln() + self.noise * self.noise / 2.0) / self.noise;
         let through = normal(z);
         (

@@ -55,8 +55,8 @@ impl Backend {
         self
     }
 
-    /// If this many calls are connected, a further one fails at the end of its latency, and its items
-    /// are lost. Default no limit.
+    /// If this many calls are connected, a further one fails at the end of its latency, and its
+    /// items are lost. Default no limit.
     pub fn connections(mut self, most: usize) -> Self {
         self.parallel.connections = Some(most.max(1));
         self
@@ -69,15 +69,15 @@ impl Backend {
         self
     }
 
-    /// How many calls can work at full speed at once from this time on. Times must be given in ascending
-    /// order.
+    /// How many calls can work at full speed at once from this time on. Times must be given in
+    /// ascending order.
     pub fn cores_from(mut self, time: Duration, cores: u32) -> Self {
         self.parallel.cores.push((time, cores.max(1)));
         self
     }
 
-    /// After a failed call its lane waits for a random time of up to this long. Its permit is not used
-    /// meanwhile. Default zero.
+    /// After a failed call its lane waits for a random time of up to this long. Its permit is not
+    /// used meanwhile. Default zero.
     pub fn backoff(mut self, most: Duration) -> Self {
         self.parallel.backoff = most;
         self

@@ -52,7 +52,8 @@ pub struct Report {
     pub(super) duration: Duration,
     /// Core-seconds of work that the calls received.
     pub(super) worked: f64,
-    /// The seconds from the add of each handled item to the end of its call. Empty in a closed loop.
+    /// The seconds from the add of each handled item to the end of its call. Empty in a closed
+    /// loop.
     pub(super) waits: Vec<f64>,
     /// When items were handled, and how many waits were known before that.
     pub(super) waits_at: Vec<(f64, usize)>,
@@ -102,8 +103,8 @@ impl Report {
             .filter(move |call| from < call.at && call.at <= to)
     }
 
-    /// The items that the best fixed size of each moment would have handled in this time, with a bound
-    /// on its calls or without one.
+    /// The items that the best fixed size of each moment would have handled in this time, with a
+    /// bound on its calls or without one.
     #[must_use]
     pub fn oracle_between(&self, from: Duration, to: Duration, bound: Option<Duration>) -> f64 {
         let mut sum = 0.0;
@@ -131,8 +132,8 @@ impl Report {
         sum
     }
 
-    /// The items handled, as a share of those of the best fixed size of each moment. It exceeds 1 if the
-    /// policy was better.
+    /// The items handled, as a share of those of the best fixed size of each moment. It exceeds 1
+    /// if the policy was better.
     #[must_use]
     pub fn share_of_oracle(&self) -> f64 {
         self.share_of_oracle_between(Duration::ZERO, self.duration)

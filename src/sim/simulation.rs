@@ -59,7 +59,8 @@ impl Simulation {
         self
     }
 
-    /// Items arrive at random at each batcher, this many a second on average. Default a closed loop.
+    /// Items arrive at random at each batcher, this many a second on average. Default a closed
+    /// loop.
     pub fn arrivals_per_second(mut self, rate: f64) -> Self {
         self.arrivals = Some(rate);
         self
@@ -118,8 +119,8 @@ impl Simulation {
         self
     }
 
-    /// The time from a sample to the decision. Default 50 µs, so that a busy batcher has cut its next
-    /// batch by then, as with threads. With zero the decision applies to the next batch.
+    /// The time from a sample to the decision. Default 50 µs, so that a busy batcher has cut its
+    /// next batch by then, as with threads. With zero the decision applies to the next batch.
     pub fn decision_lag(mut self, lag: Duration) -> Self {
         self.decision_lag = lag;
         self

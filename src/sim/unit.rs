@@ -140,8 +140,8 @@ impl<P: Policy> Unit<P> {
         }
     }
 
-    /// The batch that a free lane cuts now. Without one, the time at which to try again, infinite for
-    /// never.
+    /// The batch that a free lane cuts now. Without one, the time at which to try again, infinite
+    /// for never.
     pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
         let probe = self
             .setpoint
@@ -240,8 +240,8 @@ impl<P: Policy> Unit<P> {
         });
     }
 
-    /// Notes a call that was not refused. If it was the last part of a refused batch that was too long,
-    /// returns the length and the time of that batch.
+    /// Notes a call that was not refused. If it was the last part of a refused batch that was too
+    /// long, returns the length and the time of that batch.
     pub(super) fn was_taken(&mut self, lane: usize, lost: bool) -> Option<(usize, Duration)> {
         let batch = self.refused[lane].as_mut()?;
         batch.lost |= lost;

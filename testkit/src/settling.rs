@@ -1,5 +1,5 @@
-//! Shared by the tests of `CostModel` on real threads: a producer that always has items, and a check
-//! of the size.
+//! Shared by the tests of `CostModel` on real threads: a producer that always has items, and a
+//! check of the size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

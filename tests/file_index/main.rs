@@ -1,5 +1,5 @@
-//! The example that indexes files, as users run it: its binary runs on trees made here, and the test
-//! reads its table over another connection.
+//! The example that indexes files, as users run it: its binary runs on trees made here, and the
+//! test reads its table over another connection.
 
 #![cfg(all(unix, not(loom)))]
 
@@ -141,7 +141,8 @@ fn a_second_run_brings_the_table_up_to_date_and_leaves_other_trees_alone() {
     fs::remove_file(tree.root.join("gone")).unwrap();
     fs::remove_file(tree.root.join("becomes a folder")).unwrap();
     tree.write(OsStr::new("becomes a folder/inside"), "");
-    // Through a link the same names can still be read, but they are not files of this tree any more.
+    // Through a link the same names can still be read, but they are not files of this tree any
+    // more.
     fs::rename(
         tree.root.join("folder"),
         tree.folder.path().join("elsewhere"),
@@ -380,8 +381,8 @@ fn a_database_that_fails_during_the_run_ends_it() {
     );
 }
 
-/// If the test may read everything (as root), the program runs as another user, from a copy that this
-/// user may execute.
+/// If the test may read everything (as root), the program runs as another user, from a copy that
+/// this user may execute.
 #[test]
 fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     const NOBODY: u32 = 65_534;
@@ -444,8 +445,8 @@ fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     );
 }
 
-/// The walker reads the first of several endless files. The others, which it has listed, are deleted
-/// meanwhile.
+/// The walker reads the first of several endless files. The others, which it has listed, are
+/// deleted meanwhile.
 #[test]
 #[cfg(target_os = "linux")]
 fn files_that_vanish_are_counted_and_do_no_harm() {

@@ -1,5 +1,5 @@
-//! A tree of files in its own folder, the example that walks it, and its table as another program reads
-//! it.
+//! A tree of files in its own folder, the example that walks it, and its table as another program
+//! reads it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

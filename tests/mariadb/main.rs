@@ -153,8 +153,8 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
-            // Both batches have the same keys in opposite orders, and one in the middle that both have
-            // to wait for. Unsorted, each then holds the lock that the other needs next.
+            // Both batches have the same keys in opposite orders, and one in the middle that both
+            // have to wait for. Unsorted, each then holds the lock that the other needs next.
             let ids = round * 200..(round + 1) * 200;
             conn.query_drop("BEGIN").unwrap();
             conn.query_drop(format!(

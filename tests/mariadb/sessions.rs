@@ -1,5 +1,5 @@
-//! Sessions that are refused, or that have lost their prepared statements. The next attempt uses a new
-//! session where that helps, and no row fails.
+//! Sessions that are refused, or that have lost their prepared statements. The next attempt uses a
+//! new session where that helps, and no row fails.
 
 use load_aware_batcher::Retry;
 use mysql::{Params, Statement, Value};
@@ -37,8 +37,8 @@ fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist
     );
 }
 
-/// Scenario 44. The handler is the recipe of the docs, which keeps a connection as long as its errors
-/// allow.
+/// Scenario 44. The handler is the recipe of the docs, which keeps a connection as long as its
+/// errors allow.
 #[test]
 fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     let Some(server) = Mariadb::shared() else {

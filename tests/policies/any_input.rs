@@ -36,8 +36,8 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
         1 => (1_u64..10_000).prop_map(Duration::from_secs),
     ];
     let size = || prop_oneof![1 => Just(0_usize), 1 => Just(usize::MAX), 6 => 1_usize..1_000];
-    // Mostly cut at the size in force, which `None` stands for. Half of the policies ignore all other
-    // batches.
+    // Mostly cut at the size in force, which `None` stands for. Half of the policies ignore all
+    // other batches.
     let cut_at = prop::option::weighted(0.3, size());
     let failed = prop_oneof![3 => Just(0_usize), 1 => Just(usize::MAX), 2 => 0_usize..100];
     let flags = (
@@ -65,8 +65,8 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
 /// Stands for the size in force when the sample arrives.
 const IN_FORCE: usize = usize::MAX - 1;
 
-/// Mostly in range, as from a `LoadFeedback`, and sometimes with values that a `LoadFeedback` does not
-/// let through.
+/// Mostly in range, as from a `LoadFeedback`, and sometimes with values that a `LoadFeedback` does
+/// not let through.
 fn any_sample() -> impl Strategy<Value = Sample> {
     let wild = prop_oneof![
         Just(f64::NAN),
@@ -109,7 +109,8 @@ fn bounds() -> impl Strategy<Value = (usize, usize)> {
     ]
 }
 
-/// Windows, each with its samples, whether it is a check, and the milliseconds since the previous one.
+/// Windows, each with its samples, whether it is a check, and the milliseconds since the previous
+/// one.
 fn any_course() -> impl Strategy<Value = Vec<(Vec<Sample>, bool, u64)>> {
     prop::collection::vec(
         (

@@ -212,8 +212,8 @@ fn hill_climbing_stays_around_the_best_size() {
         sizes[20..].iter().all(|size| (300..=470).contains(size)),
         "{sizes:?}"
     );
-    // Half of the items are refused in batches of more than 60. These are worse although they take no
-    // longer.
+    // Half of the items are refused in batches of more than 60. These are worse although they take
+    // no longer.
     let refusing = |n: usize| BatchSample {
         failed: if n > 60 { n / 2 } else { 0 },
         ..batch(n, 1e3)

@@ -1,5 +1,5 @@
-//! Calls that were refused unseen, and broken statements, are no evidence. `TooLarge` is evidence for
-//! `CostModel` alone.
+//! Calls that were refused unseen, and broken statements, are no evidence. `TooLarge` is evidence
+//! for `CostModel` alone.
 
 use super::*;
 use load_aware_batcher::{Aimd, CostModel, Fixed, HillClimb, LoadThreshold};
@@ -18,8 +18,8 @@ const POLICIES: [Named; 6] = [
     ("CostModel", || Box::new(CostModel::new())),
 ];
 
-/// The sizes, lingers and zones of sixty decisions. Every third batch fails. With `extra`, a sample of
-/// that outcome precedes and follows each batch.
+/// The sizes, lingers and zones of sixty decisions. Every third batch fails. With `extra`, a sample
+/// of that outcome precedes and follows each batch.
 fn course(
     mut policy: Box<dyn Policy>,
     extra: Option<CallOutcome>,

@@ -1,5 +1,5 @@
-//! Short handlers with plain `?` that capture their connection. The factory of `spawn_workers` replaces
-//! them, and no row fails.
+//! Short handlers with plain `?` that capture their connection. The factory of `spawn_workers`
+//! replaces them, and no row fails.
 
 use load_aware_batcher::{BuildError, Worker};
 
@@ -13,8 +13,8 @@ fn restart_rows() -> i64 {
         .unwrap_or(20_000)
 }
 
-/// The handler as most users write it. The only setting is one that its author must decide: rows may
-/// be sent again.
+/// The handler as most users write it. The only setting is one that its author must decide: rows
+/// may be sent again.
 fn spawn_short(config: Config, made: mpsc::Sender<Worker>) -> Result<Batcher<Row>, BuildError> {
     Batcher::builder().idempotent(true).spawn_workers(move |worker| {
         let _ = made.send(worker);
@@ -45,8 +45,8 @@ fn restart(away: Duration) {
         let (killed, is_killed) = mpsc::channel::<()>();
         let producer = batcher.producer();
         scope.spawn(move || {
-            // The last tenth is added after the kill, so that the restart interrupts something even on a
-            // fast server.
+            // The last tenth is added after the kill, so that the restart interrupts something even
+            // on a fast server.
             producer
                 .add_many((0..rows - rows / 10).map(Row::of))
                 .unwrap();

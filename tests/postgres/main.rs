@@ -248,8 +248,8 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
-            // Both batches have the same keys in opposite orders, and one in the middle that both have
-            // to wait for. Unsorted, each then holds the lock that the other needs next.
+            // Both batches have the same keys in opposite orders, and one in the middle that both
+            // have to wait for. Unsorted, each then holds the lock that the other needs next.
             let ids = round * 200..(round + 1) * 200;
             client
                 .batch_execute(&format!(
@@ -283,8 +283,8 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
     }
 }
 
-/// A list of VALUES needs three parameters for each row. The number that the driver can send is set as
-/// the limit on the batch's weight.
+/// A list of VALUES needs three parameters for each row. The number that the driver can send is set
+/// as the limit on the batch's weight.
 #[test]
 fn bind_parameters_stay_at_the_drivers_limit() {
     let Some(server) = Postgres::shared() else {

@@ -1,6 +1,6 @@
-//! Sessions that are refused, that have plans of a changed table, that the server has ended, or that
-//! are left in the middle of a transaction. The next attempt uses a new session where that helps, and
-//! no row fails.
+//! Sessions that are refused, that have plans of a changed table, that the server has ended, or
+//! that are left in the middle of a transaction. The next attempt uses a new session where that
+//! helps, and no row fails.
 
 use postgres::Statement;
 
@@ -145,8 +145,8 @@ fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_p
     assert_eq!(counts(&mut client), (100, 100));
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can be
-/// used.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can
+/// be used.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
     let Some(server) = Postgres::shared() else {

@@ -81,8 +81,8 @@ fn a_batch_is_cut_when_it_is_full_or_its_oldest_item_is_due() {
 
 #[test]
 fn items_that_arrived_during_a_call_are_in_the_next_batch_up_to_its_size() {
-    // 200 items a second, and calls of 100 ms. The waiting items are overdue, so each batch takes as
-    // many of them as fit.
+    // 200 items a second, and calls of 100 ms. The waiting items are overdue, so each batch takes
+    // as many of them as fit.
     let run = Simulation::new(plain(0.0, 100.0, 0.0))
         .duration(secs(60.0))
         .arrivals_per_second(200.0);
@@ -112,8 +112,8 @@ fn the_oldest_item_is_handed_over_first_and_each_item_once() {
         .arrivals_per_second(100.0);
     let (asked, report) =
         Listener::new(Cadence::EveryCheck, hold).listen(&run.clone().initial_batch_size(10));
-    // Under overload each item waits for those before it. The oldest of a batch has waited since its
-    // arrival.
+    // Under overload each item waits for those before it. The oldest of a batch has waited since
+    // its arrival.
     let alone = Simulation::new(instant())
         .duration(secs(20.0))
         .arrivals_per_second(100.0)

@@ -234,8 +234,8 @@ fn a_bound_is_exceeded_by_one_call_in_twenty() {
 
 #[test]
 fn the_oracle_follows_load_and_costs_along_the_run() {
-    // Batches of 100 items, of 1 ms each and then of 2 ms. Then half of the backend is taken, then all
-    // of it.
+    // Batches of 100 items, of 1 ms each and then of 2 ms. Then half of the backend is taken, then
+    // all of it.
     let backend = plain(0.0, 0.0, 1.0).costs_from(secs(10.0), costs(0.0, 0.0, 2.0));
     let backend = backend.load(Load::Steps(
         0.0,

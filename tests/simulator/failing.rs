@@ -163,8 +163,8 @@ fn every_pair_of_items_may_conflict() {
 
 #[test]
 fn a_backend_over_its_capacity_refuses_items_in_proportion_and_half_at_most() {
-    // Gain, cores, batchers, background load, probability of `row_errors`; the share refused, which is
-    // gain · (load + batchers/cores − 1).
+    // Gain, cores, batchers, background load, probability of `row_errors`; the share refused, which
+    // is gain · (load + batchers/cores − 1).
     let table = [
         (0.2, 1, 1, 0.0, 0.0, 0.0),
         (0.2, 1, 2, 0.0, 0.0, 0.2),

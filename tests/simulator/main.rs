@@ -27,8 +27,8 @@ fn costs(latency: f64, call: f64, item: f64) -> Costs {
     Costs::of_secs(latency / 1e3, call / 1e3, item / 1e3)
 }
 
-/// Without background load, noise and timeout, so that the time of a call is known to the nanosecond.
-/// Costs in milliseconds.
+/// Without background load, noise and timeout, so that the time of a call is known to the
+/// nanosecond. Costs in milliseconds.
 fn plain(latency: f64, call: f64, item: f64) -> Backend {
     Backend::new()
         .costs(costs(latency, call, item))

@@ -95,8 +95,8 @@ fn a_call_slows_the_others_while_it_works() {
         let run = Simulation::new(plain(latency, 0.0, 1.0).cores(1)).duration(secs(1.0));
         run.run_all(vec![Fixed(10), Fixed(20)])
     };
-    // One call needs 10 ms and the other 20. At 20 ms the first one has had its half and begins again;
-    // then both need 10.
+    // One call needs 10 ms and the other 20. At 20 ms the first one has had its half and begins
+    // again; then both need 10.
     let report = run(0.0);
     all_near(&ends(&report, 0, 4), &[20.0, 40.0, 60.0, 80.0], 1e-6);
     all_near(&ends(&report, 1, 2), &[40.0, 80.0], 1e-6);

@@ -5,10 +5,10 @@
 //! cargo run --release --manifest-path benches/loaders/Cargo.toml
 //! ```
 //!
-//! Each round writes the same rows into a new table in four ways: with the loader's program from a CSV
-//! file, with the sink and its defaults, with `INSERT`s of 1 000 rows, and row by row in one
-//! transaction. The last one writes a tenth of the rows. All but the loader make their rows while they
-//! write. The servers run in temporary folders. The figures are medians over the rounds.
+//! Each round writes the same rows into a new table in four ways: with the loader's program from a
+//! CSV file, with the sink and its defaults, with `INSERT`s of 1 000 rows, and row by row in one
+//! transaction. The last one writes a tenth of the rows. All but the loader make their rows while
+//! they write. The servers run in temporary folders. The figures are medians over the rounds.
 
 mod database;
 mod mariadb;

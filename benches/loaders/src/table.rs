@@ -64,8 +64,8 @@ impl Section {
         )
     }
 
-    /// The line about the sink, and whether it meets its target. Without the loader's program there is
-    /// no comparison, and the target counts as met.
+    /// The line about the sink, and whether it meets its target. Without the loader's program there
+    /// is no comparison, and the target counts as met.
     pub fn judgement(&self) -> (String, bool) {
         let sink = self.runs.iter().find(|runs| runs.way == Way::Sink);
         let what = format!("{}, {}", self.database, self.key);

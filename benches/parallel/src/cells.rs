@@ -34,8 +34,8 @@ impl Situation {
         }
     }
 
-    /// Whether calls need only the cores. Client and server share two cores here, so one or two calls
-    /// use them fully.
+    /// Whether calls need only the cores. Client and server share two cores here, so one or two
+    /// calls use them fully.
     pub fn fills_the_cores(self) -> bool {
         matches!(self, Self::Loopback)
     }

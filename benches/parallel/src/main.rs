@@ -8,10 +8,11 @@
 //!
 //! The first takes under four minutes, the second half an hour.
 //!
-//! Each cell of the table is a situation and a bound of the size. In each, rows are added as fast as
-//! they are taken. The runs of a cell have every fixed size n and concurrency k of a grid, `CostModel`
-//! with one call at a time, `CostModel` with 1 to 8 calls, and the best of the grid once more. The
-//! ratios are to that last run. The sinks write the rows, with a key, as a program would.
+//! Each cell of the table is a situation and a bound of the size. In each, rows are added as fast
+//! as they are taken. The runs of a cell have every fixed size n and concurrency k of a grid,
+//! `CostModel` with one call at a time, `CostModel` with 1 to 8 calls, and the best of the grid
+//! once more. The ratios are to that last run. The sinks write the rows, with a key, as a program
+//! would.
 
 mod backend;
 mod cells;
@@ -86,8 +87,8 @@ fn open(name: Name) -> Option<Box<dyn Backend>> {
     }
 }
 
-/// The mean number of runnable threads over the last minute. Read before the bench, it shows whether
-/// the machine had other work.
+/// The mean number of runnable threads over the last minute. Read before the bench, it shows
+/// whether the machine had other work.
 fn load() -> String {
     let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     averages.split(' ').next().unwrap_or("unknown").to_owned()

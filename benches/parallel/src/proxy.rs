@@ -71,9 +71,9 @@ fn join(client: TcpStream, server: UnixStream, each_way: Duration) {
     });
 }
 
-/// One thread reads and notes when the bytes are due. Another one writes them at that time. A single
-/// thread would need a timeout for each read, and the kernel rounds a socket's timeout up to its clock
-/// tick, which may be 4 ms.
+/// One thread reads and notes when the bytes are due. Another one writes them at that time. A
+/// single thread would need a timeout for each read, and the kernel rounds a socket's timeout up to
+/// its clock tick, which may be 4 ms.
 fn direction<R, W>(
     mut from: R,
     mut to: W,
@@ -98,7 +98,8 @@ fn direction<R, W>(
     });
     thread::spawn(move || {
         for piece in due {
-            // Bytes that are already due are written at once, so the delay does not limit throughput.
+            // Bytes that are already due are written at once, so the delay does not limit
+            // throughput.
             thread::sleep(piece.due.saturating_duration_since(Instant::now()));
             if to.write_all(&piece.bytes).is_err() {
                 break;

@@ -60,7 +60,8 @@ pub fn measure<S: Sink<Row> + 'static>(sink: S, cell: Cell, way: Way, span: Span
     };
     let builder = Batcher::builder().close_timeout(Duration::ZERO);
     let builder = match way {
-        // The queue has room for two batches in each lane, so that rows do not wait longer than needed.
+        // The queue has room for two batches in each lane, so that rows do not wait longer than
+        // needed.
         Way::Fixed { size, calls } => builder
             .policy(Fixed(size))
             .max_batch_size(size)

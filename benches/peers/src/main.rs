@@ -4,8 +4,8 @@
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick]`
 //!
 //! Each run has a process of its own, so that processor time and peak memory are those of one peer.
-//! Peers take turns in each round, and each figure is the median of the rounds. Before the timed runs
-//! each peer shows whether every item arrives. A timed run that lost items reports it.
+//! Peers take turns in each round, and each figure is the median of the rounds. Before the timed
+//! runs each peer shows whether every item arrives. A timed run that lost items reports it.
 
 mod asynchronous;
 mod spans;

@@ -92,8 +92,8 @@ impl<L: CallsPolicy> Policy for Sized<L> {
 }
 
 /// Vector's adaptive request concurrency, with its defaults. It allows one call more in each round
-/// trip while times do not rise. It allows a tenth less when times exceed the mean by 2.5 deviations,
-/// or when a call fails.
+/// trip while times do not rise. It allows a tenth less when times exceed the mean by 2.5
+/// deviations, or when a call fails.
 struct Arc {
     most: usize,
     calls: usize,
@@ -224,8 +224,8 @@ impl CallsPolicy for Gradient2 {
     }
 }
 
-/// The sink writer of Flink: ten items more in flight after a call that succeeded, half of them after
-/// one that failed.
+/// The sink writer of Flink: ten items more in flight after a call that succeeded, half of them
+/// after one that failed.
 struct Flink {
     most: usize,
     batch: usize,

@@ -8,8 +8,8 @@ use crate::competitors::{Competitors, Storm};
 pub trait Backend {
     fn name(&self) -> &'static str;
 
-    /// Makes an empty table for each of this many candidates. In a common table, the candidate with the
-    /// highest keys would have an advantage.
+    /// Makes an empty table for each of this many candidates. In a common table, the candidate with
+    /// the highest keys would have an advantage.
     fn reset(&mut self, candidates: usize);
 
     /// A handler for the table of the candidate with this number, with a statement timeout.

@@ -24,8 +24,8 @@ impl Candidate {
         }
     }
 
-    /// The largest size that it may use. `LoadThreshold` does not measure throughput, so this bound is
-    /// all that limits it on an idle host.
+    /// The largest size that it may use. `LoadThreshold` does not measure throughput, so this bound
+    /// is all that limits it on an idle host.
     pub fn max_batch_size(self) -> usize {
         match self {
             Self::Fixed(size) => size,
@@ -35,8 +35,8 @@ impl Candidate {
     }
 
     /// The builder's default, twice the largest size, for the policies that learn and for the large
-    /// fixed sizes. Less for small fixed sizes: they would still write what waits long after the end
-    /// of their turn.
+    /// fixed sizes. Less for small fixed sizes: they would still write what waits long after the
+    /// end of their turn.
     pub fn queue_capacity(self) -> usize {
         match self {
             Self::Fixed(size) => (40 * size).min(2 * MAX),

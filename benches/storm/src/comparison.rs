@@ -1,9 +1,9 @@
 //! Each candidate compared with the best fixed size of the phase.
 //!
 //! # The best fixed size, without selection bias
-//! The highest of several noisy figures is too high. It may be the luckiest one instead of the best.
-//! So the size is chosen by other figures than those it is compared by. For each round it is the size
-//! with the highest median over the *other* rounds, and its figure in this round counts. A
+//! The highest of several noisy figures is too high. It may be the luckiest one instead of the
+//! best. So the size is chosen by other figures than those it is compared by. For each round it is
+//! the size with the highest median over the *other* rounds, and its figure in this round counts. A
 //! candidate's share is taken within one round. There the candidates take turns, so a change of the
 //! machine's speed affects them all. The median over the rounds is the share. A single round has no
 //! other rounds: its highest figure is taken, and the candidates look worse than they are.
@@ -11,18 +11,18 @@
 //! # Back after
 //! A candidate is back when the throughput of half a second is 90 % of the best fixed size's
 //! throughput in the whole phase after the storm, in the same round. It is not compared with the
-//! phase before, since a table that has grown may take rows more slowly forever. It is never back if
-//! there is no such half second. Half a second is ten calls or more. The rows of a call count evenly
-//! over its time.
+//! phase before, since a table that has grown may take rows more slowly forever. It is never back
+//! if there is no such half second. Half a second is ten calls or more. The rows of a call count
+//! evenly over its time.
 //!
 //! # Noise
-//! The noise of a phase is how far the runs of the same fixed size scatter, as a share of their mean.
-//! The machine causes it, not a candidate. It is printed after the best size, and shows how much a
-//! difference means.
+//! The noise of a phase is how far the runs of the same fixed size scatter, as a share of their
+//! mean. The machine causes it, not a candidate. It is printed after the best size, and shows how
+//! much a difference means.
 //!
 //! # In an open loop
-//! Throughput equals the rate, and exceeds it while a candidate catches up. The share is that of the
-//! rate. A candidate is back when at most a quarter of a second's rows are overdue.
+//! Throughput equals the rate, and exceeds it while a candidate catches up. The share is that of
+//! the rate. A candidate is back when at most a quarter of a second's rows are overdue.
 
 use crate::candidates::Candidate;
 use crate::measure::median;
@@ -35,8 +35,8 @@ pub struct Comparison<'a> {
     pub storm: Storm,
     /// The best fixed size of each phase; `None` if no fixed size was run, or in an open loop.
     pub best: [Option<Best>; 3],
-    /// How far a fixed size's throughput, and its p99, scatter from round to round in each phase, as a
-    /// share of the mean.
+    /// How far a fixed size's throughput, and its p99, scatter from round to round in each phase,
+    /// as a share of the mean.
     pub noise: [f64; 3],
     pub p99_noise: [f64; 3],
     pub rounds: usize,
@@ -273,7 +273,8 @@ impl Compared<'_> {
     }
 }
 
-/// Seconds from the end of the storm to the first half second that is `right`. Infinite without one.
+/// Seconds from the end of the storm to the first half second that is `right`. Infinite without
+/// one.
 fn first_after(run: &Run, right: impl Fn(f64, f64) -> bool) -> f64 {
     const WINDOW: f64 = 0.5;
     const STEP: f64 = 0.05;

@@ -1,4 +1,5 @@
-//! The competitors: threads that load the same machine and the same database until they are stopped.
+//! The competitors: threads that load the same machine and the same database until they are
+//! stopped.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -55,8 +56,8 @@ pub struct Competitors {
 }
 
 impl Competitors {
-    /// Starts `count` threads. Each makes its step with `make(number)`, and repeats it until it fails
-    /// or the storm is over.
+    /// Starts `count` threads. Each makes its step with `make(number)`, and repeats it until it
+    /// fails or the storm is over.
     pub fn start<M, S>(count: usize, make: M) -> Self
     where
         M: Fn(usize) -> S + Send + Sync + 'static,

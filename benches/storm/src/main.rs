@@ -1,5 +1,5 @@
-//! Real databases under real competing load: which policy sizes batches well before the load, during
-//! it and after it. Such a load is called a storm here.
+//! Real databases under real competing load: which policy sizes batches well before the load,
+//! during it and after it. Such a load is called a storm here.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/storm/Cargo.toml -- --quick --check
@@ -9,14 +9,14 @@
 //! The first takes under three minutes. The second runs everything, in two and a half hours.
 //!
 //! A round has four phases: warm-up, before, during and after the storm. The candidates go through
-//! them together and take turns, each on a fresh table. Every round begins with another candidate, so
-//! that none is always the first. The figures are medians over the rounds, and shares of the best
-//! fixed size of the phase. `comparison.rs` says how that size is chosen without a selection bias, and
-//! what "back after" means.
+//! them together and take turns, each on a fresh table. Every round begins with another candidate,
+//! so that none is always the first. The figures are medians over the rounds, and shares of the
+//! best fixed size of the phase. `comparison.rs` says how that size is chosen without a selection
+//! bias, and what "back after" means.
 //!
-//! In a closed loop, rows are added as fast as they are taken. In an open loop (`--rate N`), N rows a
-//! second are due, taken or not. A row's time counts from when it was due. Rows that still wait at
-//! the end count with the time that they have waited.
+//! In a closed loop, rows are added as fast as they are taken. In an open loop (`--rate N`), N rows
+//! a second are due, taken or not. A row's time counts from when it was due. Rows that still wait
+//! at the end count with the time that they have waited.
 
 mod backend;
 mod chart;

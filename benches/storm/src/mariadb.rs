@@ -22,8 +22,8 @@ struct Measured {
 }
 
 pub fn open() -> Option<Box<dyn Backend>> {
-    // The memory and the log of a usual server. With the tests' 32 MB of log it would write pages all
-    // the time.
+    // The memory and the log of a usual server. With the tests' 32 MB of log it would write pages
+    // all the time.
     let server = Mariadb::own(&["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G"])?;
     let (opts, mut conn) = server.database("storm");
     conn.query_drop("CREATE TABLE other (n bigint AUTO_INCREMENT PRIMARY KEY, text text)")

@@ -1,5 +1,5 @@
-//! The measurements of a run, at the handler: each call, and for every eighth row the time from when
-//! it was due to the end of its commit.
+//! The measurements of a run, at the handler: each call, and for every eighth row the time from
+//! when it was due to the end of its commit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ const ON_THEIR_WAY: usize = 1 << 16;
 /// Rows whose id is a multiple of this are timed.
 pub const EVERY: i64 = 8;
 
-/// When each row on its way was due, by its id. In a closed loop a row is due when it is added. In an
-/// open loop the rate decides, even if the thread that adds is late.
+/// When each row on its way was due, by its id. In a closed loop a row is due when it is added. In
+/// an open loop the rate decides, even if the thread that adds is late.
 pub struct DueTimes {
     start: Instant,
     at_ns: Vec<AtomicU64>,
@@ -44,8 +44,8 @@ impl DueTimes {
     }
 }
 
-/// One call of the handler. Its times are in seconds since the round began, and at the end of the run
-/// in seconds of the candidate's own time.
+/// One call of the handler. Its times are in seconds since the round began, and at the end of the
+/// run in seconds of the candidate's own time.
 #[derive(Clone, Copy)]
 pub struct Call {
     pub begun_s: f64,

@@ -61,9 +61,9 @@ impl Options {
         }
     }
 
-    /// The two sizes that were the best in every phase of every storm. Several rounds instead of long
-    /// phases: the medians are judged, and with three rounds there are two others to choose the best
-    /// size by. Without `LoadThreshold`, which grows for longer than such a run lasts.
+    /// The two sizes that were the best in every phase of every storm. Several rounds instead of
+    /// long phases: the medians are judged, and with three rounds there are two others to choose
+    /// the best size by. Without `LoadThreshold`, which grows for longer than such a run lasts.
     fn quick() -> Self {
         let candidates = vec![Candidate::Fixed(1_000), Candidate::Fixed(5_000), Candidate::Model];
         Self {

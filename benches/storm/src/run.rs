@@ -1,20 +1,20 @@
 //! One round: the candidates take turns in the warm-up and before, during and after the storm.
 //!
 //! # Turns
-//! The speed of a shared machine changes by half for seconds at a time, and its disk sometimes stops
-//! for a quarter of a second. Runs one after the other would compare such moments. So the candidates
-//! share each phase in short turns, one candidate at a time. Each has its own batcher, connection and
-//! table. All have the same machine, and the same competitors throughout the storm.
+//! The speed of a shared machine changes by half for seconds at a time, and its disk sometimes
+//! stops for a quarter of a second. Runs one after the other would compare such moments. So the
+//! candidates share each phase in short turns, one candidate at a time. Each has its own batcher,
+//! connection and table. All have the same machine, and the same competitors throughout the storm.
 //!
 //! A turn ends when its rows are stored. Rows count towards throughput only while rows are still
-//! added. So the last batches of a turn, which may be smaller, cost no candidate anything. Their calls
-//! count among the calls, and the ages of their rows among the ages. A candidate's own time is the
-//! time in which rows were added for it. All figures are in that time. What a policy learns at the
-//! end of a turn costs it no time, either. That makes the first seconds of a storm slightly easier
-//! for a policy that learns.
+//! added. So the last batches of a turn, which may be smaller, cost no candidate anything. Their
+//! calls count among the calls, and the ages of their rows among the ages. A candidate's own time
+//! is the time in which rows were added for it. All figures are in that time. What a policy learns
+//! at the end of a turn costs it no time, either. That makes the first seconds of a storm slightly
+//! easier for a policy that learns.
 //!
-//! An open loop cannot stop for a turn. There each candidate has a round to itself, and its own time
-//! is that of the clock.
+//! An open loop cannot stop for a turn. There each candidate has a round to itself, and its own
+//! time is that of the clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -70,8 +70,8 @@ pub struct Figures {
     /// Calls that ended in one of its turns, or after the turn's rows were added.
     pub calls: usize,
     pub failed_calls: usize,
-    /// In a closed loop, of the rows that were added in the phase. In an open loop, of those that were
-    /// due in it.
+    /// In a closed loop, of the rows that were added in the phase. In an open loop, of those that
+    /// were due in it.
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// Of the median call.
@@ -177,8 +177,8 @@ fn share(lanes: &mut [Lane], phase: Duration, turns: u32, start: Instant, rate: 
         for place in 0..lanes.len() {
             let lane = (turn + place) % lanes.len();
             if rate.is_none() {
-                // In most turns the same candidate precedes the same other one. What it has left to be
-                // written would slow down the commits of that one alone.
+                // In most turns the same candidate precedes the same other one. What it has left to
+                // be written would slow down the commits of that one alone.
                 settle_disk();
             }
             lanes[lane].take_turn(start, phase / turns, rate);
@@ -297,8 +297,8 @@ impl Lane {
     /// The record, in the candidate's own time, and how many rows were given up.
     fn finish(self, rate: Option<f64>) -> (Record, u64) {
         let failed_rows = self.batcher.stats().failed;
-        // Pending rows do not matter any more. But the running call must end, and the connection must
-        // close, before the next round. The second close waits for that.
+        // Pending rows do not matter any more. But the running call must end, and the connection
+        // must close, before the next round. The second close waits for that.
         drop(self.batcher.shutdown(Duration::ZERO));
         while self.batcher.stats().abandoned > 0 {
             std::thread::sleep(Duration::from_millis(1));
@@ -321,8 +321,8 @@ impl Lane {
     }
 }
 
-/// Sensors that measure only during their candidate's turn. They cost the others nothing, and report
-/// nothing about them. All that they measure at one moment is one report.
+/// Sensors that measure only during their candidate's turn. They cost the others nothing, and
+/// report nothing about them. All that they measure at one moment is one report.
 struct InTurn {
     sensors: [Box<dyn Sensor>; 2],
     active: Arc<AtomicBool>,

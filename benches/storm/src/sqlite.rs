@@ -1,9 +1,9 @@
-//! SQLite: a file for each candidate, WAL, `synchronous = FULL`, and two further indexes. SQLite has
-//! no statement timeout.
+//! SQLite: a file for each candidate, WAL, `synchronous = FULL`, and two further indexes. SQLite
+//! has no statement timeout.
 //!
 //! The files of each round begin with so many rows that each value of the smaller index has a page.
-//! Until then a row costs more the more rows there are, and a candidate that was slow in the warm-up
-//! was the fastest after it.
+//! Until then a row costs more the more rows there are, and a candidate that was slow in the
+//! warm-up was the fastest after it.
 
 use std::fs::File;
 use std::io::Write;

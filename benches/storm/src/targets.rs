@@ -1,14 +1,14 @@
 //! The targets of the policies, as checks on a finished bench.
 //!
-//! The targets are for medians of at least five rounds, and with that many they are exact. With fewer
-//! rounds, as with `--quick`, a target is missed only if the noise cannot explain the miss. For a
-//! share or a p99 that is the noise of the fixed sizes. The policy's own does not count: a policy that
-//! does well every other time is at fault. For the share of failed calls it is the standard error of
-//! that many calls.
+//! The targets are for medians of at least five rounds, and with that many they are exact. With
+//! fewer rounds, as with `--quick`, a target is missed only if the noise cannot explain the miss.
+//! For a share or a p99 that is the noise of the fixed sizes. The policy's own does not count: a
+//! policy that does well every other time is at fault. For the share of failed calls it is the
+//! standard error of that many calls.
 //!
-//! The target of `LoadThreshold` is half of the best fixed size on a host of its own. On a host with
-//! other work, the bench's own threads among them, it keeps a small size by definition. Such a miss is
-//! printed as a known limit, and the bench does not fail.
+//! The target of `LoadThreshold` is half of the best fixed size on a host of its own. On a host
+//! with other work, the bench's own threads among them, it keeps a small size by definition. Such a
+//! miss is printed as a known limit, and the bench does not fail.
 
 use std::fmt;
 
@@ -173,9 +173,9 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
     verdicts
 }
 
-/// The standard error of the median of this many shares. Each share is a quotient of two runs, and a
-/// median's standard error is 1.25 times a mean's. It is bounded: on a machine with more noise, so
-/// few rounds judge nothing, and the check reports a miss.
+/// The standard error of the median of this many shares. Each share is a quotient of two runs, and
+/// a median's standard error is 1.25 times a mean's. It is bounded: on a machine with more noise,
+/// so few rounds judge nothing, and the check reports a miss.
 fn shares_scatter(noise: f64, rounds: usize) -> f64 {
     (1.25 * noise * (2.0 / rounds.max(1) as f64).sqrt()).min(0.075)
 }
