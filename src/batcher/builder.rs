@@ -1,33 +1,30 @@
-//! The settings, their defaults and their validation.
+//! The settings and their defaults. `valid` checks them, `spawn` has the ways to start, and `start`
+//! starts the threads.
 //!
-//! What was not set follows what was; only values that were set can contradict one another. Nothing
-//! is corrected silently.
+//! A setting without a value follows from those with one. Only values that the user set can
+//! contradict one another. Nothing is corrected silently.
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::batch::{Failed, Handler};
-use crate::batcher::Batcher;
+use crate::batch::Failed;
 use crate::flush::close_report::CloseReport;
 use crate::flush::close_report::OnClose;
 
 use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
-use crate::error::BuildError;
 use crate::feedback::CustomSignal;
 use crate::flush::flusher::OnFailed;
 use crate::flush::retry::Retry;
-use crate::flush::workers::{HandlerSlot, MakeSlot, Worker};
 use crate::listeners::Listener;
 use crate::policy::{Concurrency, CostModel, Policy};
 use crate::queue::gate::STALL_TIMEOUT;
 use crate::queue::weigher::Weigh;
-use crate::sync::{Arc, Mutex, Shared};
+use crate::sync::Shared;
 
 mod concurrency;
 mod sink;
+mod spawn;
 mod start;
 mod valid;
 
@@ -39,7 +36,8 @@ const CAPACITY_MAX: usize = 1 << 30;
 /// The largest feedback ring.
 const FEEDBACK_MAX: usize = 1 << 24;
 
-/// The settings of a [`Batcher`], each with a default; from [`Batcher::builder`].
+/// The settings of a [`Batcher`](crate::Batcher), each with a default; from
+/// [`Batcher::builder`](crate::Batcher::builder).
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder<T> {
     initial_batch_size: Option<usize>,
@@ -320,8 +318,8 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// How many failed rows are kept for [`take_failed`](Batcher::take_failed) and the close report
-    /// where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
+    /// How many failed rows are kept for [`take_failed`](crate::Batcher::take_failed) and the close
+    /// report where there is no [`on_failed`](Self::on_failed) hook, at least 1. Default 10 000.
     ///
     /// A row that was [`submit`](crate::Producer::submit)ted is kept until its ticket has returned
     /// `Failed` or `InDoubt`; then it is dropped and counted in
@@ -438,7 +436,7 @@ impl<T: Send + 'static> Builder<T> {
 
     /// How long dropping the batcher waits for its close at most, while calls go through. Default
     /// 30 s. A batcher in a `static` is not dropped at the end of the process: call
-    /// [`Batcher::shutdown`] there.
+    /// [`Batcher::shutdown`](crate::Batcher::shutdown) there.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -458,7 +456,7 @@ impl<T: Send + 'static> Builder<T> {
     /// How long dropping the batcher waits without an answer of the backend. Default 5 s: a failed
     /// test or an early return against a backend that is away does not hang. A call that takes
     /// longer than this counts as abandoned. A thread that drops the batcher in a panic makes one
-    /// attempt at each batch. Does not concern [`Batcher::close`].
+    /// attempt at each batch. Does not concern [`Batcher::close`](crate::Batcher::close).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -618,155 +616,5 @@ impl<T: Send + 'static> Builder<T> {
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
-    }
-
-    /// Starts the batcher with a handler: a closure `|batch: &mut Batch<Row>| …` or a type that
-    /// implements [`Handler`].
-    ///
-    /// ```
-    /// # use load_aware_batcher::{Batch, BatchError, Batcher, Handler, LoadFeedback};
-    /// struct Count(usize);
-    ///
-    /// impl Handler<u64> for Count {
-    ///     fn handle(&mut self, batch: &mut Batch<u64>) -> Result<LoadFeedback, BatchError> {
-    ///         self.0 += batch.len();
-    ///         Ok(LoadFeedback::new())
-    ///     }
-    /// }
-    ///
-    /// let batcher = Batcher::builder().spawn(Count(0))?;
-    /// batcher.add(1)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A [`BuildError`]: a setting that makes no sense, or a thread that did not start.
-    pub fn spawn<H: Handler<T> + Send + 'static>(
-        self,
-        handler: H,
-    ) -> Result<Batcher<T>, BuildError> {
-        self.spawn_with(move || handler)
-    }
-
-    /// Starts the batcher with a handler that is made on the flusher's thread: for a connection
-    /// that is not `Send`. Returns when the handler is made.
-    ///
-    /// ```
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// use std::rc::Rc;
-    ///
-    /// let batcher = Batcher::builder().spawn_with(|| {
-    ///     let connection = Rc::new("not Send");
-    ///     move |_: &mut Batch<u64>| { let _ = &connection; Ok(LoadFeedback::new()) }
-    /// })?;
-    /// batcher.add(1)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`spawn`](Self::spawn), and if making the handler panics.
-    pub fn spawn_with<H, F>(self, make: F) -> Result<Batcher<T>, BuildError>
-    where
-        H: Handler<T> + 'static,
-        F: FnOnce() -> H + Send + 'static,
-    {
-        self.try_spawn_with(|| Ok::<H, Infallible>(make()))
-    }
-
-    /// [`spawn_with`](Self::spawn_with) for a handler whose making can fail: a connection that does
-    /// not open.
-    ///
-    /// ```
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// let refused = Batcher::builder().try_spawn_with(|| {
-    ///     let port: u16 = "many".parse()?;
-    ///     Ok::<_, std::num::ParseIntError>(move |_: &mut Batch<u64>| {
-    ///         Ok(LoadFeedback::new().queue_depth(u64::from(port)))
-    ///     })
-    /// });
-    /// assert!(refused.err().unwrap().to_string().starts_with("failed to create the handler: "));
-    /// ```
-    ///
-    /// # Errors
-    /// As [`spawn`](Self::spawn), and [`BuildError::Handler`] with the error that `make` returned,
-    /// as its source, or with the message of its panic.
-    pub fn try_spawn_with<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
-    where
-        H: Handler<T> + 'static,
-        E: Into<Box<dyn Error + Send + Sync>>,
-        F: FnOnce() -> Result<H, E> + Send + 'static,
-    {
-        self.validate()?;
-        self.check_one_handler()?;
-        let sizes = self.sizes()?;
-        let make = move || make().map(HandlerSlot::fixed).map_err(Into::into);
-        self.start(&sizes, vec![Box::new(make)])
-    }
-
-    /// Starts the batcher with a factory of handlers, for a connection that can be lost. The
-    /// factory runs on the flusher's thread: at the start, after a panic of the handler, after an
-    /// error that is marked [`handler_broken`](crate::BatchError::handler_broken), and while a
-    /// batch fails again and again without an answer. The old handler is dropped first. A factory
-    /// that fails later is an [`unavailable`](crate::BatchError::unavailable) backend: the batch
-    /// waits, and no row fails for it. Only a [`BatchError`](crate::BatchError) with a class of its
-    /// own keeps that class.
-    ///
-    /// ```
-    /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    ///
-    /// # struct Connection;
-    /// # impl Connection {
-    /// #     fn open() -> std::io::Result<Self> { Ok(Self) }
-    /// #     fn insert(&mut self, _: &[u64]) -> std::io::Result<()> { Ok(()) }
-    /// # }
-    /// let batcher = Batcher::builder().spawn_workers(|_worker| {
-    ///     let mut connection = Connection::open()?;
-    ///     Ok::<_, std::io::Error>(move |batch: &mut Batch<u64>| {
-    ///         connection.insert(batch)?;
-    ///         Ok(LoadFeedback::new())
-    ///     })
-    /// })?;
-    /// batcher.add(1).expect("open");
-    /// assert!(batcher.close(std::time::Duration::from_secs(9)).is_clean());
-    /// # Ok::<(), load_aware_batcher::BuildError>(())
-    /// ```
-    ///
-    /// A raw `BEGIN` leaves its connection inside the transaction when the handler panics or
-    /// returns before `COMMIT`. After a panic the factory opens another connection; after an error
-    /// it does so only if the error is [`handler_broken`](crate::BatchError::handler_broken). The
-    /// driver's transaction guard covers both: `let tx = connection.transaction()?` rolls back when
-    /// it is dropped.
-    ///
-    /// # Errors
-    /// As [`try_spawn_with`](Self::try_spawn_with), for the first handler.
-    pub fn spawn_workers<H, E, F>(self, make: F) -> Result<Batcher<T>, BuildError>
-    where
-        H: Handler<T> + 'static,
-        E: Into<Box<dyn Error + Send + Sync>> + 'static,
-        F: FnMut(Worker) -> Result<H, E> + Send + 'static,
-    {
-        let make = Arc::new(Mutex::new(make));
-        self.start_workers(|_| {
-            let make = Arc::clone(&make);
-            move |worker| (make.lock())(worker)
-        })
-    }
-
-    /// Starts a handler for each call that there may be at once, each with a factory of its own.
-    fn start_workers<H, E, F>(self, factory: impl Fn(usize) -> F) -> Result<Batcher<T>, BuildError>
-    where
-        H: Handler<T> + 'static,
-        E: Into<Box<dyn Error + Send + Sync>> + 'static,
-        F: FnMut(Worker) -> Result<H, E> + Send + 'static,
-    {
-        self.validate()?;
-        let sizes = self.sizes()?;
-        let makes = (0..self.concurrency.max()).map(|index| {
-            let make = factory(index);
-            let slot = move || HandlerSlot::made(index, make).map_err(Into::into);
-            Box::new(slot) as MakeSlot<H>
-        });
-        let makes = makes.collect();
-        self.start(&sizes, makes)
     }
 }
