@@ -150,7 +150,7 @@ fn close_refuses_blocked_producers_at_once_although_the_handler_is_stuck() {
                 std::thread::spawn(move || add_until_refused(&producer, thread << 32))
             })
             .collect();
-        let lent = director.call().items;
+        let in_flight = director.call().items;
         until(&batcher, |stats| stats.pending >= 2 + 2);
         let closer = Arc::clone(&batcher);
         let closing = std::thread::spawn(move || closer.shutdown(LONG));
@@ -168,7 +168,7 @@ fn close_refuses_blocked_producers_at_once_although_the_handler_is_stuck() {
             .map(|(accepted, _)| accepted.len() as u64)
             .sum();
         assert_eq!(
-            (report.handled, report.unsent.len(), lent.len()),
+            (report.handled, report.unsent.len(), in_flight.len()),
             (accepted, 0, 2)
         );
         assert!(answers.iter().all(|(_, back)| !back.is_empty()));

@@ -26,12 +26,12 @@ fn stuck(
         builder = builder.on_failed(move |failed| hook.send(failed.item).unwrap());
     }
     let batcher = builder.spawn(handler).unwrap();
-    let lent = batcher.submit(0).unwrap();
+    let in_flight = batcher.submit(0).unwrap();
     batcher.add(1).unwrap();
     let call = director.call();
     let waiting = batcher.submit(2).unwrap();
     assert_eq!(batcher.add_many([3, 4]), Ok(2));
-    (batcher, director, call, [lent, waiting])
+    (batcher, director, call, [in_flight, waiting])
 }
 
 fn check_abandoned(report: &CloseReport<u64>) {
@@ -51,11 +51,11 @@ fn check_abandoned(report: &CloseReport<u64>) {
 #[test]
 fn a_handler_that_hangs_is_abandoned_and_its_items_are_counted() {
     ends(|| {
-        let (batcher, director, _, [lent, waiting]) = stuck(None);
+        let (batcher, director, _, [in_flight, waiting]) = stuck(None);
         // It returns although the handler is still blocked.
         let report = batcher.shutdown(SOON);
         check_abandoned(&report);
-        assert_eq!(lent.wait(), Outcome::InDoubt);
+        assert_eq!(in_flight.wait(), Outcome::InDoubt);
         assert_eq!(waiting.wait(), Outcome::Unsent);
         let stats = batcher.stats();
         assert_eq!(
@@ -96,7 +96,7 @@ fn an_abandoned_handler_that_returns_decides_its_items_and_gets_no_more() {
     ];
     for (name, reply, with_hook, counts) in cases {
         let (hook, hooked) = mpsc::channel();
-        let (batcher, director, _, [lent, _]) = stuck(with_hook.then_some(hook));
+        let (batcher, director, _, [in_flight, _]) = stuck(with_hook.then_some(hook));
         let report = batcher.shutdown(SOON);
         check_abandoned(&report);
         director.reply(reply);
@@ -115,7 +115,7 @@ fn an_abandoned_handler_that_returns_decides_its_items_and_gets_no_more() {
         assert_eq!(stats.kept_failed, 0, "{name}: nobody could take it");
         // The report and the tickets do not change any more.
         assert_eq!(report.abandoned, 2);
-        assert_eq!(lent.wait(), Outcome::InDoubt, "{name}");
+        assert_eq!(in_flight.wait(), Outcome::InDoubt, "{name}");
         let again = batcher.shutdown(LONG);
         assert_eq!((again.handled, again.failed.len()), (counts[0], 0));
         drop(batcher);

@@ -167,7 +167,7 @@ fn any_call_may_hang_past_the_close_and_end_in_any_way_and_every_item_is_account
                     assert_eq!(
                         account.calls,
                         call + 1,
-                        "nothing is lent behind the close: {name}"
+                        "nothing is called after the close: {name}"
                     );
                     assert!((1..=4).contains(&account.abandoned), "{name}");
                 } else {

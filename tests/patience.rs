@@ -343,8 +343,8 @@ fn a_close_over_a_backend_that_stays_away_is_on_time_and_abandons_nothing() {
             tried.iter().copied().collect::<Vec<_>>(),
             "what was tried"
         );
-        let never_lent: Vec<u64> = (0..10).filter(|row| !tried.contains(row)).collect();
-        assert_eq!(report.unsent, never_lent);
+        let never_called: Vec<u64> = (0..10).filter(|row| !tried.contains(row)).collect();
+        assert_eq!(report.unsent, never_called);
         assert!(failed.len() >= 4 && !report.unsent.is_empty());
         assert_eq!(
             (report.abandoned, report.handled, report.is_clean()),

@@ -11,7 +11,7 @@ const SHORT: Duration = Duration::from_millis(1);
 fn a_submit_that_does_not_wait_hands_the_item_back_from_a_full_queue() {
     let (handler, director) = directed();
     let batcher = fixed(1).queue_capacity(1).spawn(handler).unwrap();
-    let lent = batcher.submit(0).unwrap();
+    let in_flight = batcher.submit(0).unwrap();
     assert_eq!(director.call().items, [0]);
     let waits = batcher.try_submit(1).expect("one fits");
     let full = batcher.try_submit(2).expect_err("and no more");
@@ -21,7 +21,7 @@ fn a_submit_that_does_not_wait_hands_the_item_back_from_a_full_queue() {
     assert!(late.is_timeout());
     assert_eq!(late.into_inner(), 3);
     director.reply(Reply::Ok);
-    assert_eq!(lent.wait(), Outcome::Handled);
+    assert_eq!(in_flight.wait(), Outcome::Handled);
     director.answer(Reply::Ok);
     assert_eq!(waits.wait(), Outcome::Handled);
     assert_eq!(batcher.stats().refused.full, 1);

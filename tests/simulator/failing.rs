@@ -207,8 +207,8 @@ fn lost_items_are_counted_and_not_tried_again() {
         .overload_errors(0.3)
         .load(Load::Constant(0.6));
     let report = Simulation::new(backend).run_all(vec![Fixed(90), Fixed(150), Fixed(20)]);
-    let lent: usize = report.calls().iter().map(|call| call.len).sum();
+    let called: usize = report.calls().iter().map(|call| call.len).sum();
     assert!(report.handled() > 0 && report.failed() > 0);
-    assert_eq!(report.handled() + report.failed(), lent);
+    assert_eq!(report.handled() + report.failed(), called);
     assert!(report.calls().iter().all(|call| call.failed <= call.len));
 }

@@ -1,4 +1,5 @@
-//! The ways to start: with a handler, with a function that makes one, or with a factory of handlers.
+//! The ways to start: with a handler, with a function that makes one, or with a factory of
+//! handlers.
 
 use std::convert::Infallible;
 use std::error::Error;

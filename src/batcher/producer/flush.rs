@@ -1,5 +1,5 @@
-//! A flush: it registers with each lane, waits for each, and reports the failures that are new to its
-//! handle.
+//! A flush: it registers with each lane, waits for each, and reports the failures that are new to
+//! its handle.
 
 use std::time::{Duration, Instant};
 

@@ -19,9 +19,10 @@ impl<T: Send + 'static> Producer<T> {
     /// The item lingers like any other until a thread waits for the [`Ticket`]. Then it is
     /// handed over, with everything in line before it, as soon as the handler is free.
     ///
-    /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket
-    /// has returned the failure. Then the row is dropped and counted in [`Stats::told`](crate::Stats::told). If the
-    /// ticket is dropped unread, the row stays kept for `take_failed` and the close report.
+    /// If the item fails, and no `on_failed` hook takes it, its row is kept until the ticket has
+    /// returned the failure. Then the row is dropped and counted in
+    /// [`Stats::told`](crate::Stats::told). If the ticket is dropped unread, the row stays kept for
+    /// `take_failed` and the close report.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
