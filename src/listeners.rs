@@ -1,9 +1,9 @@
 //! Who is called when something happens: a call, a decision, a wait, a stall, the close.
 //!
-//! Events are queued and delivered in their order, each outside every lock of the batcher. One
-//! thread delivers at a time: whoever finds another at it leaves its event in the queue, and that
-//! thread looks again before it goes. So a listener may use the batcher, and nobody waits for a
-//! listener but the thread that runs it.
+//! Events are queued and delivered in their order, outside every lock of the batcher. One thread
+//! delivers at a time. A thread that finds another one delivering leaves its event in the queue,
+//! and the other one checks the queue again before it stops. So a listener may use the batcher, and
+//! only the thread that runs a listener waits for it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
