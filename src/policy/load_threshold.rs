@@ -315,11 +315,11 @@ impl LoadThreshold {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use load_aware_batcher::{Batch, Batcher, LoadThreshold, Retry};
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadThreshold, Retry};
     /// let batcher = Batcher::builder()
     ///     .retry(Retry::none())
     ///     .policy(LoadThreshold::new().halve_on_failure(false))
-    ///     .spawn(|_: &mut Batch<u64>| Err("connection lost".into()))?;
+    ///     .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("connection lost")))?;
     /// batcher.add(1)?;
     /// assert!(batcher.flush(Duration::from_secs(9)).is_err());
     /// assert_eq!(batcher.stats().batch_size, 20); // the guard makes it 10
