@@ -320,7 +320,7 @@ impl<T> Batch<T> {
         self.closing.has_begun()
     }
 
-    /// Until when the handler should be done, as of now: the deadline of the close under way. After
+    /// Until when the handler should be done, as of now: the deadline of the running close. After
     /// it the batch counts as abandoned. `None` while nobody closes, or closes without a bound.
     ///
     /// ```

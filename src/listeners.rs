@@ -12,7 +12,7 @@ use crate::events::{BackoffEvent, CallEvent, CloseSummary, DecisionRecord, Stall
 use crate::sync::PlainMutex;
 use crate::unwind::{drop_each, message};
 
-/// Events that wait at most; one that finds so many is dropped.
+/// Events that wait at most; one that finds this many is dropped.
 const WAITING_MAX: usize = 1_024;
 
 /// Is told what happens, once a call, a decision, a wait, a stall and a close; never once an item.

@@ -121,7 +121,7 @@ struct State {
 ///
 /// While a thread waits for a ticket, its item does not wait for its batch to fill: it is handed
 /// over, with everything that is in line before it, as soon as the handler is free (group commit).
-/// Items that threads begin to wait for while a call is under way go together with the next call. A
+/// Items that threads begin to wait for during a call are handed over together in the next call. A
 /// wait overrides the builder's [`linger`](crate::Builder::linger). It does not override a linger
 /// that the policy asked for itself ([`Decision::linger`](crate::Decision::linger)), a pause, or a
 /// backoff. [`Builder::wait_overrides_linger`](crate::Builder::wait_overrides_linger) turns it off.

@@ -280,8 +280,8 @@ impl<T: Send + 'static> Producer<T> {
     }
 
     /// Hands over everything that was added before this call, without waiting for size or
-    /// linger, and waits for the outcome of every such item. A pause under way is cut short,
-    /// once; if a call of the handler is under way, the one after it is. During a backoff one
+    /// linger, and waits for the outcome of every such item. A running pause is cut short,
+    /// once; if a call of the handler is running, the pause after it is. During a backoff one
     /// attempt begins early, at most one within each first step of the backoff (50 ms by
     /// default). Then the schedule goes on: flushing uses up no patience. A wait that the
     /// backend asked for is never cut.

@@ -310,7 +310,7 @@ impl Control {
         self.journal.decision(record);
     }
 
-    /// Notes what the lanes show, beside the decisions.
+    /// Notes what the lanes show, next to the decisions.
     pub(super) fn remark(&self, reason: Reason) {
         let record = self.setpoint.read(|current| DecisionRecord {
             sequence: 0,

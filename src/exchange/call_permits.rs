@@ -220,12 +220,12 @@ impl CallPermits {
         self.ring(granted, Some(lane));
     }
 
-    /// Allows so many calls at once from now on. The caller rings all lanes.
+    /// Allows this many calls at once from now on. The caller rings all lanes.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.state.lock().limit = limit;
     }
 
-    /// Somebody flushes: one pause is cut, the present one or the one after the call under way. The
+    /// Somebody flushes: one pause is cut, the running one or the one after the running call. The
     /// caller rings all lanes.
     pub(crate) fn cut_pauses(&self) {
         let mut state = self.state.lock();

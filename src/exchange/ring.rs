@@ -98,7 +98,7 @@ pub(crate) struct Ring {
 /// The one reader's place.
 pub(crate) struct Reader {
     ring: Arc<Ring>,
-    /// The next ticket to read: so many samples were read or lost.
+    /// The next ticket to read, which is also the number of samples read or lost.
     next: u64,
     /// The ticket that was not there at the last take.
     awaited: Option<u64>,

@@ -18,8 +18,8 @@ const LOOKS: u32 = 64 * LOOKS_BEFORE_SLEEP;
 /// More waiters than this are given no moment: they take their turns on the processors, and the
 /// flusher would be behind them.
 const MOST: usize = 64;
-/// After so many moments in a row in which nobody came, the pauses between them get no longer: 2^5
-/// batches.
+/// After this many moments in a row in which nobody came, the pauses between them get no longer:
+/// 2^5 batches.
 const MISSES_MAX: u32 = 5;
 
 /// See the module's doc.
@@ -32,8 +32,8 @@ pub(crate) struct Regroup {
 }
 
 impl Regroup {
-    /// So many waiters were notified of a call that took so long; at most `room` items in line are
-    /// of use.
+    /// This many waiters were notified of a call that took this long; at most `room` items in line
+    /// are of use.
     #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
     pub(crate) fn moment(
         &mut self,

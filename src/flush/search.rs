@@ -192,7 +192,7 @@ pub(crate) struct Search<T> {
     /// Failed calls of the whole batch, and the time of the last.
     whole_failed: u32,
     whole_time: Duration,
-    /// A bad row is among so many rows at the front; 0 if nothing is known.
+    /// A bad row is among this many rows at the front; 0 if nothing is known.
     known: usize,
     /// An answer has narrowed `known`.
     narrowed: bool,

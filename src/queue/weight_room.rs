@@ -71,7 +71,7 @@ struct Waiter {
     turn: Shared<Condvar>,
 }
 
-/// Room for the first so many of some items.
+/// Room for the first few of some items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) items: usize,
