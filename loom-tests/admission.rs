@@ -85,11 +85,7 @@ fn credit_race() {
 
 #[test]
 fn an_add_that_spends_a_credit_sees_a_close() {
-    model(
-        "admission: a lease alongside a close",
-        45_000,
-        credit_race,
-    );
+    model("admission: a lease alongside a close", 45_000, credit_race);
 }
 
 /// A chunk larger than the permits, against a close.

@@ -61,7 +61,13 @@ fn server() -> Backend {
 
 /// The shares of the oracle before, during and after the load; the seconds from its end until the
 /// size in force is worth 90 % of the oracle; the share of the calls that failed during it.
-fn phases(backend: &Backend, max: usize, times: &Times, candidate: Candidate, seed: u64) -> Figures {
+fn phases(
+    backend: &Backend,
+    max: usize,
+    times: &Times,
+    candidate: Candidate,
+    seed: u64,
+) -> Figures {
     let Times {
         before,
         during,
@@ -81,7 +87,8 @@ fn phases(backend: &Backend, max: usize, times: &Times, candidate: Candidate, se
         .iter()
         .filter(|call| call.at > after)
         .skip_while(|call| {
-            backend.expected(after, 1, call.batch_size, None) / (1.0 + call.pause_ratio) < 0.9 * best
+            backend.expected(after, 1, call.batch_size, None) / (1.0 + call.pause_ratio)
+                < 0.9 * best
         });
     let recovery = back
         .next()
@@ -145,7 +152,12 @@ pub fn t20(candidate: Candidate, seed: u64) -> Figures {
 /// Twelve busy clients.
 pub fn t21(candidate: Candidate, seed: u64) -> Figures {
     phases(
-        &server().load(Load::spike(0.0, 0.87, LONG.during, LONG.after - LONG.during)),
+        &server().load(Load::spike(
+            0.0,
+            0.87,
+            LONG.during,
+            LONG.after - LONG.during,
+        )),
         5_000,
         &LONG,
         candidate,

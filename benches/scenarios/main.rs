@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-mod golden;
 mod candidates;
 mod competing;
+mod golden;
 mod parallel;
 mod random;
 mod refusing;
@@ -140,7 +140,9 @@ fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     for (place, scenario) in scenarios.iter().enumerate() {
         for candidate in Candidate::ALL {
             let first = (first_seed - 1) * scenario.per_seed + 1;
-            jobs.extend((first..first + seeds * scenario.per_seed).map(|seed| (place, candidate, seed)));
+            jobs.extend(
+                (first..first + seeds * scenario.per_seed).map(|seed| (place, candidate, seed)),
+            );
         }
     }
     let next = AtomicUsize::new(0);
@@ -149,7 +151,8 @@ fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(&(place, candidate, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                while let Some(&(place, candidate, seed)) =
+                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let job = (place, candidate, seed);
                     let figures = (scenarios[place].run)(candidate, seed);
@@ -165,11 +168,17 @@ fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     let mut tables: Vec<Table> = scenarios
         .iter()
         .map(|_| Table {
-            rows: Candidate::ALL.iter().map(|candidate| (*candidate, Vec::new())).collect(),
+            rows: Candidate::ALL
+                .iter()
+                .map(|candidate| (*candidate, Vec::new()))
+                .collect(),
         })
         .collect();
     for ((place, candidate, _), figures) in jobs.into_iter().zip(results) {
-        let row = tables[place].rows.iter_mut().find(|(of, _)| *of == candidate);
+        let row = tables[place]
+            .rows
+            .iter_mut()
+            .find(|(of, _)| *of == candidate);
         if let (Some((_, seeds)), Some(figures)) = (row, figures) {
             seeds.push(figures);
         }

@@ -415,8 +415,18 @@ fn paced(verdicts: &mut Verdicts, seeds: &[u64]) {
     for (name, load, one, candidate) in lines {
         let what = |figure: &str| format!("{figure}, {name} at {load}");
         if load < 1.0 {
-            verdicts.most("P9", candidate[1] / one[1], 1.05, &what("of the p99 of k = 1"));
-            verdicts.most("P9", candidate[2] / one[2], 1.05, &what("of the calls of k = 1"));
+            verdicts.most(
+                "P9",
+                candidate[1] / one[1],
+                1.05,
+                &what("of the p99 of k = 1"),
+            );
+            verdicts.most(
+                "P9",
+                candidate[2] / one[2],
+                1.05,
+                &what("of the calls of k = 1"),
+            );
         } else {
             verdicts.most("P10", candidate[1], 50.0, &what("ms p99"));
         }

@@ -176,7 +176,11 @@ pub fn t5(candidate: Candidate, seed: u64) -> Figures {
 
 /// The same without a bound.
 pub fn t5_without_bound(candidate: Candidate, seed: u64) -> Figures {
-    after_spike(&minute(spike(), seed).run(candidate.policy(None)), &spike(), None)
+    after_spike(
+        &minute(spike(), seed).run(candidate.policy(None)),
+        &spike(),
+        None,
+    )
 }
 
 pub fn t6(candidate: Candidate, seed: u64) -> Figures {

@@ -153,7 +153,11 @@ fn phases(table: &Table) -> Vec<Target> {
         least(table.mean(MODEL, 1), 0.90, "of the oracle during the load"),
         least(table.mean(MODEL, 2), 0.90, "of the oracle after the load"),
         most(table.mean(MODEL, 3), 2.0, "seconds back to 90 %"),
-        most(table.mean(MODEL, 4), 0.05, "of its calls failed during the load"),
+        most(
+            table.mean(MODEL, 4),
+            0.05,
+            "of its calls failed during the load",
+        ),
     ]
 }
 
@@ -176,7 +180,11 @@ pub fn scenarios() -> Vec<Scenario> {
                 vec![
                     least(table.mean(MODEL, 0), 0.95, "of the oracle"),
                     most(table.mean(MODEL, 1), 0.01, "of the items lost"),
-                    most(table.mean(MODEL, 2), 0.5, "spread of the size, (p95-p5)/p50"),
+                    most(
+                        table.mean(MODEL, 2),
+                        0.5,
+                        "spread of the size, (p95-p5)/p50",
+                    ),
                     stretch(least(table.mean(MODEL, 0), 0.98, "of the oracle")),
                 ]
             },
@@ -402,7 +410,11 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t14,
             |table| {
                 vec![
-                    most(table.mean(MODEL, 0), 0.75, "of the work without the throttle"),
+                    most(
+                        table.mean(MODEL, 0),
+                        0.75,
+                        "of the work without the throttle",
+                    ),
                     least(
                         table.mean(MODEL, 1),
                         0.98,

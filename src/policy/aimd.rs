@@ -133,7 +133,11 @@ impl Policy for Aimd {
 
     fn validate(&self) -> Result<(), BuildError> {
         if self.target.is_zero() {
-            return Err(BuildError::setting("target", "0s", "must be greater than zero"));
+            return Err(BuildError::setting(
+                "target",
+                "0s",
+                "must be greater than zero",
+            ));
         }
         if self.increase == 0 {
             return Err(BuildError::setting("increase", 0, "must be at least 1"));

@@ -568,7 +568,11 @@ impl Policy for LoadThreshold {
             ("lock_scale", self.scale.locks),
         ] {
             if !(scale.is_finite() && scale > 0.0) {
-                return Err(BuildError::setting(setting, scale, "must be greater than 0"));
+                return Err(BuildError::setting(
+                    setting,
+                    scale,
+                    "must be greater than 0",
+                ));
             }
         }
         Ok(())

@@ -53,7 +53,12 @@ fn aimd_steps_by_the_time_of_a_batch() {
         ("a transient error", 100, failed(CallOutcome::Transient), 90),
         ("a panic", 100, failed(CallOutcome::Panicked), 90),
         ("in doubt", 100, failed(CallOutcome::InDoubt), 90),
-        ("a permanent error", 100, failed(CallOutcome::Permanent), 100),
+        (
+            "a permanent error",
+            100,
+            failed(CallOutcome::Permanent),
+            100,
+        ),
         (
             "cut at a smaller size than the one in force",
             100,
@@ -231,7 +236,10 @@ fn only_eight_full_batches_of_the_size_on_trial_end_a_trial() {
     let others = [
         ("partial", partial(19, 20, 100.0)),
         ("another size", batch(40, 100.0)),
-        ("a permanent error", failing(20, 100.0, CallOutcome::Permanent)),
+        (
+            "a permanent error",
+            failing(20, 100.0, CallOutcome::Permanent),
+        ),
     ];
     for (name, other) in others {
         let mut policy = HillClimb::new();

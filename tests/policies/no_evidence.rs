@@ -80,7 +80,11 @@ fn a_call_refused_unseen_a_broken_statement_and_an_event_for_another_policy_chan
             CallOutcome::TooLarge,
         ] {
             if outcome != CallOutcome::TooLarge || name != "CostModel" {
-                assert_eq!(course(policy(), Some(outcome)), without, "{name}, {outcome:?}");
+                assert_eq!(
+                    course(policy(), Some(outcome)),
+                    without,
+                    "{name}, {outcome:?}"
+                );
             }
         }
     }

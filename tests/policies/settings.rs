@@ -33,7 +33,12 @@ fn spawned(policy: Box<dyn Policy>) -> Result<Batcher<u64>, BuildError> {
 fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     let (threshold, cost, aimd) = (LoadThreshold::new, CostModel::new, || Aimd::new(SECOND));
     let mut table = vec![
-        (boxed(Fixed(0)), "Fixed", "0".to_owned(), "must be at least 1"),
+        (
+            boxed(Fixed(0)),
+            "Fixed",
+            "0".to_owned(),
+            "must be at least 1",
+        ),
         (
             boxed(Aimd::new(Duration::ZERO)),
             "target",
@@ -212,18 +217,22 @@ fn what_lies_on_the_edge_of_a_range_that_includes_it_is_accepted() {
         boxed(aimd().increase(usize::MAX).decrease(0.999)),
         boxed(threshold().adjustment_factor(1.0)),
         boxed(threshold().adjustment_factor(f64::MIN_POSITIVE)),
-        boxed(threshold()
-            .thresholds(0.0, 1.0)
-            .weights(one)
-            .queue_scale(0.001)
-            .lock_scale(1e9)),
+        boxed(
+            threshold()
+                .thresholds(0.0, 1.0)
+                .weights(one)
+                .queue_scale(0.001)
+                .lock_scale(1e9),
+        ),
         boxed(threshold().thresholds(0.5, 0.5)),
         boxed(LoadThreshold::strict()),
         boxed(cost().efficiency(0.001).throttle_above(0.0, 1.0)),
-        boxed(cost()
-            .efficiency(0.999)
-            .throttle_above(1.0, 0.0)
-            .max_batch_time(Duration::from_nanos(1))),
+        boxed(
+            cost()
+                .efficiency(0.999)
+                .throttle_above(1.0, 0.0)
+                .max_batch_time(Duration::from_nanos(1)),
+        ),
         boxed(cost().max_batch_time(Duration::MAX)),
     ];
     for (place, policy) in table.into_iter().enumerate() {

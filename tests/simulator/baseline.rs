@@ -33,7 +33,13 @@ fn the_expected_throughput_is_items_over_time() {
             50,
             0.0,
         ),
-        ("longer than the timeout", one.clone().timeout(millis(69.0)), 1, 50, 0.0),
+        (
+            "longer than the timeout",
+            one.clone().timeout(millis(69.0)),
+            1,
+            50,
+            0.0,
+        ),
         (
             "shorter than the timeout",
             one.clone().timeout(millis(71.0)),

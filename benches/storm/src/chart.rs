@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::comparison::Comparison;
 use crate::candidates::Candidate;
+use crate::comparison::Comparison;
 use crate::run::{Plan, Run};
 
 const WIDTH: f64 = 420.0;

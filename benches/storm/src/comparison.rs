@@ -25,9 +25,9 @@
 //! the rate. A candidate is back when at most a quarter of a second's rows are overdue.
 
 use crate::candidates::Candidate;
-use crate::measure::median;
 use crate::competitors::Storm;
-use crate::run::{AFTER, BEFORE, Figures, Plan, Run, DURING};
+use crate::measure::median;
+use crate::run::{AFTER, BEFORE, DURING, Figures, Plan, Run};
 
 /// One storm on one database.
 pub struct Comparison<'a> {
@@ -91,7 +91,10 @@ fn comparison<'a>(
         .iter()
         .filter(|run| (run.backend, run.storm) == (backend, storm))
     {
-        match candidates.iter_mut().find(|(candidate, _)| *candidate == run.candidate) {
+        match candidates
+            .iter_mut()
+            .find(|(candidate, _)| *candidate == run.candidate)
+        {
             Some((_, own)) => own.push(run),
             None => candidates.push((run.candidate, vec![run])),
         }
@@ -105,9 +108,13 @@ fn comparison<'a>(
     });
     let p99_noise =
         [BEFORE, DURING, AFTER].map(|phase| noise(&candidates, &|run| run.figures[phase].p99_ms));
-    let noise =
-        [BEFORE, DURING, AFTER].map(|phase| noise(&candidates, &|run| run.figures[phase].rows_per_s));
-    let rounds = candidates.iter().map(|(_, runs)| runs.len()).min().unwrap_or(0);
+    let noise = [BEFORE, DURING, AFTER]
+        .map(|phase| noise(&candidates, &|run| run.figures[phase].rows_per_s));
+    let rounds = candidates
+        .iter()
+        .map(|(_, runs)| runs.len())
+        .min()
+        .unwrap_or(0);
     let candidates = candidates
         .into_iter()
         .map(|(candidate, runs)| compared(candidate, runs, &best, rate))

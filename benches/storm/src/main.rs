@@ -19,13 +19,13 @@
 //! at the end count with the time that they have waited.
 
 mod backend;
+mod candidates;
 mod chart;
 mod comparison;
+mod competitors;
 mod host_cpu;
-mod candidates;
 mod mariadb;
 mod measure;
-mod competitors;
 mod options;
 mod postgres;
 mod run;

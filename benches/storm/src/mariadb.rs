@@ -12,7 +12,7 @@ use testkit::writers::mariadb_load::MariadbLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::competitors::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Competitors, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     opts: Opts,

@@ -65,7 +65,11 @@ impl Options {
     /// long phases: the medians are judged, and with three rounds there are two others to choose
     /// the best size by. Without `LoadThreshold`, which grows for longer than such a run lasts.
     fn quick() -> Self {
-        let candidates = vec![Candidate::Fixed(1_000), Candidate::Fixed(5_000), Candidate::Model];
+        let candidates = vec![
+            Candidate::Fixed(1_000),
+            Candidate::Fixed(5_000),
+            Candidate::Model,
+        ];
         Self {
             candidates,
             rounds: 3,
@@ -121,7 +125,8 @@ impl Options {
 }
 
 fn plan(warm_up: u64, before: u64, storm: u64, after: u64, turns: u32) -> Plan {
-    let [warm_up, before, storm, after] = [warm_up, before, storm, after].map(Duration::from_millis);
+    let [warm_up, before, storm, after] =
+        [warm_up, before, storm, after].map(Duration::from_millis);
     Plan {
         warm_up,
         before,

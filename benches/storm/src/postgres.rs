@@ -10,7 +10,7 @@ use testkit::writers::postgres_load::PostgresLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::competitors::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Competitors, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     config: Config,
@@ -68,8 +68,15 @@ impl Backend for Measured {
 
     fn competitors(&self, storm: Storm) -> Competitors {
         let config = self.config.clone();
-        let tables = (0..self.candidates).map(table).collect::<Vec<_>>().join(", ");
-        let connect = move || config.connect(NoTls).expect("a connection for a competitor");
+        let tables = (0..self.candidates)
+            .map(table)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let connect = move || {
+            config
+                .connect(NoTls)
+                .expect("a connection for a competitor")
+        };
         match storm {
             Storm::Cpu => Competitors::start(CPU_CLIENTS, move |_| {
                 let mut client = connect();

@@ -24,10 +24,10 @@ use load_aware_batcher::{Batcher, Builder, FlushError, LoadFeedback, Retry, Sens
 use testkit::writers::{Row, SIGNALS};
 
 use crate::backend::Backend;
-use crate::host_cpu::HostCpu;
 use crate::candidates::Candidate;
-use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
 use crate::competitors::Storm;
+use crate::host_cpu::HostCpu;
+use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
 
 /// The measured phases. The warm-up precedes them.
 pub const PHASES: [&str; 3] = ["before", "during", "after"];

@@ -19,7 +19,7 @@ use testkit::writers::sqlite_load::SqliteLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::Backend;
-use crate::competitors::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Competitors, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     folder: TempDir,
@@ -69,7 +69,8 @@ impl Backend for Measured {
         self.candidates = candidates;
         for candidate in 0..candidates {
             for tail in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(self.folder.path().join(format!("db-{candidate}{tail}")));
+                let _ =
+                    std::fs::remove_file(self.folder.path().join(format!("db-{candidate}{tail}")));
             }
             std::fs::copy(self.full(), self.path(candidate)).expect("a copy");
         }
@@ -82,7 +83,9 @@ impl Backend for Measured {
     }
 
     fn competitors(&self, storm: Storm) -> Competitors {
-        let paths: Vec<PathBuf> = (0..self.candidates).map(|candidate| self.path(candidate)).collect();
+        let paths: Vec<PathBuf> = (0..self.candidates)
+            .map(|candidate| self.path(candidate))
+            .collect();
         let folder = self.folder.path().to_owned();
         match storm {
             // In memory: the competitors share the machine, not the file.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::comparison::{Compared, Comparison};
-use crate::run::{AFTER, BEFORE, PHASES, Run, DURING};
+use crate::run::{AFTER, BEFORE, DURING, PHASES, Run};
 
 /// The line that is printed after each run.
 pub fn line(run: &Run) -> String {

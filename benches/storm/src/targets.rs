@@ -12,9 +12,9 @@
 
 use std::fmt;
 
-use crate::comparison::{Compared, Comparison};
 use crate::candidates::Candidate;
-use crate::run::{AFTER, BEFORE, PHASES, DURING};
+use crate::comparison::{Compared, Comparison};
+use crate::run::{AFTER, BEFORE, DURING, PHASES};
 
 /// How a figure compares with its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use load_aware_batcher::{Batcher, CloseReport, Outcome, Stats, Ticket};
 
 use super::Program;
-use super::ledger::{ACCEPTED, DOUBT, FAILED, HANDLED, Item, CALLED, Ledger, REFUSED, UNSENT};
+use super::ledger::{ACCEPTED, CALLED, DOUBT, FAILED, HANDLED, Item, Ledger, REFUSED, UNSENT};
 
 /// How the items ended. Accounts of several programs can be added.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use load_aware_batcher::{
 };
 
 use super::account::{Account, Shared};
-use super::ledger::{ACCEPTED, Item, CALLED, Ledger, OVER};
+use super::ledger::{ACCEPTED, CALLED, Item, Ledger, OVER};
 use super::scripted::{Event, Gate, OWN_ITEMS, Own, Scripted, State, hook};
 use super::{Ending, LONG, Op, Order, Program, Us};
 

@@ -10,7 +10,7 @@ use load_aware_batcher::{
     Producer,
 };
 
-use super::ledger::{DOUBT, HANDLED, Item, CALLED, Ledger, OVER, UNSENT};
+use super::ledger::{CALLED, DOUBT, HANDLED, Item, Ledger, OVER, UNSENT};
 use super::{Deed, LONG, Program, Us};
 
 /// The most items that the handler itself adds.
