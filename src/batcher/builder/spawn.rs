@@ -145,7 +145,10 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Starts a handler for each call that there may be at once, each with a factory of its own.
-    fn start_workers<H, E, F>(self, factory: impl Fn(usize) -> F) -> Result<Batcher<T>, BuildError>
+    pub(super) fn start_workers<H, E, F>(
+        self,
+        factory: impl Fn(usize) -> F,
+    ) -> Result<Batcher<T>, BuildError>
     where
         H: Handler<T> + 'static,
         E: Into<Box<dyn Error + Send + Sync>> + 'static,
