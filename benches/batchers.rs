@@ -1,9 +1,9 @@
-//! How many batchers one process can hold: memory and start of each, idle processor time, and where
-//! it ends.
+//! How many batchers one process can hold: memory and start time of each, idle processor time, and
+//! the number at which no further one starts.
 //!
-//! `cargo bench --bench batchers` or, without the search for the end, `cargo bench --bench batchers
-//! -- --quick`. The figures in the crate's docs, "How many batchers", come from here. Linux: it
-//! reads /proc.
+//! `cargo bench --bench batchers` or, without the search for that number, `cargo bench --bench
+//! batchers -- --quick`. The figures in the crate's docs, "How many batchers", come from here. It
+//! runs on Linux only, since it reads /proc.
 
 use std::fs;
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batch, Batcher, BuildError, LoadFeedback};
 
-/// How long the batchers are idle while their processor time is taken.
+/// How long the batchers are idle while their processor time is measured.
 const IDLE: Duration = Duration::from_secs(5);
-/// Where the search for the end gives up.
+/// The number at which the search gives up.
 const MOST: usize = 20_000;
 
 fn start(queue_capacity: Option<usize>) -> Result<Batcher<u64>, BuildError> {
@@ -51,12 +51,12 @@ fn processor_time() -> Duration {
     )
 }
 
-/// Starts so many with one item through each, measures, closes them.
+/// Starts `count` batchers, handles one item in each, measures, and closes them.
 fn measure(count: usize, queue_capacity: Option<usize>) {
     let (resident, virtual_size) = (status("VmRSS"), status("VmSize"));
     let begun = Instant::now();
     let batchers: Vec<_> = (0..count)
-        .map(|_| start(queue_capacity).expect("as many as this start"))
+        .map(|_| start(queue_capacity).expect("this many batchers start"))
         .collect();
     let started = begun.elapsed();
     for batcher in &batchers {
@@ -83,8 +83,8 @@ fn measure(count: usize, queue_capacity: Option<usize>) {
     );
 }
 
-/// Starts batchers until one does not.
-fn find_the_end() {
+/// Starts batchers until one does not start.
+fn find_the_limit() {
     let mut batchers = Vec::new();
     let problem = loop {
         if batchers.len() == MOST {
@@ -96,7 +96,7 @@ fn find_the_end() {
         }
     };
     println!(
-        "{} batchers at once, {} threads; then: {problem}",
+        "{} batchers at once, {} threads; the next one: {problem}",
         batchers.len(),
         status("Threads")
     );
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         measure(count, queue_capacity);
     }
     if !quick {
-        find_the_end();
+        find_the_limit();
     }
     ExitCode::SUCCESS
 }

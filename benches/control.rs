@@ -1,7 +1,8 @@
-//! What control costs: one report, one decision, and the whole of it alongside a line at full speed.
+//! What control costs: one report, one decision, and the whole controller while items are added at
+//! full speed.
 //!
-//! `cargo bench --bench control -- [--check]`. `--check` exits 1 if control takes more than a
-//! hundredth of the line.
+//! `cargo bench --bench control -- [--check]`. With `--check` the exit code is 1 if the controller
+//! takes more than a hundredth of the processor time.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use testkit::race;
 const LONG: Duration = Duration::from_secs(600);
 /// Samples in one decision.
 const TEN: usize = 10;
-/// Of the line's processor time.
+/// The most that the controller may take of the processor time.
 const SHARE_MAX: f64 = 0.01;
 
 fn main() -> ExitCode {
@@ -99,15 +100,15 @@ fn decide(criterion: &mut Criterion) {
     });
 }
 
-/// Ten samples with these signals, as a policy is shown them.
+/// Ten samples with these signals, as a policy gets them.
 fn window_of(feedback: &LoadFeedback) -> Vec<Sample> {
-    /// Keeps what it is shown.
+    /// Keeps the samples that it gets.
     struct Keep(Arc<Mutex<Vec<Sample>>>);
 
     impl Policy for Keep {
         fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
             self.0.lock().unwrap().extend(window.samples);
-            Decision::hold(current, "only looking")
+            Decision::hold(current, "only recording")
         }
     }
 
@@ -125,17 +126,17 @@ fn window_of(feedback: &LoadFeedback) -> Vec<Sample> {
     std::mem::take(&mut kept.lock().unwrap())
 }
 
-/// The default law with the processor time that its thread used.
-struct Asked {
-    law: LoadThreshold,
+/// `LoadThreshold` with the processor time that its thread used.
+struct Timed {
+    policy: LoadThreshold,
     cadence: Cadence,
     /// At the first decision and at the last.
     cpu_ns: Arc<Mutex<Option<(f64, f64)>>>,
 }
 
-impl Policy for Asked {
+impl Policy for Timed {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
-        let decision = self.law.decide(window, current);
+        let decision = self.policy.decide(window, current);
         let cpu_ns = cpu_ns(ClockId::ThreadCPUTime);
         self.cpu_ns
             .lock()
@@ -152,20 +153,21 @@ impl Policy for Asked {
 
 const BATCH: usize = 1_000;
 const ITEMS: u64 = 2_000_000;
-/// A hundred times as often as by default, so that a short run sees several.
+/// A hundredth of the default, so that a short run has several checks.
 const CHECK: Duration = Duration::from_millis(10);
 
-/// A line at full speed with a law that is asked, against the same line under `Fixed`.
+/// Items at full speed under a policy that decides, against the same under `Fixed`. True if the
+/// target is met.
 fn full_speed() -> bool {
     let checks = share(
-        "full speed, asked every 10 ms, against Fixed",
+        "full speed, a decision every 10 ms, against Fixed",
         Cadence::EveryCheck,
     );
     println!("  target ≤ {:.0} %", SHARE_MAX * 100.0);
-    // Tens of thousands of batches a second, told of in thousands of decisions: no handler that
-    // does anything comes near.
+    // Tens of thousands of batches a second, in thousands of decisions. A handler that does any
+    // work is far slower, so this has no target.
     share(
-        "full speed, asked at every batch, against Fixed",
+        "full speed, a decision at every batch, against Fixed",
         Cadence::EveryBatch,
     );
     checks <= SHARE_MAX
@@ -178,12 +180,12 @@ fn share(name: &str, cadence: Cadence) -> f64 {
         31,
         || {
             let cpu_ns = Arc::new(Mutex::new(None));
-            let (process_ns, time) = run(Asked {
-                law: LoadThreshold::new(),
+            let (process_ns, time) = run(Timed {
+                policy: LoadThreshold::new(),
                 cadence,
                 cpu_ns: Arc::clone(&cpu_ns),
             });
-            let (first, last) = cpu_ns.lock().unwrap().expect("it was asked");
+            let (first, last) = cpu_ns.lock().unwrap().expect("it has decided");
             shares.push((last - first) / process_ns);
             time
         },
@@ -198,7 +200,7 @@ fn share(name: &str, cadence: Cadence) -> f64 {
     share.median
 }
 
-/// Processor time of the process in the run, and nanoseconds an item.
+/// The processor time of the process in the run, and the nanoseconds for each item.
 fn run(policy: impl Policy + 'static) -> (f64, f64) {
     let batcher = Batcher::builder()
         .initial_batch_size(BATCH)
@@ -208,7 +210,7 @@ fn run(policy: impl Policy + 'static) -> (f64, f64) {
         .policy(policy)
         .spawn(|batch: &mut Batch<u64>| {
             black_box(&batch[..]);
-            // Neither idle nor stressed: the size stays, and both lines do the same.
+            // A normal load: the size stays, and both runs do the same work.
             Ok(LoadFeedback::new().cpu_load(0.5))
         })
         .unwrap();

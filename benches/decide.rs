@@ -1,4 +1,4 @@
-//! What a decision costs, by the sample: `cargo bench --bench decide`.
+//! What a decision costs for each sample: `cargo bench --bench decide`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use load_aware_batcher::{
     Setpoint, Signals, Window, Zone,
 };
 
-/// Samples of one measurement: past the start, with its share of probes and looks of the throttle.
+/// Samples of one measurement. Most of them are past the start of the policy, and its probes and
+/// its throttle take part.
 const SAMPLES: u32 = 1_000;
 
-/// Drives a policy through a run against `S = 24 + 1.25 n` ms, with a wobble of a tenth.
+/// Drives a policy through a run against `S = 24 + 1.25 n` ms, which varies by a tenth.
 fn drive(mut policy: impl Policy) {
     let mut setpoint = Setpoint {
         batch_size: 20,
@@ -78,17 +79,17 @@ fn drive(mut policy: impl Policy) {
 fn decide(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
     group.throughput(criterion::Throughput::Elements(SAMPLES.into()));
-    macro_rules! law {
+    macro_rules! bench {
         ($name:literal, $policy:expr) => {
             group.bench_function($name, |bencher| {
                 bencher.iter_batched(|| $policy, drive, BatchSize::SmallInput)
             });
         };
     }
-    law!("LoadThreshold", LoadThreshold::new());
-    law!("Aimd", Aimd::new(Duration::from_millis(200)));
-    law!("HillClimb", HillClimb::new());
-    law!("CostModel", CostModel::new());
+    bench!("LoadThreshold", LoadThreshold::new());
+    bench!("Aimd", Aimd::new(Duration::from_millis(200)));
+    bench!("HillClimb", HillClimb::new());
+    bench!("CostModel", CostModel::new());
     group.finish();
 }
 

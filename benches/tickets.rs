@@ -1,9 +1,9 @@
-//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs those
-//! who only add.
+//! How long it takes to submit an item and to wait for its ticket, and what one waiter costs the
+//! threads that only add.
 //!
 //! `cargo bench --bench tickets -- [--quick] [--check]`
 //!
-//! A call takes 2 ms and 5 µs an item; the linger is the default, a second. Times are given in
+//! A call takes 2 ms and 5 µs an item. The linger is the default, a second. Times are given in
 //! calls: the median from before the submit until after the wait, divided by the median time of a
 //! call.
 //!
@@ -61,7 +61,8 @@ struct Waits {
     p50: Duration,
 }
 
-/// So many threads submit and wait by turns. The first half of the time is for the policy to learn.
+/// This many threads submit and wait in turn. The first half of the time is for the policy to
+/// learn.
 fn waiters(policy: &str, threads: usize, time: Duration) -> Waits {
     let batcher = builder(policy).spawn(handler).unwrap();
     let times = Mutex::new(Vec::new());
@@ -91,7 +92,7 @@ fn waiters(policy: &str, threads: usize, time: Duration) -> Waits {
     let (handled, before) = *calls.lock().unwrap();
     let rows = (stats.handled - handled) as f64 / (stats.calls - before) as f64;
     let p50 = median(&mut times.into_inner().unwrap());
-    // What a call of so many rows takes here, the sleep's own delay included.
+    // The measured time of a call, which includes the delay of the sleep.
     Waits {
         calls: p50.as_secs_f64() / stats.service_time.p50.as_secs_f64(),
         rows,
@@ -179,7 +180,7 @@ fn by_hand(threads: usize, time: Duration) -> Waits {
     }
 }
 
-/// Bulk adders beside so many waiters: items a second.
+/// The items a second of two threads that add chunks while this many threads submit and wait.
 fn bulk(policy: &str, waiters: usize, time: Duration) -> f64 {
     let batcher = builder(policy).spawn(handler).unwrap();
     let stop = AtomicBool::new(false);
@@ -235,7 +236,7 @@ fn main() -> ExitCode {
         let ok = with / without >= 0.9;
         missed += u32::from(!ok);
         println!(
-            "{policy:<12} bulk adders beside a waiter: {with:.0} rows/s for {without:.0}, {:.2}{}",
+            "{policy:<12} chunks alongside one waiter: {with:.0} rows/s instead of {without:.0}, {:.2}{}",
             with / without,
             if ok { "" } else { "  under 0.9" }
         );

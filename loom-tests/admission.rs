@@ -58,9 +58,8 @@ fn a_producer_that_waits_for_room_is_woken_by_close() {
     });
 }
 
-/// A producer whose second add may come uncounted, while the flusher sleeps far from a full batch
-/// and main closes.
-fn far_race() {
+/// A producer whose second add spends a credit, while the flusher sleeps and main closes.
+fn credit_race() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(8, 8);
     let flusher = {
         let lane = Arc::clone(&lane);
@@ -85,8 +84,8 @@ fn far_race() {
 }
 
 #[test]
-fn an_add_that_is_not_counted_sees_a_close() {
-    model("admission: a share beside a close", 45_000, far_race);
+fn an_add_that_spends_a_credit_sees_a_close() {
+    model("admission: a lease alongside a close", 45_000, credit_race);
 }
 
 /// A chunk larger than the permits, against a close.

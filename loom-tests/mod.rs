@@ -27,11 +27,12 @@
 //! - `ring`: relaxed loads of `head`; they bound the search, a stale one reads less.
 //! - `wakeup`: a ring or a completing add that leaves the number in the word, and a count before
 //!   the send. They cost wake-ups.
-//! - `wakeup`: a share refused though it was there (`>` for `>=`), kept smaller than it is, or
-//!   not used by a ticket's or a chunk's add. The word is near sooner, more adds count, the same
-//!   one wakes. Nor a near word that a producer whose compare-exchange failed counts for: whoever
-//!   made it near counts that add.
-//! - `wakeup`: relaxed accesses of `ahead`. The word orders its swap before every share of that
+//! - `wakeup`: a lease that is refused although `credits` held it (`>` for `>=`), that is kept
+//!   smaller than it is, or that a ticket's or a chunk's add does not spend. The word holds the
+//!   number sooner and more adds count; the same add wakes the flusher.
+//! - `wakeup`: a producer that counts although its compare-exchange of step (c3) failed. The
+//!   producer whose compare-exchange succeeded counts that add, too.
+//! - `wakeup`: relaxed accesses of `credits`. The word orders the swap before every lease of that
 //!   sleep.
 //! - `gate`: the weight read by a relaxed load. In a sleep's second look it stands behind the
 //!   length, whose fence, all that loom knows of SeqCst, orders it too.

@@ -41,9 +41,9 @@ fn the_completing_add_wakes_the_flusher() {
     );
 }
 
-/// A flusher far from what it waits for, the sum of what its producers add one by one; all but one
-/// of what is missing may come uncounted, in shares of two.
-fn sleep_from_afar<const N: usize>(items: [u32; N]) {
+/// A flusher that waits for all that its producers add, one by one. All missing items but one have
+/// a credit; a lease has two.
+fn sleep_on_credit<const N: usize>(items: [u32; N]) {
     let wanted = items.iter().sum::<u32>() as usize;
     let Parts { lane, parker, .. } = Parts::<u32>::new(wanted, wanted);
     let producers = items.map(|items| {
@@ -62,21 +62,21 @@ fn sleep_from_afar<const N: usize>(items: [u32; N]) {
 }
 
 #[test]
-fn an_add_that_finds_none_ahead_counts_for_all() {
-    model("wake-up: two of three adds are not counted", 20_000, || {
-        sleep_from_afar([2, 1])
+fn an_add_without_a_credit_counts_for_all() {
+    model("wake-up: two of three adds have a credit", 20_000, || {
+        sleep_on_credit([2, 1])
     });
-    model("wake-up: of three ahead one share is taken", 35_000, || {
-        sleep_from_afar([2, 2])
+    model("wake-up: three credits are one lease", 35_000, || {
+        sleep_on_credit([2, 2])
     });
-    model("wake-up: a share and one more", 40_000, || {
-        sleep_from_afar([3, 1])
+    model("wake-up: a lease and one more add", 40_000, || {
+        sleep_on_credit([3, 1])
     });
 }
 
-/// The flusher is woken by a ring and sleeps again, while a producer has a share in the first sleep
-/// left, or has seen only that one announced; what was ahead in the first is left over.
-fn sleep_again_from_afar() {
+/// A ring wakes the flusher, and it sleeps again. Meanwhile a producer holds a lease of the first
+/// sleep, or has loaded the word of the first sleep. Credits of the first sleep are left over.
+fn sleep_again_on_credit() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     (0..2).for_each(|item| assert!(lane.add(item, Patience::Never).is_ok()));
     let producers = [true, false].map(|rings| {
@@ -97,8 +97,9 @@ fn sleep_again_from_afar() {
         .for_each(|producer| producer.join().unwrap());
 }
 
-/// The flusher looks for six and then, the size being smaller, sleeps for five.
-fn sleep_for_fewer_from_afar() {
+/// The flusher announces a sleep for six, stays awake, and sleeps for five, as after a smaller
+/// size.
+fn sleep_for_fewer_on_credit() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     lane.gate.sleep(&parker, 6, None, || true);
     let producers = [1, 4].map(|items| {
@@ -116,9 +117,9 @@ fn sleep_for_fewer_from_afar() {
         .for_each(|producer| producer.join().unwrap());
 }
 
-/// A chunk of three alongside single adds, of six. The flusher is woken by a ring and sleeps again:
-/// a chunk that saw the first sleep takes more off what is ahead in the second than there is.
-fn a_chunk_from_afar() {
+/// A chunk of three and three single adds. A ring wakes the flusher, and it sleeps again. A chunk
+/// that saw the first sleep takes more credits off the second than there are.
+fn a_chunk_on_credit() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(6, 6);
     let chunk = {
         let lane = Arc::clone(&lane);
@@ -140,33 +141,33 @@ fn a_chunk_from_afar() {
 }
 
 #[test]
-fn a_share_is_worth_nothing_in_another_sleep() {
+fn a_lease_is_void_in_another_sleep() {
     model(
-        "wake-up: a share outlives its sleep",
+        "wake-up: a lease outlives its sleep",
         140_000,
-        sleep_again_from_afar,
+        sleep_again_on_credit,
     );
 }
 
 #[test]
-fn a_sleep_for_fewer_counts_up_to_those() {
+fn a_sleep_for_fewer_counts_to_the_smaller_number() {
     model(
         "wake-up: the size gets smaller",
         50_000,
-        sleep_for_fewer_from_afar,
+        sleep_for_fewer_on_credit,
     );
 }
 
 #[test]
-fn a_chunk_takes_a_share_for_all_its_items() {
+fn a_chunk_takes_a_lease_for_all_its_items() {
     model(
         "wake-up: a chunk outlives its sleep",
         140_000,
-        a_chunk_from_afar,
+        a_chunk_on_credit,
     );
 }
 
-/// A chunk of two completes a batch of two: its surplus item counts.
+/// A chunk of two completes a batch of two: its second item counts.
 fn sleep_for_a_chunk() {
     let Parts { lane, parker, .. } = Parts::<u32>::new(2, 2);
     let producer = {
@@ -184,8 +185,7 @@ fn a_chunk_wakes_the_flusher_for_all_its_items() {
     model("wake-up: a chunk completes a batch", 100, sleep_for_a_chunk);
 }
 
-/// Two items whose weight fills a batch though their number does not: the real flusher hands them
-/// over.
+/// Two items that fill a batch by weight, but not by number. The real flusher hands them over.
 fn sleep_for_weight() {
     let weigher = Weigher {
         weight: Shared::new(|_: &u32| 1),

@@ -1,4 +1,5 @@
-//! What is handed to the handler, and what becomes of the rows that fail.
+//! The batch that a handler gets. `handler` is what the flusher calls with it, `failed` what the
+//! user gets of an item that was not handled.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,12 +9,18 @@ use std::time::{Duration, Instant};
 use crate::batch::id::BatchId;
 use crate::batch::rows::{Memo, Purpose};
 use crate::error::BatchError;
-use crate::feedback::LoadFeedback;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::ticket::Resolver;
 
+mod closing;
+mod failed;
+mod handler;
 pub(crate) mod id;
 pub(crate) mod rows;
+
+pub(crate) use closing::Closing;
+pub use failed::Failed;
+pub use handler::Handler;
 
 /// Why the flusher handed a batch over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,37 +39,6 @@ pub enum Trigger {
     /// Rows that were set aside are due: the handler asked for them again, or they were witnesses
     /// of a batch that an outage failed.
     Retry,
-}
-
-/// Whether the batcher is being closed, and until when: shared with the batch that the handler
-/// holds.
-pub(crate) struct Closing(Mutex<ClosingState>);
-
-#[derive(Clone, Copy, Default)]
-struct ClosingState {
-    begun: bool,
-    deadline: Option<Instant>,
-}
-
-impl Closing {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(ClosingState::default()))
-    }
-
-    pub(crate) fn begin(&self, deadline: Option<Instant>) {
-        *self.0.lock() = ClosingState {
-            begun: true,
-            deadline,
-        };
-    }
-
-    pub(crate) fn has_begun(&self) -> bool {
-        self.0.lock().begun
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.0.lock().deadline
-    }
 }
 
 /// The items of one call of the handler, in the order in which they were added.
@@ -501,63 +477,6 @@ impl<T> fmt::Debug for Batch<T> {
             .field("len", &self.items.len())
             .field("attempt", &self.attempt)
             .field("trigger", &self.trigger)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the flusher calls with each batch: any `FnMut(&mut Batch<T>) -> Result<LoadFeedback,
-/// BatchError>`, or a type of your own.
-///
-/// A closure must name the type of its argument: `|batch: &mut Batch<Row>| …`.
-pub trait Handler<T> {
-    /// Writes the batch to the backend, and returns the load of the backend where it is known.
-    ///
-    /// `Ok` means that every row was stored, except those that the call marked by
-    /// [`reject`](Batch::reject) or [`retry`](Batch::retry). The items are only borrowed. They stay
-    /// with the batcher, which drops them when they are handled.
-    ///
-    /// # Errors
-    /// An error means that no row of this call was stored, unless it is
-    /// [`in_doubt`](BatchError::in_doubt). The batch is tried again with the same id and items, or
-    /// searched for its bad rows, as [`Builder::retry`](crate::Builder::retry) says. A panic counts
-    /// like an error without a class.
-    fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError>;
-}
-
-impl<T, F> Handler<T> for F
-where
-    F: FnMut(&mut Batch<T>) -> Result<LoadFeedback, BatchError>,
-{
-    fn handle(&mut self, batch: &mut Batch<T>) -> Result<LoadFeedback, BatchError> {
-        self(batch)
-    }
-}
-
-/// An item that was not handled, with the reason.
-#[non_exhaustive]
-pub struct Failed<T> {
-    /// The item.
-    pub item: T,
-    /// The error of its last attempt.
-    pub error: BatchError,
-    /// How many calls of the handler it was in.
-    pub attempts: u32,
-    /// Whether the backend may have stored it after all.
-    pub in_doubt: bool,
-    /// Whether it failed because the backend gave no answer for all of the patience of
-    /// [`Retry`](crate::Retry). No fault was found in the row then.
-    pub outage: bool,
-    /// Its place in the order in which items left the queue. It identifies a kept row.
-    pub(crate) number: u64,
-}
-
-impl<T> fmt::Debug for Failed<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failed")
-            .field("error", &self.error)
-            .field("attempts", &self.attempts)
-            .field("in_doubt", &self.in_doubt)
-            .field("outage", &self.outage)
             .finish_non_exhaustive()
     }
 }

@@ -154,7 +154,7 @@ impl<T> fmt::Display for AddError<T> {
             }
             Self::TooHeavy(_) => "the item exceeds max_batch_weight",
             Self::Stalled(_) => {
-                "nothing is handed over: keep_failed failed items are kept and nobody takes them"
+                "the batcher is stalled: it keeps as many failed items as keep_failed allows, and nobody takes them"
             }
         })
     }
@@ -195,7 +195,7 @@ impl fmt::Display for FlushError {
                 f.write_str("called from one of the batcher's own threads, which would deadlock")
             }
             Self::Stalled => f.write_str(
-                "nothing is handed over: keep_failed failed items are kept and nobody takes them",
+                "the batcher is stalled: it keeps as many failed items as keep_failed allows, and nobody takes them",
             ),
         }
     }
@@ -229,7 +229,7 @@ pub enum BuildError {
         other: &'static str,
         /// The other's value.
         other_value: String,
-        /// What the two would have to be to each other.
+        /// How the two must relate.
         problem: &'static str,
     },
     /// A thread did not start.
@@ -237,17 +237,17 @@ pub enum BuildError {
     Thread {
         /// Which thread.
         name: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The closure given to `spawn_with` or `try_spawn_with` panicked or failed instead of making a
-    /// handler.
+    /// The closure given to `spawn_with`, `try_spawn_with` or `spawn_workers` panicked or failed,
+    /// so there is no handler.
     #[non_exhaustive]
     Handler {
         /// The panic's or the error's message.
         message: String,
-        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on
-        /// with what lies behind it.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns
+        /// the source of it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// A [`Sink`](crate::Sink) did not start: its address, its table or its columns do not fit the
@@ -256,8 +256,8 @@ pub enum BuildError {
     Sink {
         /// What is wrong, in one sentence.
         message: String,
-        /// The error, if it was one. Its text is part of this error's, so `Error::source` goes on
-        /// with what lies behind it.
+        /// The error, if it was one. Its text is part of this error's, so `Error::source` returns
+        /// the source of it.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
 }

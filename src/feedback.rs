@@ -48,17 +48,48 @@ pub struct LoadFeedback {
 
 impl LoadFeedback {
     /// No signal at all. An empty feedback is no evidence: it changes nothing.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    ///     println!("{} items", batch.len());
+    ///     Ok(LoadFeedback::new()) // this handler measures nothing
+    /// })?;
+    /// batcher.add(7)?;
+    /// batcher.flush(std::time::Duration::from_secs(9))?;
+    /// assert_eq!(batcher.stats().average_load, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The backend's CPU load, 0 (idle) to 1 (saturated).
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let (load_average, cores) = (6.4, 8.0); // of the database's host
+    /// batcher.report(LoadFeedback::new().cpu_load(load_average / cores));
+    /// batcher.report(LoadFeedback::new().cpu_load(80.0)); // a percentage: counts as 1
+    /// assert_eq!(batcher.stats().values_corrected, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cpu_load(mut self, share: f64) -> Self {
         self.cpu_load = self.share(share).or(self.cpu_load);
         self
     }
 
     /// How many requests wait at the backend.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// let batcher = Batcher::builder().spawn(|batch: &mut Batch<u64>| {
+    ///     let depth = batch.len() as u64 / 10; // as the backend's answer reports it
+    ///     Ok(LoadFeedback::new().queue_depth(depth))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn queue_depth(mut self, requests: u64) -> Self {
         self.queue_depth = Some(requests);
         self
@@ -66,18 +97,46 @@ impl LoadFeedback {
 
     /// The time that the backend reports for its work on the batch. The time of the whole call is
     /// measured in any case.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # use std::time::Duration;
+    /// let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| {
+    ///     let took = 12; // milliseconds, the field that many bulk interfaces answer with
+    ///     Ok(LoadFeedback::new().processing_time(Duration::from_millis(took)))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn processing_time(mut self, time: Duration) -> Self {
         self.processing_time = Some(time);
         self
     }
 
     /// The share of recent operations that failed, 0 to 1.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let (failed, ended) = (0.0, 0.0); // no operation ended since the last report
+    /// batcher.report(LoadFeedback::new().error_rate(failed / ended)); // NaN: ignored
+    /// assert_eq!(batcher.stats().values_corrected, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn error_rate(mut self, share: f64) -> Self {
         self.error_rate = self.share(share).or(self.error_rate);
         self
     }
 
     /// How many requests wait for a lock at the backend.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// // A monitor's query on PostgreSQL: SELECT count(*) FROM pg_locks WHERE NOT granted
+    /// let waiting = 3;
+    /// batcher.report(LoadFeedback::new().db_locks(waiting));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn db_locks(mut self, waiting: u64) -> Self {
         self.db_locks = Some(waiting);
         self
@@ -232,6 +291,19 @@ pub struct BatchSample {
 
 impl BatchSample {
     /// The share of the items that were not handled, 0..=1.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{BatchSample, CallOutcome};
+    /// # let batch = BatchSample {
+    /// #     len: 1, cut_at: 200, full: true, probe: false, attempt: 1, failed: 0,
+    /// #     service_time: Default::default(), queue_wait: Default::default(),
+    /// #     outcome: CallOutcome::Ok, in_flight: 1, concurrency: 1,
+    /// # };
+    /// let rejected = BatchSample { len: 200, failed: 50, ..batch };
+    /// assert_eq!(rejected.failed_share(), 0.25);
+    /// let empty = BatchSample { len: 0, ..batch };
+    /// assert_eq!(empty.failed_share(), 0.0); // not NaN
+    /// ```
     #[must_use]
     pub fn failed_share(&self) -> f64 {
         if self.len == 0 {

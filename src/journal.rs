@@ -1,4 +1,4 @@
-//! The last calls, decisions and failures, for whoever comes later. Written by flusher, controller
+//! The last calls, decisions and failures, for late observers. Written by flusher, controller
 //! and closers once a call, a decision or a failed row; read by observers.
 //!
 //! One lock, and one row of sequence numbers for all three: what an observer has not seen yet has a

@@ -1,9 +1,9 @@
 //! Who is called when something happens: a call, a decision, a wait, a stall, the close.
 //!
-//! Events are queued and delivered in their order, each outside every lock of the batcher. One
-//! thread delivers at a time: whoever finds another at it leaves its event in the queue, and that
-//! thread looks again before it goes. So a listener may use the batcher, and nobody waits for a
-//! listener but the thread that runs it.
+//! Events are queued and delivered in their order, outside every lock of the batcher. One thread
+//! delivers at a time. A thread that finds another one delivering leaves its event in the queue,
+//! and the other one checks the queue again before it stops. So a listener may use the batcher, and
+//! only the thread that runs a listener waits for it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use crate::events::{BackoffEvent, CallEvent, CloseSummary, DecisionRecord, Stall
 use crate::sync::PlainMutex;
 use crate::unwind::{drop_each, message};
 
-/// Events that wait at most; one that finds so many is dropped.
+/// Events that wait at most; one that finds this many is dropped.
 const WAITING_MAX: usize = 1_024;
 
 /// Is told what happens, once a call, a decision, a wait, a stall and a close; never once an item.

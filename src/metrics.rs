@@ -30,7 +30,7 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The unit in UCUM: `s`, `1`, `{item}`, and so on.
     pub unit: &'static str,
-    /// The label beside `batcher`, with its values. Empty values: they depend on the batcher.
+    /// The label other than `batcher`, with its values. Empty values: they depend on the batcher.
     pub label: Option<(&'static str, &'static [&'static str])>,
     /// What it says, in one line.
     pub help: &'static str,

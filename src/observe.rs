@@ -15,7 +15,7 @@ use crate::stats::{BatchesByTrigger, ClosedCounts, FailedCalls, Histogram, Recen
 /// Something that happened, under the backlog's lock.
 #[derive(Clone, Copy)]
 pub(crate) enum Event<'a> {
-    /// A batch of so many items was gathered from the line.
+    /// A batch of this many items was gathered from the line.
     Gathered { trigger: Trigger, len: usize },
     /// A call of the handler begins, the so manieth under its name.
     CallBegan { attempt: u32 },
@@ -52,9 +52,9 @@ pub(crate) enum Event<'a> {
     SearchEnded(SearchCounts),
     /// A retained row was dropped, because its ticket has returned the failure.
     Told,
-    /// A close found so many items that were never called.
+    /// A close found this many items that were never called.
     Unsent(usize),
-    /// A close left so many items in the hands of the handler.
+    /// A close left this many items in the hands of the handler.
     Abandoned(usize),
     /// So many of those have come back.
     CameBack(usize),

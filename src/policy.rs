@@ -136,12 +136,28 @@ pub struct Decision {
 
 impl Decision {
     /// Keeps the current size, without a pause or a probe.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, Decision, LoadFeedback, Zone};
+    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// let current = batcher.stats().setpoint; // what a policy is given
+    /// let decision = Decision { zone: Zone::High, ..Decision::hold(&current, "replica lags") };
+    /// assert_eq!(decision.batch_size, current.batch_size);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hold(current: &Setpoint, reason: impl Into<Reason>) -> Self {
         Self::resize(current.batch_size, reason)
     }
 
     /// Changes to this size, without a pause or a probe.
+    ///
+    /// ```
+    /// # use load_aware_batcher::Decision;
+    /// let decision = Decision { pause_ratio: 0.5, ..Decision::resize(200, "vacuum is running") };
+    /// assert_eq!((decision.batch_size, decision.probe), (200, None));
+    /// assert_eq!(decision.reason.to_string(), "vacuum is running");
+    /// ```
     #[must_use]
     pub fn resize(batch_size: usize, reason: impl Into<Reason>) -> Self {
         Self {

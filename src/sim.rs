@@ -2,9 +2,9 @@
 //! backend.
 //!
 //! Batchers share a [`Backend`] that you describe: what a call and an item cost, how noisy it is,
-//! who else uses it, when it fails. The policy is the same type that a real batcher runs, and is
-//! called in the same way. A minute of traffic takes milliseconds. The same seed gives exactly the
-//! same run.
+//! its background load, and when it fails. The policy is the same type that a real batcher runs,
+//! and is called in the same way. A minute of traffic takes milliseconds. The same seed gives
+//! exactly the same run.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,28 +33,30 @@
 //!
 //! # What is simulated
 //!
-//! A call of `n` items first waits its `latency`, which no load stretches, and then needs `call +
-//! item·n` of work, times lognormal noise; where rows share pages, the first items of a call need
-//! more. Calls at work share the cores fairly, and all of them get only what the background load
-//! leaves. A [`LockHolder`] makes a call wait before all that, for as long as it pleases or until a
-//! lock timeout fails it. A call over the timeout fails as a whole and its items are lost: nothing
-//! is tried again, so what a policy loses is counted, not hidden. A batcher has as many calls at once
-//! as its setpoint allows, one unless [`Simulation::concurrency`] says otherwise. The controller decides a moment after a sample, so that the next batch of a
-//! busy batcher is already cut, as with threads.
+//! **A call.** A call of `n` items first waits for its `latency`, which does not depend on the
+//! load. Then it needs `call + item·n` of work, times lognormal noise. Where rows share pages, the
+//! first items of a call need more work. The calls at work share the cores evenly, and together
+//! they get what the background load leaves. A [`LockHolder`] makes a call wait before all that,
+//! until the lock is free or a lock timeout fails the call.
 //!
-//! Calls at once share the cores, and [flushes](Backend::group_commit),
-//! [contention](Backend::contention), a [limit](Backend::connections) and
-//! [conflicts](Backend::conflicts) where the backend has them.
+//! **Failures.** A call that exceeds the timeout fails as a whole, and its items are lost. It is
+//! not tried again, so the losses of a policy are counted. Only a call that is *refused* is tried
+//! again. It is tried as the batcher does after an error that comes at once: the whole batch once
+//! more, then halves, depth first, without a wait. When every part of a batch that was refused
+//! twice has succeeded, the policy gets the event [`TooLarge`](crate::CallOutcome::TooLarge).
 //!
-//! [`Report::share_of_oracle`] compares with the best fixed size for the parameters of each moment,
-//! which no policy knows. The oracle knows nothing of several calls at once.
+//! **Several calls at once.** A batcher has as many calls at once as its setpoint allows. That is
+//! one, unless [`Simulation::concurrency`] says otherwise. Calls at once share the cores. They also
+//! share [flushes](Backend::group_commit), [contention](Backend::contention), a
+//! [limit](Backend::connections) and [conflicts](Backend::conflicts), where the backend has them.
 //!
-//! Only a call that is *refused* is tried again, as the batcher does where an error comes at once:
-//! the same whole once more, then halves depth first, without a wait. When every part of a batch
-//! that was refused twice has gone through, the policy gets the event
-//! [`TooLarge`](crate::CallOutcome::TooLarge).
+//! **Decisions.** The controller decides shortly after a sample. By then a busy batcher has cut its
+//! next batch, as with threads.
 //!
-//! What is not: the queue's bound, weights, other retries.
+//! **The oracle.** [`Report::share_of_oracle`] compares a run with the best fixed size for the
+//! parameters of each moment, which no policy knows. The oracle assumes one call at once.
+//!
+//! The bound of the queue, weights and other retries are not simulated.
 
 mod backend;
 mod chance;

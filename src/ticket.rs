@@ -1,25 +1,25 @@
 //! One item's outcome: [`Ticket`] waits for it, [`Resolver`] travels with the item and resolves it.
 //!
 //! # Protocol
-//! One cell under a mutex, written once. Resolver: lock, store the outcome unless there is one,
-//! unlock, notify if somebody is waiting. Ticket: lock, look, count itself in as waiting, wait,
-//! count itself out. Most tickets are not waited for when the outcome comes, and a notification is
-//! a system call: 2.8 M submits a second with it, 5.3 M without.
+//! There is one cell under a mutex, and it is written once. The resolver locks it, stores the
+//! outcome unless there is one, unlocks, and notifies if a ticket waits. The ticket locks it,
+//! reads, counts itself in as waiting, waits, and counts itself out. Most tickets are not waited
+//! for when the outcome comes, and a notification is a system call. With one for each outcome there
+//! were 2.8 M submits a second, without it 5.3 M.
 //!
-//! The flusher does not notify the waiters of a batch itself, but the first few ([`Wakes`]): each
-//! waiter that leaves its wait notifies two more. Notifying 500 threads one after another took 7
-//! ms, as long as the next call could have run. The flusher attaches a cell to another one under
-//! the other's mutex, and only while somebody is waiting there; otherwise it notifies by itself.
-//! Who is counted in when a cell is attached leaves its wait later, under the same mutex, and so
-//! finds it.
+//! The flusher notifies only the first few waiters of a batch ([`Wakes`]). Each waiter that ends
+//! its wait notifies two more. Notifying 500 threads one after another took 7 ms, in which the next
+//! call could have run. The flusher attaches a cell to another one under the other's mutex, and
+//! only while a ticket waits there. Otherwise it notifies by itself. A ticket that is counted in
+//! when a cell is attached ends its wait later, under the same mutex, and so finds that cell.
 //!
-//! Before its first wait a ticket asks the [`Line`] to hand its item over (see `waiters`), without
-//! the cell's lock: the line has a lock of its own, and the resolver is called under that one. A
-//! ticket that returns a failure lets go of the row that is kept for it, also without the cell's
-//! lock; it takes the row's number out of the cell, so it does so once.
+//! Before its first wait a ticket asks the [`Line`] to hand its item over (see `waiters`). It does
+//! so without the cell's lock: the line has its own lock, and the resolver is called under that
+//! one. A ticket that returns a failure releases the row that is kept for it, also without the
+//! cell's lock. It takes the row's number out of the cell, so it does so once.
 //!
-//! The first outcome stays: an item abandoned to a handler is in doubt even if the handler comes
-//! back. A resolver that is dropped unresolved resolves to "in doubt", so that no ticket
+//! The first outcome stays. An item in the call of an abandoned handler is in doubt even if the
+//! handler returns. A resolver that is dropped unresolved resolves to "in doubt", so that no ticket
 //! ever hangs.
 
 use std::fmt;

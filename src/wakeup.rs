@@ -1,101 +1,127 @@
-//! The coalesced wake-up: while a batch fills, the flusher sleeps until the batch is due or can be
-//! full, and the producer that completes it, only that one, wakes it.
+//! The coalesced wake-up of the flusher. While a batch fills, the flusher sleeps until the batch is
+//! due or can be full. Only the producer that completes the batch wakes it.
 //!
-//! Written by the flusher (how many items it sleeps for), by close (the closed bit) and by whoever
-//! rings; read by every add. One word holds both, so that an add looks at one word: before it
-//! sends, whether the batcher is closed; after it has sent, whether anybody needs anything of it.
+//! One word holds the state. The flusher writes it when it goes to sleep. Close sets one of its
+//! bits. Whoever wakes the flusher clears it. Every add loads it twice: before its send, to see
+//! whether the batcher is closed; after its send, to see whether the flusher waits for it.
 //!
 //! | word | state | what a producer does after its send |
 //! | --- | --- | --- |
-//! | 0 | open, the flusher is awake or sleeps for no item | nothing |
-//! | 1..FAR | near: open, the flusher sleeps until so many items are in the channel | counts; if they are there, wakes |
-//! | FAR + number | far: the same, and many are missing; the number is this sleep's | nothing while it is ahead; see below |
-//! | CLOSED + … | closed | confirms whether its item was accepted (see `queue::gate`) |
+//! | 0 | open; the flusher is awake, or its sleep waits for no item | nothing |
+//! | a number below `ON_CREDIT` | open; the flusher sleeps until this many items are in the channel | counts the items in the channel; if there are that many, wakes the flusher |
+//! | `ON_CREDIT` + the id of the sleep | open; the flusher sleeps, and many items are missing | spends a credit; without one, see [Credits](#credits) |
+//! | `CLOSED` + anything | closed | finds out whether its item was accepted (see `queue::gate`) |
 //!
 //! # Protocol
-//! Flusher: (1) compare-exchange the word from 0 to `wanted`; (2) count the items in the channel,
-//! look again at everything else that could end the sleep; (3) if it suffices, take the word back
-//! and go on; (4) otherwise park until the deadline; (5) take the word back. Producer: (a) send,
-//! which moves the channel's tail; (b) load the word; (c) if it holds a number, count the items in
-//! the channel; (d) if they reach the number, compare-exchange the word to 0 and, if that
-//! succeeded, unpark the flusher.
+//! Flusher:
 //!
-//! The race: the last item that the batch needs is sent just as the flusher falls asleep. Steps
-//! (1), (2), (a) and (b) are SeqCst, so they have one order. If (1) comes before (b), the producer
-//! sees the number; it counts after its own send and after every send that precedes it in that
-//! order, so the one whose send comes last counts them all and wakes. If (b) comes before (1), then
-//! so does (a), and the count in (2) has that item. The re-check (2) is what makes it whole:
-//! without it the flusher sleeps on an item whose producer saw the word still at 0 (the model
-//! `the_completing_add_wakes_the_flusher` fails).
+//! - (1) Compare-exchange the word from 0 to `wanted`.
+//! - (2) Count the items in the channel, and check everything else that can end the sleep.
+//! - (3) If the sleep has no reason any more, skip (4).
+//! - (4) Park until the deadline.
+//! - (5) Clear the word, except for the closed bit.
 //!
-//! # Far
-//! Counting what is in the channel is most of what an add costs beyond its send (4.4 of 18.7 ns,
-//! the bare send being 13.8), and pointless while hundreds are missing. So a flusher that misses
-//! many announces how many may come uncounted, `ahead`. A producer that finds the word far takes a
-//! share of those, [`share::ITEMS`] at a time, for its own next adds to this sleep (15.4 ns). One
-//! that gets none makes the word near, first, and counts, second.
+//! Producer:
 //!
-//! Flusher: (1) counts the items, sets `ahead` to fewer than are missing, announces far; (2) counts
-//! again, and stays awake unless they and `ahead` are fewer than wanted. Producer: (c') if this
-//! thread has a share in this sleep left, uses up one of it; otherwise takes a share off `ahead`;
-//! if that is not to be had, compare-exchanges the word from far to near, and goes on with (c).
+//! - (a) Send, which moves the channel's tail. A chunk's further items are counted in here, too.
+//! - (b) Load the word.
+//! - (c) If the word is a number, count the items in the channel.
+//! - (d) If there are that many, compare-exchange the word to 0. If that succeeds, unpark the
+//!   flusher.
 //!
-//! The race: the batch becomes full by adds that did not count. What (2) did not count was sent, or
-//! the items of a chunk counted in, after it, so its producer saw the announcement. While each of
-//! those had a share, they are at most `ahead`, and the batch is not full. So one of them got none,
-//! and its producer, or another before it, makes the word near, in (c'). Any other add either
-//! loaded the word before that: then the count that follows has it; or it loads it after that,
-//! finds it near, and counts for itself, the last one all. A share is worth nothing in another
-//! sleep: sleeps of all batchers have different numbers. One taken off the `ahead` of a later sleep
-//! than was announced makes that smaller, never larger; below zero is none. Nor is it worth
-//! anything in a closed batcher, whose word is no number of a sleep.
+//! The race: the item that completes the batch is sent while the flusher falls asleep. Steps (1),
+//! (2), (a) and (b) are SeqCst, so they have one total order. Take the item whose (a) comes last in
+//! that order.
+//!
+//! - Its (b) comes after (1). Its producer sees the number. It counts after its own send, and so
+//!   after every send. It finds all items and wakes the flusher.
+//! - Its (b) comes before (1). Then every send comes before (1), and so before (2). The flusher
+//!   finds all items in (2) and stays awake.
+//!
+//! The second case needs the check in (2). Without it the model
+//! `the_completing_add_wakes_the_flusher` fails.
+//!
+//! # Credits
+//! The count in (c) is most of what an add costs beyond its send: 4.4 of 18.7 ns, where a bare send
+//! takes 13.8. It is useless while hundreds of items are missing. So the flusher gives a credit to
+//! most of the missing items, and an add that spends a credit does not count. A producer leases
+//! [`credit::LEASE`] credits at a time, for its own next adds. Then an add takes 15.4 ns.
+//!
+//! Flusher:
+//!
+//! - (1) Count the items in the channel. Set `credits` to less than what is missing.
+//!   Compare-exchange the word from 0 to `ON_CREDIT` + a new id.
+//! - (2) Count again. Stay awake unless the items and the credits together are less than `wanted`.
+//!
+//! Producer, where (b) found a sleep on credit:
+//!
+//! - (c1) If this thread's lease is of this sleep and has credits left, spend one for each item,
+//!   and end.
+//! - (c2) Otherwise take a lease off `credits`. If `credits` held that much, end.
+//! - (c3) Otherwise compare-exchange the word to `wanted`. If that succeeds, go on with (c). If
+//!   not, end: another producer has done it, or the sleep is over.
+//!
+//! The race: the batch becomes full by adds that do not count. Every item that (2) did not count
+//! was sent after (2), so its producer saw the sleep. At most `credits` of these items have a
+//! credit, and these alone do not fill the batch. So at least one of them has none, and its
+//! producer comes to (c3). Take the first compare-exchange of (c3) that succeeds, and the item
+//! whose (a) comes last.
+//!
+//! - The item's (b) comes before the compare-exchange. Then so does every send. The count after the
+//!   compare-exchange finds all items.
+//! - The item's (b) comes after it. Its producer sees the number and counts, and finds all items.
+//!
+//! A lease is void in every other sleep, since no two sleeps in a process have the same id. It is
+//! void in a closed batcher, since no id has the closed bit. A producer that saw an earlier sleep
+//! may take a lease off the credits of a later one. Its item was sent before the later sleep began,
+//! so (2) counts it. The later sleep has fewer credits then, never more. Below zero is none.
 //!
 //! # Rings
-//! Only the producer whose compare-exchange succeeds unparks: one wake-up a sleep. A ring (flush,
-//! close, a smaller size, a freed place for failed rows) changes its own state first, then takes
-//! the number away and unparks always: the parker keeps the token, so a ring between (2) and (4)
+//! Only the producer whose compare-exchange in (d) succeeds unparks: one wake-up for one sleep. A
+//! ring (a flush, a close, a smaller size, room for failed rows) first changes its own state. Then
+//! it clears the word and always unparks. The parker keeps the token, so a ring between (2) and (4)
 //! ends the park at once.
 //!
 //! # Orderings
-//! SeqCst throughout, in one order with the channel's tail: store-then-load on both sides admits
-//! nothing less. On the producers' side these are plain loads, but for one read-modify-write a
-//! share. Only `wanted` is Relaxed: the word publishes it.
+//! All accesses are SeqCst, in one order with the channel's tail. Both sides store and then load,
+//! and nothing weaker orders that. Producers pay for plain loads, and for one read-modify-write a
+//! lease. Only `wanted` is Relaxed: the word publishes it.
 //!
-//! A flusher that blocks in the channel's own receive was measured against this: it is woken for
-//! every item (3 to 4 times the flusher's CPU an item when paced).
+//! The alternative was measured: a flusher that blocks in the channel's own receive. It wakes for
+//! every item, and takes 3 to 4 times the CPU an item where items come at a pace.
 
 use std::time::Instant;
 
-use crate::sync::{AtomicUsize, CachePadded, Ordering, Parker, SeqCstUsize, Unparker, share};
+use crate::sync::{AtomicUsize, CachePadded, Ordering, Parker, SeqCstUsize, Unparker, credit};
 
 /// Set forever by close.
 pub(crate) const CLOSED: usize = 1 << (usize::BITS - 1);
-/// Set during a sleep from which much is missing.
-pub(crate) const FAR: usize = 1 << (usize::BITS - 2);
+/// Set during a sleep on credit.
+pub(crate) const ON_CREDIT: usize = 1 << (usize::BITS - 2);
 
 /// Where the flusher sleeps and who wakes it; see the module's doc.
 pub(crate) struct Doorbell {
     /// See the table above. On a line of its own: every add loads it, and nobody writes it while
     /// the flusher is awake.
     word: CachePadded<SeqCstUsize>,
-    /// How many items may come uncounted, as a wrapping number that may pass below zero: set by the
-    /// flusher before it announces a far sleep, taken by producers in shares. On a line of its own:
-    /// taking a share disturbs no add that has one.
-    ahead: CachePadded<SeqCstUsize>,
-    /// What the flusher sleeps for: written by it before it announces a far sleep, read by who
-    /// makes that near.
+    /// How many items may be added uncounted, as a wrapping number that may pass below zero. The
+    /// flusher sets it before it announces a sleep on credit, and producers take leases off it. On
+    /// a line of its own: taking a lease disturbs no add that has one.
+    credits: CachePadded<SeqCstUsize>,
+    /// How many items end a sleep on credit. The flusher writes it before it announces the sleep,
+    /// and the producer of step (c3) reads it.
     wanted: AtomicUsize,
     unparker: Unparker,
 }
 
-/// How many of the missing items may come uncounted: none if that is less than a share. None where
-/// a word is too short for numbers of sleeps that never come again.
-pub(crate) fn uncounted(missing: usize) -> usize {
-    let ahead = missing.saturating_sub(share::COUNTED);
-    if ahead < share::ITEMS || usize::BITS < 64 {
+/// How many of the missing items get a credit. None do if that is less than one lease, or if a word
+/// is too short for ids that never repeat.
+pub(crate) fn credits_for(missing: usize) -> usize {
+    let credits = missing.saturating_sub(credit::RESERVE);
+    if credits < credit::LEASE || usize::BITS < 64 {
         0
     } else {
-        ahead
+        credits
     }
 }
 
@@ -103,13 +129,13 @@ impl Doorbell {
     pub(crate) fn new(parker: &Parker) -> Self {
         Self {
             word: CachePadded::new(SeqCstUsize::new(0)),
-            ahead: CachePadded::new(SeqCstUsize::new(0)),
+            credits: CachePadded::new(SeqCstUsize::new(0)),
             wanted: AtomicUsize::new(0),
             unparker: parker.unparker().clone(),
         }
     }
 
-    /// The word, for an add to judge.
+    /// The word, see the table in the module's doc.
     #[inline]
     pub(crate) fn word(&self) -> usize {
         self.word.load()
@@ -126,49 +152,50 @@ impl Doorbell {
         self.word.fetch_or(CLOSED) & CLOSED == 0
     }
 
-    /// Wakes the flusher, whatever it sleeps for. What it is to find was written before.
+    /// Wakes the flusher, whatever it sleeps for. The caller has changed before what the flusher is
+    /// to see.
     pub(crate) fn ring(&self) {
         self.word.fetch_and(CLOSED);
         self.unparker.unpark();
     }
 
-    /// Step (d): wakes the flusher if nobody else did since the word was read.
+    /// Step (d): wakes the flusher, unless somebody else has since the word was loaded.
     pub(crate) fn ring_for(&self, word: usize) {
         if self.word.compare_exchange(word, 0).is_ok() {
             self.unparker.unpark();
         }
     }
 
-    /// Step (c') in a far sleep, after the send of so many items: what to count up to, if they got
-    /// no share.
-    pub(crate) fn come_near(&self, word: usize, items: usize) -> Option<usize> {
-        if let Some(left) = self.take_share(items) {
-            share::keep(word, left);
+    /// Steps (c1) to (c3), after the send of `items`; the lease at hand did not cover them. Returns
+    /// the number to count up to if (c3) succeeded.
+    pub(crate) fn lease_or_count(&self, word: usize, items: usize) -> Option<usize> {
+        if let Some(left) = self.take_lease(items) {
+            credit::keep(word, left);
             return None;
         }
-        // Relaxed: the load of the word, which saw this sleep announced, comes first. With another
-        // sleep's number the compare-exchange fails.
+        // Relaxed: the load of the word comes first, and it published this sleep's number. With the
+        // number of another sleep the compare-exchange fails.
         let wanted = self.wanted.load(Ordering::Relaxed);
-        // Otherwise somebody else did, and counts after this add's send. Or this sleep is over:
-        // the flusher looks after this add's send, or was closed after it.
+        // If it fails, another producer's succeeded, and its count follows this add's send. Or this
+        // sleep is over: the flusher counts after this add's send, or the close finds the item.
         self.word
             .compare_exchange(word, wanted)
             .is_ok()
             .then_some(wanted)
     }
 
-    /// Takes a share off `ahead`, if it is to be had; returns what is left of it behind so many
-    /// items.
-    fn take_share(&self, items: usize) -> Option<usize> {
-        let taken = items.max(share::ITEMS);
-        let ahead = self.ahead.fetch_sub(taken);
-        // Signed: adds to an earlier sleep may have taken more than there is.
-        let is_had = ahead as isize >= taken as isize;
-        is_had.then_some(taken - items)
+    /// Takes a lease off `credits` that covers `items`. Returns what is left of it after them, or
+    /// `None` if `credits` did not hold as much.
+    fn take_lease(&self, items: usize) -> Option<usize> {
+        let lease = items.max(credit::LEASE);
+        let credits = self.credits.fetch_sub(lease);
+        // Signed: producers of an earlier sleep may have taken more than there is.
+        let is_covered = credits as isize >= lease as isize;
+        is_covered.then_some(lease - items)
     }
 
-    /// Steps (1) to (5). `wanted` is how many items in the channel end the sleep, 0 for none;
-    /// `enough` is the re-check.
+    /// Steps (1) to (5). `wanted` is how many items in the channel end the sleep, 0 for none.
+    /// `enough` is the check of step (2).
     pub(crate) fn sleep(
         &self,
         parker: &Parker,
@@ -176,26 +203,26 @@ impl Doorbell {
         deadline: Option<Instant>,
         enough: impl FnOnce() -> bool,
     ) {
-        self.sleep_far(parker, (wanted, 0), deadline, enough);
+        self.sleep_on_credit(parker, (wanted, 0), deadline, enough);
     }
 
-    /// The same with so many `ahead`, which may come uncounted; then `enough` must hold where what
-    /// is there and those suffice.
-    pub(crate) fn sleep_far(
+    /// The same with this many credits, 0 for none. Then `enough` must be true if the items in the
+    /// channel and the credits together are as many as wanted.
+    pub(crate) fn sleep_on_credit(
         &self,
         parker: &Parker,
-        (wanted, ahead): (usize, usize),
+        (wanted, credits): (usize, usize),
         deadline: Option<Instant>,
         enough: impl FnOnce() -> bool,
     ) {
-        let wanted = wanted.min(FAR - 1);
+        let wanted = wanted.min(ON_CREDIT - 1);
         let announced = wanted > 0
-            && if ahead == 0 {
+            && if credits == 0 {
                 self.announce(wanted)
             } else {
-                self.announce_far(wanted, ahead)
+                self.announce_on_credit(wanted, credits)
             };
-        // Not announced although something is wanted: closed meanwhile; the flusher looks again.
+        // If an announcement failed, the batcher was closed meanwhile: the flusher checks again.
         if (wanted == 0 || announced) && !enough() {
             match deadline {
                 Some(deadline) => parker.park_deadline(deadline),
@@ -212,11 +239,11 @@ impl Doorbell {
         self.word.compare_exchange(0, wanted).is_ok()
     }
 
-    /// Step (1) of a far sleep: first what the number stands for, then the number.
-    fn announce_far(&self, wanted: usize, ahead: usize) -> bool {
+    /// Step (1) of a sleep on credit. The word comes last: it publishes the two numbers.
+    fn announce_on_credit(&self, wanted: usize, credits: usize) -> bool {
         // Relaxed: published with the word.
         self.wanted.store(wanted, Ordering::Relaxed);
-        self.ahead.swap(ahead);
-        self.announce(FAR | share::next_sleep())
+        self.credits.swap(credits);
+        self.announce(ON_CREDIT | credit::next_sleep())
     }
 }

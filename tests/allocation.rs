@@ -1,6 +1,5 @@
-//! In a steady state nothing is allocated, with an observer attached: not for an item, not for a
-//! batch. Counted by the
-//! allocator, exactly.
+//! In a steady state neither an item nor a batch allocates, with an observer attached. The
+//! allocator counts exactly.
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -17,7 +16,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LONG: Duration = Duration::from_secs(60);
-/// No machine holds a test up for so long.
+/// No machine delays a test for this long.
 const NEVER: Duration = Duration::from_secs(1_000_000);
 const ITEMS: u64 = 1_000_000;
 const BATCH: usize = 1_000;
@@ -30,7 +29,7 @@ struct Gated {
     gate: Arc<AtomicBool>,
 }
 
-/// The controller's checks lie outside of the test: what is counted is the way of the items.
+/// The check interval is longer than the test, so that only the way of the items is counted.
 fn gated(max_batch_size: usize) -> Gated {
     let gate = Arc::new(AtomicBool::new(false));
     let opened = Arc::clone(&gate);
@@ -47,7 +46,7 @@ fn gated(max_batch_size: usize) -> Gated {
         .spawn(move |batch: &mut Batch<u64>| {
             if std::mem::take(&mut first) {
                 call.send(())?;
-                // A wait that allocates nothing: see `warmed_up`.
+                // This wait allocates nothing, see `warmed_up`.
                 while !opened.load(Ordering::Acquire) {
                     std::thread::yield_now();
                 }
@@ -56,7 +55,7 @@ fn gated(max_batch_size: usize) -> Gated {
             Ok(LoadFeedback::new().cpu_load(0.5).queue_depth(1))
         })
         .unwrap();
-    // Both threads run.
+    // Now both threads run.
     resize(&batcher, max_batch_size);
     Gated {
         observer: batcher.observer(),
@@ -67,9 +66,9 @@ fn gated(max_batch_size: usize) -> Gated {
 }
 
 impl Gated {
-    /// Fills the queue by a way of adding that does not wait, while the handler holds a first
-    /// batch; then opens the gate and lets all of it pass. Everything that a full queue needs is in
-    /// place afterwards.
+    /// Fills the queue with `add`, which does not wait, while the handler holds a first batch. Then
+    /// it opens the gate, and all items are handled. Afterwards everything that a full queue needs
+    /// is allocated.
     fn warmed_up(self, mut add: impl FnMut(&Batcher<u64>) -> bool) -> (Batcher<u64>, Observer) {
         let Self {
             batcher,
@@ -80,8 +79,8 @@ impl Gated {
         while add(&batcher) {}
         called.recv().unwrap();
         while add(&batcher) {}
-        // A wait in vain, for what waiting needs: it allocates that, unless the time is over before
-        // it has begun.
+        // This wait times out. It allocates what waiting needs, unless the time is over before it
+        // begins.
         let mut patience = Duration::from_millis(1);
         while allocations(|| assert!(batcher.add_timeout(0, patience).is_err())) == 0 {
             patience *= 2;
@@ -101,7 +100,7 @@ fn allocations(work: impl FnOnce()) -> usize {
     change.allocations + change.reallocations
 }
 
-/// Bytes that all threads hold.
+/// The bytes that are allocated by all threads.
 fn held() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated - stats.bytes_deallocated
@@ -111,7 +110,7 @@ fn add(batcher: &Batcher<u64>, items: u64) {
     (0..items).for_each(|item| batcher.add(item).unwrap());
 }
 
-/// Always the same size, each time in other words, so that each decision is on the record.
+/// Always the same size, each time with another reason, so that each decision is recorded.
 struct Numbered {
     size: usize,
     decisions: u64,
@@ -147,7 +146,7 @@ fn resize(batcher: &Batcher<u64>, max_batch_size: usize) {
     reconfigure(batcher, |limits| limits.max_batch_size = max_batch_size);
 }
 
-/// Without the usual harness: its own threads allocate too.
+/// Without the usual harness, since its own threads allocate.
 fn main() {
     let tests: [(&str, fn()); 4] = [
         (
@@ -183,7 +182,7 @@ fn a_million_adds_allocate_nothing() {
 
 fn a_million_items_in_chunks_allocate_nothing() {
     for chunk in [16, 64, 1_000] {
-        // Chunks of one: so many that the most are kept that ever are.
+        // Chunks of one item, so that the largest number of chunks is kept.
         let (batcher, _observer) =
             gated(BATCH).warmed_up(|batcher| batcher.try_add_many([0]).is_ok());
         let allocated = allocations(|| {
@@ -213,8 +212,8 @@ fn buffers_are_reused_when_the_size_changes() {
 fn the_memory_of_a_spike_goes_back() {
     const SPIKE: usize = 200 * BATCH;
     let (batcher, _observer) = gated(SPIKE).warmed_up(|batcher| batcher.try_add(0).is_ok());
-    // More samples than the feedback ring holds, and a decision on them: the controller's room for
-    // them stays.
+    // More samples than the feedback ring holds, and a decision on them. The controller keeps its
+    // buffer for them.
     add(&batcher, 1_100 * BATCH as u64);
     batcher.flush(LONG).unwrap();
     resize(&batcher, SPIKE);
@@ -242,7 +241,7 @@ fn the_memory_of_a_spike_goes_back() {
     add(&batcher, 10 * BATCH as u64);
     batcher.flush(LONG).unwrap();
     let after = held();
-    // Four times the size in force may be kept.
+    // A buffer of up to four times the size in force may be kept.
     assert!(
         after <= before + 4 * BATCH * size_of::<u64>(),
         "{before} bytes before, {after} after"

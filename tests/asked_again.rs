@@ -1,5 +1,5 @@
-//! Rows that the handler asks for again, rejections of calls that fail, and handlers that are made
-//! anew.
+//! Rows that the handler asks for again, rejections in calls that fail, and handlers that are
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -164,7 +164,7 @@ fn a_row_in_doubt_is_asked_for_again_only_if_that_is_harmless() {
 }
 
 #[test]
-fn the_line_waits_for_a_row_asked_for_again_where_order_is_kept() {
+fn later_rows_wait_for_a_row_asked_for_again_where_order_is_kept() {
     let (tell, told) = mpsc::channel();
     let mut asked = false;
     let batcher = fixed(2)

@@ -1,4 +1,4 @@
-//! What the builder refuses, by name and value, and what follows from what was set.
+//! What the builder refuses, with name and value, and the settings that it derives from others.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn spawn(builder: Builder<u64>) -> Result<Batcher<u64>, BuildError> {
 
 #[test]
 fn every_bad_setting_is_refused_with_its_name_and_value() {
-    let bounds = "the initial size must be within the smallest and the largest";
+    let bounds = "the initial size must be between the smallest and the largest";
     let whole = "the queue must hold a whole batch";
     type Set = fn(Builder<u64>) -> Builder<u64>;
     let table: [(Set, String); 31] = [
@@ -152,7 +152,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
     for (place, (set, expected)) in table.into_iter().enumerate() {
         let result = spawn(set(Batcher::builder()));
         if expected.is_empty() {
-            // A policy's own start is clamped or refused, never a panic.
+            // A policy's own initial size is clamped or refused. It causes no panic.
             if let Ok(batcher) = result {
                 assert!(
                     (1..=1_000).contains(&batcher.stats().batch_size),
@@ -168,8 +168,7 @@ fn every_bad_setting_is_refused_with_its_name_and_value() {
     }
 }
 
-/// The size that is in force, and how many items fit into the queue beside the one that the handler
-/// holds.
+/// The size in force, and how many items fit into the queue while the handler holds one.
 fn sizes(set: fn(Builder<u64>) -> Builder<u64>) -> (usize, usize) {
     let (entered, heard) = std::sync::mpsc::channel();
     let (release, gate) = std::sync::mpsc::channel::<()>();
@@ -194,7 +193,7 @@ fn sizes(set: fn(Builder<u64>) -> Builder<u64>) -> (usize, usize) {
 }
 
 #[test]
-fn what_was_not_set_follows_what_was() {
+fn settings_without_a_value_follow_from_those_with_one() {
     type Set = fn(Builder<u64>) -> Builder<u64>;
     // Initial size and capacity.
     let table: [(&str, Set, (usize, usize)); 10] = [
@@ -248,7 +247,7 @@ fn what_was_not_set_follows_what_was() {
 }
 
 #[test]
-fn the_largest_size_that_follows_is_the_one_that_reconfigure_starts_from() {
+fn reconfigure_starts_from_the_largest_size_that_the_builder_derived() {
     let max = |set: fn(Builder<u64>) -> Builder<u64>| {
         let mut seen = (0, 0);
         spawn(set(Batcher::builder()))
@@ -332,7 +331,7 @@ fn a_handler_that_cannot_be_made_is_a_build_error_that_prints_its_cause_once() {
     assert!(batcher.close(Duration::from_secs(30)).is_clean());
 }
 
-/// Sends the name of the thread that it decides on.
+/// Sends the name of the thread on which it decides.
 struct Named(std::sync::mpsc::Sender<Option<String>>);
 
 impl Policy for Named {

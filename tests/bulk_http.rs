@@ -1,5 +1,5 @@
-//! Documents for a bulk endpoint, as people write it: the example's binary, and what its endpoint
-//! stored.
+//! The example that sends documents to a bulk endpoint: its binary runs, and the test reads what
+//! the endpoint has stored.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! The tables in the docs of `classify` are what its functions return, code by code.
+//! The functions of `classify` return what the tables in its docs say, for each code.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,8 @@ use load_aware_batcher::classify::{
 
 const SOURCE: &str = include_str!("../src/classify.rs");
 
-/// A code of the table, or none, with its class before and at the commit, and what becomes of the
-/// connection.
+/// A code of the table, or `None`, with its class before and at the commit, and whether the
+/// connection is kept.
 type Line = (Option<String>, ErrorClass, ErrorClass, Connection);
 
 /// The table below this heading.
@@ -28,7 +28,7 @@ fn table(heading: &str) -> Vec<Line> {
         .skip(1)
         .take_while(|line| !line.starts_with("//! # "));
     let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
-    // Behind the column titles and the line below them.
+    // After the column titles and the line below them.
     rows.skip(2).flat_map(lines_of).collect()
 }
 
@@ -92,7 +92,7 @@ fn codes(cell: &str) -> Vec<Option<String>> {
                 let numbers = from.parse::<u8>().unwrap()..=to.parse().unwrap();
                 codes.extend(numbers.map(|number| Some(format!("{stem}{number:02}"))));
             }
-            // A whole class of SQLSTATEs: two that have no line of their own.
+            // A whole class of SQLSTATEs: two codes that have no line of their own.
             None if word.contains('x') => {
                 codes.extend(["00Z", "ZZZ"].map(|end| Some(word.replace("xxx", end))))
             }

@@ -1,4 +1,4 @@
-//! Close loses nothing, doubles nothing, and comes back in time.
+//! A close loses nothing, doubles nothing, and returns in time.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -13,8 +13,8 @@ use testkit::{Gate, LONG, NEVER, Reply, directed, ends, fixed, until};
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 1_000 };
 const PRODUCERS: u64 = if cfg!(miri) { 3 } else { 8 };
 
-/// Adds by turns in each way that waits, from `first` on, until it is refused. Returns what was
-/// accepted and what came back.
+/// Adds items from `first` on in each of the ways that wait, in turn, until an add is refused.
+/// Returns the accepted items and the refused one.
 fn add_until_refused(
     producer: &load_aware_batcher::Producer<u64>,
     first: u64,
@@ -73,7 +73,7 @@ fn close_races_lose_and_double_nothing() {
                 .collect();
             start.wait();
             (0..round % 8).for_each(|_| std::thread::yield_now());
-            // By turns with time enough and with none.
+            // In turn with enough time and with none.
             let report = batcher.shutdown(if round % 4 == 3 { Duration::ZERO } else { LONG });
             let answers: Vec<_> = threads
                 .into_iter()
@@ -81,8 +81,7 @@ fn close_races_lose_and_double_nothing() {
                 .collect();
             (report, answers)
         });
-        // Whatever was lent to the handler at a close without time comes to its end before its
-        // thread does.
+        // After a close without time, a call in flight still ends before its thread does.
         drop(batcher);
         let mut ends: Vec<u64> = handled.iter().flatten().collect();
         for thread in 0..PRODUCERS {
@@ -151,11 +150,11 @@ fn close_refuses_blocked_producers_at_once_although_the_handler_is_stuck() {
                 std::thread::spawn(move || add_until_refused(&producer, thread << 32))
             })
             .collect();
-        let lent = director.call().items;
+        let in_flight = director.call().items;
         until(&batcher, |stats| stats.pending >= 2 + 2);
         let closer = Arc::clone(&batcher);
         let closing = std::thread::spawn(move || closer.shutdown(LONG));
-        // The handler has not come back; nobody can be refused by its grace.
+        // The handler has not returned. So the refusals do not depend on it.
         let answers: Vec<_> = threads
             .into_iter()
             .map(|thread| thread.join().unwrap())
@@ -169,7 +168,7 @@ fn close_refuses_blocked_producers_at_once_although_the_handler_is_stuck() {
             .map(|(accepted, _)| accepted.len() as u64)
             .sum();
         assert_eq!(
-            (report.handled, report.unsent.len(), lent.len()),
+            (report.handled, report.unsent.len(), in_flight.len()),
             (accepted, 0, 2)
         );
         assert!(answers.iter().all(|(_, back)| !back.is_empty()));
@@ -243,7 +242,7 @@ fn a_second_closer_waits_too_and_within_its_own_timeout() {
         while !calls.load(SeqCst) {
             std::thread::yield_now();
         }
-        // Time for the second to begin its wait, not needed for the test to pass.
+        // Time for the second one to begin its wait. The test passes without it, too.
         assert!(batcher.shutdown(Duration::from_millis(20)).timed_out);
         director.reply(Reply::Ok);
         assert!(second.join().unwrap().is_clean());

@@ -1,4 +1,4 @@
-//! The policy goes on deciding while a close hands over what is left.
+//! The policy still decides while a close hands over what is left.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use testkit::LONG;
 const SMALL: usize = 10;
 const LARGE: usize = 1_000;
 
-/// Wants large batches once it was shown one, and tells each time that it is asked.
+/// Asks for large batches once it has seen a batch, and sends a message at each decision.
 struct Grows(Sender<()>);
 
 impl Policy for Grows {
@@ -28,9 +28,9 @@ impl Policy for Grows {
     }
 }
 
-/// A handler that tells the length of its batches. Its first call lasts until the close has begun,
-/// so that the policy is shown nothing before that. From the second on it waits for a decision each
-/// time, so that every call is cut behind one.
+/// A handler that sends the length of its batches. Its first call lasts until the close has begun,
+/// so that the policy sees nothing before. Each later call waits for a decision, so that every
+/// batch is cut after one.
 fn paced(
     decided: Receiver<()>,
     lengths: Sender<usize>,
@@ -103,7 +103,7 @@ fn a_close_that_gives_up_ends_the_controller_though_the_handler_hangs() {
     calls.recv_timeout(LONG).expect("it is called");
     let report = batcher.close(Duration::ZERO);
     assert!(report.timed_out && report.abandoned == 1, "{report:?}");
-    // The policy is dropped, and its sender with it.
+    // The policy was dropped, together with its sender.
     while decided.recv_timeout(LONG).is_ok() {}
     assert_eq!(
         decided.try_recv(),

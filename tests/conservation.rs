@@ -1,5 +1,5 @@
-//! Nothing is lost, nothing is doubled, nothing is out of order: random programs, every item
-//! accounted for by identity.
+//! Random programs, in which every item is accounted for by identity. None is lost, doubled or out
+//! of order.
 //!
 //! The programs and the accounting are in `testkit/src/program.rs`. Reproduce a seed with `SEED=… cargo
 //! test --test conservation`.
@@ -17,7 +17,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 4 } else { 512 },
         failure_persistence: None,
-        // What fails is a race more often than not: smaller programs are tried, but not for ever.
+        // A failure is usually a race. So smaller programs are tried, but only for a while.
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()
     })]
@@ -50,7 +50,7 @@ fn every_item_ends_exactly_once_from_seeds_at_every_scale() {
             all.add(account);
         }
     }
-    // The accounting means something: each way to end was taken.
+    // The accounting covers each way to end.
     if !cfg!(miri) && first.is_none() {
         let ends = [
             all.handled,

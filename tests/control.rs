@@ -1,7 +1,7 @@
-//! The loop underneath: from a handler's feedback to the size of the batches, with real threads.
+//! The control loop with real threads, from a handler's feedback to the size of the batches.
 //!
-//! No test here waits for a time: the check interval is short and each waits until it has seen what
-//! it is about.
+//! No test here waits for a fixed time. The check interval is short, and each test waits until it
+//! sees the expected effect.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use load_aware_batcher::{
 const LONG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(1);
 
-/// Adds items until the batcher shows what is expected; the net is there only for a failure.
+/// Adds items until the statistics are as expected. The time limit matters only if the test fails.
 fn feed_until(batcher: &Batcher<u64>, mut expected: impl FnMut(&Stats) -> bool) -> Stats {
     let begun = Instant::now();
     loop {
@@ -79,7 +79,7 @@ fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
         .initial_batch_size(64)
         .load_check_interval(Duration::from_secs(3_600))
         .retry(Retry::none())
-        // Without a hook the flusher would wait at 10 000 rows, and this test for it.
+        // Without a hook the flusher would stop at 10 000 kept rows, and this test would hang.
         .on_failed(drop)
         .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("the backend is down")))
         .unwrap();
@@ -92,7 +92,8 @@ fn a_failed_batch_halves_the_size_without_waiting_for_a_check() {
     );
 }
 
-/// A user's own law: one more at each decision, and a probe of three until it has seen one.
+/// A user's own policy: one item more at each decision, and a probe of three items until it sees
+/// one.
 struct OneMore {
     cadence: Cadence,
     seen: mpsc::Sender<(usize, bool, usize)>,
@@ -117,7 +118,7 @@ impl Policy for OneMore {
 }
 
 #[test]
-fn a_policy_of_ones_own_decides_at_every_check_and_is_clamped() {
+fn a_users_policy_decides_at_every_check_and_its_size_is_clamped() {
     let (seen, _samples) = mpsc::channel();
     let batcher = Batcher::builder()
         .initial_batch_size(5)
@@ -142,7 +143,7 @@ fn a_policy_of_ones_own_decides_at_every_check_and_is_clamped() {
 }
 
 #[test]
-fn a_policy_that_asks_for_every_batch_is_asked_and_its_probe_is_one_batch() {
+fn a_policy_may_decide_on_every_batch_and_its_probe_is_one_batch() {
     let (seen, samples) = mpsc::channel();
     let batcher = Batcher::builder()
         .initial_batch_size(10)
@@ -155,8 +156,8 @@ fn a_policy_that_asks_for_every_batch_is_asked_and_its_probe_is_one_batch() {
         })
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    // So few at a time that no sample is overwritten. Each is shown to the policy, the first ones
-    // too.
+    // Few at a time, so that no sample is overwritten. The policy gets each one, the first ones
+    // included.
     let mut shown = Vec::new();
     while batcher.stats().batch_size < 20 || !shown.iter().any(|(_, probe, _)| *probe) {
         batcher.add_many(0..64).unwrap();
@@ -193,7 +194,7 @@ fn a_pause_is_cut_by_a_flush_and_by_close() {
         .policy(Pausing)
         .spawn(move |batch: &mut Batch<u64>| {
             begun.send(batch[0])?;
-            // A pause is a multiple of the call's time.
+            // The pause is a multiple of this time.
             std::thread::sleep(SOON);
             Ok(LoadFeedback::new())
         })
@@ -250,7 +251,7 @@ fn limits_change_while_it_runs() {
             batcher.reconfigure(|limits| {
                 limits.policy(LoadThreshold::new().adjustment_factor(7.0));
             }),
-            "adjustment_factor is 7: must be over 0 and at most 1",
+            "adjustment_factor is 7: must be greater than 0 and at most 1",
         ),
     ];
     for (result, expected) in refused {
@@ -318,12 +319,12 @@ fn close_does_not_wait_for_the_next_check() {
         .load_check_interval(Duration::from_secs(3_600))
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
-    // An hour, if it did.
+    // Otherwise it would take an hour.
     assert!(batcher.close(LONG).is_clean());
 }
 
 #[test]
-fn the_average_load_says_how_old_it_is() {
+fn the_average_load_has_an_age() {
     let batcher = Batcher::builder()
         .load_check_interval(SOON)
         .policy(LoadThreshold::new())
@@ -343,7 +344,7 @@ fn the_average_load_says_how_old_it_is() {
         assert!(reported.elapsed() < LONG, "not seen: {stats:#?}");
     };
     until(true, &|stats| stats.average_load.is_some());
-    // Nothing is reported any more: the load stays, and shows its age, at most that of the first
+    // No more reports follow. The load stays, with an age of at most the time since the first
     // report.
     let old = until(false, &|stats| stats.load_age > Some(SOON * 50));
     assert!(old.average_load.is_some());

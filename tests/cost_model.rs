@@ -1,9 +1,9 @@
-//! The law that learns, on real threads, with a backend whose costs are known.
+//! `CostModel` on real threads, with a backend whose costs are known.
 //!
-//! They are told to the law in place of the times that the calls took. A handler that sleeps for
-//! its costs is no such backend: on a busy machine it oversleeps by what that pleases, and the law
-//! rightly follows; `sleeping_backend` has one all the same. That the times are measured rightly is
-//! looked at beside it.
+//! The policy gets the known costs in place of the measured times. A handler that sleeps for its
+//! costs is no such backend: on a busy machine a sleep lasts longer by an unknown time, and the
+//! policy rightly adapts to it. `sleeping_backend` has such a handler nevertheless. This test also
+//! checks the measured times against the clock.
 #![cfg(not(loom))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,10 +20,11 @@ const NEVER: Duration = Duration::from_secs(1_000_000);
 /// What a call and an item cost.
 const CALL: Duration = Duration::from_millis(5);
 const ITEM: Duration = Duration::from_micros(500);
-/// How many full batches it may take to settle.
+/// Within how many full batches the size must settle.
 const BATCHES: usize = 25;
-/// After so many a call costs five times as much: the model is not young any more.
-const DEARER_AFTER: usize = 2 * BATCHES;
+/// After this many full batches a call costs five times as much. By then the model has left its
+/// start.
+const COSTS_RISE_AFTER: usize = 2 * BATCHES;
 
 /// A call of the handler.
 struct Call {
@@ -34,18 +35,18 @@ struct Call {
     left: Instant,
 }
 
-/// The law, told what the calls cost.
-struct Told {
-    law: CostModel,
+/// `CostModel` with the known costs in place of the measured times.
+struct KnownCosts {
+    model: CostModel,
     calls: Receiver<Call>,
-    /// Each call with its length and time as they were reported.
+    /// Each call with its reported length and time.
     shown: Sender<(Call, usize, Duration)>,
-    /// Lets the handler go on: once at the beginning, then for each call that was shown.
+    /// Lets the handler continue, once at the beginning and then for each call that was decided on.
     next: Sender<()>,
     asked: bool,
 }
 
-impl Policy for Told {
+impl Policy for KnownCosts {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         let mut samples = window.samples.to_vec();
         let mut calls = Vec::new();
@@ -56,11 +57,11 @@ impl Policy for Told {
             let call = self
                 .calls
                 .recv()
-                .expect("the handler told of it before it was reported");
+                .expect("the handler sends each call before it returns");
             let time = std::mem::replace(&mut batch.service_time, call.cost);
             calls.push((call, batch.len, time));
         }
-        let decision = self.law.decide(
+        let decision = self.model.decide(
             &Window {
                 samples: &samples,
                 ..*window
@@ -78,17 +79,18 @@ impl Policy for Told {
     }
 
     fn cadence(&self) -> Cadence {
-        self.law.cadence()
+        self.model.cadence()
     }
 }
 
-/// Waits for so many full batches to be shown to the law; the sizes of all that were until then.
+/// Waits until the policy has decided on [`BATCHES`] full batches. Returns the sizes of all batches
+/// until then.
 fn settle(shown: &Receiver<(Call, usize, Duration)>) -> Vec<usize> {
     let (mut calls, mut full) = (Vec::new(), 0);
     while full < BATCHES {
         let (call, len, time) = shown
             .recv_timeout(LONG)
-            .expect("the law is asked for every batch");
+            .expect("the policy decides on every batch");
         assert_eq!(len, call.len);
         full += usize::from(call.is_full);
         calls.push((call, time));
@@ -107,17 +109,17 @@ fn settle(shown: &Receiver<(Call, usize, Duration)>) -> Vec<usize> {
 }
 
 #[test]
-fn real_threads_find_the_knee_and_find_it_again() {
+fn on_real_threads_the_best_size_is_found_and_found_again_after_a_change() {
     let ((tell, calls), (show, shown), (next, go)) = (channel(), channel(), channel());
     let mut full = 0;
     let batcher = Batcher::builder()
         .initial_batch_size(20)
         .max_batch_size(2_000)
         .linger(NEVER)
-        // Nothing but the batches wakes the law.
+        // Only batches wake the controller.
         .load_check_interval(NEVER)
-        .policy(Told {
-            law: CostModel::new(),
+        .policy(KnownCosts {
+            model: CostModel::new(),
             calls,
             shown: show,
             next,
@@ -125,12 +127,12 @@ fn real_threads_find_the_knee_and_find_it_again() {
         })
         .spawn(move |batch: &mut Batch<u64>| {
             let entered = Instant::now();
-            // The call before was shown: whatever thread is held up, the law is a batch or two
-            // behind, as with a slow backend.
+            // Waits until the previous call was decided on. So decisions are at most two batches
+            // late, as with a slow backend, even if a thread is delayed.
             let _ = go.recv();
             let (len, is_full) = (batch.len(), batch.trigger() == Trigger::Size);
             full += usize::from(is_full);
-            let cost = CALL * if full <= DEARER_AFTER { 1 } else { 5 } + ITEM * len as u32;
+            let cost = CALL * if full <= COSTS_RISE_AFTER { 1 } else { 5 } + ITEM * len as u32;
             let _ = tell.send(Call {
                 len,
                 is_full,
@@ -141,7 +143,7 @@ fn real_threads_find_the_knee_and_find_it_again() {
             Ok(LoadFeedback::new())
         })
         .unwrap();
-    // The first question, before there is a batch.
+    // The first decision, before the first batch.
     batcher.reconfigure(|_| {}).unwrap();
     std::thread::scope(|scope| {
         let stop = feed(scope, &batcher, 2_000);

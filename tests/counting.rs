@@ -1,4 +1,4 @@
-//! After whatever happened the counters are back at zero: the queue has its whole room again.
+//! After any operations the counters return to zero, and the queue has all its room again.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -8,13 +8,14 @@ use testkit::{Gate, LONG, Reply, directed, ends_within, fixed, until};
 
 const CAPACITY: usize = 100;
 
-/// With a handler that holds a batch, exactly the room that the builder promises is there.
+/// Asserts that the queue has exactly the room that the builder promises, while the handler holds a
+/// batch.
 fn whole_room(batcher: &Batcher<u64>) {
     let mut chunked = 0;
     while let Ok(added) = batcher.try_add_many([0; 7]) {
         chunked += added;
     }
-    // The last chunk went in as far as it fitted.
+    // The last chunk was accepted as far as it fitted.
     let stats = batcher.stats();
     let messages = CAPACITY.div_ceil(7);
     assert!(
@@ -34,7 +35,7 @@ fn whole_room(batcher: &Batcher<u64>) {
 
 #[test]
 fn the_queue_has_its_whole_room_back_after_a_million_operations() {
-    // Five seconds, or fifty where four others want the processor.
+    // It takes five seconds, or fifty with four other busy processes.
     ends_within(10 * LONG, || {
         let (gate, (tell, held)) = (Gate::default(), mpsc::channel());
         let (inside, mut calls) = (gate.clone(), 0u64);
@@ -127,13 +128,13 @@ fn the_queue_has_its_whole_room_back_after_a_million_operations() {
 }
 
 #[test]
-fn a_chunk_refused_for_want_of_a_place_gives_its_credit_back() {
+fn a_chunk_refused_for_lack_of_a_place_gives_its_permits_back() {
     let (handler, director) = directed();
     let batcher = fixed(1).queue_capacity(4).spawn(handler).unwrap();
     batcher.add(0).unwrap();
     director.call();
     for round in 0..3 {
-        // All places taken, all credit there.
+        // All places are taken, and all permits are free.
         while batcher.try_add(1).is_ok() {}
         for _ in 0..10 {
             assert_eq!(
@@ -147,7 +148,7 @@ fn a_chunk_refused_for_want_of_a_place_gives_its_credit_back() {
             director.reply(Reply::Ok);
             director.call();
         }
-        // One place used, then all credit goes into it; the fifth item finds none.
+        // One place is free and takes all permits. The fifth item finds none.
         assert_eq!(
             batcher.try_add_many(1..=5),
             Err(AddError::Full(vec![5])),
@@ -195,7 +196,7 @@ fn an_iterator_that_panics_leaves_the_batcher_whole() {
         });
         let adding = std::panic::AssertUnwindSafe(|| batcher.add_many(items));
         assert!(std::panic::catch_unwind(adding).is_err());
-        // The first chunk was in; the second was never full.
+        // The first chunk was accepted. The second one was never complete.
         let stats = batcher.stats();
         assert_eq!(stats.added % 64, 0);
         assert_eq!(batcher.flush(LONG), Ok(()));
@@ -204,10 +205,10 @@ fn an_iterator_that_panics_leaves_the_batcher_whole() {
 }
 
 #[test]
-fn an_iterator_that_has_ended_is_not_asked_again() {
+fn an_iterator_that_has_ended_is_not_polled_again() {
     let (handler, director) = directed();
     let batcher = fixed(1).queue_capacity(1).spawn(handler).unwrap();
-    // What such a one does then is its own affair: it may go on, wait, or panic.
+    // An iterator may do anything when it is polled after its end: continue, wait or panic.
     let two = || {
         let mut asked = 0;
         std::iter::from_fn(move || {

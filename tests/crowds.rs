@@ -1,4 +1,4 @@
-//! Crowds of threads: every item is handled once, whoever adds it and from wherever.
+//! Very many threads: every item is handled once, whichever thread adds it and when.
 
 #![cfg(not(loom))]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use load_aware_batcher::{Batch, Batcher, LoadFeedback, Producer};
 
-/// A net for what should come soon.
+/// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(120);
 
 type Seen = Arc<Mutex<Vec<u64>>>;
@@ -67,7 +67,7 @@ fn adds_from_the_destructors_of_thread_locals_are_handled() {
                     items: first + 1..first + 100,
                 };
                 AT_EXIT.with(|slot| *slot.borrow_mut() = Some(adds_when_dropped));
-                // Whatever this makes in the thread is destroyed before `AT_EXIT`.
+                // What this creates in the thread is destroyed before `AT_EXIT`.
                 producer.add(first).expect("the batcher is open");
             })
         })
@@ -103,7 +103,7 @@ fn sixteen_hundred_threads_add_and_flush() {
 
 /// Scenario 62.
 #[test]
-fn three_thousand_producers_beside_a_greedy_one_all_come_through() {
+fn three_thousand_producers_alongside_a_greedy_one_all_add_their_items() {
     let (batcher, seen) = collecting(200);
     std::thread::scope(|scope| {
         let greedy = batcher.producer();

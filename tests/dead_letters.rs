@@ -24,7 +24,7 @@ fn kept_rows_stall_the_flusher_at_their_bound_until_they_are_taken() {
     for _ in 0..2 {
         director.answer(Reply::Err(BatchError::permanent("no")));
     }
-    // The batch that brings them there may go beyond.
+    // The batch that reaches the bound may exceed it.
     let stats = until(&batcher, |stats| stats.stalled);
     assert_eq!((stats.kept_failed, stats.pending), (4, 4));
     assert_eq!(
@@ -98,15 +98,15 @@ fn every_bad_row_reaches_the_hook_exactly_once_and_in_order_of_batches() {
     );
     let letters: Vec<_> = letters.iter().collect();
     let mut rows: Vec<u64> = letters.iter().map(|(item, _)| *item).collect();
-    // A witness is decided before the rows in front of it: in order from batch to batch.
+    // A witness is decided before the rows in front of it. Across batches the order holds.
     assert!(
         rows.windows(2).all(|pair| pair[0] / 64 <= pair[1] / 64),
         "{rows:?}"
     );
     rows.sort_unstable();
     assert!(rows.into_iter().eq((0..640).filter(|item| item % 9 == 0)));
-    // Twice as a whole, at most once at each depth of the search, and alone until an answer came
-    // between.
+    // Twice in the whole batch, at most once at each depth of the search, and alone until a call
+    // between two attempts was answered.
     assert!(
         letters
             .iter()

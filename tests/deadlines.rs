@@ -1,5 +1,5 @@
-//! A close that runs out of time: what comes back, what is counted, and what a handler that was
-//! left behind may still settle.
+//! A close that runs out of time: what it returns, what is counted, and what an abandoned handler
+//! may still decide.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -11,8 +11,7 @@ use testkit::{
 
 const SOON: Duration = Duration::from_millis(20);
 
-/// A batcher of which two items are in the handler's hands and three wait, with a ticket for the
-/// first of each.
+/// A batcher with two items in flight and three that wait, and a ticket for the first of each.
 fn stuck(
     hook: Option<mpsc::Sender<u64>>,
 ) -> (
@@ -27,15 +26,15 @@ fn stuck(
         builder = builder.on_failed(move |failed| hook.send(failed.item).unwrap());
     }
     let batcher = builder.spawn(handler).unwrap();
-    let lent = batcher.submit(0).unwrap();
+    let in_flight = batcher.submit(0).unwrap();
     batcher.add(1).unwrap();
     let call = director.call();
     let waiting = batcher.submit(2).unwrap();
     assert_eq!(batcher.add_many([3, 4]), Ok(2));
-    (batcher, director, call, [lent, waiting])
+    (batcher, director, call, [in_flight, waiting])
 }
 
-fn check_left_behind(report: &CloseReport<u64>) {
+fn check_abandoned(report: &CloseReport<u64>) {
     assert!(report.timed_out);
     assert_eq!(report.unsent, [2, 3, 4]);
     assert_eq!(
@@ -50,13 +49,13 @@ fn check_left_behind(report: &CloseReport<u64>) {
 }
 
 #[test]
-fn a_handler_that_hangs_is_left_behind_and_what_it_holds_is_counted() {
+fn a_handler_that_hangs_is_abandoned_and_its_items_are_counted() {
     ends(|| {
-        let (batcher, director, _, [lent, waiting]) = stuck(None);
-        // It comes back at all: nobody has let the handler go.
+        let (batcher, director, _, [in_flight, waiting]) = stuck(None);
+        // It returns although the handler is still blocked.
         let report = batcher.shutdown(SOON);
-        check_left_behind(&report);
-        assert_eq!(lent.wait(), Outcome::InDoubt);
+        check_abandoned(&report);
+        assert_eq!(in_flight.wait(), Outcome::InDoubt);
         assert_eq!(waiting.wait(), Outcome::Unsent);
         let stats = batcher.stats();
         assert_eq!(
@@ -75,7 +74,7 @@ fn a_handler_that_hangs_is_left_behind_and_what_it_holds_is_counted() {
 }
 
 #[test]
-fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_more() {
+fn an_abandoned_handler_that_returns_decides_its_items_and_gets_no_more() {
     let failing = || Reply::Err(BatchError::transient("late"));
     let cases: [(&str, Reply, bool, [u64; 3]); 6] = [
         ("handled", Reply::Ok, false, [2, 0, 0]),
@@ -97,9 +96,9 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
     ];
     for (name, reply, with_hook, counts) in cases {
         let (hook, hooked) = mpsc::channel();
-        let (batcher, director, _, [lent, _]) = stuck(with_hook.then_some(hook));
+        let (batcher, director, _, [in_flight, _]) = stuck(with_hook.then_some(hook));
         let report = batcher.shutdown(SOON);
-        check_left_behind(&report);
+        check_abandoned(&report);
         director.reply(reply);
         assert!(director.gone(), "{name}: no further batch is given to it");
         let stats = batcher.stats();
@@ -114,9 +113,9 @@ fn an_abandoned_handler_that_comes_back_settles_its_items_and_is_given_nothing_m
             "{name}"
         );
         assert_eq!(stats.kept_failed, 0, "{name}: nobody could take it");
-        // What was said stays said.
+        // The report and the tickets do not change any more.
         assert_eq!(report.abandoned, 2);
-        assert_eq!(lent.wait(), Outcome::InDoubt, "{name}");
+        assert_eq!(in_flight.wait(), Outcome::InDoubt, "{name}");
         let again = batcher.shutdown(LONG);
         assert_eq!((again.handled, again.failed.len()), (counts[0], 0));
         drop(batcher);
@@ -148,7 +147,7 @@ fn close_interrupts_a_backoff_and_goes_on_trying() {
         (first.id, 2, &first.items)
     );
     director.reply(Reply::Err(BatchError::transient("second")));
-    // The wait is at most half of the time that is left, however long the backoff.
+    // The wait is at most half of the remaining time, however long the backoff is.
     assert_eq!(director.answer(Reply::Ok), [1], "the search goes on");
     assert_eq!(director.answer(Reply::Ok), [2]);
     assert_eq!(director.answer(Reply::Ok), [3, 4]);
@@ -171,7 +170,7 @@ fn a_close_that_allows_one_attempt_makes_one_at_each_batch() {
         (first.id, 2, &first.items)
     );
     director.reply(Reply::Err(BatchError::transient("last")));
-    // Each later batch too: one attempt.
+    // Each later batch also gets one attempt.
     assert_eq!(
         director.answer(Reply::Err(BatchError::transient("only"))),
         [3, 4]
@@ -200,13 +199,13 @@ fn a_close_that_allows_one_attempt_makes_one_at_each_batch() {
 }
 
 #[test]
-fn a_close_out_of_time_returns_parts_in_backoff_as_failed_and_abandons_only_what_is_lent() {
+fn a_close_out_of_time_returns_parts_in_backoff_as_failed_and_abandons_only_items_in_flight() {
     ends(|| {
         let (handler, director) = directed();
         let batcher = fixed(4).spawn(handler).unwrap();
         let tickets: Vec<_> = (0..4).map(|item| batcher.submit(item).unwrap()).collect();
         director.answer(Reply::Err(BatchError::permanent("whole")));
-        // The first half is held; the second waits for its turn.
+        // The first half is in flight. The second one waits for its turn.
         assert_eq!(director.call().items, [0, 1]);
         let report = batcher.shutdown(SOON);
         assert_eq!(
@@ -276,14 +275,14 @@ fn a_close_out_of_time_in_the_hook_returns_the_rows_that_still_waited_for_it() {
         );
         assert!(report.timed_out);
         gate.open();
-        // The hook keeps the row that it has, and is given no other.
+        // The hook keeps the row that it has, and gets no other one.
         assert_eq!(heard.iter().count(), 0);
         assert_eq!(batcher.stats().pending, 0);
     });
 }
 
 #[test]
-fn a_close_without_time_returns_everything_that_was_not_lent() {
+fn a_close_without_time_returns_everything_that_is_not_in_flight() {
     let batcher = fixed(100)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
@@ -359,7 +358,7 @@ fn the_last_owner_dropped_on_the_handlers_own_thread_does_not_wait_for_itself() 
             })
             .unwrap();
         let producer = batcher.producer();
-        // Locked, so that the first batch waits for its owner.
+        // Locked, so that the first batch waits until its owner is stored.
         let mut place = owner.lock().unwrap();
         batcher.add_many([1, 2, 3]).unwrap();
         *place = Some(batcher);
@@ -388,7 +387,7 @@ fn close_and_add_timeout_come_back_at_their_deadline_and_not_before() {
     });
 }
 
-/// Waits when it is dropped: a connection that says goodbye to a server that is frozen.
+/// Waits when it is dropped, like a connection that closes its session on a frozen server.
 struct Goodbye(Gate);
 
 impl Drop for Goodbye {
@@ -402,7 +401,7 @@ thread_local! {
 }
 
 #[test]
-fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() {
+fn a_value_that_the_handlers_thread_drops_delays_no_close_beyond_its_deadline() {
     ends(|| {
         let gate = Gate::default();
         let goodbye = gate.clone();
@@ -413,7 +412,7 @@ fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() 
             })
             .unwrap();
         batcher.add(1).unwrap();
-        // Or else a slow machine closes it before the handler was called.
+        // Otherwise a slow machine might close it before the handler is called.
         until(&batcher, |stats| stats.handled == 1);
         let report = batcher.shutdown(SOON);
         assert_eq!(
@@ -427,7 +426,7 @@ fn what_the_handler_keeps_in_its_thread_holds_no_close_up_beyond_its_deadline() 
 }
 
 #[test]
-fn a_close_in_time_may_wait_for_ever() {
+fn a_close_with_an_unlimited_timeout_ends_when_all_is_handled() {
     let batcher = fixed(2)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();

@@ -1,5 +1,5 @@
-//! Drops of the user's values are the user's code: their panics are caught and counted, and cost
-//! nobody an item.
+//! A drop of a user's value runs the user's code. Its panics are caught and counted, and no item is
+//! lost.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
@@ -11,7 +11,7 @@ use load_aware_batcher::{
 };
 use testkit::{Gate, LONG, NEVER, ends, fixed, until};
 
-/// Panics when it is dropped, if it is said to; counts its drops.
+/// Counts its drops, and panics in them if it should.
 struct Item(bool, Arc<AtomicUsize>);
 
 impl Drop for Item {
@@ -24,7 +24,7 @@ impl Drop for Item {
 }
 
 #[test]
-fn items_that_panic_when_dropped_are_counted_and_their_neighbours_are_dropped() {
+fn items_that_panic_when_dropped_are_counted_and_the_others_are_dropped() {
     for bad in [vec![1], vec![0, 3], vec![0, 1, 2, 3]] {
         let drops = Arc::new(AtomicUsize::new(0));
         let batcher = fixed(4)
@@ -63,7 +63,7 @@ fn rows_dropped_late_may_panic_too() {
         entered.recv().unwrap();
         assert_eq!(batcher.shutdown(Duration::ZERO).abandoned, 4);
         gate.open();
-        // The handler's channel goes with the thread.
+        // The handler's channel is dropped with the thread.
         assert!(entered.recv().is_err());
         let stats = batcher.stats();
         assert_eq!(
@@ -74,7 +74,7 @@ fn rows_dropped_late_may_panic_too() {
 }
 
 #[test]
-fn a_report_that_nobody_wants_may_panic_when_it_is_dropped() {
+fn a_report_without_a_hook_may_panic_when_it_is_dropped() {
     ends(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         let gate = Gate::default();
@@ -88,8 +88,8 @@ fn a_report_that_nobody_wants_may_panic_when_it_is_dropped() {
         batcher
             .add_many((0..6).map(|n| Item(n > 3, Arc::clone(&drops))))
             .unwrap();
-        // Unsent items without a hook for the report: dropped with it, on this thread, which does
-        // not panic.
+        // There is no hook for the report, so its unsent items are dropped with it on this thread,
+        // which does not panic.
         drop(batcher);
         assert!(drops.load(SeqCst) >= 4);
         gate.open();
@@ -122,8 +122,8 @@ fn a_handler_that_panics_when_dropped_is_counted_and_gone_when_close_returns() {
     assert_eq!(batcher.stats().drop_panics, 1);
 }
 
-/// An error that calls the batcher when it is dropped: one that logs, where the log goes through
-/// the same batcher.
+/// An error that calls the batcher when it is dropped, as one that writes to a log through the same
+/// batcher.
 #[derive(Debug)]
 struct Loud(Arc<std::sync::OnceLock<Producer<u64>>>, bool);
 
@@ -179,7 +179,7 @@ fn an_error_may_call_the_batcher_and_panic_when_it_is_dropped() {
     }
 }
 
-/// Looks at its batcher when it is dropped; decides nothing until the gate is open.
+/// Uses its batcher when it is dropped, and does not decide until the gate is open.
 struct Looking(
     Arc<std::sync::OnceLock<Arc<Batcher<u64>>>>,
     Option<(mpsc::Sender<()>, Gate)>,
@@ -207,7 +207,7 @@ impl Drop for Looking {
 }
 
 #[test]
-fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
+fn a_policy_that_never_decided_may_use_its_batcher_when_it_is_dropped() {
     ends(|| {
         let own: Arc<std::sync::OnceLock<Arc<Batcher<u64>>>> = Arc::default();
         let (gate, (tell, entered)) = (Gate::default(), mpsc::channel());
@@ -218,7 +218,8 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
             .unwrap();
         let batcher = Arc::new(batcher);
         let _ = own.set(Arc::clone(&batcher));
-        // The controller is busy: the second exchange finds the first one's policy still waiting.
+        // The controller is busy. When the second policy is set, the first one still waits to take
+        // over.
         entered.recv().unwrap();
         for _ in 0..2 {
             let policy = Looking(Arc::clone(&own), None, false);
@@ -229,7 +230,7 @@ fn a_policy_that_was_never_asked_may_look_at_its_batcher_when_it_is_dropped() {
                 .unwrap();
         }
         gate.open();
-        // Now it takes the second one's, and drops its own.
+        // Now the controller takes the second one, and drops its own.
         assert_eq!(
             entered.recv_timeout(LONG),
             Err(mpsc::RecvTimeoutError::Disconnected)
@@ -255,7 +256,7 @@ fn a_handler_that_cannot_be_made_is_an_error_and_leaves_no_thread_behind() {
     assert!(gone.recv().is_err());
 }
 
-/// True, in a way that the compiler does not see.
+/// True, but the compiler cannot know it.
 fn gone_is_odd() -> bool {
     std::hint::black_box(true)
 }

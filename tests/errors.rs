@@ -1,5 +1,5 @@
-//! What a handler's failure costs: its batch an attempt, its bad rows their place, and nobody else
-//! anything.
+//! What a failure of the handler costs: one attempt of its batch, and the bad rows in it. All other
+//! items are unaffected.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -89,7 +89,7 @@ fn one_failed_batch_does_not_end_the_batcher() {
     }
 }
 
-/// A thousand rows with one bad one, which fails any call that holds it in the way given.
+/// A thousand rows with one bad row, which fails any call that contains it in the given way.
 fn thousand(
     bad: u64,
     how: fn() -> Result<LoadFeedback, BatchError>,
@@ -138,7 +138,7 @@ fn one_poisoned_row_of_a_thousand_fails_alone_within_twenty_calls() {
 }
 
 #[test]
-fn a_retry_carries_the_same_name_order_and_items_and_halves_name_their_parent() {
+fn a_retry_has_the_same_id_order_and_items_and_halves_have_the_id_of_their_parent() {
     let (handler, director) = directed();
     let batcher = fixed(4)
         .retry(Retry::attempts(2).backoff(AT_ONCE, AT_ONCE))
@@ -221,8 +221,8 @@ fn a_batch_that_failed_is_tried_again_in_halves_where_retry_says_so() {
         ),
         (2, 0, 0)
     );
-    // What may have been applied keeps its name: a table of applied batches would not know the
-    // halves.
+    // A batch that may have been applied keeps its id. A table of applied batches would not know
+    // the ids of its halves.
     let whole = director.call();
     director.reply(Reply::Err(BatchError::in_doubt("no answer")));
     for attempt in [2, 3] {
@@ -260,7 +260,7 @@ fn halves_have_the_attempts_that_are_left() {
 }
 
 #[test]
-fn names_are_never_given_again_not_even_by_another_batcher() {
+fn batch_ids_are_never_reused_not_even_by_another_batcher() {
     let mut names = std::collections::HashSet::new();
     for _ in 0..3 {
         let (handler, director) = directed();
@@ -274,7 +274,7 @@ fn names_are_never_given_again_not_even_by_another_batcher() {
 }
 
 #[test]
-fn retries_need_nobody_who_waits_for_them() {
+fn retries_go_on_while_all_others_wait() {
     ends(|| {
         let mut calls = 0;
         let batcher = Arc::new(
@@ -294,7 +294,7 @@ fn retries_need_nobody_who_waits_for_them() {
                 })
                 .unwrap(),
         );
-        // Everybody waits: producers for room, flushers for outcomes, a ticket's owner.
+        // All others wait: producers for room, callers of `flush`, and the owner of a ticket.
         let threads: Vec<_> = (0..6u64)
             .map(|thread| {
                 let batcher = Arc::clone(&batcher);
@@ -325,7 +325,7 @@ fn retries_need_nobody_who_waits_for_them() {
 /// How often each key was sent.
 type Rows = Arc<Mutex<BTreeMap<u64, u32>>>;
 
-/// A table whose commit works and whose answer is lost at the calls given.
+/// A table whose commits succeed. At the given calls the answer is lost.
 fn table(
     lost: fn(usize) -> bool,
 ) -> (
@@ -350,7 +350,7 @@ fn table(
 }
 
 #[test]
-fn a_lost_acknowledgement_is_said_and_its_rows_are_never_sent_twice() {
+fn rows_with_a_lost_acknowledgement_are_in_doubt_and_never_sent_twice() {
     let (rows, handler) = table(|call| call % 3 == 0);
     let batcher = fixed(10).spawn(handler).unwrap();
     let ticket = batcher.submit(0).unwrap();
@@ -403,7 +403,7 @@ fn rows_with_a_key_are_stored_once_although_acknowledgements_are_lost() {
 }
 
 #[test]
-fn what_was_once_in_doubt_stays_so_whatever_later_attempts_say() {
+fn a_row_once_in_doubt_stays_in_doubt_whatever_later_attempts_return() {
     let (handler, director) = directed();
     let batcher = fixed(2)
         .idempotent(true)
@@ -420,7 +420,7 @@ fn what_was_once_in_doubt_stays_so_whatever_later_attempts_say() {
     );
     let failed = until(&batcher, |stats| stats.failed == 2);
     assert_eq!(failed.in_doubt, 2);
-    // Before the tickets have returned it: then the rows are not kept any more.
+    // Before the tickets have returned the failures. After that the rows are not kept any more.
     assert_eq!(
         batcher
             .take_failed()
@@ -446,7 +446,7 @@ fn a_row_rejected_in_doubt_is_in_doubt() {
         .unwrap();
     let tickets: Vec<_> = (0..3).map(|item| batcher.submit(item).unwrap()).collect();
     assert_eq!(until(&batcher, |stats| stats.failed == 2).in_doubt, 1);
-    // Before the tickets have returned it: then the rows are not kept any more.
+    // Before the tickets have returned the failures. After that the rows are not kept any more.
     assert_eq!(
         batcher
             .take_failed()
@@ -496,7 +496,7 @@ fn a_rejection_counts_only_if_its_call_succeeds_and_only_once() {
 
 /// Scenario 57.
 #[test]
-fn what_a_failed_call_rejected_for_good_has_failed_and_nothing_else_it_rejected() {
+fn of_the_rejections_of_a_failed_call_only_permanent_ones_count() {
     let mut calls = 0;
     let batcher = fixed(3)
         .retry(Retry::attempts(2).backoff(AT_ONCE, AT_ONCE))
@@ -565,7 +565,7 @@ fn rows_behind_an_outage_that_ends_are_handled() {
     let _ = batcher.flush(LONG);
     let stats = batcher.stats();
     assert_eq!(stats.handled + stats.failed, 1_024);
-    // The few that stood alone before it was known for an outage.
+    // The few rows that were called alone before the failure counted as an outage.
     assert!(stats.failed <= 8, "{}", stats.failed);
     let failed = batcher.take_failed();
     assert!(

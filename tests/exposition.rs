@@ -1,5 +1,5 @@
-//! The exposition of a batcher at work: well formed, conserving, and with an answer to each question
-//! that docs/observability.md names.
+//! The exposition of a busy batcher. It is well formed, its counts of items add up, and it answers
+//! each question that docs/observability.md names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,9 +15,10 @@ use testkit::{LONG, NEVER, Reply, directed, ends, fixed};
 /// A sample's labels, sorted, and its value.
 type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
 
-/// Reads the text of OpenMetrics, as far as this crate writes it, and panics where it is not well
-/// formed: each family once with its head first, samples only of that family, labels quoted, no
-/// sample twice, histograms cumulative, states exclusive, the end marked.
+/// Parses OpenMetrics text, as far as this crate writes it, and panics if it is not well formed.
+/// Each family must occur once with its head first, and only its own samples may follow. Labels
+/// must be quoted, no sample may occur twice, histograms must be cumulative, states must be
+/// exclusive, and the end must be marked.
 fn parse(text: &str) -> Samples {
     let body = text.strip_suffix("# EOF\n").expect("the end is marked");
     let (mut samples, mut families) = (Samples::new(), BTreeSet::new());
@@ -61,7 +62,7 @@ fn parse(text: &str) -> Samples {
     samples
 }
 
-/// The labels up to the brace, and what follows.
+/// The labels up to the brace, and the rest after it.
 fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {
@@ -118,7 +119,7 @@ fn scrape(observer: &Observer) -> Samples {
     parse(&text)
 }
 
-/// A sample by its name and, beside `batcher`, one label.
+/// A sample by its name and one label other than `batcher`.
 fn value(samples: &Samples, name: &str, label: Option<(&str, &str)>) -> f64 {
     let found = samples.iter().find(|((own, labels), _)| {
         own == name
@@ -267,7 +268,7 @@ fn a_handler_that_hangs_shows() {
 }
 
 #[test]
-fn producers_that_suffer_show() {
+fn producers_that_wait_and_adds_that_are_refused_show() {
     ends(|| {
         let (handler, director) = directed();
         let batcher = fixed(1).queue_capacity(1).spawn(handler).unwrap();
@@ -403,7 +404,7 @@ fn a_close_that_leaves_items_behind_shows() {
     });
 }
 
-/// Where promtool is: in the path, or where `PROMTOOL` says.
+/// The path of promtool: from `PROMTOOL`, or in `PATH`.
 fn promtool() -> Option<PathBuf> {
     let named = std::env::var_os("PROMTOOL").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();

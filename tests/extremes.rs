@@ -1,4 +1,4 @@
-//! Settings at the end of their range do what they say.
+//! Settings at the end of their range work as documented.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Retry};
 
-/// How long nothing may happen.
+/// How long a test waits to see that nothing happens.
 const QUIET: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(20);
 
@@ -42,9 +42,9 @@ fn weights_beyond_any_sum_are_no_overflow() {
 }
 
 #[test]
-fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
+fn a_backoff_beyond_the_range_of_the_clock_is_no_immediate_retry() {
     let (calls, called) = channel();
-    // The jitter makes about every second wait that long: several, so that one is.
+    // With jitter about every second wait is that long. So there are several.
     let batchers: [Batcher<u64>; 8] = std::array::from_fn(|_| {
         let calls = calls.clone();
         Batcher::builder()
@@ -80,12 +80,12 @@ fn a_backoff_longer_than_the_clock_can_tell_is_no_retry_at_once() {
     }
 }
 
-/// As large as an item should be by value; above this the docs of `add` say to box it.
+/// The largest item to be added by value. The docs of `add` say to box larger ones.
 const BIG: usize = 16 << 10;
 
 #[test]
 fn items_of_sixteen_kibibytes_fit_on_the_stack_of_a_thread_in_every_add() {
-    // A stack that overflows ends the whole process: then this test is named as the one that ran.
+    // A stack overflow ends the whole process. The output then shows that this test was running.
     let adding = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
         let batcher = Batcher::builder()
             .max_batch_size(2)
@@ -93,7 +93,7 @@ fn items_of_sixteen_kibibytes_fit_on_the_stack_of_a_thread_in_every_add() {
             .spawn(|_: &mut Batch<[u8; BIG]>| Ok(LoadFeedback::new()))
             .unwrap();
         for _ in 0..50 {
-            // Also on a full queue, where an add waits.
+            // The same on a full queue, where an add waits.
             batcher.add([1; BIG]).unwrap();
             assert!(batcher.submit([1; BIG]).is_ok());
             assert_eq!(batcher.add_many([[1; BIG], [2; BIG]]), Ok(2));

@@ -1,15 +1,15 @@
-//! A fault at every n: the n-th call of the handler fails, once and for ever, in each way that a
-//! call can fail. Every item is accounted for by identity (`testkit/src/program/ledger.rs`), and the counters
-//! are looked at all the while.
+//! A fault at every n: the n-th call of the handler fails, once or forever, in each way that a call
+//! can fail. Every item is accounted for by identity (`testkit/src/program/ledger.rs`), and the
+//! counters are checked throughout.
 
 use testkit::program::{Account, Deed, Ending, LONG, Op, Program};
 
-/// Calls that may be hit: more than a run without a fault has.
+/// The calls that may fail: more than a run without a fault makes.
 const CALLS: u64 = if cfg!(miri) { 2 } else { 10 };
 const ITEMS: u64 = 30;
 
-/// Adds, looks and flushes of two threads; batches of four. Nothing is left for the close, which
-/// gives one attempt only.
+/// Adds, reads of the statistics and flushes of two threads, in batches of four. Nothing is left
+/// for the close, which makes only one attempt.
 fn program() -> Program {
     let script = vec![
         Op::AddMany(4),
@@ -54,9 +54,9 @@ fn run(program: &Program) -> Account {
     account
 }
 
-/// All is well but for the calls from `first` on: the fault once, or for ever.
-fn deeds(fault: Deed, first: u64, for_ever: bool) -> Vec<Deed> {
-    let faulty = |call| call == first || for_ever && call > first;
+/// Calls succeed until `first`. Then the fault comes once or forever.
+fn deeds(fault: Deed, first: u64, forever: bool) -> Vec<Deed> {
+    let faulty = |call| call == first || forever && call > first;
     (0..400)
         .map(|call| if faulty(call) { fault } else { Deed::Ok })
         .collect()
@@ -67,7 +67,7 @@ fn rejects(fault: Deed) -> bool {
 }
 
 #[test]
-fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for() {
+fn any_call_may_fail_in_any_way_once_or_forever_and_every_item_is_accounted_for() {
     let faults = [
         Deed::Unclassified,
         Deed::Transient,
@@ -80,7 +80,7 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
         Deed::Misconfigured,
     ];
     for fault in faults {
-        for (idempotent, for_ever, hook, split_on_retry) in
+        for (idempotent, forever, hook, split_on_retry) in
             [(false, false), (false, true), (true, false), (true, true)]
                 .map(|(a, b)| {
                     [
@@ -92,7 +92,7 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                 .concat()
         {
             for call in 0..CALLS {
-                let deeds = deeds(fault, call, for_ever);
+                let deeds = deeds(fault, call, forever);
                 let account = run(&Program {
                     deeds,
                     idempotent,
@@ -101,7 +101,7 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                     ..program()
                 });
                 let how = format!(
-                    "for ever: {for_ever}, idempotent: {idempotent}, in halves: {split_on_retry}"
+                    "for ever: {forever}, idempotent: {idempotent}, in halves: {split_on_retry}"
                 );
                 let name = format!("{fault:?} at call {call}, {how}: {account:?}");
                 assert_eq!(account.accepted, ITEMS, "{name}");
@@ -112,20 +112,20 @@ fn any_call_may_fail_in_any_way_once_or_for_ever_and_every_item_is_accounted_for
                     Deed::RejectEvery(_) | Deed::RejectAndFail(_) => false,
                     _ => true,
                 };
-                match (hit, for_ever) {
+                match (hit, forever) {
                     (false, _) => assert_eq!(account.failed, 0, "{name}"),
-                    // A row that was alone in its batch is taken for the bad one.
+                    // A row that is alone in its batch counts as the bad one.
                     (true, false) if fault == Deed::Permanent => {
                         assert!(account.failed <= 1, "{name}")
                     }
-                    // A second attempt is all that one fault costs.
+                    // One fault costs only a second attempt.
                     (true, false) if retried => assert_eq!(account.failed, 0, "{name}"),
-                    // Of two threads' rows in one batch, none to all may have even numbers.
+                    // Between none and all of the rows in a batch may have even numbers.
                     (true, false) if rejects(fault) => {
                         assert!(account.failed <= 4, "{name}")
                     }
                     (true, false) => assert!((1..=4).contains(&account.failed), "{name}"),
-                    // The last batch may have been one row that is not rejected.
+                    // The last batch may be a single row that is not rejected.
                     (true, true) if rejects(fault) || fault == Deed::RetryEvery(2) => {}
                     (true, true) => assert!(account.failed > 0, "{name}"),
                 }
@@ -178,7 +178,7 @@ fn any_call_may_hang_past_the_close_and_end_in_any_way_and_every_item_is_account
                     assert_eq!(
                         account.calls,
                         call + 1,
-                        "nothing is lent behind the close: {name}"
+                        "nothing is called after the close: {name}"
                     );
                     assert!((1..=4).contains(&account.abandoned), "{name}");
                 } else {
@@ -193,10 +193,10 @@ fn any_call_may_hang_past_the_close_and_end_in_any_way_and_every_item_is_account
 }
 
 #[test]
-fn any_row_may_be_the_bad_one_and_it_fails_alone() {
+fn any_row_may_be_bad_and_it_fails_alone() {
     for deed in [Deed::BadRow(1_000), Deed::SulkyRow(1_000)] {
         for attempts in [1, 2] {
-            // Number 0 of each thread leaves no rest; wherever it lies, it alone fails.
+            // The row with number 0 of each thread is bad. Wherever it is, it alone fails.
             let account = run(&Program {
                 deeds: vec![deed],
                 attempts,

@@ -1,5 +1,5 @@
-//! Flush: everything that was added before it has its outcome when it returns, and it says if any
-//! failed.
+//! When a flush returns, everything that was added before it has its outcome. It reports whether
+//! any item failed.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use testkit::{
 
 const SOON: Duration = Duration::from_millis(20);
 
-/// Flushes on a thread of its own.
+/// Flushes on another thread.
 fn flush(producer: Producer<u64>) -> std::thread::JoinHandle<Result<(), FlushError>> {
     std::thread::spawn(move || producer.flush(LONG))
 }
 
-/// A batch of the items, attempted once and in a backoff that ends only by a flush or a close: the
-/// second attempt shows that the flush is registered.
+/// A batch of these items that has failed once. It is in a backoff that only a flush or a close
+/// ends, so the second attempt shows that the flush is registered.
 fn in_backoff(size: usize, items: &[u64]) -> (Batcher<u64>, Director<u64>) {
     let (handler, director) = directed();
     let retry = Retry::attempts(9)
@@ -90,8 +90,8 @@ fn an_add_that_has_returned_is_handled_when_the_flush_returns() {
                 .unwrap(),
         );
         let rounds = if cfg!(miri) { 5 } else { 2_000 };
-        // Completion may land anywhere between a flush's look and its wait: no wake-up is lost, or
-        // this hangs.
+        // The batch may complete at any moment between a flush's check and its wait. If a wake-up
+        // is lost, this hangs.
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let batcher = Arc::clone(&batcher);
@@ -100,7 +100,7 @@ fn an_add_that_has_returned_is_handled_when_the_flush_returns() {
                         batcher.add(thread << 32 | n).unwrap();
                         if n % 3 == 0 {
                             assert_eq!(batcher.flush(LONG), Ok(()));
-                            // Handled is a fact by now, also for who looks.
+                            // By now the statistics show the item as handled.
                             assert!(batcher.stats().handled > n);
                         }
                     }
@@ -128,7 +128,7 @@ fn a_flush_on_an_idle_batcher_returns_at_once() {
 }
 
 #[test]
-fn a_flush_waits_for_what_the_handler_holds_already() {
+fn a_flush_waits_for_items_in_flight() {
     let (handler, director) = directed();
     let batcher = fixed(2).spawn(handler).unwrap();
     batcher.add_many([1, 2]).unwrap();
@@ -160,7 +160,7 @@ fn a_flush_counts_the_failures_of_its_own_items_only() {
         batcher.add_many([5, 6]).unwrap();
         let flushing = flush(batcher.producer());
         assert_eq!(director.call().attempt, 2);
-        // Behind the flush, but in the same batch.
+        // Added after the flush, but in the same batch.
         batcher.add_many([7, 8]).unwrap();
         director.reply(Reply::Ok);
         assert_eq!(director.call().items, [5, 6, 7, 8]);
@@ -180,7 +180,7 @@ fn a_flush_counts_the_failures_of_its_own_items_only() {
 }
 
 #[test]
-fn a_flush_does_not_wait_for_what_is_added_behind_it() {
+fn a_flush_does_not_wait_for_items_added_after_it() {
     let (handler, director) = directed();
     let batcher = fixed(10).spawn(handler).unwrap();
     batcher.add(1).unwrap();
@@ -204,7 +204,7 @@ fn a_flush_waits_for_every_part_of_a_batch_that_is_searched_for_its_bad_rows() {
     batcher.add_many([1, 2, 3, 4]).unwrap();
     director.answer(Reply::Err(BatchError::permanent("some row")));
     assert_eq!(director.answer(Reply::Panic), [1, 2]);
-    // The search does not wait.
+    // The search has no waits.
     assert_eq!(director.call().items, [1]);
     let flushing = flush(batcher.producer());
     director.reply(Reply::Ok);
@@ -262,12 +262,13 @@ fn a_flush_overrides_the_linger() {
 #[test]
 fn a_flush_cuts_the_present_backoff_once_then_the_schedule_goes_on() {
     let (batcher, director) = in_backoff(2, &[1, 2]);
-    // The reply is there before the question: nothing here holds the flusher up.
+    // The replies are there before the calls, so that nothing delays the flusher.
     director.reply(Reply::Err(BatchError::transient("still down")));
     assert_eq!(batcher.flush(SOON), Err(FlushError::Timeout));
     assert_eq!(director.call().attempt, 2);
     assert!(director.no_call(), "one flush, one attempt");
-    // Flushes begin one attempt within each first step of the backoff, which is for ever here.
+    // Flushes begin at most one attempt within each first step of the backoff. Here that step never
+    // ends.
     assert_eq!(batcher.flush(SOON), Err(FlushError::Timeout));
     assert!(director.no_call(), "the schedule goes on");
     let closing = std::thread::spawn(move || batcher.close(LONG));
@@ -276,7 +277,7 @@ fn a_flush_cuts_the_present_backoff_once_then_the_schedule_goes_on() {
     assert!(closing.join().unwrap().is_clean());
 }
 
-/// Pauses for ages after each call.
+/// Pauses for a very long time after each call.
 struct Rest;
 
 impl Policy for Rest {
@@ -336,7 +337,7 @@ fn a_flush_ends_with_the_close_that_overtakes_it() {
                 assert_eq!(flushing.join().unwrap(), Ok(()));
             } else {
                 assert_eq!(batcher.shutdown(SOON).abandoned, 1);
-                // The handler has still not come back.
+                // The handler has still not returned.
                 assert_eq!(flushing.join().unwrap(), Err(FlushError::Closed));
             }
         }
@@ -360,14 +361,14 @@ fn a_flush_waits_for_the_hook_to_be_given_the_rows_that_failed() {
         .unwrap();
     batcher.add_many([1, 2]).unwrap();
     assert_eq!(heard.recv().unwrap(), 2);
-    // The last row is in the hook's hands.
+    // The hook has the last row.
     assert_eq!(batcher.flush(SOON), Err(FlushError::Timeout));
     gate.open();
     assert_eq!(failed(batcher.flush(LONG)), 1);
 }
 
 #[test]
-fn a_flush_tells_each_handle_once_of_what_failed_before_it_was_called() {
+fn a_flush_reports_failures_before_its_call_once_to_each_handle() {
     let (handler, director) = directed();
     let batcher = fixed(2).retry(Retry::none()).spawn(handler).unwrap();
     let producer = batcher.producer();
@@ -376,8 +377,8 @@ fn a_flush_tells_each_handle_once_of_what_failed_before_it_was_called() {
     director.answer(Reply::Ok);
     director.answer(Reply::Reject(vec![1]));
     until(&batcher, |stats| stats.pending == 0);
-    // Or else whoever adds and then flushes hears of a failure only if the batch was slower than
-    // the call.
+    // Otherwise a thread that adds and then flushes would learn of a failure only if the batch was
+    // slower than its call.
     assert_eq!(failed(batcher.flush(LONG)), 3);
     assert_eq!(batcher.flush(LONG), Ok(()));
     assert_eq!(failed(producer.flush(LONG)), 3);
@@ -385,7 +386,7 @@ fn a_flush_tells_each_handle_once_of_what_failed_before_it_was_called() {
 }
 
 #[test]
-fn a_flush_that_timed_out_has_told_of_nothing() {
+fn a_flush_that_timed_out_has_reported_no_failure() {
     let (batcher, director) = in_backoff(2, &[1, 2]);
     let flushing = flush(batcher.producer());
     assert_eq!(director.call().attempt, 2);

@@ -1,5 +1,5 @@
-//! A forked child has a copy of the batcher and none of its threads: it is answered at once, and
-//! the rows stay the parent's.
+//! A forked child has a copy of the batcher and none of its threads. Its calls return at once, and
+//! the rows stay with the parent.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +14,8 @@ use load_aware_batcher::{
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{Gate, LONG, fixed};
 
-/// What the child found: it cannot print, since threads that it does not have may hold the locks
-/// for that.
+/// The result of the checks in the child. The child cannot print: threads that it does not have may
+/// hold the locks for that.
 #[derive(Default)]
 struct Checks {
     made: u8,
@@ -33,8 +33,8 @@ impl Checks {
 
 const PANICKED: u8 = 101;
 
-/// Runs the body in a forked child; returns the number of its first check that failed, 0 if all
-/// held. A child that hangs is killed.
+/// Runs the body in a forked child. Returns the number of the first check that failed, or 0. A
+/// child that hangs is killed.
 fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
     let child = match fork().unwrap() {
         Fork::Parent(child) => child,
@@ -51,8 +51,8 @@ fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
     let begun = Instant::now();
     loop {
         if let Some(status) = waitpid_nohang(child).unwrap() {
-            // The exit code lies in the second byte of the status; the first says whether a signal
-            // ended it.
+            // The exit code is in the second byte of the status. The first byte shows whether a
+            // signal ended it.
             assert_eq!(status & 0x7f, 0, "ended by a signal");
             return (status >> 8) as u8;
         }
@@ -67,7 +67,7 @@ fn in_child(body: impl FnOnce(&mut Checks)) -> u8 {
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts its drops in the process that it is dropped in.
+/// Counts its drops in the process where they happen.
 #[derive(Debug)]
 struct Row;
 
@@ -127,8 +127,8 @@ fn a_close_in_the_child_is_over_at_once_and_has_none_of_the_parents_rows() {
 }
 
 #[test]
-fn what_would_wait_in_the_child_is_closed() {
-    // One call for each way to wait: the first that finds out closes the child's copy.
+fn calls_that_would_wait_in_the_child_return_closed() {
+    // One child for each call that waits: the first such call closes the child's copy.
     type Call = fn(&Batcher<u32>) -> bool;
     let calls: [Call; 6] = [
         |b| b.add(9) == Err(AddError::Closed(9)),

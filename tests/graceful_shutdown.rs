@@ -1,4 +1,4 @@
-//! The end of a process whose batcher lies in a static, as people write it: the example's binary.
+//! The end of a process whose batcher is in a static. The test runs the example's binary.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::io::{BufRead, BufReader, Read};

@@ -1,5 +1,4 @@
-//! A handler that a factory makes: when another one is made, and what becomes of the rows
-//! meanwhile.
+//! A handler from a factory: when it is replaced, and what happens to the rows meanwhile.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +8,7 @@ use std::time::Duration;
 use load_aware_batcher::{Batch, BatchError, Batcher, BuildError, LoadFeedback, Outcome, Retry};
 use testkit::{LONG, ends, fixed, until};
 
-/// The default patience with short waits.
+/// The default patience, with short waits.
 fn briskly() -> Retry {
     Retry::default().backoff(Duration::from_millis(1), Duration::from_millis(5))
 }
@@ -28,7 +27,7 @@ fn a_panic_of_the_handler_makes_another_one() {
                 assert_eq!(worker.index(), 0);
                 Ok::<_, io::Error>(move |batch: &mut Batch<u64>| {
                     seen.lock().unwrap().push((worker.times(), batch.to_vec()));
-                    // A transaction that a panic leaves open.
+                    // The panic leaves a transaction open.
                     assert!(
                         !std::mem::replace(&mut open, true),
                         "BEGIN inside a transaction"
@@ -137,7 +136,7 @@ fn the_old_handler_is_dropped_before_the_next_one_is_made() {
 #[derive(Default)]
 struct Server {
     down: AtomicBool,
-    /// Restarts so far: connections of before are dead.
+    /// How often it has restarted. Connections from before the last restart are dead.
     age: AtomicUsize,
 }
 
@@ -187,7 +186,7 @@ fn a_dead_connection_that_is_reported_with_a_plain_question_mark_is_replaced() {
         assert_eq!(batcher.flush(LONG), Ok(()));
         server.down.store(true, Ordering::SeqCst);
         batcher.add_many(10..20).unwrap();
-        // The factory has failed, too.
+        // The factory has failed as well.
         until(&batcher, |stats| stats.failed_calls.unavailable >= 2);
         server.age.fetch_add(1, Ordering::SeqCst);
         server.down.store(false, Ordering::SeqCst);
@@ -229,7 +228,7 @@ fn a_factory_that_fails_or_panics_for_a_while_is_waited_for() {
             Arc::new(AtomicUsize::new(0)),
         );
         let (is_up, times) = (Arc::clone(&up), Arc::clone(&asked));
-        // Refused connections count as no attempt.
+        // Refused connections do not count as attempts.
         let batcher = fixed(2)
             .retry(Retry::attempts(2).backoff(Duration::from_millis(1), Duration::from_millis(2)))
             .spawn_workers(move |worker| {

@@ -1,5 +1,5 @@
-//! The ingest examples as people run them: lines of a file, the rows in the table, the dead letters
-//! and the exit code.
+//! The ingest examples as users run them: from the lines of a file to the rows in the table, the
+//! dead letters and the exit code.
 #![cfg(all(unix, not(loom)))]
 
 use std::fs;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 
-/// A program in a folder of its own, with its input, its dead letters and, for SQLite, its database.
+/// A program in its own folder, with its input, its dead letters and, for SQLite, its database.
 struct Ingest {
     folder: TempDir,
     example: PathBuf,
@@ -45,7 +45,7 @@ impl Ingest {
             .unwrap()
     }
 
-    /// It ends with this code. Returns what it said.
+    /// Runs it and asserts its exit code. Returns its output.
     #[track_caller]
     fn ends(&self, input: &[u8], options: &str, code: i32) -> String {
         let output = self.run(input, options);
@@ -54,11 +54,11 @@ impl Ingest {
         said
     }
 
-    /// It refuses, in one line that begins so, and with the exit code 2.
+    /// Asserts that it refuses with exit code 2 and one line that begins with `problem`.
     #[track_caller]
     fn refuses(&self, options: &str, problem: &str) {
         let name = self.example.file_name().unwrap().to_str().unwrap();
-        // Each database quotes a name in its own way.
+        // The databases quote names differently.
         let said = self.ends(b"", options, 2).replace('`', "\"");
         let line = said.strip_prefix(&format!("{name}: ")).unwrap();
         let line = line.strip_suffix('\n').unwrap();
@@ -85,7 +85,7 @@ fn row(id: i64, value: f64, text: &str) -> (i64, f64, String) {
 }
 
 #[test]
-fn a_line_becomes_a_row_or_a_dead_letter_that_says_what_is_wrong_with_it() {
+fn a_line_becomes_a_row_or_a_dead_letter_with_its_problem() {
     for (line, expected) in [
         ("7,1.5,hello", Ok(row(7, 1.5, "hello"))),
         (" -7 , 2 ,a, b, and c", Ok(row(-7, 2.0, "a, b, and c"))),
@@ -106,7 +106,7 @@ fn a_line_becomes_a_row_or_a_dead_letter_that_says_what_is_wrong_with_it() {
         ingest.ends(line.as_bytes(), "--create", code);
         match expected {
             Ok(row) => assert_eq!((ingest.rows(), &*ingest.dead()), (vec![row], "")),
-            // The line as it was: a dead letter can be mended and sent again.
+            // The line is unchanged, so that it can be corrected and sent again.
             Err(reason) => assert_eq!(
                 ingest.dead(),
                 format!("malformed\tline 1: {reason}\t{line}\n")
@@ -144,7 +144,7 @@ fn headings_empty_lines_and_ends_of_lines_are_no_rows_and_bad_lines_stop_nothing
         malformed\tline 4: the line is no UTF-8\t3,1,caf\u{fffd}\n\
         malformed\tline 5: the id \"id\" is no whole number\tid,value,text\n";
     assert_eq!(ingest.dead(), expected);
-    // A second run adds to the dead letters.
+    // A second run appends to the dead letters.
     ingest.ends(b"y", "", 1);
     assert!(ingest.dead().starts_with(expected) && ingest.dead().lines().count() == 4);
 }
@@ -177,7 +177,7 @@ fn the_lines_of_a_log_are_rows_as_they_are() {
 }
 
 #[test]
-fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
+fn a_wrong_command_line_is_reported_in_one_line() {
     let ingest = Ingest::sqlite();
     for (options, problem) in [
         (
@@ -215,7 +215,7 @@ fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
     }
 }
 
-/// The same rows twice: what the key, a table of batch ids and nothing make of them.
+/// Sends the same rows twice: with a key, with a table of batch ids, and with neither.
 fn stores_what_each_way_keeps_once(ingest: &Ingest, count: impl Fn(&str) -> i64) {
     let rows: String = (0..2_000)
         .map(|id| format!("{id},{id}.5,reading\n"))
@@ -236,7 +236,7 @@ fn stores_what_each_way_keeps_once(ingest: &Ingest, count: impl Fn(&str) -> i64)
         "--table no_such_table",
         "there is no table \"no_such_table\" (--create makes it)",
     );
-    // Rows without a key cannot be told apart.
+    // Without a key the rows are stored twice.
     let said = ingest.ends(b"", "--table by_nothing", 2);
     assert!(said.contains("has no unique index on"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Several calls at once: what is promised of one queue holds for all together.
+//! Several calls at once: the promises about one queue hold for all of them together.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn builder(concurrency: usize) -> Builder<Row> {
         .policy(Fixed(16))
 }
 
-/// Starts with this handler, which is told its worker.
+/// Starts a batcher with this handler, which gets its worker.
 fn start(
     builder: Builder<Row>,
     handler: impl Fn(&mut Batch<Row>) -> Result<LoadFeedback, BatchError> + Send + Sync + 'static,
@@ -41,7 +41,7 @@ fn refused(result: Result<Batcher<Row>, BuildError>) -> String {
 }
 
 #[test]
-fn over_one_call_at_once_the_order_must_be_said_and_handlers_made() {
+fn several_calls_at_once_need_an_order_and_a_factory_of_handlers() {
     let worker = |_| Ok::<_, BatchError>(|_: &mut Batch<Row>| Ok(LoadFeedback::new()));
     let silent = refused(builder(4).spawn_workers(worker));
     for word in [
@@ -73,7 +73,7 @@ fn over_one_call_at_once_the_order_must_be_said_and_handlers_made() {
 }
 
 #[test]
-fn so_many_calls_run_at_once_and_no_more() {
+fn exactly_as_many_calls_as_allowed_run_at_once() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let together = Arc::new(Barrier::new(3));
     let (now, top, met) = (
@@ -135,7 +135,7 @@ fn with_one_permit_among_many_lanes_one_call_runs_at_a_time() {
     assert_eq!(report.handled, 8_000);
 }
 
-/// Keeps everything as it is.
+/// A policy that changes nothing.
 struct Held;
 
 impl load_aware_batcher::Policy for Held {
@@ -148,11 +148,11 @@ impl load_aware_batcher::Policy for Held {
     }
 }
 
-/// What each worker was given, in order, by key.
+/// The rows that each worker got, in order, by key.
 type Seen = Arc<Mutex<BTreeMap<u32, Vec<u32>>>>;
 
-/// Adds `per_key` rows for each of 24 keys from one thread, while calls fail at random; every key's
-/// rows arrive in order.
+/// Adds rows for each of 24 keys from one thread while calls fail at random, and asserts that the
+/// rows of every key arrive in order.
 fn keys_stay_in_order(builder: Builder<Row>, by_producer: bool) {
     let seen = Seen::default();
     let into = Arc::clone(&seen);
@@ -260,7 +260,7 @@ fn an_unordered_add_waits_for_no_lane_that_hangs() {
             Ok(LoadFeedback::new())
         },
     );
-    // Many times what both queues hold: one connection alone takes them.
+    // Many times the capacity of both queues. One connection alone takes them.
     for row in 0..5_000 {
         batcher.add((row, 0)).unwrap();
     }
@@ -305,7 +305,7 @@ fn a_burst_without_order_is_spread_over_the_lanes() {
 }
 
 #[test]
-fn a_flush_covers_every_lane_and_says_what_failed_in_any() {
+fn a_flush_covers_every_lane_and_reports_the_failures_of_all() {
     let batcher = start(builder(4).order_by(|row: &Row| row.0), |batch| {
         for (index, _) in batch.iter().enumerate().filter(|(_, row)| row.1 == 13) {
             batch.reject(index, BatchError::permanent("unlucky"));
@@ -330,7 +330,7 @@ fn a_flush_covers_every_lane_and_says_what_failed_in_any() {
 }
 
 #[test]
-fn a_flush_out_of_time_tells_of_nothing() {
+fn a_flush_out_of_time_has_reported_no_failure() {
     let (release, stuck) = mpsc::channel::<()>();
     let stuck = Mutex::new(stuck);
     let batcher = start(builder(2).order_by(|row: &Row| row.0), move |batch| {
@@ -339,7 +339,7 @@ fn a_flush_out_of_time_tells_of_nothing() {
         }
         Err(BatchError::permanent("no"))
     });
-    // A key for each lane.
+    // One key for each lane.
     let key = |lane: usize| {
         let place = |key: &u32| {
             let before: Vec<_> = batcher
@@ -413,7 +413,7 @@ fn kept_failed_rows_have_one_bound_for_all_lanes() {
     let refused = (0..).find_map(|key| batcher.add((key, 0)).err());
     assert!(matches!(refused, Some(AddError::Stalled(_))), "{refused:?}");
     let kept = batcher.stats().kept_failed;
-    // Each lane looks before it gathers a batch: at most one batch beyond the bound in each.
+    // Each lane checks the bound before it gathers a batch. So each may exceed it by one batch.
     assert!((8..8 + 4 * 16).contains(&kept), "{kept}");
     let mut taken = 0;
     loop {
@@ -430,7 +430,7 @@ fn kept_failed_rows_have_one_bound_for_all_lanes() {
 }
 
 #[test]
-fn a_handler_that_adds_to_a_full_lane_of_another_is_told_reentrant() {
+fn a_handler_that_adds_to_a_full_lane_of_another_gets_reentrant() {
     let handle: Arc<Mutex<Option<load_aware_batcher::Producer<Row>>>> = Arc::default();
     let (result, results) = mpsc::channel();
     let (own, result) = (Arc::clone(&handle), Mutex::new(result));
@@ -485,7 +485,7 @@ fn a_handler_that_is_not_made_is_a_build_error_whichever_it_is() {
 }
 
 #[test]
-fn who_was_told_closed_is_never_told_ok_afterwards() {
+fn after_a_refusal_as_closed_no_add_of_that_thread_is_accepted() {
     for _ in 0..300 {
         let batcher = start(builder(4).order_by(|row: &Row| row.0), |_| {
             Ok(LoadFeedback::new())
@@ -552,7 +552,7 @@ fn a_close_out_of_time_accounts_for_every_lane() {
         batcher.add((key, 0)).unwrap();
     }
     begun.recv_timeout(LONG).expect("a call begins");
-    // The other lanes wait for the permit of the one that hangs.
+    // The other lanes wait for the permit of the lane that hangs.
     let report = batcher.shutdown(Duration::from_millis(50));
     assert!(report.timed_out);
     assert_eq!(report.abandoned, 16);
@@ -616,7 +616,7 @@ fn a_hot_key_is_named_in_a_reason() {
     assert!(batcher.close(LONG).is_clean());
 }
 
-/// Sends how many calls at once each decision allows.
+/// Sends the number of calls at once that each decision allows.
 struct Concurrencies(mpsc::Sender<usize>);
 
 impl Listener for Concurrencies {
@@ -657,7 +657,7 @@ fn the_model_finds_that_a_backend_of_latency_alone_is_worth_more_calls() {
             calls = decided.recv_timeout(LONG).unwrap_or(usize::MAX);
         }
         found = calls != usize::MAX;
-        // The producers go on until then, whatever was found.
+        // The producers continue until then.
         enough.store(true, Ordering::Relaxed);
     });
     assert!(found, "no decision allows four calls");
@@ -699,7 +699,7 @@ fn an_owner_that_a_handler_drops_has_its_report_delivered_once() {
             .order_by(|row: &Row| row.0)
             .on_close(move |report| sender.send(report.handled).unwrap()),
         move |_| {
-            // The owner is dropped on one of the batcher's own threads.
+            // The last owner is dropped on one of the batcher's own threads.
             drop(own.lock().unwrap().take());
             Ok(LoadFeedback::new())
         },

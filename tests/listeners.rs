@@ -1,5 +1,5 @@
-//! Listeners are told once a call, a decision, a wait, a stall and a close, in order, and can do no
-//! harm.
+//! Listeners get each call, decision, wait, stall and close once and in order, and cannot disturb
+//! the batcher.
 
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use load_aware_batcher::{
 };
 use testkit::{LONG, NEVER, ends, fixed, until};
 
-/// Sends what it is told, in a word.
+/// Sends one word for each event.
 struct Words(mpsc::Sender<String>);
 
 impl Words {
@@ -54,7 +54,7 @@ fn next(words: &mpsc::Receiver<String>) -> String {
     words.recv_timeout(LONG).expect("an event")
 }
 
-/// The next that is no decision: those come from another thread.
+/// The next event that is no decision. Decisions come from another thread.
 fn next_but_decisions(words: &mpsc::Receiver<String>) -> String {
     loop {
         let word = next(words);
@@ -65,7 +65,7 @@ fn next_but_decisions(words: &mpsc::Receiver<String>) -> String {
 }
 
 #[test]
-fn calls_and_the_close_are_told_once_and_in_order_to_every_listener() {
+fn every_listener_gets_each_call_and_the_close_once_and_in_order() {
     ends(|| {
         let ((one, ones), (other, others)) = (mpsc::channel(), mpsc::channel());
         let batcher = fixed(2)
@@ -80,7 +80,8 @@ fn calls_and_the_close_are_told_once_and_in_order_to_every_listener() {
                 .iter()
                 .filter(|w| !w.starts_with("decision"))
                 .collect();
-            // Five items in twos; the end of the iterator shows that the listener was dropped.
+            // Five items in batches of two. The end of the iterator shows that the listener was
+            // dropped.
             let expected = ["call 2 None", "call 2 None", "call 1 None", "closed 5 true"];
             assert_eq!(told, expected);
         }
@@ -88,7 +89,7 @@ fn calls_and_the_close_are_told_once_and_in_order_to_every_listener() {
 }
 
 #[test]
-fn a_backoff_is_told_once_however_often_the_flusher_wakes_in_it() {
+fn a_backoff_is_reported_once_however_often_the_flusher_wakes_during_it() {
     ends(|| {
         let (say, words) = mpsc::channel();
         let batcher = fixed(1)
@@ -99,7 +100,7 @@ fn a_backoff_is_told_once_however_often_the_flusher_wakes_in_it() {
         batcher.add(1).unwrap();
         assert_eq!(next_but_decisions(&words), "call 1 Some(\"away\")");
         assert_eq!(next_but_decisions(&words), "backoff 1 Some(\"away\")");
-        // Each of these wakes it, and none cuts a wait that the backend asked for.
+        // Each of these wakes the flusher, and none shortens a wait that the backend asked for.
         for _ in 0..1_000 {
             batcher.request_flush();
             std::thread::yield_now();
@@ -120,7 +121,7 @@ fn a_backoff_is_told_once_however_often_the_flusher_wakes_in_it() {
 }
 
 #[test]
-fn a_stall_is_told_at_its_beginning_and_its_end() {
+fn a_stall_is_reported_at_its_beginning_and_its_end() {
     ends(|| {
         let (say, words) = mpsc::channel();
         let batcher = fixed(1)
@@ -138,7 +139,7 @@ fn a_stall_is_told_at_its_beginning_and_its_end() {
 }
 
 #[test]
-fn decisions_are_told_those_of_reconfigure_too() {
+fn decisions_are_reported_those_of_reconfigure_too() {
     ends(|| {
         let (say, words) = mpsc::channel();
         let batcher = Batcher::builder()
@@ -154,7 +155,7 @@ fn decisions_are_told_those_of_reconfigure_too() {
         assert_eq!(next(&words), "decision reconfigured");
         assert_eq!(next(&words), "decision the size is fixed");
 
-        // A larger size wakes no flusher: the controller tells it.
+        // A larger size wakes no flusher, so this event comes from the controller.
         let (say, words) = mpsc::channel();
         let batcher = Batcher::builder()
             .initial_batch_size(10)
@@ -168,12 +169,12 @@ fn decisions_are_told_those_of_reconfigure_too() {
     });
 }
 
-/// Panics at each call, and at its drop.
+/// Panics at each call and when it is dropped.
 struct Panics;
 
 impl Listener for Panics {
     fn call(&mut self, _: &CallEvent) {
-        // Without the panic hook, which would print it.
+        // Without the panic hook, which would print the panic.
         std::panic::resume_unwind(Box::new("a listener"));
     }
 }
@@ -204,7 +205,7 @@ struct Curious {
 impl Listener for Curious {
     fn call(&mut self, _: &CallEvent) {
         let observer = testkit::wait_for(&self.observer);
-        // The items of the call have their outcome.
+        // By now the items of the call have their outcome.
         self.seen.lock().unwrap().push(observer.stats().handled);
         assert!(!observer.recent(0).calls.is_empty());
     }

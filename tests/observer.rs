@@ -1,4 +1,4 @@
-//! An observer watches from anywhere, has history, and keeps nothing open.
+//! An observer works from any thread, has a history, and keeps no batcher open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn all_well(builder: load_aware_batcher::Builder<u64>) -> Batcher<u64> {
         .unwrap()
 }
 
-/// Until the observer sees it.
+/// Waits until the observer sees it.
 fn seen(observer: &Observer, expected: impl Fn(&Observer) -> bool) {
     let begun = std::time::Instant::now();
     while !expected(observer) {
@@ -54,7 +54,7 @@ fn observers_of_batchers_of_different_items_are_of_one_type_and_answer_after_the
 fn an_observer_does_not_keep_the_queue() {
     ends(|| {
         let token = Arc::new(());
-        // The queue holds the closure that weighs.
+        // The queue owns the closure that weighs.
         let of_queue = Arc::clone(&token);
         let batcher = all_well(fixed(1).max_batch_weight(9, move |_| {
             let _ = &of_queue;
@@ -70,7 +70,7 @@ fn an_observer_does_not_keep_the_queue() {
 }
 
 #[test]
-fn what_an_abandoned_handler_brings_back_reaches_the_observer_of_a_dropped_batcher() {
+fn the_outcomes_of_an_abandoned_handler_reach_the_observer_of_a_dropped_batcher() {
     ends(|| {
         let (handler, director) = directed();
         let batcher = fixed(1).spawn(handler).unwrap();
@@ -87,7 +87,7 @@ fn what_an_abandoned_handler_brings_back_reaches_the_observer_of_a_dropped_batch
 }
 
 #[test]
-fn who_comes_later_has_history_and_gets_each_event_once() {
+fn a_late_observer_has_the_history_and_gets_each_event_once() {
     ends(|| {
         let (handler, director) = directed();
         let batcher = fixed(2).retry(Retry::none()).spawn(handler).unwrap();

@@ -1,5 +1,4 @@
-//! Bad rows, outages and the end: how many calls a failure may cost, and which rows it takes with
-//! it.
+//! Bad rows, outages and closes: how many calls a failure may cost, and which rows fail with it.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ fn at_once(attempts: u32) -> Retry {
 }
 
 #[test]
-fn a_dead_backend_is_not_asked_once_a_row() {
+fn a_dead_backend_gets_fewer_calls_than_there_are_rows() {
     let batcher = Batcher::builder()
         .initial_batch_size(1_000)
         .linger(LONG)
@@ -24,7 +23,8 @@ fn a_dead_backend_is_not_asked_once_a_row() {
     assert!(batcher.flush(LONG).is_err());
     let stats = batcher.stats();
     assert_eq!((stats.failed, stats.pending), (1_000, 0));
-    // 3 attempts, 10 + 9 halves until it is taken for an outage, 3 waits, 10 parts behind it.
+    // 3 attempts, 10 + 9 halves until the failure counts as an outage, 3 attempts after waits, and
+    // 10 further parts.
     assert!(stats.calls <= 3 + 19 + 3 + 10, "{} calls", stats.calls);
 }
 
@@ -57,7 +57,7 @@ fn good_rows_around_a_stretch_of_bad_ones_are_handled() {
 
 #[test]
 fn rows_that_are_tried_often_are_no_outage() {
-    // A row that fails alone is tried again, too: that is one row that fails and not many.
+    // A row that fails alone is tried again. That counts as one failing row, not as several.
     for (rows, attempts, bad) in [
         (1_000, 30, vec![499, 900]),
         (8, 5, vec![0, 1, 2, 3, 4]),
@@ -101,8 +101,8 @@ fn halves_of_a_dead_backend_have_no_more_attempts_than_the_batch() {
         assert!(batcher.flush(LONG).is_err());
         let (failed, stats) = (batcher.take_failed(), batcher.stats());
         assert_eq!((failed.len(), stats.pending), (1_000, 0));
-        // 5 attempts in halves, as with bisection off; else halves until it is taken for an outage,
-        // 5 waits, 10 parts behind.
+        // 5 attempts in halves if bisection is off. Otherwise halves until the failure counts as an
+        // outage, 5 attempts after waits, and 10 further parts.
         let calls = if bisect { 19 + 5 + 10 } else { 2 * 16 };
         assert!(stats.calls <= calls, "{} calls", stats.calls);
         let most = failed.iter().map(|failed| failed.attempts).max();
@@ -197,7 +197,7 @@ fn a_close_out_of_time_reports_what_was_tried_as_failed_and_the_rest_as_unsent()
 }
 
 #[test]
-fn a_flush_tells_each_handle_once_of_what_failed_before_it() {
+fn a_flush_reports_earlier_failures_once_to_each_handle() {
     let (seen, failures) = mpsc::channel();
     let batcher = Batcher::builder()
         .initial_batch_size(1)

@@ -1,4 +1,4 @@
-//! A backend that is away: how long it is waited for, and what flush, close and drop change about
+//! A backend that is away: how long the batcher waits for it, and how flush, close and drop change
 //! that.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ fn briskly() -> Retry {
     Retry::default().backoff(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-/// A handler that fails for so long from its first call on.
+/// A handler that fails for this long from its first call on.
 fn away_for(
     outage: Duration,
 ) -> impl FnMut(&mut Batch<u64>) -> Result<LoadFeedback, BatchError> + Send {
@@ -32,7 +32,7 @@ fn away_for(
 
 /// Scenario 51.
 #[test]
-fn nothing_set_an_outage_fails_no_row() {
+fn with_the_defaults_an_outage_fails_no_row() {
     ends(|| {
         let batcher = Batcher::builder()
             .spawn(away_for(Duration::from_secs(1)))
@@ -59,7 +59,7 @@ fn an_outage_beyond_patience_fails_each_batch_after_that_time_and_as_an_outage()
                 Err(BatchError::new("connection reset"))
             })
             .unwrap();
-        // The next batch has a patience of its own.
+        // The patience of the next batch begins anew.
         for batch in 0..2 {
             let rows: Vec<u64> = (batch * 4..batch * 4 + 4).collect();
             batcher.add_many(rows.clone()).unwrap();
@@ -169,7 +169,7 @@ fn a_wait_beyond_the_longest_is_cut_and_counted() {
 
 /// Scenario 49.
 #[test]
-fn a_thread_that_flushes_all_the_time_fails_no_row_and_asks_no_more_than_once_a_first_step() {
+fn a_thread_that_flushes_all_the_time_fails_no_row_and_causes_at_most_one_attempt_a_first_step() {
     ends(|| {
         let outage = Duration::from_secs(1);
         let batcher = Batcher::builder()
@@ -187,8 +187,8 @@ fn a_thread_that_flushes_all_the_time_fails_no_row_and_asks_no_more_than_once_a_
         }
         let stats = batcher.stats();
         assert_eq!((stats.handled, stats.failed), (1_000, 0));
-        // One attempt by a flush each 50 ms; the descent of the search; and the steps of the
-        // backoff, of three calls each.
+        // One attempt by a flush every 50 ms, the calls of the search, and the steps of the backoff
+        // with three calls each.
         let early = begun.elapsed().as_millis() / 50 + 1;
         let failed = stats.failed_calls.unclassified;
         assert!(
@@ -200,7 +200,7 @@ fn a_thread_that_flushes_all_the_time_fails_no_row_and_asks_no_more_than_once_a_
 
 /// Scenario 42.
 #[test]
-fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
+fn two_flushes_through_one_handle_both_report_that_a_row_failed() {
     ends(|| {
         let (calls, called) = mpsc::channel();
         let (answer, answers) = mpsc::channel::<Answer>();
@@ -243,13 +243,13 @@ fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
                 let flush = || batcher.flush(LONG);
                 batcher.add(1).unwrap();
                 let one = scope.spawn(flush);
-                // The call shows that the first flush waits.
+                // This call shows that the first flush is waiting.
                 assert_eq!(called.recv().unwrap(), (vec![1], Trigger::Flush));
                 answer.send(Answer::Later).unwrap();
                 batcher.add(2).unwrap();
                 let other = scope.spawn(flush);
-                // Row 2 shows that the second one does, unless row 1 was due sooner and took it
-                // along.
+                // Row 2 shows that the second flush is waiting, unless row 1 was due first and row
+                // 2 is in its call.
                 let both_wait = loop {
                     let (rows, trigger) = called.recv().unwrap();
                     if rows.contains(&2) {
@@ -277,7 +277,7 @@ fn two_flushes_through_one_handle_both_say_that_a_row_failed() {
                     assert!(results.iter().all(failed), "round {rounds}: {results:?}");
                 } else {
                     assert!(failed(&results[0]), "{results:?}");
-                    // Nothing of this round is left to be told.
+                    // No failure of this round is left to be reported.
                     let _ = batcher.flush(LONG);
                 }
             });
@@ -319,7 +319,7 @@ fn a_close_over_a_backend_that_stays_away_is_on_time_and_abandons_nothing() {
             .retry(briskly())
             .spawn(move |batch: &mut Batch<u64>| {
                 let mut seen = seen.lock().unwrap();
-                // After a call of this length, no call begins that has less time left than that.
+                // After a call of this length, no call begins with less time left.
                 let is_first = seen.is_empty();
                 seen.extend(batch.to_vec());
                 drop(seen);
@@ -343,8 +343,8 @@ fn a_close_over_a_backend_that_stays_away_is_on_time_and_abandons_nothing() {
             tried.iter().copied().collect::<Vec<_>>(),
             "what was tried"
         );
-        let never_lent: Vec<u64> = (0..10).filter(|row| !tried.contains(row)).collect();
-        assert_eq!(report.unsent, never_lent);
+        let never_called: Vec<u64> = (0..10).filter(|row| !tried.contains(row)).collect();
+        assert_eq!(report.unsent, never_called);
         assert!(failed.len() >= 4 && !report.unsent.is_empty());
         assert_eq!(
             (report.abandoned, report.handled, report.is_clean()),

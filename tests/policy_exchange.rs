@@ -1,5 +1,5 @@
-//! A policy is exchanged while the batcher runs: whatever the old and the new one do, nobody hangs,
-//! and the old one has no say any more.
+//! A policy is replaced while the batcher runs. Whatever the old and the new one do, no thread
+//! hangs, and the decisions of the old one have no effect any more.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,7 +10,7 @@ use load_aware_batcher::{
     Batch, Batcher, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window,
 };
 
-/// Far longer than anything here takes: only a hang reaches it.
+/// Far longer than anything here takes. Only a hang reaches it.
 const HANGS: Duration = Duration::from_secs(20);
 
 type Home = Arc<OnceLock<Weak<Batcher<u64>>>>;
@@ -26,7 +26,7 @@ fn start(home: &Home, policy: impl Policy + 'static) -> Arc<Batcher<u64>> {
     batcher
 }
 
-/// Looks at its batcher when it is dropped, and says so.
+/// Uses its batcher when it is dropped, and sends a message.
 struct LooksBack {
     home: Home,
     dropped: Sender<()>,
@@ -48,7 +48,7 @@ impl Drop for LooksBack {
 }
 
 #[test]
-fn an_exchanged_policy_may_look_at_its_batcher_when_it_is_dropped() {
+fn a_replaced_policy_may_use_its_batcher_when_it_is_dropped() {
     let home = Home::default();
     let (dropped, told) = channel();
     let batcher = start(
@@ -68,7 +68,7 @@ fn an_exchanged_policy_may_look_at_its_batcher_when_it_is_dropped() {
     assert!(!batcher.shutdown(HANGS).timed_out);
 }
 
-/// Panics when asked for its cadence.
+/// Panics in `cadence`.
 struct NoCadence(Sender<()>);
 
 impl Policy for NoCadence {
@@ -83,7 +83,7 @@ impl Policy for NoCadence {
 }
 
 #[test]
-fn a_new_policy_that_panics_when_asked_for_its_cadence_is_counted_and_hangs_nobody() {
+fn a_new_policy_whose_cadence_panics_is_counted_and_blocks_nobody() {
     let batcher = start(&Home::default(), Fixed(7));
     let (decides, told) = channel();
     batcher
@@ -97,7 +97,7 @@ fn a_new_policy_that_panics_when_asked_for_its_cadence_is_counted_and_hangs_nobo
     assert!(!batcher.shutdown(HANGS).timed_out);
 }
 
-/// Says that it decides and waits to be let go, then asks for a size.
+/// Sends a message when it decides, waits for the test, and then asks for a size.
 struct Slow {
     decides: Sender<()>,
     go: Receiver<()>,
@@ -112,7 +112,7 @@ impl Policy for Slow {
 }
 
 #[test]
-fn a_policy_that_was_exchanged_while_it_decided_has_no_say() {
+fn the_decision_of_a_policy_that_was_replaced_meanwhile_has_no_effect() {
     let ((decides, told), (go, wait)) = (channel(), channel());
     let batcher = start(&Home::default(), Slow { decides, go: wait });
     told.recv_timeout(HANGS).expect("decides");
@@ -127,7 +127,7 @@ fn a_policy_that_was_exchanged_while_it_decided_has_no_say() {
         })
         .unwrap();
     drop(go);
-    // The successor is in its place once it is exchanged in turn.
+    // The successor has taken over once it can be replaced, too.
     batcher
         .reconfigure(|limits| {
             limits.policy(Fixed(7));

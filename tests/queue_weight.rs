@@ -1,5 +1,5 @@
-//! The limit on the weight of what waits: it is kept, what finds no room comes back or waits, and
-//! nobody waits for ever.
+//! The limit on the weight of waiting items. It is kept. An item without room is refused or waits,
+//! and no producer waits forever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -12,8 +12,8 @@ use testkit::{Director, LONG, Reply, directed, ends, fixed, until};
 
 const MIB: usize = 1 << 20;
 
-/// Each item weighs what it is: batches of at most `batch`, at most `queue` waits. Nothing lingers
-/// out, and no waiting add checks for a stall, so a wake-up that is lost shows.
+/// An item's value is its weight. A batch weighs at most `batch`, and the waiting items at most
+/// `queue`. No linger ends and no waiting add checks for a stall, so a lost wake-up shows.
 fn weighed(batch: usize, queue: usize) -> Builder<usize> {
     let builder = fixed(1_000).stall_timeout(Duration::MAX);
     builder
@@ -21,7 +21,7 @@ fn weighed(batch: usize, queue: usize) -> Builder<usize> {
         .max_queue_weight(queue)
 }
 
-/// The same with a handler that is directed and holds an item of its own.
+/// The same with a directed handler that holds one item.
 fn busy(batch: usize, queue: usize, refuse: bool) -> (Batcher<usize>, Director<usize>) {
     let (handler, director) = directed();
     let batcher = weighed(batch, queue)
@@ -34,8 +34,8 @@ fn busy(batch: usize, queue: usize, refuse: bool) -> (Batcher<usize>, Director<u
     (batcher, director)
 }
 
-/// What was accepted and not yet handed over, at least, by weight; checked at every call of the
-/// handler, when nothing is on its way between the two.
+/// A lower bound of the weight that was accepted and not handed over. It is checked at every call
+/// of the handler, when no item is between the two states.
 struct Oracle {
     limit: usize,
     accepted: AtomicUsize,
@@ -154,7 +154,7 @@ fn room_comes_back_with_every_batch_and_with_every_refusal() {
         batcher.try_add(8).unwrap();
         director.reply(Reply::Ok);
         assert_eq!(director.call().items, [8]);
-        // The one place in the channel is gone as well: what is refused for that keeps no weight.
+        // The only place in the channel is taken as well. An item refused for that keeps no weight.
         batcher.try_add(8).unwrap();
         drop(director);
         batcher.flush(LONG).unwrap();
@@ -283,7 +283,7 @@ fn an_item_that_does_not_fit_waits_for_no_linger() {
                         .map_err(|refused| refused.map(|mut items| items.remove(0))),
                     2 => batcher.submit(7).map(drop),
                     _ => {
-                        // Refused, and yet it makes room for the next try.
+                        // Refused, and still it makes room for the next attempt.
                         assert_eq!(batcher.try_add(7), Err(AddError::Full(7)));
                         Ok(())
                     }
@@ -319,7 +319,7 @@ fn light_items_do_not_keep_a_heavy_one_out() {
                 });
             }
             for _ in 0..50 {
-                // Room for it is only where nothing else waits.
+                // There is room for it only if nothing else waits.
                 batcher.add(8).unwrap();
             }
             is_in.store(true, SeqCst);
@@ -336,7 +336,7 @@ fn while_an_item_waits_for_room_no_lighter_one_is_accepted() {
             (0..8).for_each(|_| batcher.add(1).unwrap());
             let heavy = scope.spawn(|| batcher.add(8));
             let mut held = 1;
-            // Until it is in line, the light ones take all room that comes back.
+            // Until it is in line, the light items take all room that is released.
             loop {
                 if batcher.try_add(1).is_ok() {
                     continue;
@@ -360,7 +360,7 @@ fn while_an_item_waits_for_room_no_lighter_one_is_accepted() {
 }
 
 #[test]
-fn who_gives_up_lets_the_next_in_line_go() {
+fn a_producer_that_gives_up_lets_the_next_one_in() {
     ends(|| {
         let (batcher, director) = busy(4, 8, false);
         batcher.add(5).unwrap();

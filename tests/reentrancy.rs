@@ -1,4 +1,4 @@
-//! The batcher's own threads may call everything: it works, or it says `Reentrant` at once.
+//! The batcher's own threads may make every call. It works, or it returns `Reentrant` at once.
 
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use load_aware_batcher::{
 };
 use testkit::{LONG, ends, fixed, until, wait_for};
 
-/// The batcher as its own threads know it.
+/// The batcher as its own threads have it.
 type Own = Arc<OnceLock<Arc<Batcher<u64>>>>;
 
 /// Every public call, from a thread of the batcher's own, with the queue full.
@@ -22,7 +22,7 @@ fn call_everything(own: &Own) {
     assert_eq!(batcher.add(2), Err(AddError::Reentrant(2)));
     assert_eq!(producer.add_timeout(3, LONG), Err(AddError::Reentrant(3)));
     assert_eq!(producer.submit(4).err(), Some(AddError::Reentrant(4)));
-    // No place for a chunk, although there is credit.
+    // There is no place for a chunk, although there are permits.
     assert_eq!(
         producer.add_many([5, 6]),
         Err(AddError::Reentrant(vec![5, 6]))
@@ -54,7 +54,7 @@ fn call_everything(own: &Own) {
     );
 }
 
-/// The same once more, and what ends it.
+/// The same, and then the calls that close the batcher.
 fn close_and_call_everything(own: &Own) {
     call_everything(own);
     let batcher = wait_for(own);
@@ -96,7 +96,7 @@ fn every_call_from_the_handler_works_or_is_reentrant() {
         let _ = batcher.add(9);
         until(&batcher, |_| batcher.producer().is_closed());
         let report = batcher.shutdown(LONG);
-        // A failed assertion in the handler is a panic of its own.
+        // A failed assertion in the handler counts as a panic.
         assert_eq!(batcher.stats().handler_panics, 0);
         assert!(report.is_clean() && report.handled > 4, "{report:?}");
     });
@@ -137,7 +137,7 @@ fn every_call_from_the_hook_works_or_is_reentrant() {
     });
 }
 
-/// Calls everything from its own thread, the controller's, and says when it is done.
+/// Makes every call on the controller's thread, and sends a message when it is done.
 struct Caller(Own, Option<mpsc::Sender<()>>);
 
 impl Policy for Caller {
@@ -166,7 +166,7 @@ fn every_call_from_the_policy_works_or_is_reentrant() {
             .policy(Caller(Arc::clone(&own), Some(done)))
             .spawn(handler)
             .unwrap();
-        // The handler holds a batch: the queue stays full.
+        // The handler holds a batch, so the queue stays full.
         batcher.add_many([1, 2, 3, 4]).unwrap();
         director.call();
         let batcher = Arc::new(batcher);
@@ -259,7 +259,7 @@ fn every_call_from_the_hook_for_the_report_comes_back() {
     });
 }
 
-/// Adds and flushes from its own drop, on whatever thread that happens.
+/// Adds and flushes when it is dropped, on whichever thread that is.
 struct Chain(
     u32,
     Arc<OnceLock<Producer<Chain>>>,

@@ -12,7 +12,7 @@ use testkit::{LONG, ends, fixed, until};
 /// Longer than any test, and less than the longest wait that a backend may ask for.
 const LONGER: Duration = Duration::from_secs(290);
 
-/// What the handler answers row by row, and for the call.
+/// The handler's answer for single rows and for the call.
 #[derive(Default)]
 struct Answer {
     again: Vec<(usize, BatchError)>,
@@ -45,7 +45,7 @@ struct Call {
     at: Instant,
 }
 
-/// Answers the calls of the handler of [`answered`]. Dropped, every call goes through.
+/// Answers the calls of the handler of [`answered`]. After its drop every call succeeds.
 struct Backend {
     calls: mpsc::Receiver<Call>,
     answers: mpsc::Sender<Answer>,
@@ -63,7 +63,7 @@ impl Backend {
         let _ = self.answers.send(answer);
     }
 
-    /// The rows of the next call, which is answered.
+    /// Answers the next call. Returns its rows.
     fn next(&self, answer: Answer) -> Vec<u64> {
         let call = self.call();
         self.answer(answer);
@@ -134,7 +134,7 @@ fn each_document_of_a_bulk_request_is_stored_once_though_rows_and_calls_are_refu
                 let mut server = server.lock().unwrap();
                 for (index, document) in batch.iter().enumerate() {
                     let (refused, stored) = server.entry(*document).or_default();
-                    // Every 20th document, at its first request.
+                    // Every 20th document at its first request.
                     if document % 20 == 7 && *refused == 0 {
                         *refused += 1;
                         batch.retry(index, busy());
@@ -145,7 +145,7 @@ fn each_document_of_a_bulk_request_is_stored_once_though_rows_and_calls_are_refu
                 Ok(LoadFeedback::new())
             })
             .unwrap();
-        // In parts, so that there are calls enough.
+        // In parts, so that there are enough calls.
         for first in (0..DOCUMENTS).step_by(500) {
             batcher.add_many(first..first + 500).unwrap();
             assert_eq!(batcher.flush(LONG), Ok(()));
@@ -274,7 +274,7 @@ fn a_row_is_not_called_before_the_time_that_the_backend_asked_for() {
         backend.call();
         let asked = Instant::now();
         backend.answer(again_with(0, busy().retry_after(wait)));
-        // Neither rows behind it nor a flush bring it forward.
+        // Neither later rows nor a flush make it due sooner.
         batcher.add_many([3, 4]).unwrap();
         assert_eq!(backend.next(Answer::default()), [3, 4]);
         assert_eq!(
@@ -401,7 +401,7 @@ fn under_keep_order_no_row_overtakes_one_that_is_asked_for_again() {
 }
 
 #[test]
-fn the_line_goes_on_until_a_batch_of_rows_is_set_aside() {
+fn later_rows_are_handled_until_a_whole_batch_of_rows_is_set_aside() {
     ends(|| {
         let (handler, backend) = answered();
         let batcher = fixed(2).retry(at_once()).spawn(handler).unwrap();
@@ -457,7 +457,7 @@ fn a_row_set_aside_at_a_close_out_of_time_has_failed() {
 
 /// Scenario 57.
 #[test]
-fn a_row_rejected_for_good_in_a_call_that_fails_is_rejected() {
+fn a_permanent_rejection_in_a_call_that_fails_counts() {
     ends(|| {
         let (handler, backend) = answered();
         let batcher = fixed(3).retry(at_once()).spawn(handler).unwrap();

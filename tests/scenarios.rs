@@ -1,4 +1,4 @@
-//! The controller's failures that real batchers had, in virtual time.
+//! Known failures of adaptive batching, each repeated in virtual time.
 #![cfg(not(loom))]
 
 use std::time::Duration;
@@ -21,8 +21,9 @@ fn last_size(report: &Report) -> usize {
     report.calls().last().expect("there were calls").batch_size
 }
 
-/// Each law that claims to be safe, with what it needs to know. The bare threshold law does not.
-fn laws() -> Vec<(&'static str, Box<dyn Policy>)> {
+/// Each policy that should pass, with the settings that it needs. `LoadThreshold::strict` would
+/// not.
+fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
     vec![
         ("LoadThreshold", Box::new(LoadThreshold::new())),
         ("Aimd", Box::new(Aimd::new(Duration::from_millis(200)))),
@@ -60,8 +61,8 @@ fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a
 }
 
 #[test]
-fn thirty_no_traffic_for_a_thousand_checks_moves_nothing() {
-    for (name, mut policy) in laws() {
+fn thirty_no_traffic_for_a_thousand_checks_changes_no_size() {
+    for (name, mut policy) in policies() {
         let mut at = setpoint(20);
         for check in 1..=1_000 {
             let decision = policy.decide(&window(&[], secs(check), true), &at);
@@ -76,8 +77,8 @@ fn thirty_no_traffic_for_a_thousand_checks_moves_nothing() {
 }
 
 #[test]
-fn thirty_one_failures_alone_never_make_it_grow() {
-    for (name, policy) in laws() {
+fn thirty_one_failures_alone_never_make_the_size_grow() {
+    for (name, policy) in policies() {
         let report = reference(Backend::new().call_errors(1.0)).run(policy);
         let grown = report.calls().iter().find(|call| call.batch_size > 20);
         assert!(grown.is_none(), "{name}: {grown:?}");
@@ -86,12 +87,12 @@ fn thirty_one_failures_alone_never_make_it_grow() {
 }
 
 #[test]
-fn thirty_two_calls_stuck_at_the_timeout_are_not_taken_for_stable() {
-    // A third of the oracle's size fits after the change; before it, all of them.
+fn thirty_two_calls_that_end_at_the_timeout_do_not_count_as_stable() {
+    // The oracle's size is a third of the former one after the change.
     let backend = Backend::new().load(Load::Steps(0.2, vec![(secs(30), 0.85)]));
     for (name, policy) in [
-        ("LoadThreshold", laws().remove(0).1),
-        ("CostModel", laws().remove(3).1),
+        ("LoadThreshold", policies().remove(0).1),
+        ("CostModel", policies().remove(3).1),
     ] {
         let report = reference(backend.clone()).run(policy);
         let late = report.failed_between(secs(45), secs(60)) as f64;
@@ -101,8 +102,8 @@ fn thirty_two_calls_stuck_at_the_timeout_are_not_taken_for_stable() {
 }
 
 #[test]
-fn thirty_three_a_steady_overload_does_not_grow_it_without_end() {
-    // 1.2 times what the backend can do.
+fn thirty_three_a_steady_overload_does_not_grow_the_size_without_end() {
+    // 1.2 times the capacity of the backend.
     let run = reference(Backend::new())
         .max_batch_size(100_000)
         .duration(secs(300))
@@ -123,7 +124,7 @@ fn thirty_three_a_steady_overload_does_not_grow_it_without_end() {
 }
 
 #[test]
-fn thirty_four_somebody_elses_load_does_not_pin_it_to_the_floor() {
+fn thirty_four_background_load_does_not_keep_the_size_at_its_minimum() {
     let backend = Backend::new().load(Load::spike(0.2, 0.9, secs(20), secs(20)));
     let report = reference(backend.clone()).run(CostModel::new());
     let recovered = report
@@ -143,7 +144,7 @@ fn thirty_four_somebody_elses_load_does_not_pin_it_to_the_floor() {
 }
 
 #[test]
-fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
+fn thirty_five_samples_of_an_older_size_do_not_change_the_size_twice() {
     let sample = |len: usize, outcome| Sample {
         signals: Signals::default(),
         batch: Some(BatchSample {
@@ -161,7 +162,7 @@ fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
         }),
     };
     let old = [sample(100, CallOutcome::Transient); 2];
-    for (name, mut policy) in laws()
+    for (name, mut policy) in policies()
         .into_iter()
         .filter(|(name, _)| ["Aimd", "CostModel"].contains(name))
     {
@@ -177,9 +178,9 @@ fn thirty_five_samples_of_an_older_size_do_not_move_it_twice() {
 }
 
 #[test]
-fn thirty_six_a_dear_call_does_not_shrink_it_into_a_higher_load() {
-    // 450 a second: at half the knee the backend has no time left. A spike, and all that piled up
-    // is gone again.
+fn thirty_six_a_costly_call_does_not_shrink_the_size_into_a_higher_load() {
+    // At 450 items a second, the backend is saturated with half of the best size. After a spike,
+    // the whole backlog must be handled again.
     let backend = Backend::new().load(Load::spike(0.2, 0.85, secs(30), secs(15)));
     let run = reference(backend)
         .duration(secs(120))
@@ -215,20 +216,23 @@ fn sixty_without_a_signal_and_with_refused_calls_it_is_near_the_best_fixed_size(
 }
 
 #[test]
-fn a_host_that_is_busy_for_good_does_not_keep_it_small_or_slow() {
-    // Seven tenths of every core belong to somebody else: the threshold law sees a high load and
+fn a_host_that_is_always_busy_does_not_keep_the_size_small() {
+    // A background load takes seven tenths of every core. `LoadThreshold` sees a high load and
     // shrinks to the smallest size.
     let busy =
         reference(Backend::new().load(Load::Constant(0.7)).timeout(None)).duration(secs(120));
     let share = |report: Report| report.share_of_oracle_between(secs(60), secs(120));
     let learnt = share(busy.run(CostModel::new()));
     assert!(learnt > 0.9, "{learnt}");
-    let told = share(busy.run(LoadThreshold::new()));
-    assert!(told < 0.75, "{told}: then this is no test of the other");
+    let threshold = share(busy.run(LoadThreshold::new()));
+    assert!(
+        threshold < 0.75,
+        "{threshold}: the load does not affect LoadThreshold, so this shows nothing"
+    );
 }
 
 #[test]
-fn its_own_bound_is_exceeded_by_few_calls_and_used() {
+fn few_calls_exceed_the_time_bound_and_the_bound_is_used() {
     let bound = Duration::from_millis(200);
     let (mut calls, mut over, mut handled, mut best) = (0, 0, 0, 0.0);
     for seed in 1..=20 {
@@ -252,7 +256,7 @@ fn its_own_bound_is_exceeded_by_few_calls_and_used() {
 }
 
 #[test]
-fn costs_that_grow_faster_than_the_batch_put_a_ceiling_on_it() {
+fn costs_that_grow_faster_than_the_batch_limit_the_size() {
     let backend = Backend::new()
         .super_linear(80, Duration::from_micros(30))
         .timeout(None);
@@ -269,7 +273,7 @@ fn costs_that_grow_faster_than_the_batch_put_a_ceiling_on_it() {
 }
 
 #[test]
-fn probes_take_little_of_the_time_even_where_a_call_is_all_that_costs() {
+fn probes_take_little_of_the_time_even_where_items_cost_almost_nothing() {
     let run =
         reference(Backend::new().costs(Costs::of_secs(0.0, 0.1, 0.000_01))).duration(secs(120));
     let report = run.run(CostModel::new());
@@ -282,7 +286,7 @@ fn probes_take_little_of_the_time_even_where_a_call_is_all_that_costs() {
 }
 
 #[test]
-fn a_run_without_pauses_or_probes_is_what_the_fixed_size_does() {
+fn a_fixed_size_has_no_pauses_and_no_probes() {
     let report = reference(Backend::new()).run(Fixed(50));
     assert!(
         report

@@ -25,8 +25,7 @@ fn a_later_close_with_time_waits_for_the_handler_that_an_earlier_one_left_behind
     assert_eq!((first.abandoned, first.timed_out), (1, true));
     std::thread::scope(|scope| {
         let second = scope.spawn(|| batcher.shutdown(LONG));
-        // It is there, and waits: not the end of the handler, which is let go only behind this
-        // look.
+        // The second close waits. The handler ends only after this check.
         let at_once = batcher.shutdown(Duration::from_millis(1));
         assert_eq!((at_once.abandoned, at_once.timed_out), (1, true));
         drop(release);

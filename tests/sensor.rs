@@ -10,7 +10,7 @@ use load_aware_batcher::{
 const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(1);
 
-/// Tells what CPU load it is shown.
+/// Sends each CPU load that it gets.
 struct Shown(Sender<f64>);
 
 impl Policy for Shown {
@@ -80,7 +80,7 @@ fn a_sensor_that_measures_nothing_reports_nothing() {
 }
 
 #[test]
-fn a_sensor_that_panics_is_counted_and_asked_again() {
+fn a_sensor_that_panics_is_counted_and_called_again() {
     let mut asked = 0;
     let broken_at_first = move |feedback: LoadFeedback| {
         asked += 1;

@@ -1,4 +1,4 @@
-//! Sinks: they complete the settings, connect first, and are asked again.
+//! Sinks complete the settings, connect before the start, and connect again.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ const LONG: Duration = Duration::from_secs(60);
 /// Stores numbers in a sum; its connections break.
 #[derive(Clone, Default)]
 struct Sums {
-    /// Is said to have no such table.
+    /// Whether it reports a missing table.
     no_table: bool,
-    /// Cannot be reached at the start.
+    /// Whether it cannot be reached at the start.
     unreachable: bool,
     sum: Arc<AtomicU64>,
     connections: Arc<AtomicU64>,
@@ -83,7 +83,7 @@ fn a_sink_writes_what_is_added() {
 }
 
 #[test]
-fn a_sink_that_does_not_fit_says_so_in_one_sentence_before_a_thread_starts() {
+fn a_sink_that_does_not_fit_is_an_error_in_one_sentence_before_a_thread_starts() {
     let sink = Sums {
         no_table: true,
         ..Sums::default()
@@ -120,7 +120,7 @@ fn a_sink_whose_connection_breaks_is_asked_for_another_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_sinks_defaults_give_way_to_what_the_user_set() {
+fn the_users_settings_override_a_sinks_defaults() {
     let largest = |builder: Builder<u64>| {
         let batcher = builder.sink(Sums::default()).expect("it starts");
         let mut largest = 0;
@@ -134,7 +134,7 @@ fn a_sinks_defaults_give_way_to_what_the_user_set() {
 }
 
 #[test]
-fn a_sinks_weight_limit_gives_way_to_what_the_user_set() {
+fn the_users_weight_limit_overrides_a_sinks() {
     let longest = |builder: Builder<u64>| {
         let sizes = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&sizes);
@@ -189,6 +189,6 @@ fn a_sink_changes_one_retry_setting_and_keeps_the_others() {
     batcher.add_many(0..8).expect("open");
     assert!(batcher.flush(LONG).is_err());
     assert_eq!(batcher.take_failed().len(), 8);
-    // Whole, three times: a search would have called parts.
+    // The whole batch three times. A search would have called parts.
     assert_eq!(calls.load(Ordering::SeqCst), 3);
 }

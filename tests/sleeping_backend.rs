@@ -1,8 +1,8 @@
-//! The law that learns, with real threads and a handler that sleeps for its costs, which the law
-//! has to measure.
+//! `CostModel` on real threads, with a handler that sleeps for its costs, so that the policy gets
+//! measured times.
 //!
-//! A sleep takes longer than asked for by what the machine pleases, so what this can promise is
-//! bounded; `cost_model` tells the law exact costs on the same threads.
+//! A sleep lasts longer than asked for by an unknown time. So this test promises less than
+//! `cost_model`, where the policy gets exact costs on the same threads.
 #![cfg(not(loom))]
 
 use std::sync::Arc;
@@ -18,29 +18,30 @@ const LONG: Duration = Duration::from_secs(60);
 /// What a call and an item cost.
 const CALL: Duration = Duration::from_millis(5);
 const ITEM: Duration = Duration::from_micros(20);
-/// How many batches it may take to settle.
+/// Within how many batches the size must settle.
 const BATCHES: u32 = 25;
-/// After so many a machine that disturbs them all is too busy for this test, which then says so.
+/// If the machine has disturbed so many batches, it is too busy for this test, and the test says
+/// so.
 const PATIENCE: u32 = 40 * BATCHES;
 
-/// A batch was handled.
-struct Told {
+/// A batch that was handled.
+struct Handled {
     len: usize,
-    /// It was full, and the machine let the handler sleep as long as it meant to.
+    /// Whether it was full, and the sleep lasted about as long as asked for.
     is_evidence: bool,
 }
 
-/// Waits for so many batches in a row that are evidence; the sizes of all.
+/// Waits for [`BATCHES`] batches in a row that are evidence. Returns the sizes of all.
 ///
-/// Counted in batches, since a busy machine makes them late but not more. One whose sleep took far
-/// longer than it should tells the law of another backend, which it may follow for as many batches
-/// again.
-fn undisturbed(batches: &Receiver<Told>) -> Vec<usize> {
+/// It counts batches and not time, since a busy machine delays batches but does not need more of
+/// them. A sleep that lasts far too long looks like another backend. The policy may adapt to it,
+/// and then needs the same number of batches to return.
+fn undisturbed(batches: &Receiver<Handled>) -> Vec<usize> {
     let (mut sizes, mut in_a_row) = (Vec::new(), 0);
     for _ in 0..PATIENCE {
-        let told = batches.recv_timeout(LONG).expect("a batch");
-        sizes.push(told.len);
-        in_a_row = if told.is_evidence { in_a_row + 1 } else { 0 };
+        let batch = batches.recv_timeout(LONG).expect("a batch");
+        sizes.push(batch.len);
+        in_a_row = if batch.is_evidence { in_a_row + 1 } else { 0 };
         if in_a_row == BATCHES {
             return sizes;
         }
@@ -49,7 +50,7 @@ fn undisturbed(batches: &Receiver<Told>) -> Vec<usize> {
 }
 
 #[test]
-fn the_knee_of_a_handler_that_sleeps_is_found_and_found_again() {
+fn the_best_size_for_a_handler_that_sleeps_is_found_and_found_again_after_a_change() {
     let times = Arc::new(AtomicU32::new(1));
     let (tell, batches) = channel();
     let cost = Arc::clone(&times);
@@ -64,7 +65,7 @@ fn the_knee_of_a_handler_that_sleeps_is_found_and_found_again() {
             std::thread::sleep(meant);
             let is_evidence =
                 batch.trigger() == Trigger::Size && begun.elapsed() < meant + meant / 4;
-            let _ = tell.send(Told {
+            let _ = tell.send(Handled {
                 len: batch.len(),
                 is_evidence,
             });
@@ -73,14 +74,14 @@ fn the_knee_of_a_handler_that_sleeps_is_found_and_found_again() {
         .unwrap();
     std::thread::scope(|scope| {
         let stop = feed(scope, &batcher, 50_000);
-        // At least so large, and not exactly: a sleep oversleeps by what the machine pleases, which
-        // the law rightly takes for a part of the call.
+        // A lower bound of the size, since a sleep lasts longer than asked for, and the policy
+        // rightly counts that to the call.
         let settled = |times: u32| {
             let sizes = undisturbed(&batches);
             assert_settled(&batcher, CALL * times, ITEM, &sizes);
         };
         settled(1);
-        // The model is not young any more.
+        // Then the model has left its start.
         undisturbed(&batches);
         times.store(5, Ordering::Relaxed);
         settled(5);

@@ -1,4 +1,4 @@
-//! The life of a batcher through its public face.
+//! The life of a batcher, with its public API.
 use std::sync::mpsc;
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::writers::sqlite::{SqliteWriter, failed};
 use testkit::writers::{Dedup, Row};
 
-/// A net for what should come soon. No test asserts how soon.
+/// Longer than anything here takes. No test asserts a time.
 const LONG: Duration = Duration::from_secs(120);
 
 struct File {
@@ -38,7 +38,7 @@ impl File {
     }
 }
 
-/// Rows and different ids.
+/// The number of rows, and of different ids.
 fn counts(connection: &Connection) -> (i64, i64) {
     let query = "SELECT count(*), count(DISTINCT id) FROM readings";
     connection
@@ -118,7 +118,7 @@ fn sqlites_errors_have_the_class_of_the_table() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(class_on("BEGIN IMMEDIATE"), (5, Transient));
     other.execute_batch("ROLLBACK").unwrap();
-    // A transaction that has read and finds the file changed when it wants to write.
+    // A transaction that has read, and finds the file changed when it writes.
     connection
         .execute_batch("BEGIN; SELECT count(*) FROM readings")
         .unwrap();
@@ -152,7 +152,7 @@ fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
                 .transaction()
                 .map_err(|error| failed(error, Stage::Statement))?;
             for row in batch.iter() {
-                // Over `i64::MAX` the driver has no value for it: -1 becomes 2^64 - 1.
+                // The driver has no value above `i64::MAX`. Here -1 becomes 2^64 - 1.
                 let insert = "INSERT INTO readings VALUES (?1, 0, '')";
                 transaction
                     .execute(insert, [row.id as u64])
@@ -185,8 +185,8 @@ fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
     assert_eq!(counts(&file.open()), (499, 499));
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes
-/// on.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can
+/// be used.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
     let file = File::new(Dedup::None);

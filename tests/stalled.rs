@@ -1,5 +1,5 @@
-//! When as many failed rows are kept as may be and nobody takes them, whoever waits for the flusher
-//! is answered.
+//! A stall: as many failed rows are kept as `keep_failed` allows, and nobody takes them. Callers
+//! that wait for the flusher get an answer.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ fn all_fail(builder: Builder<u64>) -> Batcher<u64> {
         .unwrap()
 }
 
-/// Batches of two, and two kept failures stall it: 0 and 1 fail, then the queue is filled with what
-/// nobody waits for.
+/// A stalled batcher: batches of two, and two failures may be kept. Items 0 and 1 fail. Then the
+/// queue is filled with items that nobody waits for.
 fn stalled(builder: Builder<u64>) -> (Batcher<u64>, u64) {
     let batcher = all_fail(builder.keep_failed(2));
     batcher.add_many([0, 1]).unwrap();
@@ -34,7 +34,7 @@ fn queue_of_four() -> Builder<u64> {
     fixed(2).queue_capacity(4)
 }
 
-/// Until the stall has lasted.
+/// Waits until the stall has lasted for `stall_timeout`.
 fn reported(batcher: &Batcher<u64>) {
     let begun = Instant::now();
     while batcher.flush(Duration::ZERO) != Err(FlushError::Stalled) {
@@ -43,7 +43,7 @@ fn reported(batcher: &Batcher<u64>) {
     }
 }
 
-/// Scenario 61. With nothing set but the sizes.
+/// Scenario 61. Only the sizes are set.
 #[test]
 fn when_every_row_fails_and_nobody_takes_them_add_answers_and_nothing_hangs() {
     ends(|| {
@@ -125,7 +125,7 @@ fn a_ticket_of_a_stalled_batcher_is_answered_and_its_item_goes_its_way() {
     });
 }
 
-/// They block before the stall begins: the call that fills the kept rows is under way.
+/// They block before the stall begins, during the call whose rows reach the bound.
 #[test]
 fn producers_that_were_blocked_before_the_stall_are_answered() {
     ends(|| {
@@ -151,7 +151,7 @@ fn producers_that_were_blocked_before_the_stall_are_answered() {
                 })
             })
             .collect();
-        // Some of the time that they wait in passes before the stall.
+        // A part of their wait passes before the stall.
         std::thread::sleep(SOON);
         director.reply(Reply::Err(BatchError::permanent("no")));
         blocked
@@ -185,7 +185,7 @@ fn once_the_failed_rows_are_taken_everything_goes_on() {
         let mut taken = Vec::new();
         let mut take = || taken.extend(batcher.take_failed().into_iter().map(|failed| failed.item));
         take();
-        // Two more kept, and it stalls again; none of the answers is final.
+        // Two more rows are kept, and it stalls again. None of the answers is final.
         let mut next = next;
         while next < 40 {
             match batcher.add(next) {

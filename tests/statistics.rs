@@ -1,4 +1,4 @@
-//! What the snapshot says of the states an operator asks about.
+//! The snapshot shows the states that an operator needs to see.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use testkit::{LONG, NEVER, Reply, directed, ends, fixed, until};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Until the value that is read is larger than it was: time passes, and no sleep.
+/// Waits until the value is larger than it was, so that time passes without a sleep.
 fn grows<V: PartialOrd>(read: impl Fn() -> V) {
     let before = read();
     while read() <= before {
@@ -32,7 +32,7 @@ fn a_call_that_runs_shows_its_age_and_its_items_and_none_does_after_it() {
         assert_eq!((stats.items_in_flight, stats.calls_in_flight), (3, 1));
         assert_eq!((stats.pending, stats.ok_calls), (4, 0));
         grows(|| batcher.stats().running_call_age.unwrap());
-        // The fourth has waited since before the call.
+        // The fourth item has waited since before the call.
         grows(|| batcher.stats().oldest_item_age.unwrap());
         director.reply(Reply::Ok);
         let stats = until(&batcher, |stats| stats.running_call_age.is_none());
@@ -122,7 +122,7 @@ fn pauses_backoffs_and_stalls_are_timed_while_they_last() {
         until(&batcher, |stats| stats.stalled_time > Duration::ZERO);
         grows(|| batcher.stats().stalled_time);
         batcher.add(2).unwrap();
-        // Nobody wakes for it, so its age is at most that of the stall.
+        // No thread wakes for it, so its age is at most that of the stall.
         grows(|| batcher.stats().oldest_item_age.unwrap());
         batcher.take_failed();
         until(&batcher, |stats| stats.calls == 2);
@@ -135,7 +135,7 @@ fn pauses_backoffs_and_stalls_are_timed_while_they_last() {
                 Ok(LoadFeedback::new())
             })
             .unwrap();
-        // A decision follows each batch, so at the latest the third call is followed by a pause.
+        // A decision follows each batch. So a pause follows the third call at the latest.
         let mut next = 0;
         while batcher.stats().paused_time == Duration::ZERO {
             let _ = batcher.try_add(next);
@@ -145,7 +145,7 @@ fn pauses_backoffs_and_stalls_are_timed_while_they_last() {
     });
 }
 
-/// Pauses for ever after a call.
+/// Pauses forever after a call.
 struct Pausing;
 
 impl Policy for Pausing {
@@ -218,12 +218,12 @@ fn a_policy_without_a_name_is_called_by_its_type() {
 }
 
 #[test]
-fn a_wait_that_nobody_measured_is_in_no_queue_wait() {
+fn an_unmeasured_wait_is_not_in_the_queue_wait() {
     ends(|| {
         let batcher = fixed(1)
             .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
             .unwrap();
-        // Each wakes an idle flusher.
+        // Each item wakes an idle flusher.
         for item in 0..3 {
             batcher.submit(item).unwrap().wait();
             until(&batcher, |stats| stats.pending == 0);

@@ -1,4 +1,4 @@
-//! The submits that do not wait for ever, and many at once.
+//! Submits that do not wait without limit, and submits of many items.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const SHORT: Duration = Duration::from_millis(1);
 fn a_submit_that_does_not_wait_hands_the_item_back_from_a_full_queue() {
     let (handler, director) = directed();
     let batcher = fixed(1).queue_capacity(1).spawn(handler).unwrap();
-    let lent = batcher.submit(0).unwrap();
+    let in_flight = batcher.submit(0).unwrap();
     assert_eq!(director.call().items, [0]);
     let waits = batcher.try_submit(1).expect("one fits");
     let full = batcher.try_submit(2).expect_err("and no more");
@@ -21,7 +21,7 @@ fn a_submit_that_does_not_wait_hands_the_item_back_from_a_full_queue() {
     assert!(late.is_timeout());
     assert_eq!(late.into_inner(), 3);
     director.reply(Reply::Ok);
-    assert_eq!(lent.wait(), Outcome::Handled);
+    assert_eq!(in_flight.wait(), Outcome::Handled);
     director.answer(Reply::Ok);
     assert_eq!(waits.wait(), Outcome::Handled);
     assert_eq!(batcher.stats().refused.full, 1);
@@ -45,11 +45,11 @@ fn many_submits_give_a_ticket_for_each_item_in_their_order() {
 }
 
 #[test]
-fn many_submits_that_are_cut_short_hand_back_the_rest_and_the_tickets_of_the_accepted() {
+fn many_submits_that_are_cut_short_return_the_rest_and_the_tickets_of_the_accepted() {
     let (handler, director) = directed();
     let batcher: Batcher<u64> = fixed(2).queue_capacity(2).spawn(handler).unwrap();
     let producer = batcher.producer();
-    // Two are lent, two wait, and the fifth finds no room until the close.
+    // Two items are in flight, two wait, and the fifth finds no room until the close.
     let submitting = std::thread::spawn(move || producer.submit_many(0..9));
     assert_eq!(director.call().items, [0, 1]);
     while batcher.stats().added < 4 {

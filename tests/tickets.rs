@@ -1,4 +1,4 @@
-//! A ticket tells its own item's outcome, and never hangs.
+//! A ticket returns the outcome of its own item, and never hangs.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn wait_all(tickets: Vec<Ticket>) -> Vec<Outcome> {
 }
 
 #[test]
-fn a_ticket_tells_its_own_rows_outcome_among_plain_ones() {
+fn a_ticket_returns_the_outcome_of_its_own_row() {
     let (handler, director) = directed();
     let batcher = fixed(6).spawn(handler).unwrap();
     batcher.add(0).unwrap();
@@ -31,7 +31,7 @@ fn a_ticket_tells_its_own_rows_outcome_among_plain_ones() {
 }
 
 #[test]
-fn a_ticket_tells_the_outcome_after_retries_and_the_search_for_bad_rows() {
+fn a_ticket_returns_the_outcome_after_retries_and_the_search_for_bad_rows() {
     let batcher = fixed(9)
         .retry(Retry::attempts(2).backoff(Duration::ZERO, Duration::ZERO))
         .spawn(
@@ -60,7 +60,7 @@ fn tickets_of_a_lost_acknowledgement_are_in_doubt() {
 #[test]
 fn no_ticket_hangs_whatever_way_the_batcher_ends() {
     ends(|| {
-        // Two are in the handler's hands, two wait; a thread waits for each.
+        // Two items are in flight and two wait. A thread waits for each.
         let waiting = |end: fn(Batcher<u64>)| {
             let (handler, director) = directed();
             let batcher = fixed(2).spawn(handler).unwrap();
@@ -91,7 +91,7 @@ fn no_ticket_hangs_whatever_way_the_batcher_ends() {
 }
 
 #[test]
-fn tickets_are_told_by_a_close_in_time() {
+fn a_close_in_time_decides_all_tickets() {
     let batcher = fixed(100)
         .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
         .unwrap();
@@ -105,7 +105,7 @@ fn tickets_are_told_by_a_close_in_time() {
 }
 
 #[test]
-fn a_ticket_in_backoff_is_told_by_the_close() {
+fn a_close_decides_a_ticket_in_backoff() {
     let (handler, director) = directed();
     let batcher = fixed(1)
         .retry(
@@ -120,7 +120,7 @@ fn a_ticket_in_backoff_is_told_by_the_close() {
     testkit::first_call_settled(&batcher);
     let report = batcher.close(Duration::ZERO);
     let told = ticket.wait();
-    // Without time: failed with the last error, or its last attempt was just lent.
+    // Without time the item failed with its last error, or its last attempt is in flight.
     if report.abandoned == 0 {
         assert_eq!(told, Outcome::Failed(BatchError::transient("down")));
         assert_eq!(report.failed.len(), 1);
@@ -196,7 +196,7 @@ fn an_item_that_was_refused_has_no_ticket() {
     assert_eq!((refused.into_inner(), report.unsent), (3, vec![2]));
 }
 
-/// Scenario 59. The linger never ends here: an answer comes from the wait or not at all.
+/// Scenario 59. The linger never ends here, so only the wait can lead to an answer.
 #[test]
 fn eight_threads_that_wait_for_their_tickets_never_linger() {
     ends(|| {
@@ -222,7 +222,7 @@ fn eight_threads_that_wait_for_their_tickets_never_linger() {
 }
 
 #[test]
-fn a_waited_for_item_goes_as_soon_as_the_handler_is_free_with_all_before_it() {
+fn an_item_that_a_thread_waits_for_is_handed_over_as_soon_as_the_handler_is_free() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).spawn(handler).unwrap();
     batcher.add_many([1, 2]).unwrap();
@@ -230,7 +230,7 @@ fn a_waited_for_item_goes_as_soon_as_the_handler_is_free_with_all_before_it() {
     let waiter = std::thread::spawn(move || ticket.wait());
     let call = director.call();
     assert_eq!((call.items, call.trigger), (vec![1, 2, 3], Trigger::Wait));
-    // While that call is under way, two more begin to wait: they go together with the next.
+    // Two more threads begin to wait during that call. Their items are in the next batch.
     let others: Vec<_> = [4, 5]
         .map(|item| batcher.submit(item).unwrap())
         .into_iter()

@@ -1,4 +1,4 @@
-//! The age of the oldest item, and nothing else, ends a linger.
+//! Only the age of the oldest item ends a linger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,8 +13,8 @@ fn no_timer_of_an_earlier_batch_hands_a_later_item_over_early() {
     let (handler, director) = directed();
     let batcher = fixed(3).linger(LINGER).spawn(handler).unwrap();
     for round in 0..10 {
-        // A first item starts its linger, then the batch goes by size; in two, if this thread was
-        // held up in between.
+        // A first item starts its linger. Then the batch is handed over by size, or in two parts if
+        // this thread was delayed in between.
         batcher.add(0).unwrap();
         batcher.add_many([1, 2]).unwrap();
         let mut left = 3;
@@ -60,7 +60,7 @@ fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
                 }
             })
         };
-        // It goes on while we wait: a timer that starts anew with each item never rings.
+        // Items arrive while this waits. A timer that restarts with each item would never expire.
         for _ in 0..2 {
             let call = director.call();
             director.reply(Reply::Ok);
@@ -71,10 +71,10 @@ fn a_trickle_faster_than_the_linger_does_not_keep_the_first_item_waiting() {
     });
 }
 
-/// That its age does not begin anew after the call is in src/gather/tests.rs: a clock cannot tell
-/// it from a machine that stalls.
+/// A test in src/flush/age.rs shows that the age does not begin anew after the call. With a real
+/// clock that looks the same as a machine that stalls.
 #[test]
-fn what_was_queued_behind_a_slow_call_goes_next_by_its_age() {
+fn items_queued_during_a_slow_call_are_handed_over_by_their_age() {
     const LINGER: Duration = Duration::from_millis(20);
     for chunk in [false, true] {
         let (handler, director) = directed();
@@ -96,7 +96,7 @@ fn what_was_queued_behind_a_slow_call_goes_next_by_its_age() {
 }
 
 #[test]
-fn no_linger_hands_over_at_once() {
+fn a_linger_of_zero_hands_over_at_once() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).linger(Duration::ZERO).spawn(handler).unwrap();
     for n in 0..20 {
@@ -105,13 +105,13 @@ fn no_linger_hands_over_at_once() {
     }
 }
 
-/// Time for the flusher to fall asleep, not needed for a test to pass.
+/// Time for the flusher to fall asleep. A test passes without it, too.
 fn let_it_sleep() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
 #[test]
-fn a_shorter_linger_holds_for_what_waits_already() {
+fn a_shorter_linger_applies_to_items_that_wait_already() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).spawn(handler).unwrap();
     for n in 0..5 {
@@ -126,7 +126,7 @@ fn a_shorter_linger_holds_for_what_waits_already() {
 }
 
 #[test]
-fn a_smaller_size_holds_for_what_waits_already() {
+fn a_smaller_size_applies_to_items_that_wait_already() {
     let (handler, director) = directed();
     let batcher = fixed(1_000).spawn(handler).unwrap();
     let sizes = |min, max| {
@@ -155,7 +155,7 @@ fn full_batches_do_not_wait_for_the_linger_however_they_were_added() {
             .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))
             .unwrap();
         for n in 0..100 {
-            // 10 items a round, in a mix of ways.
+            // 10 items in a round, added in different ways.
             batcher.add(n).unwrap();
             batcher.add_many(0..7).unwrap();
             let _ticket = batcher.submit(n).unwrap();

@@ -1,4 +1,4 @@
-//! A failed row is kept until its ticket has returned the failure, and no longer.
+//! A failed row is kept only until its ticket has returned the failure (`Stats::told`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,7 +66,7 @@ fn a_failure_that_no_ticket_has_returned_is_kept() {
         0,
         "who prints a ticket has not read it"
     );
-    // Read by each of the three ways; each again, where that can be.
+    // Read in each of the three ways, and twice where that is possible.
     assert!(matches!(tickets[1].try_wait(), Some(Outcome::Failed(_))));
     assert!(matches!(tickets[1].try_wait(), Some(Outcome::Failed(_))));
     assert!(matches!(
@@ -139,7 +139,7 @@ fn tickets_that_are_read_end_a_stall() {
         let batcher = rejecting(fixed(2).keep_failed(2).stall_timeout(LONG * 2));
         let tickets: Vec<_> = (0..4).map(|item| batcher.submit(item).unwrap()).collect();
         until(&batcher, |stats| stats.stalled);
-        // The first two are kept; each that is read makes room for the next batch.
+        // The first two are kept. Each ticket that is read makes room for the next batch.
         tickets
             .into_iter()
             .for_each(|ticket| assert!(matches!(ticket.wait(), Outcome::Failed(_))));
@@ -165,7 +165,7 @@ fn a_hook_has_the_row_whatever_its_ticket_returned() {
     assert_eq!(given.load(Ordering::SeqCst), 1);
 }
 
-/// Three threads read their tickets, one takes what is kept, and a close comes in between.
+/// Three threads read their tickets and one takes the kept rows, while the batcher is closed.
 #[test]
 fn every_failed_row_is_told_or_in_a_list_and_never_both() {
     ends(|| {

@@ -1,5 +1,5 @@
-//! A full batch is handed over at once, however its items came: nothing else ends the flusher's
-//! sleep here.
+//! A full batch is handed over at once, however its items were added. Here nothing else ends the
+//! flusher's sleep.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
@@ -12,14 +12,14 @@ const SIZE: usize = 300;
 const THREADS: usize = 4;
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 2_000 };
 
-/// A batcher that tells how large its batches were.
-fn told_of_batches() -> (Batcher<u64>, Receiver<usize>) {
+/// A batcher whose handler sends the sizes of its batches.
+fn with_sizes() -> (Batcher<u64>, Receiver<usize>) {
     let (tell, told) = channel();
     let handler = move |batch: &mut Batch<u64>| {
         tell.send(batch.len()).unwrap();
         Ok(LoadFeedback::new())
     };
-    // The smallest queue for such batches: it is full when they are.
+    // The smallest queue for such batches. It is full when a batch is.
     (
         fixed(SIZE).queue_capacity(SIZE).spawn(handler).unwrap(),
         told,
@@ -46,7 +46,7 @@ fn parts(chance: &mut Chance) -> [usize; THREADS] {
     std::array::from_fn(|thread| cuts[thread + 1] - cuts[thread])
 }
 
-/// Adds so many items to each of two batchers, by turns of random length and kind.
+/// Adds this many items to each of two batchers, in turn, in random numbers and ways.
 fn add(producers: &[Producer<u64>; 2], mut left: [usize; 2], chance: &mut Chance) {
     while left != [0, 0] {
         let to = chance.below(2);
@@ -61,8 +61,8 @@ fn add(producers: &[Producer<u64>; 2], mut left: [usize; 2], chance: &mut Chance
 }
 
 #[test]
-fn the_add_that_completes_a_batch_hands_it_over_whoever_added_the_others() {
-    let [(one, told_one), (two, told_two)] = [told_of_batches(), told_of_batches()];
+fn the_add_that_completes_a_batch_hands_it_over_whichever_thread_added_the_others() {
+    let [(one, told_one), (two, told_two)] = [with_sizes(), with_sizes()];
     let rounds = Arc::new(Barrier::new(THREADS + 1));
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
@@ -70,7 +70,7 @@ fn the_add_that_completes_a_batch_hands_it_over_whoever_added_the_others() {
             std::thread::spawn(move || {
                 let mut own = Chance(thread as u64 + 1);
                 for round in 1..=ROUNDS {
-                    // The same numbers on each thread.
+                    // Each thread draws the same numbers.
                     let mut shared = Chance(round);
                     let left = [(); 2].map(|()| parts(&mut shared)[thread]);
                     rounds.wait();

@@ -1,5 +1,5 @@
-//! A web server that answers from tickets, as people write it: the example's binary, its table read
-//! by another connection.
+//! The example of a web server that answers from tickets. The test runs its binary, and reads its
+//! table over another connection.
 #![cfg(all(unix, not(any(loom, shuttle))))]
 
 use std::collections::HashMap;
@@ -50,7 +50,7 @@ impl Server {
         }
     }
 
-    /// What it says from now on, and whether it ended well.
+    /// Its output from now on, and whether it ended with success.
     fn ended(&mut self) -> (String, bool) {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();

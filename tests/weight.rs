@@ -1,4 +1,4 @@
-//! The limit on a batch's weight: kept by every batch, and no item is stuck because of it.
+//! The limit on a batch's weight. Every batch keeps it, and no item gets stuck because of it.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use testkit::{Director, LONG, Reply, directed, ends, fixed, until};
 
 const LIMIT: usize = 10;
 
-/// Batches of at most ten, each item weighs what it is.
+/// Batches that weigh at most ten. An item's value is its weight.
 fn weighed(refuse: bool) -> (Batcher<usize>, Director<usize>) {
     let (handler, director) = directed();
     let builder = fixed(1_000)
@@ -17,7 +17,7 @@ fn weighed(refuse: bool) -> (Batcher<usize>, Director<usize>) {
     (builder.spawn(handler).unwrap(), director)
 }
 
-/// What the handler is given once everything is flushed.
+/// The batches that the handler gets in a flush.
 fn batches(batcher: &Batcher<usize>, director: &Director<usize>) -> Vec<Vec<usize>> {
     let stop = batcher.stats().added;
     batcher.request_flush();
@@ -29,7 +29,7 @@ fn batches(batcher: &Batcher<usize>, director: &Director<usize>) -> Vec<Vec<usiz
 }
 
 #[test]
-fn an_item_over_the_limit_goes_alone_and_its_neighbours_are_unharmed() {
+fn an_item_over_the_limit_gets_its_own_batch_and_the_others_are_unaffected() {
     for chunk in [true, false] {
         let (batcher, director) = weighed(false);
         let given = [3, 50, 3, 4, 4, usize::MAX, usize::MAX, 0, 1];
@@ -59,7 +59,7 @@ fn an_item_over_the_limit_is_refused_where_the_builder_says_so() {
     assert_eq!(batcher.submit(11).err(), Some(AddError::TooHeavy(11)));
     batcher.add(10).unwrap();
     assert_eq!(director.answer(Reply::Ok), [10]);
-    // Everything before it is in, everything from it on comes back.
+    // The items before it are accepted. It and the items after it are returned.
     let given: Vec<usize> = (0..100).map(|n| if n == 70 { 11 } else { 1 }).collect();
     let refused = batcher.add_many(given.iter().copied()).unwrap_err();
     assert!(refused.is_too_heavy());
@@ -80,7 +80,8 @@ fn a_batch_that_is_heavy_enough_does_not_wait_for_its_size() {
         } else {
             (0..6).for_each(|_| batcher.add(5).unwrap());
         }
-        // Nobody flushes: the rest of a chunk, set aside, is as heavy as what is in the channel.
+        // Nobody flushes. The rest of a chunk that was set aside counts like the items in the
+        // channel.
         for _ in 0..3 {
             let call = director.call();
             director.reply(Reply::Ok);
@@ -94,7 +95,7 @@ fn a_batch_that_is_heavy_enough_does_not_wait_for_its_size() {
 }
 
 #[test]
-fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over() {
+fn a_batch_that_is_full_by_weight_is_handed_over_at_once_though_part_of_it_was_left_over() {
     let (seen, batches) = mpsc::channel();
     let batcher = Batcher::builder()
         .policy(Fixed(100))
@@ -105,7 +106,8 @@ fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over()
             Ok(LoadFeedback::new())
         })
         .unwrap();
-    // 6 + 6 do not fit: the second 6 is left over, and with a 4 behind it makes a full batch.
+    // 6 + 6 do not fit. The second 6 is left over, and together with the following 4 it fills a
+    // batch.
     batcher.add(6).unwrap();
     batcher.add(6).unwrap();
     assert_eq!(batches.recv_timeout(LONG), Ok((vec![6], Trigger::Size)));
@@ -125,7 +127,7 @@ fn a_batch_that_is_full_by_weight_goes_at_once_though_part_of_it_was_left_over()
 }
 
 #[test]
-fn weight_keeps_no_batch_from_its_size() {
+fn light_items_fill_batches_up_to_their_size() {
     ends(|| {
         let batcher = fixed(3)
             .max_batch_weight(1_000, |_: &u64| 1)

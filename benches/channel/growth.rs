@@ -49,7 +49,7 @@ pub(crate) fn growth(scale: Scale) {
     }
 }
 
-/// Nanoseconds an item end to end, and the bare channel beside it.
+/// The nanoseconds for each item from end to end, with those of the bare channel.
 fn line(name: &str, load: Load, runs: usize) {
     let batch = 1_000.min(load.capacity / 2);
     let pairs = Pairs::run(

@@ -1,4 +1,4 @@
-//! One item into an idle line: how long until somebody has it.
+//! One item added to an idle batcher: how long until the handler has it.
 
 use std::sync::mpsc;
 use std::thread;
@@ -10,15 +10,15 @@ use load_aware_batcher::{Batch, Batcher, LoadFeedback};
 use crate::Scale;
 use testkit::pairs::{Pairs, Report, Target};
 
-/// Long enough for the other side to have fallen asleep.
+/// Long enough for the other thread to fall asleep.
 const REST: Duration = Duration::from_micros(500);
 
-/// Pairs with the same threads: where the system puts a thread, it tends to stay, and that can cost
-/// more than all else.
+/// How many pairs the same threads run. A thread tends to stay on its processor, and that choice
+/// can cost more than all else.
 const PAIRS: usize = 25;
 
-/// One add into an idle batcher with linger 0 until the handler starts, against a send until a
-/// blocked receiver has it.
+/// The time from an add to an idle batcher with linger 0 until the handler starts, against the time
+/// from a send until a blocked receiver has the item.
 pub(crate) fn idle(scale: Scale, report: &mut Report) {
     let mut pairs = Pairs::default();
     for round in 0..scale.pick(80, 200) {
@@ -27,7 +27,7 @@ pub(crate) fn idle(scale: Scale, report: &mut Report) {
     report.line("idle latency", &pairs, "µs", Target::AtMost(1.3));
 }
 
-/// Who starts first has its choice of processors, so both do in turn.
+/// The one that starts first gets the better processor, so they take turns at that.
 fn with_new_threads(ours_first: bool, pairs: &mut Pairs) {
     let (started, starts) = mpsc::channel();
     let start_batcher = || {

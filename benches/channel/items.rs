@@ -1,5 +1,5 @@
-//! What is added, by whom, and the two lines it goes through: the batcher and the bare channel with
-//! a loop that drains it.
+//! The items, how they are spread over producers, and the two things compared: the batcher, and the
+//! bare channel with a loop that drains it.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ use testkit::race;
 /// Longer than any run.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
-/// An item of a certain size that can be told from others.
+/// An item of a certain size with a number.
 pub(crate) trait Item: Send + 'static {
     fn numbered(number: u64) -> Self;
 }
@@ -36,7 +36,7 @@ pub(crate) fn capacity(batch: usize) -> usize {
     1_024.max(2 * batch)
 }
 
-/// A builder of a batcher with one size for ever.
+/// A builder of a batcher whose size never changes.
 pub(crate) fn fixed<T: Item>(batch: usize, capacity: usize) -> Builder<T> {
     Batcher::builder()
         .policy(Fixed(batch))
@@ -57,9 +57,9 @@ impl Load {
         self.items / self.producers as u64
     }
 
-    /// Items in millions a second that pass through a batcher with a handler that does nothing,
-    /// from the first producer's start to the last item's outcome. `produce` gives one producer's
-    /// items, so many of them.
+    /// Millions of items a second through a batcher whose handler does nothing, from the first
+    /// producer's start to the last item's outcome. `produce` makes this many items of one
+    /// producer.
     pub(crate) fn through_batcher<T: Item>(
         self,
         batch: usize,

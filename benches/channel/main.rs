@@ -1,14 +1,13 @@
-//! What the batcher costs beside the bare channel that it is built on.
+//! What the batcher costs compared with the bare channel that it is built on.
 //!
-//! Each figure is a ratio of two runs side by side, interleaved A B A B, so that a busy machine
-//! slows both alike: the median over all pairs with its quartiles, and beside it what each of the
-//! two did.
+//! Each figure is a ratio of two runs, interleaved A B A B, so that a busy machine slows both
+//! alike. A line has the median over all pairs with its quartiles, and the figures of both runs.
 //!
 //! `cargo bench --bench channel -- [--quick] [--check] [--growth] [SECTION …]`
 //!
-//! `--quick` takes under a minute. `--check` exits 1 if a median is beyond its target. Sections:
-//! `uncontended`, `add`, `many`, `submit`, `idle`, `paced`; all by default. `--growth` prints
-//! instead how the cost of an item changes as the work grows.
+//! `--quick` takes under a minute. With `--check` the exit code is 1 if a median misses its target.
+//! The sections are `uncontended`, `add`, `many`, `submit`, `idle` and `paced`; the default is all.
+//! `--growth` prints instead how the cost of an item changes as the work grows.
 
 mod growth;
 mod handover;
@@ -55,7 +54,7 @@ fn main() -> ExitCode {
             "--quick" => scale = Scale::Quick,
             "--check" => check = true,
             "--growth" => growth = true,
-            // Cargo's own.
+            // Cargo adds this one.
             "--bench" => {}
             section if SECTIONS.iter().any(|(name, _)| *name == section) => chosen.push(argument),
             _ => {
@@ -77,7 +76,7 @@ fn main() -> ExitCode {
     }
     let missed = report.missed();
     println!(
-        "{} lines in {:.0?}, {} beyond their target",
+        "{} lines in {:.0?}, {} missed their target",
         report.lines(),
         begun.elapsed(),
         missed.len()

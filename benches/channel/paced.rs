@@ -1,9 +1,9 @@
-//! Items at an even pace, far below what the line can carry: how long an add takes, and what an
-//! item costs the processor.
+//! Items at an even pace, far below the possible throughput: how long an add takes, and how much
+//! processor time an item takes.
 //!
-//! Against the loop that most people write: block in the channel's own receive until the batch is
-//! full or its first item's deadline has passed. The producer spins between two items; the
-//! processor time of the process is given without the spinning.
+//! The batcher is compared with the loop that most programs have: it blocks in the channel's own
+//! receive until the batch is full or the deadline of its first item has passed. The producer spins
+//! between two items. The processor time is given without the spinning.
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
@@ -20,21 +20,21 @@ use testkit::pairs::{Pairs, Report, Target};
 
 const BATCH: usize = 1_000;
 const LINGER: Duration = Duration::from_secs(1);
-/// An add that took longer lost the processor to somebody else: that time is not its cost.
+/// An add that took longer has lost the processor to another process. That time is not its cost.
 const PREEMPTED_NS: f64 = 50_000.0;
 
-/// What one paced run showed.
+/// The figures of one paced run.
 struct Paced {
     add_p50_ns: f64,
     add_p99_ns: f64,
-    /// Processor time an item of the thread that forms batches.
+    /// The processor time for each item of the thread that forms batches.
     flusher_ns: f64,
-    /// Processor time an item of the whole process but for the spinning.
+    /// The processor time for each item of the whole process, without the spinning.
     process_ns: f64,
 }
 
-/// Processor time of the flusher's thread and items seen, at the first batch and at the last so
-/// far.
+/// The processor time of the flusher's thread and the number of items, at the first batch and at
+/// the latest one.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     first: Option<(f64, usize)>,
@@ -130,8 +130,8 @@ fn receive_loop(rate: u64, items: u64) -> Paced {
         });
     });
     let add = |number| sender.send(number).is_ok();
-    // The last item is the end of a batch: nothing is left behind but on a machine that stood still
-    // for a whole linger.
+    // The last item completes a batch, so nothing is left. The exception is a machine that stood
+    // still for a whole linger.
     let settle = || thread::sleep(Duration::from_millis(1));
     let paced = produce(rate, items, &progress, add, settle);
     drop(sender);
@@ -156,7 +156,7 @@ fn gather_by_receive(receiver: &Receiver<u64>, mut handle: impl FnMut(&[u64])) {
     }
 }
 
-/// Adds at the rate from this thread, `settle`s, and takes stock.
+/// Adds at the rate from this thread, calls `settle`, and takes the figures.
 fn produce(
     rate: u64,
     items: u64,
@@ -179,7 +179,7 @@ fn produce(
         }
         assert!(add(number));
         times_ns.push(begun.elapsed().as_nanos() as f64);
-        // A machine that stood still is not caught up with by a burst.
+        // After a standstill of the machine, no burst makes up for it.
         due = (due + gap).max(begun);
     }
     settle();

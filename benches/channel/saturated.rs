@@ -9,7 +9,7 @@ use testkit::pairs::{Pairs, Quartiles, Report, Target};
 const PRODUCERS: [usize; 4] = [1, 2, 4, 8];
 const UNIT: &str = "M items/s";
 
-/// `add` against the bare `send`; and what becomes of the throughput as producers are added.
+/// `add` against the bare `send`, and the throughput with more producers.
 pub(crate) fn add(scale: Scale, report: &mut Report) {
     for batch in [100, 1_000] {
         sized::<u64>(8, batch, scale, report);
@@ -18,11 +18,10 @@ pub(crate) fn add(scale: Scale, report: &mut Report) {
 }
 
 fn sized<T: Item>(bytes: usize, batch: usize, scale: Scale, report: &mut Report) {
-    // Enough for the threads' start, and where the system first put them, to be little of the
-    // figure.
+    // So many that the start of the threads, and their first processors, hardly affect the figure.
     let items = scale.pick(480_000, 2_000_000) / if bytes > 8 { 4 } else { 1 };
     let mut all: [Pairs; 4] = Default::default();
-    // One round holds every number of producers, so that those too can be set side by side.
+    // One round has every number of producers, so that these can be compared, too.
     for _ in 0..scale.pick(31, 51) {
         for (producers, pairs) in PRODUCERS.into_iter().zip(&mut all) {
             let load = Load {
@@ -47,8 +46,8 @@ fn sized<T: Item>(bytes: usize, batch: usize, scale: Scale, report: &mut Report)
     no_collapse(batch, bytes, &all, report);
 }
 
-/// The throughput of 8 producers against that of 2, for this crate; a target only where the bare
-/// channel keeps it.
+/// The throughput of 8 producers against that of 2. It is a target only where the bare channel
+/// keeps its throughput.
 fn no_collapse(batch: usize, bytes: usize, all: &[Pairs; 4], report: &mut Report) {
     let kept = |figures: fn(&Pairs) -> Quartiles| figures(&all[3]).median / figures(&all[1]).median;
     let (ours, theirs) = (kept(Pairs::ours), kept(Pairs::theirs));
@@ -80,7 +79,7 @@ pub(crate) fn add_many(scale: Scale, report: &mut Report) {
                 items: scale.pick(480_000, 2_000_000),
                 capacity: capacity(1_000),
             };
-            // Five times as many for the line that takes a fifth of the time.
+            // Five times as many, since they take a fifth of the time.
             let more = Load {
                 items: 5 * load.items,
                 ..load

@@ -1,9 +1,9 @@
-//! One thread, a queue with room, the drain untimed: the bare price of an add, the steadiest figure
-//! there is.
+//! The cost of an add alone: one thread, a queue with room, and a drain that is not timed. It is
+//! the steadiest of the figures.
 //!
-//! In two states of the flusher: asleep while a batch fills, so that adds have to see to it that it
-//! is woken; and away in the handler. What it costs to wake it for the first item is the section
-//! `idle`.
+//! There are two states of the flusher. It sleeps while a batch fills, and then adds have to wake
+//! it in time. Or it is in a call of the handler. The section `idle` has the cost of waking it for
+//! the first item.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -17,11 +17,11 @@ use crate::Scale;
 use crate::items::{Item, fixed};
 use testkit::pairs::{Pairs, Report, Target};
 
-/// Adds a round: few, so that the queue stays in the nearest cache.
+/// Adds in a round: few, so that the queue stays in the nearest cache.
 const ADDS: usize = 1_000;
 /// More than the items of a round: no batch fills.
 const CAPACITY: usize = 1_024;
-/// Long enough for the flusher to have seen the first item and to be asleep again.
+/// Long enough for the flusher to take the first item and to fall asleep again.
 const REST: Duration = Duration::from_micros(300);
 
 pub(crate) fn add(scale: Scale, report: &mut Report) {
@@ -52,7 +52,7 @@ fn sized<T: Item>(bytes: usize, scale: Scale, report: &mut Report) {
     );
 }
 
-/// Nanoseconds a send.
+/// The nanoseconds for each send.
 fn send<T: Item>() -> f64 {
     let (sender, receiver) = bounded(CAPACITY);
     assert!(sender.send(T::numbered(0)).is_ok());
@@ -62,7 +62,7 @@ fn send<T: Item>() -> f64 {
     time
 }
 
-/// Nanoseconds an add while the flusher sleeps.
+/// The nanoseconds for each add while the flusher sleeps.
 fn asleep<T: Item>() -> f64 {
     let batcher = fixed(CAPACITY, CAPACITY)
         .spawn(|_: &mut Batch<T>| Ok(LoadFeedback::new()))
@@ -74,14 +74,14 @@ fn asleep<T: Item>() -> f64 {
     time
 }
 
-/// Nanoseconds an add while the handler is busy with an earlier batch.
+/// The nanoseconds for each add while the handler is busy with an earlier batch.
 fn busy<T: Item>() -> f64 {
     let (called, is_called) = mpsc::channel();
     let (go_on, told) = mpsc::channel::<()>();
     let batcher = fixed(1, CAPACITY)
         .spawn(move |_: &mut Batch<T>| {
             called.send(())?;
-            // Until the other end is dropped.
+            // This ends when the other end is dropped.
             let _ = told.recv();
             Ok(LoadFeedback::new())
         })

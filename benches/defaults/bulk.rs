@@ -1,4 +1,5 @@
-//! An HTTP bulk endpoint without the HTTP: it answers a row 429, and a whole request 503.
+//! An HTTP bulk endpoint without the HTTP. It answers single rows with 429 and whole requests with
+//! 503.
 
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -8,7 +9,7 @@ use load_aware_batcher::{Batch, BatchError, LoadFeedback};
 
 use crate::{LONG, batcher};
 
-/// More than the queue holds: the close begins when half of them are handed over.
+/// More than the queue holds. The close begins when half of them are handed over.
 const DOCUMENTS: u64 = 40_000;
 const REQUEST: Duration = Duration::from_millis(5);
 const DOCUMENT: Duration = Duration::from_micros(20);
@@ -32,7 +33,7 @@ impl Endpoint {
         (self.random >> 33) % 20 == 0
     }
 
-    /// The status of each document, or none: 503.
+    /// The status of each document; `None` for a 503.
     fn bulk(&mut self, documents: &[u64]) -> Option<Vec<u16>> {
         self.requests += 1;
         if self.requests % 10 == 0 {

@@ -1,13 +1,13 @@
-//! What a program gets that sets nothing: builder, spawn, add, close. Each line is a ratio to the
+//! What a program gets with the defaults: builder, spawn, add, close. Each figure is a ratio to the
 //! best that a setting gives on the same backend in the same run.
 //!
-//! `cargo bench --bench defaults -- [--check] [word …]`: all lines, or those whose name contains
-//! one of the words. With `--check` it exits 1 and names the lines beyond their target. It takes
-//! less than two minutes, most of them for the real databases.
+//! `cargo bench --bench defaults -- [--check] [word …]` runs all lines, or those whose name
+//! contains one of the words. With `--check` it names the lines that miss their target, and then
+//! the exit code is 1. It takes less than two minutes, most of them for the real databases.
 //!
-//! The backends sleep for what a call costs, but for SQLite, PostgreSQL and MariaDB, which are real:
-//! the servers' lines are skipped where they are not installed. The runs of a line take
-//! turns, and a line's ratio is the median of its rounds.
+//! SQLite, PostgreSQL and MariaDB are real; a server that is not installed is skipped. All other
+//! backends sleep for what a call costs. The runs of a line take turns, and its ratio is the median
+//! of its rounds.
 
 mod bulk;
 mod servers;
@@ -24,11 +24,11 @@ use testkit::pairs::{Pairs, Quartiles, Report, Target};
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 
-/// A net for what should come soon.
+/// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 3;
 
-/// A batcher of nothing set, or of one fixed size.
+/// A batcher with the defaults, or with one fixed size.
 fn batcher(fixed: Option<usize>) -> load_aware_batcher::Builder<u64> {
     match fixed {
         None => Batcher::builder(),
@@ -36,9 +36,9 @@ fn batcher(fixed: Option<usize>) -> load_aware_batcher::Builder<u64> {
     }
 }
 
-/// Runs nothing set and each fixed size by turns; the pairs with that size whose median is the
-/// best, and the size. The slowest sizes drop out: two go on behind the first round, one behind the
-/// second, so that one unlucky run does not take the best out.
+/// Runs the defaults and each fixed size in turn. Returns the pairs with the size that has the best
+/// median, and that size. The slowest sizes drop out: two stay after the first round, one after the
+/// second. So one unlucky run does not remove the best size.
 fn against_best(sizes: &[usize], mut run: impl FnMut(Option<usize>) -> f64) -> (Pairs, usize) {
     let mut all: Vec<(Pairs, usize)> = sizes.iter().map(|size| (Pairs::default(), *size)).collect();
     for round in 1..=ROUNDS {
@@ -52,7 +52,7 @@ fn against_best(sizes: &[usize], mut run: impl FnMut(Option<usize>) -> f64) -> (
     all.swap_remove(0)
 }
 
-/// A rate against the best fixed size of a few.
+/// The rate of the defaults against the best of a few fixed sizes.
 fn rate(
     report: &mut Report,
     name: &str,
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 
     let name = "a call of 2 ms + 5 µs an item";
     if wanted(name) {
-        // The larger, the faster: smaller sizes need no run.
+        // Larger is faster here, so smaller sizes need no run.
         rate(&mut report, name, &[5_000], 0.9, |fixed| {
             sleeping::from_the_start(fixed, Backend::Plain, Duration::from_millis(1_500))
         });
@@ -101,8 +101,8 @@ fn main() -> ExitCode {
         rate(
             &mut report,
             name,
-            // Up to the default's largest batch: more rows at once are more memory, which a program
-            // asks for. On a disk that commits slowly, 50 000 rows are 1.7 times as fast.
+            // Up to the default's largest batch: larger ones need more memory, which a program has
+            // to ask for. On a disk that commits slowly, 50 000 rows are 1.7 times as fast.
             &[1_000, 5_000, 10_000],
             0.9,
             sqlite::sqlite,
@@ -150,10 +150,10 @@ fn main() -> ExitCode {
     }
 
     if report.missed().is_empty() {
-        println!("all {} lines within their targets", report.lines());
+        println!("all {} lines meet their targets", report.lines());
         return ExitCode::SUCCESS;
     }
-    println!("beyond their targets:");
+    println!("missed targets:");
     report.missed().iter().for_each(|line| println!("  {line}"));
     if check {
         ExitCode::FAILURE

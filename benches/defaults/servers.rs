@@ -1,4 +1,4 @@
-//! The program of eight lines that everybody writes first, into real servers.
+//! The short program that most users write first, against real servers.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use crate::{LONG, batcher};
 use testkit::servers::mariadb::Mariadb;
 use testkit::servers::postgres::Postgres;
 
-/// How long rows are added: a time and not a number, so that the start is the same share of a run on
-/// a fast machine and on a slow one.
+/// How long rows are added. A time and not a number of rows, so that the start is the same share of
+/// a run on a fast machine and on a slow one.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Rows a millisecond through `handler`, from the start of the batcher to the end of its close.
@@ -29,7 +29,7 @@ pub(crate) fn rows_per_ms(
     added as f64 / begun.elapsed().as_secs_f64() / 1e3
 }
 
-/// One statement a batch, with arrays.
+/// One statement for each batch, with arrays.
 pub(crate) fn postgres(fixed: Option<usize>, server: &Postgres) -> f64 {
     let mut client = server.config("postgres").connect(NoTls).expect("it runs");
     let table = "DROP TABLE IF EXISTS readings;
@@ -46,7 +46,7 @@ pub(crate) fn postgres(fixed: Option<usize>, server: &Postgres) -> f64 {
     })
 }
 
-/// One transaction a batch, and in it statements of up to 1 000 rows.
+/// One transaction for each batch, with statements of up to 1 000 rows.
 pub(crate) fn mariadb(fixed: Option<usize>, server: &Mariadb) -> f64 {
     let mut conn = Conn::new(server.opts(Some("mysql"))).expect("it runs");
     for statement in [

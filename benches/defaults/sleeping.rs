@@ -1,4 +1,4 @@
-//! Backends that sleep for what a call costs, fed as fast as they take.
+//! Backends that sleep for what a call costs. Rows are added as fast as they are taken.
 
 use std::collections::HashMap;
 use std::thread::sleep;
@@ -10,9 +10,9 @@ use crate::{LONG, batcher};
 
 const CALL: Duration = Duration::from_millis(2);
 const ITEM: Duration = Duration::from_micros(5);
-/// What a refusal takes.
+/// How long a refusal takes.
 const REFUSAL: Duration = Duration::from_micros(50);
-/// Until a law has found where the backend changes.
+/// The time in which a policy finds the edge of the backend.
 const WARM_UP: Duration = Duration::from_secs(4);
 const WINDOW: Duration = Duration::from_millis(800);
 
@@ -29,7 +29,7 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// The call with this number, from 1.
+    /// Makes the call with this number, from 1.
     fn call(self, number: u64, items: usize) -> Result<(), &'static str> {
         let refused = match self {
             Self::Plain | Self::Cliff => false,
@@ -60,7 +60,7 @@ impl Backend {
     }
 }
 
-/// Feeds the batcher for so long: thousand rows a second.
+/// Adds rows for this long. Returns thousands of rows a second.
 fn feed(batcher: &Batcher<u64>, window: Duration) -> f64 {
     let before = batcher.stats().handled;
     let begun = Instant::now();
@@ -72,7 +72,7 @@ fn feed(batcher: &Batcher<u64>, window: Duration) -> f64 {
     rate
 }
 
-/// A new batcher's first stretch.
+/// The rate of a new batcher, its start included.
 pub(crate) fn from_the_start(fixed: Option<usize>, backend: Backend, window: Duration) -> f64 {
     let batcher = backend.spawn(fixed);
     let rate = feed(&batcher, window);
@@ -80,7 +80,7 @@ pub(crate) fn from_the_start(fixed: Option<usize>, backend: Backend, window: Dur
     rate
 }
 
-/// Batchers that live on from round to round, so that what was learnt counts.
+/// Batchers that are kept from round to round, so that what the policy has learnt counts.
 pub(crate) struct Kept {
     backend: Backend,
     batchers: HashMap<Option<usize>, Batcher<u64>>,
@@ -94,7 +94,8 @@ impl Kept {
         }
     }
 
-    /// The next stretch of one of them; before its first one, that of nothing set is warmed up.
+    /// The rate of one of them in the next round. The one with the defaults is warmed up before its
+    /// first round.
     pub(crate) fn window(&mut self, fixed: Option<usize>) -> f64 {
         let backend = self.backend;
         let batcher = self.batchers.entry(fixed).or_insert_with(|| {

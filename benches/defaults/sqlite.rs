@@ -1,4 +1,4 @@
-//! The program of eight lines that everybody writes first, into a real file.
+//! The short program that most users write first, against a real file.
 
 use load_aware_batcher::{Batch, LoadFeedback};
 use rusqlite::Connection;

@@ -1,4 +1,4 @@
-//! Threads that answer when their row is stored: submit, wait, next.
+//! Threads that submit a row, wait until it is stored, and go on with the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ const THREADS: usize = 8;
 const ROWS_EACH: u64 = 150;
 const CALL: Duration = Duration::from_millis(5);
 
-/// The median from a submit to its outcome, and what a call took, both in milliseconds.
+/// The median time from a submit to its outcome, and that of a call, in milliseconds.
 pub(crate) fn median_and_call() -> (f64, f64) {
     // (calls, their time in nanoseconds)
     let spent = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));

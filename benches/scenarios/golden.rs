@@ -16,7 +16,7 @@ const GOLDEN: [usize; 26] = [
     364, 364, 364, 364, 22, 364,
 ];
 
-/// A policy with a backend that answers at once: what the next batch is cut at, after each sample.
+/// A policy and a backend without delay: after each sample, the size of the next batch.
 struct Loop<P> {
     policy: P,
     setpoint: Setpoint,
@@ -108,12 +108,12 @@ fn golden() -> Target {
         value,
         at_least: false,
         limit: 0.0,
-        what: "batches of the golden run of another size",
+        what: "batches of the golden run with another size",
     }
 }
 
-/// Nanoseconds a turn of the loop: the best of many rounds, each shorter than a turn of the
-/// scheduler, since others use this machine too.
+/// Nanoseconds for one turn of the loop: the best of many rounds. Each is shorter than a time slice
+/// of the scheduler, since the machine has other users.
 fn turn(policy: impl Policy + Clone) -> f64 {
     const SAMPLES: u32 = 2_000;
     (0..500)

@@ -1,27 +1,27 @@
-//! The scenarios that the laws are judged by, in virtual time: `cargo bench --bench scenarios`.
+//! The scenarios that the policies are judged by, in virtual time: `cargo bench --bench scenarios`.
 //!
-//! Prints a table a scenario and a line a target, and ends with 1 if `CostModel` misses one that it
-//! has to meet (a stretch target is only told of). `--seeds N` (20), `--only T5,T6`, `--csv FILE`
-//! for every single figure.
+//! Prints one table for each scenario and one line for each target. The exit code is 1 if
+//! `CostModel` misses a target that it has to meet; a stretch target is only reported. Options:
+//! `--seeds N` (20), `--only T5,T6`, and `--csv FILE` for every single figure.
 //!
-//! `--parallel` runs the scenarios of many calls at once instead, on 3 seeds; it ends with 1 for a
-//! missed target only with `--check`.
+//! `--parallel` runs the scenarios of many calls at once instead, on 3 seeds. There a missed target
+//! makes the exit code 1 only with `--check`.
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+mod candidates;
+mod competing;
 mod golden;
-mod laws;
-mod neighbours;
 mod parallel;
 mod random;
 mod refusing;
 mod runs;
 mod targets;
 
-use laws::Law;
+use candidates::Candidate;
 use runs::Figures;
 use targets::{Scenario, Table, Target};
 
@@ -66,7 +66,7 @@ fn arguments() -> Result<Arguments, String> {
             "--bench" | "--test" => {}
             _ => {
                 return Err(format!(
-                    "unknown argument {word}; known are --seeds N, --first-seed N, --only T5,T6, --csv FILE, --parallel, --check"
+                    "unknown argument {word}: must be --seeds N, --first-seed N, --only T5,T6, --csv FILE, --parallel or --check"
                 ));
             }
         }
@@ -133,13 +133,16 @@ fn main() {
     std::process::exit(i32::from(missed > 0));
 }
 
-/// Every law and seed of every scenario, on all cores; the largest jobs first would be no faster.
+/// Runs every policy and seed of every scenario, on all cores. The largest jobs first would be no
+/// faster.
 fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     let mut jobs = Vec::new();
     for (place, scenario) in scenarios.iter().enumerate() {
-        for law in Law::ALL {
+        for candidate in Candidate::ALL {
             let first = (first_seed - 1) * scenario.per_seed + 1;
-            jobs.extend((first..first + seeds * scenario.per_seed).map(|seed| (place, law, seed)));
+            jobs.extend(
+                (first..first + seeds * scenario.per_seed).map(|seed| (place, candidate, seed)),
+            );
         }
     }
     let next = AtomicUsize::new(0);
@@ -148,10 +151,11 @@ fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(&(place, law, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                while let Some(&(place, candidate, seed)) =
+                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    let job = (place, law, seed);
-                    let figures = (scenarios[place].run)(law, seed);
+                    let job = (place, candidate, seed);
+                    let figures = (scenarios[place].run)(candidate, seed);
                     let index = jobs.iter().position(|other| *other == job);
                     if let (Some(index), Ok(mut results)) = (index, results.lock()) {
                         results[index] = Some(figures);
@@ -164,11 +168,17 @@ fn run(scenarios: &[Scenario], seeds: u64, first_seed: u64) -> Vec<Table> {
     let mut tables: Vec<Table> = scenarios
         .iter()
         .map(|_| Table {
-            rows: Law::ALL.iter().map(|law| (*law, Vec::new())).collect(),
+            rows: Candidate::ALL
+                .iter()
+                .map(|candidate| (*candidate, Vec::new()))
+                .collect(),
         })
         .collect();
-    for ((place, law, _), figures) in jobs.into_iter().zip(results) {
-        let row = tables[place].rows.iter_mut().find(|(of, _)| *of == law);
+    for ((place, candidate, _), figures) in jobs.into_iter().zip(results) {
+        let row = tables[place]
+            .rows
+            .iter_mut()
+            .find(|(of, _)| *of == candidate);
         if let (Some((_, seeds)), Some(figures)) = (row, figures) {
             seeds.push(figures);
         }
@@ -183,10 +193,10 @@ fn print_table(scenario: &Scenario, table: &Table) {
         print!(" {:>11}", column.title());
     }
     println!();
-    for (law, _) in &table.rows {
-        print!("  {:<22}", law.name());
+    for (candidate, _) in &table.rows {
+        print!("  {:<22}", candidate.name());
         for column in &scenario.columns {
-            print!(" {:>11}", short(column.value(table, *law)));
+            print!(" {:>11}", short(column.value(table, *candidate)));
         }
         println!();
     }
@@ -202,7 +212,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// Prints a target's line; true if it had to be met and was not.
+/// Prints a target's line. True if the target had to be met and was missed.
 fn print_target(id: &str, target: &Target) -> bool {
     let met = target.is_met();
     let verdict = match (target.stretch, met) {
@@ -228,9 +238,9 @@ fn write_csv(
     first_seed: u64,
 ) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    writeln!(file, "scenario,law,seed,figure,value")?;
+    writeln!(file, "scenario,policy,seed,figure,value")?;
     for (scenario, table) in scenarios.iter().zip(tables) {
-        for (law, seeds) in &table.rows {
+        for (candidate, seeds) in &table.rows {
             let first = (first_seed - 1) * scenario.per_seed + 1;
             for (seed, figures) in (first..).zip(seeds) {
                 for (place, value) in figures.iter().enumerate() {
@@ -238,7 +248,7 @@ fn write_csv(
                         file,
                         "{},{},{},{place},{value}",
                         scenario.id,
-                        law.name(),
+                        candidate.name(),
                         seed
                     )?;
                 }

@@ -45,7 +45,7 @@ impl Verdicts {
     }
 }
 
-/// Everything; the number of targets missed.
+/// Runs everything. Returns how many targets were missed.
 pub fn run(seeds: u64, first: u64) -> u32 {
     let mut verdicts = Verdicts::default();
     let seeds: Vec<u64> = (first..first + seeds).collect();
@@ -116,8 +116,8 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     sum / count
 }
 
-/// The throughput of the best fixed size with fixed calls at once. The cores that change are judged
-/// by the sum of both halves.
+/// The throughput of the best fixed size with a fixed number of calls at once. Where the number of
+/// cores changes, it is the best over the whole run.
 fn best(place: &Place, seed: u64, run: Duration, warm: Duration) -> f64 {
     let mut sizes: Vec<usize> = [20, 100, 200, 500, 1_000, 2_000, 4_000]
         .into_iter()
@@ -138,7 +138,7 @@ fn best(place: &Place, seed: u64, run: Duration, warm: Duration) -> f64 {
     best
 }
 
-/// What a run came to.
+/// The figures of a run.
 #[derive(Clone, Copy)]
 struct Figures {
     /// Percent lost to the best fixed size and calls at once.
@@ -177,7 +177,7 @@ fn start(report: &Report, best: f64) -> f64 {
     f64::INFINITY
 }
 
-/// Each rival on each seed of a place.
+/// Runs each rival on each backend and seed.
 fn compare(places: &[Place], seeds: &[u64], run: Duration) -> Vec<[Vec<Figures>; 6]> {
     let jobs: Vec<(&Place, u64)> = places
         .iter()
@@ -226,8 +226,8 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
         println!();
     }
     for (place, rivals) in places.iter().zip(&results) {
-        let law = &rivals[Rival::Law as usize];
-        let lost = mean(law.iter().map(|f| f.regret));
+        let candidate = &rivals[Rival::CostModel as usize];
+        let lost = mean(candidate.iter().map(|f| f.regret));
         verdicts.most(
             "P1",
             lost,
@@ -242,10 +242,10 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
         })
     };
     let stretch =
-        |name| of(name, Rival::Law, |f| f.median) / of(name, Rival::OneCall, |f| f.median);
+        |name| of(name, Rival::CostModel, |f| f.median) / of(name, Rival::OneCall, |f| f.median);
     verdicts.most(
         "P3",
-        of("1 core", Rival::Law, |f| f.calls),
+        of("1 core", Rival::CostModel, |f| f.calls),
         1.3,
         "calls at once on one core",
     );
@@ -255,7 +255,7 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
         1.1,
         "of the time of a call with k = 1",
     );
-    let four = of("4 cores", Rival::Law, |f| f.calls);
+    let four = of("4 cores", Rival::CostModel, |f| f.calls);
     verdicts.least("P4", four, 4.0, "calls at once on four cores");
     verdicts.most("P4", four, 5.0, "calls at once on four cores");
     verdicts.most(
@@ -265,7 +265,7 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
         "of the time of a call with k = 1",
     );
     let limit = "limit 5 connections";
-    let five = of(limit, Rival::Law, |f| f.calls);
+    let five = of(limit, Rival::CostModel, |f| f.calls);
     verdicts.most(
         "P5",
         (five - 5.0).abs(),
@@ -274,7 +274,7 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
     );
     verdicts.most(
         "P5",
-        of(limit, Rival::Law, |f| f.failed_calls),
+        of(limit, Rival::CostModel, |f| f.failed_calls),
         5.0,
         "refused calls",
     );
@@ -288,7 +288,7 @@ fn fixed(verdicts: &mut Verdicts, seeds: &[u64]) {
         ("noise .5", 5.0),
     ];
     for (name, most) in starts {
-        let seconds = of(name, Rival::Law, |f| f.start);
+        let seconds = of(name, Rival::CostModel, |f| f.start);
         verdicts.most("P7", seconds, most, &format!("seconds to 90 %, {name}"));
     }
 }
@@ -318,18 +318,18 @@ fn random(verdicts: &mut Verdicts, first: u64) {
             "  {:<12} {average:>8.1} {median:>8.1} {p90:>8.1} {worst:>8.1} {sum:>16.2}",
             rival.name()
         );
-        if rival == Rival::Law {
+        if rival == Rival::CostModel {
             verdicts.most("P2", average, 6.0, "percent lost, mean");
             verdicts.most("P2", p90, 10.0, "percent lost, p90");
             verdicts.most("P2", worst, 20.0, "percent lost, worst");
         }
     }
     for (place, row) in places.iter().zip(&results) {
-        let law = row[Rival::Law as usize][0];
-        if law.regret > 10.0 {
+        let candidate = row[Rival::CostModel as usize][0];
+        if candidate.regret > 10.0 {
             println!(
                 "  {}: {:.1} with {:.1} calls at once; {:?}",
-                place.name, law.regret, law.calls, place.backend
+                place.name, candidate.regret, candidate.calls, place.backend
             );
         }
     }
@@ -347,7 +347,7 @@ fn plateau(verdicts: &mut Verdicts, seeds: &[u64]) {
             let report = rival.run(simulation(&place, *seed).duration(secs(14)), 8);
             rate(&report, secs(10), secs(14))
         };
-        rate(Rival::Law) / rate(Rival::AllCalls)
+        rate(Rival::CostModel) / rate(Rival::AllCalls)
     });
     println!();
     verdicts.least(
@@ -377,7 +377,7 @@ fn paced(verdicts: &mut Verdicts, seeds: &[u64]) {
         for load in [0.3, 0.8, 1.5, 2.5] {
             let place = backends::place(name, backend.clone(), size, 8, 0.0);
             let rows = spread(seeds, |seed| {
-                [Rival::OneCall, Rival::AllCalls, Rival::Law].map(|rival| {
+                [Rival::OneCall, Rival::AllCalls, Rival::CostModel].map(|rival| {
                     let simulation = simulation(&place, *seed)
                         .duration(END)
                         .linger(Duration::from_millis(20))
@@ -397,7 +397,7 @@ fn paced(verdicts: &mut Verdicts, seeds: &[u64]) {
                     ]
                 })
             });
-            let [one, all, law]: [[f64; 4]; 3] = std::array::from_fn(|rival| {
+            let [one, all, candidate]: [[f64; 4]; 3] = std::array::from_fn(|rival| {
                 std::array::from_fn(|figure| mean(rows.iter().map(|row| row[rival][figure])))
             });
             let cell = |row: [f64; 4]| {
@@ -407,18 +407,28 @@ fn paced(verdicts: &mut Verdicts, seeds: &[u64]) {
                 "  {name:<24} {load:>4} {:>26} {:>26} {:>26}",
                 cell(one),
                 cell(all),
-                cell(law)
+                cell(candidate)
             );
-            lines.push((name, load, one, law));
+            lines.push((name, load, one, candidate));
         }
     }
-    for (name, load, one, law) in lines {
+    for (name, load, one, candidate) in lines {
         let what = |figure: &str| format!("{figure}, {name} at {load}");
         if load < 1.0 {
-            verdicts.most("P9", law[1] / one[1], 1.05, &what("of the p99 of k = 1"));
-            verdicts.most("P9", law[2] / one[2], 1.05, &what("of the calls of k = 1"));
+            verdicts.most(
+                "P9",
+                candidate[1] / one[1],
+                1.05,
+                &what("of the p99 of k = 1"),
+            );
+            verdicts.most(
+                "P9",
+                candidate[2] / one[2],
+                1.05,
+                &what("of the calls of k = 1"),
+            );
         } else {
-            verdicts.most("P10", law[1], 50.0, &what("ms p99"));
+            verdicts.most("P10", candidate[1], 50.0, &what("ms p99"));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! T8: a backend drawn at random, and something that happens to it.
+//! T8: a backend drawn at random, with one disturbance.
 
 use std::time::Duration;
 
 use load_aware_batcher::sim::{Backend, Costs, Load, Simulation};
 
-use crate::laws::Law;
+use crate::candidates::Candidate;
 use crate::runs::{Figures, secs};
 
 const DISTURBED: Duration = secs(60);
 const RECOVERED: Duration = secs(90);
 const END: Duration = secs(150);
-/// The `max_batch_time` that `CostModel` has unless told otherwise: the oracle keeps it too.
+/// The default `max_batch_time` of `CostModel`. The oracle keeps it too.
 const DEFAULT_BOUND: Duration = secs(1);
 
 /// Uniform draws, a stream per seed (SplitMix64).
@@ -64,7 +64,8 @@ fn draw(seed: u64) -> (Backend, usize) {
         2 => backend.load(Load::Steps(load, vec![(DISTURBED, draw.uniform(0.0, 0.8))])),
         _ => backend.load(Load::spike(load, 0.9, DISTURBED, secs(10))),
     };
-    // A timeout that a single item meets at the worst of times, or nothing could be judged.
+    // Under the highest load a single item still ends before the timeout. Otherwise there would be
+    // nothing to judge.
     let worst = 4.0 * (call + item) / 0.2;
     (
         backend.timeout(with_timeout.then(|| Duration::from_secs_f64(timeout.max(worst)))),
@@ -72,17 +73,17 @@ fn draw(seed: u64) -> (Backend, usize) {
     )
 }
 
-/// What is handled from half a minute after the disturbance on, as a share of the oracle.
-pub fn t8(law: Law, seed: u64) -> Figures {
+/// The items handled from half a minute after the disturbance on, as a share of the oracle.
+pub fn t8(candidate: Candidate, seed: u64) -> Figures {
     let (backend, max) = draw(seed);
     let report = Simulation::new(backend)
         .max_batch_size(max)
         .duration(END)
         .seed(seed)
-        .run(law.policy(None));
+        .run(candidate.policy(None));
     let handled = report.handled_between(RECOVERED, END) as f64;
     let bounded = report.oracle_between(RECOVERED, END, Some(DEFAULT_BOUND));
-    // Where not even a single item keeps the bound, nobody is held to it.
+    // If not even a single item keeps the bound, the oracle has none either.
     let oracle = if bounded > 0.0 {
         bounded
     } else {

@@ -1,12 +1,12 @@
-//! T23 to T27: backends with an edge (a cliff in the cost, a length that is refused at once), calls
-//! refused by chance, a trickle.
+//! T23 to T27: backends with an edge (a cliff in the cost, or a length that is refused at once),
+//! calls that are refused at random, and a low arrival rate.
 
 use std::time::Duration;
 
 use load_aware_batcher::sim::{Backend, Costs, Load, Report, Simulation};
 use load_aware_batcher::{Fixed, Policy};
 
-use crate::laws::Law;
+use crate::candidates::Candidate;
 use crate::random::Draw;
 use crate::runs::{Figures, secs};
 
@@ -32,12 +32,12 @@ fn database() -> Backend {
 }
 
 /// Shares of the oracle until the edge has to be found, and from then on.
-fn shares(backend: Backend, max: usize, law: Law, seed: u64) -> Figures {
+fn shares(backend: Backend, max: usize, candidate: Candidate, seed: u64) -> Figures {
     let report = Simulation::new(backend)
         .max_batch_size(max)
         .duration(END)
         .seed(seed)
-        .run(law.policy(None));
+        .run(candidate.policy(None));
     vec![
         report.share_of_oracle_between(Duration::ZERO, FOUND),
         report.share_of_oracle_between(FOUND, END),
@@ -45,23 +45,23 @@ fn shares(backend: Backend, max: usize, law: Law, seed: u64) -> Figures {
 }
 
 /// Six times as long over 1 500 items.
-pub fn cliff(law: Law, seed: u64) -> Figures {
-    shares(database().cliff(1_500, 6.0), MAX, law, seed)
+pub fn cliff(candidate: Candidate, seed: u64) -> Figures {
+    shares(database().cliff(1_500, 6.0), MAX, candidate, seed)
 }
 
 /// Over 700 items a call is refused at once.
-pub fn limit(law: Law, seed: u64) -> Figures {
-    shares(database().length_limit(700), MAX, law, seed)
+pub fn limit(candidate: Candidate, seed: u64) -> Figures {
+    shares(database().length_limit(700), MAX, candidate, seed)
 }
 
 /// Every tenth call is refused within 0.1 ms. Scenario 60.
-pub fn refused(law: Law, seed: u64) -> Figures {
-    shares(database().refusals(0.1), MAX, law, seed)
+pub fn refused(candidate: Candidate, seed: u64) -> Figures {
+    shares(database().refusals(0.1), MAX, candidate, seed)
 }
 
-/// A cliff of 3 to 10 times, or a limit, between a tenth of the knee and all of it, at 0.5 to 10 ms
-/// a call and 40 to 800 items' worth of it.
-pub fn edges(law: Law, seed: u64) -> Figures {
+/// A cliff of 3 to 10 times, or a limit. It lies between a tenth and all of the size that has 95 %
+/// efficiency. A call costs 0.5 to 10 ms, as much as 40 to 800 items.
+pub fn edges(candidate: Candidate, seed: u64) -> Figures {
     let mut draw = Draw::new(seed ^ 0x5eed);
     let call = draw.scale(0.5e-3, 10e-3);
     let worth = draw.scale(40.0, 800.0);
@@ -73,12 +73,12 @@ pub fn edges(law: Law, seed: u64) -> Figures {
     } else {
         backend.length_limit(edge)
     };
-    shares(backend, MAX, law, seed)
+    shares(backend, MAX, candidate, seed)
 }
 
-/// 400 items a second, a linger of a second: the mean wait, by that of batching without a linger,
-/// and in calls.
-pub fn trickle(law: Law, seed: u64) -> Figures {
+/// 400 items a second and a linger of a second: the median wait, as a multiple of that of batching
+/// without a linger, and in milliseconds.
+pub fn trickle(candidate: Candidate, seed: u64) -> Figures {
     let run = Simulation::new(database())
         .max_batch_size(MAX)
         .duration(secs(60))
@@ -90,7 +90,7 @@ pub fn trickle(law: Law, seed: u64) -> Figures {
             .latency(0.5)
             .map_or(f64::NAN, |wait| wait.as_secs_f64())
     };
-    let policy: Box<dyn Policy> = law.policy(None);
+    let policy: Box<dyn Policy> = candidate.policy(None);
     let report = run.run(policy);
     vec![p50(&report) / p50(&natural), p50(&report) * 1e3]
 }

@@ -1,37 +1,37 @@
 //! The scenarios: what each is, which figures its table shows, and what `CostModel` has to reach.
 
-use crate::laws::Law;
-use crate::neighbours;
+use crate::candidates::Candidate;
+use crate::competing;
 use crate::random::t8;
 use crate::refusing;
 use crate::runs::{self, Figures, quantile};
 
-/// The figures of every law and seed of one scenario.
+/// The figures of every policy and seed of one scenario.
 pub struct Table {
-    pub rows: Vec<(Law, Vec<Figures>)>,
+    pub rows: Vec<(Candidate, Vec<Figures>)>,
 }
 
 impl Table {
-    fn column(&self, law: Law, column: usize) -> Vec<f64> {
+    fn column(&self, candidate: Candidate, column: usize) -> Vec<f64> {
         let seeds = self
             .rows
             .iter()
-            .find(|(of, _)| *of == law)
+            .find(|(of, _)| *of == candidate)
             .map_or(&[][..], |(_, seeds)| seeds);
         seeds.iter().map(|figures| figures[column]).collect()
     }
 
-    pub fn mean(&self, law: Law, column: usize) -> f64 {
-        let values = self.column(law, column);
+    pub fn mean(&self, candidate: Candidate, column: usize) -> f64 {
+        let values = self.column(candidate, column);
         values.iter().sum::<f64>() / values.len() as f64
     }
 
-    pub fn quantile(&self, law: Law, column: usize, share: f64) -> f64 {
-        quantile(&mut self.column(law, column), share)
+    pub fn quantile(&self, candidate: Candidate, column: usize, share: f64) -> f64 {
+        quantile(&mut self.column(candidate, column), share)
     }
 
-    fn share_under(&self, law: Law, column: usize, limit: f64) -> f64 {
-        let values = self.column(law, column);
+    fn share_under(&self, candidate: Candidate, column: usize, limit: f64) -> f64 {
+        let values = self.column(candidate, column);
         values.iter().filter(|value| **value < limit).count() as f64 / values.len() as f64
     }
 }
@@ -53,11 +53,11 @@ impl Column {
         }
     }
 
-    pub fn value(&self, table: &Table, law: Law) -> f64 {
+    pub fn value(&self, table: &Table, candidate: Candidate) -> f64 {
         match self.1 {
-            Show::Mean(_) => table.mean(law, self.0),
-            Show::Quantile(_, share) => table.quantile(law, self.0, share),
-            Show::ShareUnder(_, limit) => table.share_under(law, self.0, limit),
+            Show::Mean(_) => table.mean(candidate, self.0),
+            Show::Quantile(_, share) => table.quantile(candidate, self.0, share),
+            Show::ShareUnder(_, limit) => table.share_under(candidate, self.0, limit),
         }
     }
 }
@@ -112,9 +112,9 @@ pub struct Scenario {
     pub id: &'static str,
     pub title: &'static str,
     pub columns: Vec<Column>,
-    /// How many seeds for each one that is asked for: T8 draws 15 backends.
+    /// How many seeds run for each seed requested: T8 draws 15 backends.
     pub per_seed: u64,
-    pub run: fn(Law, u64) -> Figures,
+    pub run: fn(Candidate, u64) -> Figures,
     pub targets: fn(&Table) -> Vec<Target>,
 }
 
@@ -134,26 +134,30 @@ fn p90(titles: &[&'static str]) -> Vec<Column> {
         .collect()
 }
 
-const LAW: Law = Law::CostModel;
+const MODEL: Candidate = Candidate::CostModel;
 const STEADY: [&str; 3] = ["of oracle", "lost", "spread"];
-const PHASES: [&str; 5] = ["calm", "storm", "after", "s to 90 %", "calls failed"];
+const PHASES: [&str; 5] = ["before", "during", "after", "s to 90 %", "calls failed"];
 const SPIKE: [&str; 3] = ["items lost", "s to 90 %", "of oracle"];
 
 const EDGE: [&str; 2] = ["first 5 s", "after 5 s"];
 
-/// What is asked where there is an edge to be found.
+/// The target where there is an edge to be found.
 fn edge(table: &Table) -> Vec<Target> {
-    vec![least(table.mean(LAW, 1), 0.95, "of the oracle after 5 s")]
+    vec![least(table.mean(MODEL, 1), 0.95, "of the oracle after 5 s")]
 }
 
-/// What is asked of a database with neighbours.
+/// The targets for a database under competing load.
 fn phases(table: &Table) -> Vec<Target> {
     vec![
-        least(table.mean(LAW, 0), 0.95, "of the oracle in calm"),
-        least(table.mean(LAW, 1), 0.90, "of the oracle in the storm"),
-        least(table.mean(LAW, 2), 0.90, "of the oracle after it"),
-        most(table.mean(LAW, 3), 2.0, "seconds back to 90 %"),
-        most(table.mean(LAW, 4), 0.05, "of its calls failed in the storm"),
+        least(table.mean(MODEL, 0), 0.95, "of the oracle before the load"),
+        least(table.mean(MODEL, 1), 0.90, "of the oracle during the load"),
+        least(table.mean(MODEL, 2), 0.90, "of the oracle after the load"),
+        most(table.mean(MODEL, 3), 2.0, "seconds back to 90 %"),
+        most(
+            table.mean(MODEL, 4),
+            0.05,
+            "of its calls failed during the load",
+        ),
     ]
 }
 
@@ -174,10 +178,14 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t1,
             |table| {
                 vec![
-                    least(table.mean(LAW, 0), 0.95, "of the oracle"),
-                    most(table.mean(LAW, 1), 0.01, "of the items lost"),
-                    most(table.mean(LAW, 2), 0.5, "spread of the size, (p95-p5)/p50"),
-                    stretch(least(table.mean(LAW, 0), 0.98, "of the oracle")),
+                    least(table.mean(MODEL, 0), 0.95, "of the oracle"),
+                    most(table.mean(MODEL, 1), 0.01, "of the items lost"),
+                    most(
+                        table.mean(MODEL, 2),
+                        0.5,
+                        "spread of the size, (p95-p5)/p50",
+                    ),
+                    stretch(least(table.mean(MODEL, 0), 0.98, "of the oracle")),
                 ]
             },
         ),
@@ -189,11 +197,11 @@ pub fn scenarios() -> Vec<Scenario> {
             |table| {
                 vec![
                     least(
-                        table.mean(LAW, 0),
+                        table.mean(MODEL, 0),
                         0.97,
                         "of the oracle that keeps the bound",
                     ),
-                    most(table.mean(LAW, 1), 0.05, "of the calls over the bound"),
+                    most(table.mean(MODEL, 1), 0.05, "of the calls over the bound"),
                 ]
             },
         ),
@@ -204,10 +212,10 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t3,
             |table| {
                 vec![
-                    most(table.quantile(LAW, 0, 0.9), 25.0, "calls, r = 2"),
-                    most(table.quantile(LAW, 1, 0.9), 15.0, "calls, r = 20"),
-                    most(table.quantile(LAW, 2, 0.9), 15.0, "calls, r = 60"),
-                    most(table.quantile(LAW, 3, 0.9), 15.0, "calls, r = 200"),
+                    most(table.quantile(MODEL, 0, 0.9), 25.0, "calls, r = 2"),
+                    most(table.quantile(MODEL, 1, 0.9), 15.0, "calls, r = 20"),
+                    most(table.quantile(MODEL, 2, 0.9), 15.0, "calls, r = 60"),
+                    most(table.quantile(MODEL, 3, 0.9), 15.0, "calls, r = 200"),
                 ]
             },
         ),
@@ -218,15 +226,15 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t4,
             |table| {
                 vec![
-                    most(table.quantile(LAW, 0, 0.9), 20.0, "calls, a x 5"),
-                    most(table.quantile(LAW, 1, 0.9), 40.0, "calls, b / 4"),
+                    most(table.quantile(MODEL, 0, 0.9), 20.0, "calls, a x 5"),
+                    most(table.quantile(MODEL, 1, 0.9), 40.0, "calls, b / 4"),
                     most(
-                        table.quantile(LAW, 2, 0.9),
+                        table.quantile(MODEL, 2, 0.9),
                         20.0,
                         "calls, a x 5, noise of 2 %",
                     ),
                     most(
-                        table.quantile(LAW, 3, 0.9),
+                        table.quantile(MODEL, 3, 0.9),
                         40.0,
                         "calls, b / 4, noise of 2 %",
                     ),
@@ -239,21 +247,21 @@ pub fn scenarios() -> Vec<Scenario> {
             means(&SPIKE),
             runs::t5,
             |table| {
-                let lost = table.mean(LAW, 0);
+                let lost = table.mean(MODEL, 0);
                 vec![
                     most(
-                        lost / table.mean(Law::Fixed50, 0),
+                        lost / table.mean(Candidate::Fixed50, 0),
                         0.15,
                         "of what Fixed(50) loses",
                     ),
                     most(
-                        lost / table.mean(Law::Strict, 0),
+                        lost / table.mean(Candidate::Strict, 0),
                         0.05,
                         "of what LoadThreshold::strict loses",
                     ),
-                    most(table.mean(LAW, 1), 1.0, "seconds back to 90 %"),
+                    most(table.mean(MODEL, 1), 1.0, "seconds back to 90 %"),
                     stretch(most(
-                        lost / table.mean(Law::Fixed50, 0),
+                        lost / table.mean(Candidate::Fixed50, 0),
                         0.05,
                         "of what Fixed(50) loses",
                     )),
@@ -264,7 +272,7 @@ pub fn scenarios() -> Vec<Scenario> {
             "T5u",
             "the same with nothing configured (no target)",
             means(&SPIKE),
-            runs::t5_untold,
+            runs::t5_without_bound,
             |_| Vec::new(),
         ),
         scenario(
@@ -275,11 +283,11 @@ pub fn scenarios() -> Vec<Scenario> {
             |table| {
                 vec![
                     most(
-                        table.mean(LAW, 0) / table.mean(Law::Fixed50, 0),
+                        table.mean(MODEL, 0) / table.mean(Candidate::Fixed50, 0),
                         0.30,
                         "of what Fixed(50) loses",
                     ),
-                    most(table.mean(LAW, 1), 5.0, "seconds back to 90 %"),
+                    most(table.mean(MODEL, 1), 5.0, "seconds back to 90 %"),
                 ]
             },
         ),
@@ -291,17 +299,17 @@ pub fn scenarios() -> Vec<Scenario> {
             |table| {
                 vec![
                     least(
-                        table.mean(LAW, 0),
+                        table.mean(MODEL, 0),
                         0.97,
                         "of the oracle that keeps the bound, sine",
                     ),
-                    most(table.mean(LAW, 1), 0.01, "of the items lost, sine"),
+                    most(table.mean(MODEL, 1), 0.01, "of the items lost, sine"),
                     least(
-                        table.mean(LAW, 2),
+                        table.mean(MODEL, 2),
                         0.97,
                         "of the oracle that keeps the bound, ramp",
                     ),
-                    most(table.mean(LAW, 3), 0.01, "of the items lost, ramp"),
+                    most(table.mean(MODEL, 3), 0.01, "of the items lost, ramp"),
                 ]
             },
         ),
@@ -317,10 +325,10 @@ pub fn scenarios() -> Vec<Scenario> {
             run: t8,
             targets: |table| {
                 vec![
-                    least(table.quantile(LAW, 0, 0.05), 0.80, "of the oracle, p5"),
-                    least(table.quantile(LAW, 0, 0.5), 0.94, "of the oracle, median"),
+                    least(table.quantile(MODEL, 0, 0.05), 0.80, "of the oracle, p5"),
+                    least(table.quantile(MODEL, 0, 0.5), 0.94, "of the oracle, median"),
                     most(
-                        table.share_under(LAW, 0, 0.5),
+                        table.share_under(MODEL, 0, 0.5),
                         0.01,
                         "of the backends under half of the oracle",
                     ),
@@ -332,14 +340,14 @@ pub fn scenarios() -> Vec<Scenario> {
             "450/s, 15 s at load 0.85: 135 s later",
             means(&["backlog", "lost"]),
             runs::t9,
-            |table| vec![most(table.mean(LAW, 0), 450.0, "items waiting")],
+            |table| vec![most(table.mean(MODEL, 0), 450.0, "items waiting")],
         ),
         scenario(
             "T10",
-            "10 % of the items are refused whatever one does",
+            "10 % of the items are refused, whatever the size",
             means(&STEADY),
             runs::t10,
-            |table| vec![least(table.mean(LAW, 0), 0.88, "of the oracle")],
+            |table| vec![least(table.mean(MODEL, 0), 0.88, "of the oracle")],
         ),
         scenario(
             "T11",
@@ -348,8 +356,8 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t11,
             |table| {
                 vec![
-                    least(table.mean(LAW, 0), 0.80, "of the oracle"),
-                    stretch(least(table.mean(LAW, 0), 0.95, "of the oracle")),
+                    least(table.mean(MODEL, 0), 0.80, "of the oracle"),
+                    stretch(least(table.mean(MODEL, 0), 0.95, "of the oracle")),
                 ]
             },
         ),
@@ -360,22 +368,22 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t12,
             |table| {
                 vec![
-                    least(table.mean(LAW, 0), 0.99, "of the oracle, 4 batchers"),
-                    least(table.mean(LAW, 1), 0.99, "fairness (Jain), 4 batchers"),
-                    least(table.mean(LAW, 2), 0.94, "of the oracle, 16 batchers"),
-                    least(table.mean(LAW, 3), 0.99, "fairness (Jain), 16 batchers"),
+                    least(table.mean(MODEL, 0), 0.99, "of the oracle, 4 batchers"),
+                    least(table.mean(MODEL, 1), 0.99, "fairness (Jain), 4 batchers"),
+                    least(table.mean(MODEL, 2), 0.94, "of the oracle, 16 batchers"),
+                    least(table.mean(MODEL, 3), 0.99, "fairness (Jain), 16 batchers"),
                     stretch(least(
-                        table.mean(LAW, 4),
+                        table.mean(MODEL, 4),
                         0.60,
                         "of the oracle, 64 batchers",
                     )),
                     stretch(least(
-                        table.mean(LAW, 5),
+                        table.mean(MODEL, 5),
                         0.99,
                         "fairness (Jain), 64 batchers",
                     )),
                     stretch(least(
-                        table.mean(LAW, 4),
+                        table.mean(MODEL, 4),
                         0.80,
                         "of the oracle, 64 batchers",
                     )),
@@ -389,7 +397,7 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t13,
             |table| {
                 vec![most(
-                    table.mean(LAW, 0),
+                    table.mean(MODEL, 0),
                     1.05,
                     "p99 by that of natural batching",
                 )]
@@ -402,9 +410,13 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t14,
             |table| {
                 vec![
-                    most(table.mean(LAW, 0), 0.75, "of the work without the throttle"),
+                    most(
+                        table.mean(MODEL, 0),
+                        0.75,
+                        "of the work without the throttle",
+                    ),
                     least(
-                        table.mean(LAW, 1),
+                        table.mean(MODEL, 1),
                         0.98,
                         "of the throughput without the throttle",
                     ),
@@ -418,44 +430,44 @@ pub fn scenarios() -> Vec<Scenario> {
             runs::t15,
             |table| {
                 vec![
-                    least(table.mean(LAW, 0), 0.95, "of the oracle, steady"),
-                    most(table.mean(LAW, 1), 0.01, "of the items lost, steady"),
-                    most(table.mean(LAW, 2), 0.5, "spread of the size"),
+                    least(table.mean(MODEL, 0), 0.95, "of the oracle, steady"),
+                    most(table.mean(MODEL, 1), 0.01, "of the items lost, steady"),
+                    most(table.mean(MODEL, 2), 0.5, "spread of the size"),
                     most(
-                        table.mean(LAW, 3) / table.mean(Law::Fixed50, 3),
+                        table.mean(MODEL, 3) / table.mean(Candidate::Fixed50, 3),
                         0.15,
                         "of what Fixed(50) loses",
                     ),
-                    most(table.mean(LAW, 4), 1.0, "seconds back to 90 %"),
+                    most(table.mean(MODEL, 4), 1.0, "seconds back to 90 %"),
                 ]
             },
         ),
         scenario(
             "T18",
-            "a file, and a neighbour that holds its lock 70 of 170 ms",
+            "a file, and another client that holds its lock 70 of 170 ms",
             means(&PHASES),
-            neighbours::t18,
+            competing::t18,
             phases,
         ),
         scenario(
             "T19",
-            "the same on a server that ends statements after 100 ms",
+            "T18 on a server that ends statements after 100 ms",
             means(&PHASES),
-            neighbours::t19,
+            competing::t19,
             phases,
         ),
         scenario(
             "T20",
-            "a file whose rows share index pages, and the same",
+            "T18 with rows that share index pages",
             means(&PHASES),
-            neighbours::t20,
+            competing::t20,
             phases,
         ),
         scenario(
             "T21",
-            "the server, and 87 % of its CPU taken",
+            "the server of T19 while others take 87 % of its CPU",
             means(&PHASES),
-            neighbours::t21,
+            competing::t21,
             phases,
         ),
         scenario(
@@ -491,9 +503,9 @@ pub fn scenarios() -> Vec<Scenario> {
             run: refusing::edges,
             targets: |table| {
                 vec![
-                    least(table.mean(LAW, 1), 0.95, "of the oracle, mean"),
+                    least(table.mean(MODEL, 1), 0.95, "of the oracle, mean"),
                     stretch(least(
-                        table.quantile(LAW, 1, 0.05),
+                        table.quantile(MODEL, 1, 0.05),
                         0.80,
                         "of the oracle, p5",
                     )),
@@ -502,12 +514,12 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         scenario(
             "T27",
-            "a trickle, linger 1 s",
+            "400 items a second, linger 1 s",
             means(&["p50 ratio", "p50 ms"]),
             refusing::trickle,
             |table| {
                 vec![most(
-                    table.mean(LAW, 0),
+                    table.mean(MODEL, 0),
                     1.5,
                     "p50 by that of batching without a linger",
                 )]
@@ -517,7 +529,7 @@ pub fn scenarios() -> Vec<Scenario> {
             "T22",
             "T20 on a slow machine, two seconds of it",
             means(&PHASES),
-            neighbours::t22,
+            competing::t22,
             phases,
         ),
     ]

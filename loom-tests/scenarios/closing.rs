@@ -105,7 +105,7 @@ fn a_stuck_handler() {
 }
 
 #[test]
-fn a_close_comes_back_from_a_stuck_handler_with_what_it_was_not_lent() {
+fn a_close_returns_the_items_that_a_stuck_handler_did_not_get() {
     scenario("a stuck handler", a_stuck_handler);
 }
 

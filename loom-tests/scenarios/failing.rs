@@ -180,7 +180,7 @@ fn tickets() {
             Outcome::Failed(_) | Outcome::Unsent => {
                 assert!(!account.was_handled(item), "{item}: {outcome:?}")
             }
-            // Lent when the close gave up: either may follow.
+            // In flight when the close gave up, so either may follow.
             Outcome::InDoubt => assert!(report.abandoned > 0, "{item}"),
             Outcome::Reentrant => panic!("a producer is no thread of the batcher's"),
             Outcome::Stalled => panic!("the failed rows find room"),

@@ -1,26 +1,31 @@
 //! The end: how closers, the flusher and the deadline meet.
 //!
 //! # Protocol
-//! Closer: (1) under the locks of all lanes, close admission (see `flush::lanes`) and, as the first,
-//! take the claim to the lists; (2) ring the flushers and the producers that wait for permits; (3)
-//! for each lane, wait until its phase is no longer `Closing` or the own deadline has passed; (4)
-//! the claimant takes everything that waits: after a close in time that is the rows retained, past
-//! the deadline the phase becomes `Abandoned` and it is all that is not in flight; (5) unless a
-//! phase is still `Closing`, end the controller; (6) wait for the threads to end, if there is time
-//! left, and join them. Flusher: sees `Closing` at its next visit to the backlog and hands over
-//! without waiting; empty, it sets `Done`, and the last one ends the controller. Seeing
-//! `Abandoned`, it completes what it held and stops; no further batch is given to the handler. One
-//! that waits for a permit at that time is rung.
+//! Closer:
 //!
-//! The controller goes on deciding while the flushers hand over what is left: a program that adds
-//! its rows and closes at once has no other time to find their batch size. Both ends of (3) end it:
-//! the last flusher, since nobody may wait for the close of a batcher that its own thread dropped,
-//! and the closer, since a flusher whose handler hangs never comes to its end.
+//! - (1) Under the locks of all lanes, close admission (see `flush::lanes`). The first closer also
+//!   takes the claim to the lists.
+//! - (2) Ring the flushers, and the producers that wait for permits.
+//! - (3) For each lane, wait until its phase is no longer `Closing` or the own deadline has passed.
+//! - (4) The claimant takes everything that waits. After a close in time that is the retained rows.
+//!   Past the deadline the phase becomes `Abandoned`, and it is all that is not in flight.
+//! - (5) Unless a phase is still `Closing`, end the controller.
+//! - (6) If there is time left, wait for the threads to end, and join them.
 //!
-//! The race: the deadline passes as the flusher finishes. Both change the phase under the backlog's
-//! lock: either `Done` is there first, and the claimant finds nothing that waits, or `Abandoned`
-//! is, and what the flusher still holds is completed late. Each item is counted by whoever has it
-//! in hand under the lock.
+//! The flusher sees `Closing` at its next visit to the backlog, and hands over without waiting.
+//! When the backlog is empty, it sets `Done`, and the last flusher ends the controller. When it
+//! sees `Abandoned`, it completes its call and stops, and the handler gets no further batch. A
+//! flusher that waits for a permit at that time is rung.
+//!
+//! The controller still decides while the flushers hand over what is left. A program that adds its
+//! rows and closes at once has no other time to find their batch size. Either end of (3) ends the
+//! controller. The last flusher does, since nobody may wait for the close of a batcher that its own
+//! thread dropped. The closer does, since a flusher whose handler hangs never ends.
+//!
+//! The race: the deadline passes while the flusher finishes. Both change the phase under the
+//! backlog's lock. If `Done` comes first, the claimant finds nothing that waits. If `Abandoned`
+//! comes first, the flusher completes its call late. Each item is counted by the thread that has it
+//! under the lock.
 
 use std::time::Duration;
 

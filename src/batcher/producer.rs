@@ -1,8 +1,8 @@
-//! The handle to add with: add, submit, flush.
+//! The handle to add with. `submit` has the adds that return a ticket, `flush` the wait for
+//! outcomes.
 
-use std::error::Error;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::batcher::route::{Route, add_anywhere, add_many_anywhere, add_many_by_key, lane_of};
 use crate::error::{AddError, FlushError};
@@ -10,9 +10,14 @@ use crate::flush::lane::Lane;
 use crate::flush::lanes::Lanes;
 use crate::flush::ticket_line::Handle;
 use crate::queue::gate::Patience;
-use crate::stats::Phase;
-use crate::sync::{Arc, AtomicU64, Ordering, Shared, belongs_to, now};
-use crate::ticket::{self, Line, Ticket};
+use crate::sync::{Arc, Shared, now};
+use crate::ticket::Line;
+
+mod flush;
+mod submit;
+
+pub(crate) use flush::{FailureCursor, flush};
+pub use submit::SubmitManyError;
 
 /// A handle by which a thread adds items. [`Batcher::producer`](crate::Batcher::producer) makes
 /// one; clone it for each thread. It does not keep the batcher open: once that is closed, adds are
@@ -41,35 +46,6 @@ pub struct Producer<T> {
 impl<T: Send + 'static> Clone for Producer<T> {
     fn clone(&self) -> Self {
         self.next(self.reported.clone())
-    }
-}
-
-/// How many failed items of one lane, since the start, the flushes of one handle have reported.
-pub(crate) struct FailureCursor(AtomicU64);
-
-impl FailureCursor {
-    pub(crate) fn new(failed: u64) -> Self {
-        Self(AtomicU64::new(failed))
-    }
-
-    /// Read when a flush registers, under the backlog's lock: another flush through this handle may
-    /// end first.
-    fn seen(&self) -> u64 {
-        // Relaxed: a count that orders nothing; called under the backlog's lock.
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// A flush ends with so many failed items since the start.
-    fn advance(&self, failed: u64) {
-        // Relaxed: as in `seen`.
-        self.0.fetch_max(failed, Ordering::Relaxed);
-    }
-}
-
-impl Clone for FailureCursor {
-    fn clone(&self) -> Self {
-        // Relaxed: as in `seen`.
-        Self::new(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -311,142 +287,6 @@ impl<T: Send + 'static> Producer<T> {
         self.add_many_within(items, patience(timeout))
     }
 
-    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits while the queue
-    /// is full. Costs two allocations more than [`add`](Self::add).
-    ///
-    /// The item lingers like any other until a thread waits for the ticket. Then it is handed over,
-    /// with everything in line before it, as soon as the handler is free.
-    ///
-    /// If the item fails, and no `on_failed` hook takes it, it is kept until the ticket has
-    /// returned the failure. Then it is dropped and counted in [`Stats::told`](crate::Stats::told).
-    /// If the ticket is dropped unread, the item stays kept for `take_failed` and the close report.
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback, Outcome};
-    ///
-    /// let batcher = Batcher::builder()
-    ///     .linger(Duration::from_secs(3_600))
-    ///     .spawn(|batch: &mut Batch<u64>| {
-    ///         if let Some(at) = batch.iter().position(|row| *row == 13) {
-    ///             batch.reject(at, BatchError::permanent("unlucky"));
-    ///         }
-    ///         Ok(LoadFeedback::new())
-    ///     })?;
-    /// assert_eq!(batcher.submit(12)?.wait(), Outcome::Handled); // not after an hour
-    /// assert!(matches!(batcher.submit(13)?.wait(), Outcome::Failed(_)));
-    /// assert!(batcher.take_failed().is_empty()); // its ticket has returned it
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`add`](Self::add).
-    pub fn submit(&self, item: T) -> Result<Ticket, AddError<T>> {
-        self.submit_within(item, Patience::Forever)
-    }
-
-    /// Adds an item if the queue has room, and returns a [`Ticket`](crate::Ticket) for its outcome.
-    /// Never waits.
-    ///
-    /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// # let (release, busy) = std::sync::mpsc::channel::<()>();
-    /// # let batcher = Batcher::builder().max_batch_size(1).queue_capacity(1).spawn(
-    /// #     move |_: &mut Batch<u64>| { busy.recv().ok(); Ok(LoadFeedback::new()) })?;
-    /// // The handler is busy, and the queue fills up.
-    /// let mut tickets = Vec::new();
-    /// let refused = loop {
-    ///     match batcher.try_submit(7) {
-    ///         Ok(ticket) => tickets.push(ticket),
-    ///         Err(refused) => break refused,
-    ///     }
-    /// };
-    /// assert!(refused.is_full());
-    /// # drop(release);
-    /// assert!(tickets.into_iter().all(|ticket| ticket.wait().is_handled()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`try_add`](Self::try_add).
-    pub fn try_submit(&self, item: T) -> Result<Ticket, AddError<T>> {
-        self.submit_within(item, Patience::Never)
-    }
-
-    /// Adds an item and returns a [`Ticket`](crate::Ticket) for its outcome. Waits for room for at
-    /// most `timeout`.
-    ///
-    /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
-    /// match batcher.submit_timeout(7, Duration::from_millis(50)) {
-    ///     Ok(ticket) => assert!(ticket.wait().is_handled()),
-    ///     Err(refused) => eprintln!("busy, try again later with {}", refused.into_inner()),
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`add_timeout`](Self::add_timeout).
-    pub fn submit_timeout(&self, item: T, timeout: Duration) -> Result<Ticket, AddError<T>> {
-        self.submit_within(item, patience(timeout))
-    }
-
-    /// Adds many items and returns a [`Ticket`](crate::Ticket) for each, in their order. Waits
-    /// while the queue is full.
-    ///
-    /// ```
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
-    /// let tickets = batcher.submit_many(0..100)?;
-    /// assert!(tickets.into_iter().all(|ticket| ticket.wait().is_handled()));
-    /// # let producer = batcher.producer();
-    /// # let _ = batcher.shutdown(std::time::Duration::from_secs(9));
-    /// let refused = producer.submit_many([1, 2]).unwrap_err(); // after the close
-    /// assert!(refused.tickets.is_empty());
-    /// assert_eq!(refused.reason.into_inner(), [1, 2]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`add_many`](Self::add_many). The error also has the tickets of the items that were
-    /// accepted before.
-    pub fn submit_many(
-        &self,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<Ticket>, SubmitManyError<T>> {
-        let mut items = items.into_iter().fuse();
-        let mut tickets = Vec::with_capacity(items.size_hint().0);
-        while let Some(item) = items.next() {
-            match self.submit(item) {
-                Ok(ticket) => tickets.push(ticket),
-                Err(refused) => {
-                    let reason = refused.map(|item| std::iter::once(item).chain(items).collect());
-                    return Err(SubmitManyError { tickets, reason });
-                }
-            }
-        }
-        Ok(tickets)
-    }
-
-    fn submit_within(&self, item: T, patience: Patience) -> Result<Ticket, AddError<T>> {
-        let lanes = self.lanes.all();
-        self.lane.counted(match &self.route {
-            Route::ByProducer => submit_to(&self.lane, &self.lines[0], item, patience),
-            Route::ByKey(hash) => {
-                let place = lane_of(hash(&item), lanes.len());
-                submit_to(&lanes[place], &self.lines[place], item, patience)
-            }
-            Route::Unordered => {
-                add_anywhere(&self.lanes, item, patience, |place, item, patience| {
-                    submit_to(&lanes[place], &self.lines[place], item, patience)
-                })
-            }
-        })
-    }
-
     /// Hands over everything that was added before this call, without waiting for size or linger,
     /// and waits for the outcome of every such item.
     ///
@@ -524,168 +364,10 @@ impl<T: Send + 'static> Producer<T> {
     }
 }
 
-/// Why [`submit_many`](Producer::submit_many) stopped before its end.
-#[non_exhaustive]
-pub struct SubmitManyError<T> {
-    /// The tickets of the items that were accepted, in their order.
-    pub tickets: Vec<Ticket>,
-    /// Why the next item was refused, with all items that were not accepted.
-    pub reason: AddError<Vec<T>>,
-}
-
-impl<T> SubmitManyError<T> {
-    /// The items that were not accepted.
-    ///
-    /// ```
-    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
-    /// # let batcher = Batcher::builder().spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
-    /// # let producer = batcher.producer();
-    /// # let _ = batcher.close(std::time::Duration::from_secs(9));
-    /// let refused = producer.submit_many([1, 2]).unwrap_err(); // after the close
-    /// assert_eq!(refused.into_inner(), [1, 2]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn into_inner(self) -> Vec<T> {
-        self.reason.into_inner()
-    }
-}
-
-impl<T> fmt::Debug for SubmitManyError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SubmitManyError")
-            .field("tickets", &self.tickets.len())
-            .field("reason", &self.reason)
-            .finish()
-    }
-}
-
-impl<T> fmt::Display for SubmitManyError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let accepted = self.tickets.len();
-        write!(f, "after {accepted} accepted items: {}", self.reason)
-    }
-}
-
-impl<T> Error for SubmitManyError<T> {}
-
 fn patience(timeout: Duration) -> Patience {
     now()
         .checked_add(timeout)
         .map_or(Patience::Forever, Patience::Until)
-}
-
-fn submit_to<T>(
-    lane: &Lane<T>,
-    line: &Shared<dyn Line>,
-    item: T,
-    patience: Patience,
-) -> Result<Ticket, AddError<T>> {
-    let (resolver, ticket) = ticket::pair(lane.gate.batcher_id, Shared::clone(line));
-    lane.add_tracked(item, Some(resolver), patience)?;
-    Ok(ticket)
-}
-
-/// A flush of one lane that has begun.
-struct Begun {
-    /// What the handle's flushes had reported before.
-    seen: u64,
-    /// The registration; or the failures since the start, if there is nothing to wait for.
-    waits: Result<u64, u64>,
-}
-
-/// Flushes all lanes: first asks each, then waits for each. `cursors` are those of one handle, one
-/// for each lane.
-pub(crate) fn flush<T>(
-    lanes: &Lanes<T>,
-    cursors: &[FailureCursor],
-    timeout: Duration,
-) -> Result<(), FlushError> {
-    let gate = &lanes.first().gate;
-    if gate.is_orphaned() {
-        return Err(FlushError::Closed);
-    }
-    if belongs_to(gate.batcher_id) {
-        return Err(FlushError::Reentrant);
-    }
-    let deadline = now().checked_add(timeout);
-    lanes.cut_pauses();
-    let mut begun = Vec::with_capacity(cursors.len());
-    let mut problem = None;
-    for (lane, cursor) in lanes.all().iter().zip(cursors) {
-        let mut backlog = lane.lock();
-        if backlog.lifecycle.phase != Phase::Open {
-            problem = Some(FlushError::Closed);
-            break;
-        }
-        let seen = cursor.seen();
-        let waits = backlog.register_flush(now());
-        begun.push(Begun {
-            seen,
-            waits: waits.ok_or_else(|| backlog.barriers.failed()),
-        });
-        drop(backlog);
-        if waits.is_some() {
-            lane.gate.doorbell.ring();
-        }
-    }
-    let mut ended = Vec::with_capacity(begun.len());
-    for (lane, flush) in lanes.all().iter().zip(&begun) {
-        let failed = match flush.waits {
-            Ok(waiter) => wait_for_flush(lane, waiter, deadline, problem.take()),
-            Err(failed) => Ok(failed),
-        };
-        match failed {
-            Ok(failed) => ended.push(failed),
-            // What waits for the others is taken back at once.
-            Err(error) => problem = Some(error),
-        }
-    }
-    if let Some(problem) = problem {
-        return Err(problem);
-    }
-    let mut items = 0;
-    for ((failed, flush), cursor) in ended.iter().zip(&begun).zip(cursors) {
-        cursor.advance(*failed);
-        items += failed.saturating_sub(flush.seen);
-    }
-    if items > 0 {
-        Err(FlushError::Failed { items })
-    } else {
-        Ok(())
-    }
-}
-
-/// Waits for a flush of one lane, unless there is a problem already; how many items before it
-/// failed since the start.
-fn wait_for_flush<T>(
-    lane: &Lane<T>,
-    waiter: u64,
-    deadline: Option<Instant>,
-    problem: Option<FlushError>,
-) -> Result<u64, FlushError> {
-    let mut backlog = lane.lock();
-    let result = loop {
-        if let Some(problem) = problem {
-            break Err(problem);
-        }
-        if let Some(failed) = backlog.barriers.failed_before(waiter) {
-            break Ok(failed);
-        }
-        if matches!(backlog.lifecycle.phase, Phase::Abandoned | Phase::Done) {
-            break Err(FlushError::Closed);
-        }
-        if lane.gate.stall.has_lasted() {
-            break Err(FlushError::Stalled);
-        }
-        if deadline.is_some_and(|deadline| deadline <= now()) {
-            break Err(FlushError::Timeout);
-        }
-        backlog = lane
-            .changed
-            .wait_until(backlog, lane.gate.stall.next_check(deadline));
-    };
-    backlog.barriers.unregister(waiter);
-    result
 }
 
 impl<T> fmt::Debug for Producer<T> {

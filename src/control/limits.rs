@@ -310,7 +310,7 @@ impl Control {
         self.journal.decision(record);
     }
 
-    /// Notes what the lanes show, beside the decisions.
+    /// Notes what the lanes show, next to the decisions.
     pub(super) fn remark(&self, reason: Reason) {
         let record = self.setpoint.read(|current| DecisionRecord {
             sequence: 0,
@@ -352,13 +352,13 @@ impl Control {
     }
 }
 
-/// Whether so many calls make sense, where there can be `lanes` of them at once.
+/// Whether this concurrency makes sense, where there are `lanes` handlers.
 pub(crate) fn check_concurrency(calls: Concurrency, lanes: usize) -> Result<(), BuildError> {
     let problem = match () {
         () if calls.min() == 0 => "must be at least 1",
         () if calls.min() > calls.max() => "the smallest must not exceed the largest",
         () if calls.max() > lanes => {
-            "a running batcher has as many handlers as the builder's largest concurrency"
+            "must not exceed the builder's largest concurrency: a running batcher makes no handlers"
         }
         () => return Ok(()),
     };

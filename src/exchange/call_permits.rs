@@ -1,8 +1,9 @@
-//! Permits for calls: at most so many lanes of one batcher are in a call of the handler at once.
+//! Permits for calls: they bound how many lanes of one batcher are in a call of the handler at
+//! once.
 //!
-//! The number is the setpoint's `concurrency`; a batcher with one lane has no permits. A lane asks
+//! The bound is the setpoint's `concurrency`. A batcher with one lane has no permits. A lane asks
 //! for a permit before it gathers, so a batch grows while it waits. It gives the permit back when
-//! the call has returned: a lane in a backoff holds none.
+//! the call has returned. So a lane in a backoff holds none.
 //!
 //! | state of a lane | what it means |
 //! | --- | --- |
@@ -11,32 +12,40 @@
 //! | `Holding` | it has a permit: it gathers or is in a call |
 //!
 //! # Protocol
-//! All states lie under one lock. Lane: (1) under the lock, become `Waiting`, then grant what is
-//! free to the lanes that wait, the most urgent first; (2) if this one is `Holding` now, visit the
-//! backlog; (3) otherwise sleep at the lane's doorbell and ask again from (1). A lane whose visit
-//! comes to something else than a call goes back to `Idle`. Whoever frees a permit, or allows more
-//! of them: (a) under the lock, grant; (b) ring the doorbell of each other lane that was granted
-//! one.
+//! All states are under one lock. Lane:
 //!
-//! The race: a permit is granted just as the lane falls asleep. A grant makes the lane `Holding`
-//! under the lock, so either (2) sees it, or it comes after (1), and its ring (b) leaves a token in
-//! the lane's parker, which ends the sleep (3) at once. The other race: a lane is granted a permit
-//! and no longer wants it, because its batcher was abandoned meanwhile. Each visit ends with a call
-//! or with [`give_back`](CallPermits::give_back), which grants the permit to another.
+//! - (1) Under the lock, become `Waiting`. Then grant free permits to the waiting lanes, the most
+//!   urgent first.
+//! - (2) If this lane is `Holding` now, visit the backlog.
+//! - (3) Otherwise sleep at the lane's doorbell, and go on with (1).
 //!
-//! # Who comes first
-//! The lane whose item has been overdue longest; if none is overdue, the one with the most items in
-//! line. So a lane that waits is granted a permit after finitely many calls, and a single permit
-//! among many lanes goes to full batches while there are any.
+//! A lane whose visit leads to no call becomes `Idle` again. A thread that frees a permit, or
+//! allows more of them:
+//!
+//! - (a) Under the lock, grant.
+//! - (b) Ring the doorbell of each other lane that was granted a permit.
+//!
+//! The first race: a permit is granted while the lane falls asleep. The grant makes the lane
+//! `Holding` under the lock. If that comes before (2), the lane sees it there. If it comes after,
+//! the ring (b) leaves a token in the lane's parker, which ends the sleep (3) at once.
+//!
+//! The second race: a lane is granted a permit that it no longer needs, because its batcher was
+//! abandoned meanwhile. Each visit ends with a call or with [`give_back`](CallPermits::give_back),
+//! which grants the permit to another lane.
+//!
+//! # Order
+//! The lane whose item has been overdue longest comes first. If no item is overdue, the lane with
+//! the most items in line does. So a waiting lane is granted a permit after finitely many calls.
+//! And a single permit among many lanes serves full batches while there are any.
 //!
 //! # Probes
 //! A probe is one batch, whichever lane cuts it. A lane that holds a permit claims the probe before
 //! it gathers, and returns a claim that it did not use.
 //!
 //! # Pauses
-//! A pause after a call rests on the permit: the permit is no use to any lane until the pause is
-//! over. Otherwise the next lane would call in the pause of the last. Nobody is woken when a pause
-//! ends: a lane that waits sleeps until the first of them ends.
+//! A pause after a call belongs to the permit: no lane can use the permit until the pause is over.
+//! Otherwise the next lane would call during the pause of the previous one. Nobody is woken when a
+//! pause ends: a waiting lane sleeps until the first pause ends.
 
 use std::time::{Duration, Instant};
 
@@ -211,12 +220,12 @@ impl CallPermits {
         self.ring(granted, Some(lane));
     }
 
-    /// Allows so many calls at once from now on. The caller rings all lanes.
+    /// Allows this many calls at once from now on. The caller rings all lanes.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.state.lock().limit = limit;
     }
 
-    /// Somebody flushes: one pause is cut, the present one or the one after the call under way. The
+    /// Somebody flushes: one pause is cut, the running one or the one after the running call. The
     /// caller rings all lanes.
     pub(crate) fn cut_pauses(&self) {
         let mut state = self.state.lock();

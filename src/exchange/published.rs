@@ -19,18 +19,28 @@ struct InForce {
 /// The setpoint in force.
 ///
 /// # Protocol
-/// Writer, under the control lock: (1) publish the whole, (2) store the size and allow so many
-/// calls at once, (3) ring the doorbell of every flusher if one might sleep for longer than the new
-/// setpoint allows. Flusher: (a) announce the sleep in its doorbell, (b) read the setpoint, (c)
-/// sleep only if (b) still justifies it. A writer between (b) and (c) rings after it published, and
-/// the ring leaves a token that ends the sleep at once: no smaller size is slept through.
+/// Writer, under the control lock:
+///
+/// - (1) Publish the whole setpoint.
+/// - (2) Store the size, and allow the new number of calls at once.
+/// - (3) Ring the doorbell of every flusher, if one might sleep longer than the new setpoint
+///   allows.
+///
+/// Flusher:
+///
+/// - (a) Announce the sleep in its doorbell.
+/// - (b) Read the setpoint.
+/// - (c) Sleep only if (b) still justifies it.
+///
+/// The race: a setpoint is published between (b) and (c). The writer rings after that, and the ring
+/// leaves a token that ends the sleep at once. So the flusher never sleeps through a smaller size.
 ///
 /// # Orderings
 /// The whole travels through arc-swap, which orders it. `batch_size` is a copy for readers who need
 /// only the number.
 pub(crate) struct SetpointCell {
     whole: Published<InForce>,
-    /// The size of `whole`, at least 1. Written by whoever holds the control lock; read by the
+    /// The size of `whole`, at least 1. Written under the control lock; read by the
     /// flushers and by `stats`. A reader may see it one publication older than `whole`.
     batch_size: AtomicUsize,
     /// One for each lane.
@@ -81,7 +91,7 @@ impl SetpointCell {
             setpoint: next,
             waited_linger,
         });
-        // Release: pairs with the Acquire in `batch_size`; whoever sees the new size sees the
+        // Release: pairs with the Acquire in `batch_size`; a reader of the new size sees the
         // setpoint it came with.
         self.batch_size.store(batch_size, Ordering::Release);
         if let Some(permits) = &self.permits {

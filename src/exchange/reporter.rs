@@ -1,9 +1,10 @@
 //! Where samples enter the ring, and who wakes the controller for one.
 //!
-//! Written by the flusher after each call and by monitor threads; read by the controller. A sample
-//! that deserves it, any batch under `Cadence::EveryBatch` or a failed one, sets `pending` and then
-//! looks whether the controller sleeps; the controller announces its sleep and then looks at
-//! `pending`: the same store-then-load on both sides as in `wakeup`, which this uses.
+//! The flusher writes a sample after each call, monitor threads write theirs, and the controller
+//! reads. Some samples deserve a decision at once: a failed batch, and any batch under
+//! `Cadence::EveryBatch`. Such a sample sets `pending` and then loads whether the controller
+//! sleeps. The controller announces its sleep and then loads `pending`. Both sides store and then
+//! load, as in `wakeup`, which this uses.
 
 use crate::exchange::ring::Ring;
 use crate::feedback::{BatchSample, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals};

@@ -1,10 +1,11 @@
 //! The feedback ring: samples from many writers to one reader, lock-free, overwriting its oldest.
 //!
-//! Written by the flusher (one sample a call of the handler) and by any thread that reports; read
-//! by the controller alone. A writer never waits and never fails; what is lost is counted.
+//! The flusher writes one sample for each call of the handler, and any thread that reports writes
+//! one, too. Only the controller reads. A writer never waits and never fails. Lost samples are
+//! counted.
 //!
 //! # Protocol
-//! A counter `head` gives each sample a ticket `t`; its slot is `t mod capacity`. The slot's stamp
+//! A counter `head` gives each sample a ticket `t`. Its slot is `t mod capacity`. The slot's stamp
 //! shows its state:
 //!
 //! | stamp | state |
@@ -25,21 +26,26 @@
 //! - (b) if it is `2t + 2`, loads the fields;
 //! - (c) loads the stamp again: if it is unchanged, the sample is whole.
 //!
-//! Why no sample is torn: two writers of one slot exclude each other by (3), since neither starts
-//! from an odd stamp. If the reader loads a field that writer t' stored, its fence before (c) meets
-//! the writer's fence after (3), so (c) sees 2t' + 1 or later and the sample is thrown away. Why
-//! none is read twice: a ticket is unique and the reader passes each one once. Why all losses are
-//! counted: the reader's position is the number of samples read and lost; a ticket that it passes
-//! without a sample counts as one lost. That covers the overwritten, and those of a writer that
-//! gave up because it, or the writer before it, was stopped for a whole lap. One place counts, so
-//! nothing counts twice. A ticket whose sample is not there yet ends the take, so that a slow
-//! writer loses nothing; if it is still not there at the next take, it is passed by: the writer
-//! gave up, or has been stopped for a whole take.
+//! **No sample is torn.** Two writers of one slot exclude each other by (3), since neither begins
+//! at an odd stamp. Suppose that the reader loads a field that the writer of a later ticket t'
+//! stored. Then the reader's fence before (c) synchronises with that writer's fence after (3). So
+//! (c) sees 2t' + 1 or later, and the sample is discarded.
+//!
+//! **No sample is read twice.** A ticket is unique, and the reader passes each ticket once.
+//!
+//! **All losses are counted.** The reader's position is the number of samples read and lost. A
+//! ticket that it passes without a sample counts as lost. That includes overwritten samples. It
+//! also includes those of a writer that gave up because it, or the previous writer of the slot, was
+//! stopped for a whole lap. Only the reader counts, so no loss counts twice.
+//!
+//! **A slow writer loses nothing.** A ticket whose sample is not complete ends the take. If it is
+//! still incomplete at the next take, the reader passes it: the writer gave up, or was stopped for
+//! a whole take.
 //!
 //! # Orderings
-//! The fields are relaxed atomics; the stamp orders them: Release in (5) with Acquire in (a), and a
-//! Release fence after (3) with an Acquire fence before (c). `head` is relaxed: it only bounds the
-//! search.
+//! The fields are relaxed atomics, and the stamp orders them: Release in (5) with Acquire in (a),
+//! and a Release fence after (3) with an Acquire fence before (c). `head` is relaxed: it only
+//! bounds the search.
 
 use std::time::Duration;
 
@@ -92,7 +98,7 @@ pub(crate) struct Ring {
 /// The one reader's place.
 pub(crate) struct Reader {
     ring: Arc<Ring>,
-    /// The next ticket to read: so many samples were read or lost.
+    /// The next ticket to read, which is also the number of samples read or lost.
     next: u64,
     /// The ticket that was not there at the last take.
     awaited: Option<u64>,

@@ -1,9 +1,10 @@
 //! How long the first item in line has waited, without a clock read in any add.
 //!
-//! At each look at the queue the flusher notes the position of its end and the time; an item at or
+//! At each check of the queue the flusher notes the position of its end and the time. An item at or
 //! after a noted position was added later than the note. The first item counts as added at the
-//! latest note at or before its position: its age is never too low, and too high by one look at
-//! most. So an item is never overdue unseen, and at most one call early.
+//! latest note at or before its position. So its age is never too low, and it is too high by at
+//! most the time between two checks. So an overdue item is never missed, and an item is handed over
+//! at most one call early.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -93,7 +93,7 @@ impl<T> Backlog<T> {
     }
 
     /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is
-    /// cut: the present one, or the one after the call under way.
+    /// cut: the present one, or the one after the running call.
     pub(crate) fn request_flush(&mut self, now: Instant) {
         self.barriers.request(self.incoming.end());
         self.in_progress.cut_wait(now);
@@ -244,7 +244,7 @@ impl<T> Backlog<T> {
         }
     }
 
-    /// The counts, with those of the search and of the wait under way.
+    /// The counts, with those of the search and of the running wait.
     fn counts(&self, now: Instant) -> Counts {
         let mut counts = self.counts.clone();
         if let Some((cause, begun)) = self.wait {

@@ -1,14 +1,16 @@
-//! Who waits in `flush`, for what, and whether it failed. Lives in the backlog, under its lock.
+//! Who waits in `flush`, for which items, and whether any of them failed. Part of the backlog,
+//! under its lock.
 //!
 //! Messages are numbered as they leave the channel, which is the order in which they entered it. A
-//! flush waits for a position: all that was sent before the call lies before it, whether the
-//! channel is full or not, so a flush needs no marker and no room. Items are numbered as they are
-//! gathered; the number of the first item after the position shows which failures are the flush's.
+//! flush waits for a position. All messages sent before the call are before that position, whether
+//! the channel is full or not. So a flush needs no marker and no room. Items are numbered as they
+//! are gathered. The number of the first item after the position shows which failures belong to the
+//! flush.
 //!
-//! A flush is a barrier, so it also reports items that failed before it was called: failures are
-//! counted from the start, and each handle to flush with remembers how many were reported to it (as
-//! Linux's errseq_t does for the errors of fsync). So no handle misses a failure, whoever else
-//! flushes, and none hears of one twice.
+//! A flush also reports items that failed before it was called. Failures are counted from the
+//! start, and each handle to flush with remembers how many were reported to it, as Linux's errseq_t
+//! does for the errors of fsync. So no handle misses a failure, whoever else flushes, and no handle
+//! gets one twice.
 
 use std::ops::Range;
 

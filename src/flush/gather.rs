@@ -96,7 +96,7 @@ impl<T> Backlog<T> {
         end
     }
 
-    /// A position that a flush waits for is reached, with so many items in the batch being
+    /// A position that a flush waits for is reached, with this many items in the batch being
     /// gathered; returns the next one.
     fn pass_boundary(&mut self, in_batch: usize) -> u64 {
         let first_behind = self.incoming.gathered_items + in_batch as u64;

@@ -61,7 +61,7 @@ pub(crate) struct InProgress<T> {
     pub(crate) paused_after: Option<(Instant, Duration)>,
     /// When the last call ended.
     pub(crate) last_call_end: Option<Instant>,
-    /// Somebody flushed while a call was under way: the pause or backoff after it is cut.
+    /// Somebody flushed during a call: the pause or backoff after it is cut.
     pub(crate) cut_next_wait: bool,
     /// An emptied batch, for its buffers.
     spare: Option<Box<Batch<T>>>,

@@ -71,7 +71,7 @@ impl<T> Incoming<T> {
         gate.doorbell.close();
         let accepted = self.outlet.len();
         for _ in 0..accepted {
-            // The lock is held and so many are there: each is received, at the latest when its
+            // The lock is held and that many are there: each is received, at the latest when its
             // sender has written it.
             let Some(message) = self.outlet.try_recv() else {
                 break;

@@ -1,23 +1,28 @@
-//! All lanes of one batcher. Each is a queue with its backlog and its flusher; from outside they are
-//! one.
+//! All lanes of one batcher. Each is a queue with its backlog and its flusher. From outside they
+//! are one.
 //!
 //! # Protocol of a close over several lanes
-//! Closer: (1) lock every backlog, in order; (2) close each lane as `queue::gate` says, steps (b) to
-//! (d); (3) unlock. Producer that finds a lane closed: it passes through that lane's lock before it
-//! tells its caller so.
+//! Closer:
 //!
-//! The race: a thread is refused by one lane and accepted by another afterwards, so it has seen
-//! `Closed` and then `Ok`. It was told `Closed` after it had passed through the lock of the first,
-//! whose closed bit is set in (2) alone, with all locks held. So it had that lock in or after (3):
-//! every lane is closed by then, and what it sends afterwards lies behind every (c).
+//! - (1) Lock every backlog, in order.
+//! - (2) Close each lane as `queue::gate` says, steps (b) to (d).
+//! - (3) Unlock.
 //!
-//! Nobody else holds two of these locks, but who takes them all, in the same order.
+//! A producer that finds a lane closed passes through that lane's lock before it returns `Closed`.
+//!
+//! The race: one lane refuses a thread, and another lane accepts it afterwards. Then the thread
+//! would see `Closed` and after that `Ok`. But before it returned `Closed`, it passed through the
+//! lock of the first lane. The closed bit of that lane is set only in (2), while all locks are
+//! held. So the thread had the lock in (3) or later. By then every lane is closed, and what the
+//! thread sends afterwards comes after (c) of every lane.
+//!
+//! A thread that holds two of these locks holds all of them, and has taken them in this order.
 //!
 //! # The end
-//! The flusher that comes last to the end of its work ends the controller. The one whose thread ends
-//! last delivers the report of an owner that was dropped on one of the batcher's own threads. That
-//! owner looks under all locks whether a lane is still closing. If one is, its flusher has not
-//! ended, so the last one ends later and finds what the owner left for it.
+//! The last flusher to finish its work ends the controller. The flusher whose thread ends last
+//! delivers the report of an owner that was dropped on one of the batcher's own threads. That owner
+//! checks under all locks whether a lane is still closing. If one is, its flusher has not ended. So
+//! the last flusher ends later, and finds what the owner left for it.
 
 use std::time::Instant;
 

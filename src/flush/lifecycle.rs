@@ -14,7 +14,7 @@ use crate::sync::Arc;
 pub(crate) struct CloseTerms {
     /// Nothing begins that would end later.
     pub(crate) deadline: Option<Instant>,
-    /// It ends when nothing has answered for so long: the drop of the owner.
+    /// It ends when nothing has answered for this long: the drop of the owner.
     pub(crate) without_answer: Option<Duration>,
     /// What fails has failed: the owner is dropped by a panic.
     pub(crate) one_attempt: bool,

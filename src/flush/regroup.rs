@@ -1,11 +1,11 @@
-//! A moment for the waiters of a batch to come back together, before the next batch is gathered.
+//! A short wait for the waiters of a batch to submit again, before the next batch is gathered.
 //!
-//! Threads that submit and wait by turns are all notified at once, and come back one after another.
-//! The first of them would be handed over alone, and all others together after it: 1, 7, 1, 7,
-//! each waiting for two calls. So the flusher looks for them for a moment: until as many have come
-//! as were notified, or for an eighth of the time that their call took. Where they do not come
-//! back, as in a server that answers each request on a thread of its own, it looks ever more
-//! rarely.
+//! Threads that submit and wait in turn are all notified at once, and submit again one after
+//! another. The first of them would be handed over alone, and all others together after it. The
+//! batches would have 1, 7, 1, 7 items, and each thread would wait for two calls. So the flusher
+//! waits for them: until as many have submitted as were notified, or for an eighth of the time that
+//! their call took. If they do not submit again, as in a server with a thread for each request, it
+//! waits more and more rarely.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ const LOOKS: u32 = 64 * LOOKS_BEFORE_SLEEP;
 /// More waiters than this are given no moment: they take their turns on the processors, and the
 /// flusher would be behind them.
 const MOST: usize = 64;
-/// After so many moments in a row in which nobody came, the pauses between them get no longer: 2^5
-/// batches.
+/// After this many moments in a row in which nobody came, the pauses between them get no longer:
+/// 2^5 batches.
 const MISSES_MAX: u32 = 5;
 
 /// See the module's doc.
@@ -32,8 +32,8 @@ pub(crate) struct Regroup {
 }
 
 impl Regroup {
-    /// So many waiters were notified of a call that took so long; at most `room` items in line are
-    /// of use.
+    /// This many waiters were notified of a call that took this long; at most `room` items in line
+    /// are of use.
     #[allow(clippy::reversed_empty_ranges, reason = "none in the models")]
     pub(crate) fn moment(
         &mut self,

@@ -20,7 +20,7 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 #[derive(Clone)]
 pub(crate) struct Budget {
     kept: Arc<AtomicUsize>,
-    /// With so many kept, nothing is handed over.
+    /// With this many kept, nothing is handed over.
     most: usize,
 }
 

@@ -266,7 +266,7 @@ impl Retry {
         if let (Some(at_least), Some(total)) = (self.at_least, self.total) {
             if at_least > total {
                 let (at_least, total) = (format!("{at_least:?}"), format!("{total:?}"));
-                let problem = "the least time must not exceed the limit";
+                let problem = "for_at_least must not exceed total_limit";
                 return Err(BuildError::conflict(
                     ("retry for_at_least", at_least),
                     ("total_limit", total),
@@ -408,7 +408,7 @@ mod tests {
             .total_limit(Duration::from_secs(8));
         assert_eq!(
             contrary.validate().unwrap_err().to_string(),
-            "retry for_at_least is 9s and total_limit is 8s: the least time must not exceed the limit"
+            "retry for_at_least is 9s and total_limit is 8s: for_at_least must not exceed total_limit"
         );
         assert!(Retry::none().validate().is_ok());
     }

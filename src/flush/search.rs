@@ -24,7 +24,7 @@
 //! group went through, further groups begin with the length of the longest part. A row that
 //! fails alone is set aside and is called again after the next answer. It fails only if it failed
 //! alone on both sides of an answer. A permanent error on a single row is exact. After the k-th bad
-//! row the next group has half of their mean distance, or one row if two bad rows were neighbours.
+//! row the next group has half of their mean distance, or one row if two bad rows were adjacent.
 //! Each group that goes through is followed by one that is half as long again. From the second bad
 //! row on, a group that fails is cut at two fifths, since it may hold several. For k bad rows of n
 //! at random places this takes `k·log2(n/k) + 4k` calls, measured 0.9 to 1.1 times that in the mean
@@ -202,7 +202,7 @@ pub(crate) struct Search<T> {
     /// Failed calls of the whole batch, and the time of the last.
     whole_failed: u32,
     whole_time: Duration,
-    /// A bad row is among so many rows at the front; 0 if nothing is known.
+    /// A bad row is among this many rows at the front; 0 if nothing is known.
     known: usize,
     /// An answer has narrowed `known`.
     narrowed: bool,

@@ -40,7 +40,7 @@ pub(crate) enum Step<T> {
     },
     /// Give this row to the hook.
     Hook(Failed<T>),
-    /// Nothing until so many items are in the channel, the deadline, or a ring.
+    /// Nothing until this many items are in the channel, the deadline, or a ring.
     Sleep {
         wanted: usize,
         deadline: Option<Instant>,
@@ -57,7 +57,7 @@ pub(crate) struct Visit<T> {
 }
 
 impl<T> Step<T> {
-    /// A sleep until so many items are in line, without a deadline.
+    /// A sleep until this many items are in line, without a deadline.
     fn sleep_for(wanted: usize) -> Self {
         Self::Sleep {
             wanted,

@@ -31,7 +31,7 @@ pub enum FamilyValues<'a> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample<'a> {
-    /// The labels beside `batcher`, in the order of the text formats.
+    /// The labels other than `batcher`, in the order of the text formats.
     pub labels: Vec<(&'static str, &'a str)>,
     /// The number.
     pub value: f64,

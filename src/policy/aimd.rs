@@ -41,12 +41,29 @@ impl Aimd {
     }
 
     /// How many items a full batch within the target adds, at least 1. Default 2.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Aimd, Policy};
+    /// let aimd = Aimd::new(Duration::from_millis(50));
+    /// assert!(aimd.increase(10).validate().is_ok());
+    /// let refused = aimd.increase(0).validate();
+    /// assert_eq!(refused.unwrap_err().to_string(), "increase is 0: must be at least 1");
+    /// ```
     pub fn increase(mut self, items: usize) -> Self {
         self.increase = items;
         self
     }
 
     /// The factor after a batch over the target, greater than 0 and less than 1. Default 0.9.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Aimd, Policy};
+    /// let aimd = Aimd::new(Duration::from_millis(50));
+    /// assert!(aimd.decrease(0.5).validate().is_ok()); // halves
+    /// assert!(aimd.decrease(1.0).validate().is_err()); // would never shrink
+    /// ```
     pub fn decrease(mut self, share: f64) -> Self {
         self.decrease = share;
         self
@@ -116,7 +133,11 @@ impl Policy for Aimd {
 
     fn validate(&self) -> Result<(), BuildError> {
         if self.target.is_zero() {
-            return Err(BuildError::setting("target", "0s", "must be over zero"));
+            return Err(BuildError::setting(
+                "target",
+                "0s",
+                "must be greater than zero",
+            ));
         }
         if self.increase == 0 {
             return Err(BuildError::setting("increase", 0, "must be at least 1"));
@@ -125,7 +146,7 @@ impl Policy for Aimd {
             return Err(BuildError::setting(
                 "decrease",
                 self.decrease,
-                "must be over 0 and under 1",
+                "must be greater than 0 and less than 1",
             ));
         }
         Ok(())

@@ -166,6 +166,15 @@ impl Default for CostModel {
 impl CostModel {
     /// Efficiency 0.95, a second for a batch, the throttle at a load score of 0.7 or 5 % of the items
     /// refused.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{Batch, Batcher, CostModel, LoadFeedback};
+    /// let batcher = Batcher::builder()
+    ///     .policy(CostModel::new()) // as without this line
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// assert_eq!(batcher.stats().policy, "CostModel");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> Self {
         Self {
             efficiency: 0.95,
@@ -609,14 +618,14 @@ impl Policy for CostModel {
             return Err(BuildError::setting(
                 "efficiency",
                 self.efficiency,
-                "must be over 0 and under 1",
+                "must be greater than 0 and less than 1",
             ));
         }
         if self.max_batch_time <= 0.0 {
             return Err(BuildError::setting(
                 "max_batch_time",
                 "0s",
-                "must be over zero",
+                "must be greater than zero",
             ));
         }
         self.throttle.validate()

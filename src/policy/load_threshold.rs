@@ -195,7 +195,7 @@ impl LoadThreshold {
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
     /// let refused = Batcher::builder()
-    ///     .policy(LoadThreshold::new().adjustment_factor(0.0)) // must be over 0
+    ///     .policy(LoadThreshold::new().adjustment_factor(0.0)) // must be greater than 0
     ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
     /// assert!(refused.is_err());
     /// ```
@@ -211,7 +211,7 @@ impl LoadThreshold {
     /// # use std::time::Duration;
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
     /// let refused = Batcher::builder()
-    ///     .policy(LoadThreshold::new().thresholds(0.8, 0.2)) // low over high
+    ///     .policy(LoadThreshold::new().thresholds(0.8, 0.2)) // low exceeds high
     ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()));
     /// assert!(refused.is_err());
     /// ```
@@ -236,36 +236,103 @@ impl LoadThreshold {
     }
 
     /// The queue depth that counts as full load, in requests, greater than 0. Default 100.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{LoadThreshold, Policy};
+    /// let policy = LoadThreshold::new().queue_scale(400.0); // now 100 requests are a load of 0.25
+    /// assert!(policy.validate().is_ok());
+    /// let refused = LoadThreshold::new().queue_scale(0.0).validate();
+    /// assert_eq!(refused.unwrap_err().to_string(), "queue_scale is 0: must be greater than 0");
+    /// ```
     pub fn queue_scale(mut self, requests: f64) -> Self {
         self.scale.queue = requests;
         self
     }
 
     /// The number of waiting locks that counts as full load, greater than 0. Default 50.
+    ///
+    /// ```
+    /// # use load_aware_batcher::{LoadThreshold, Policy};
+    /// let policy = LoadThreshold::new().lock_scale(10.0); // a database that rarely waits for locks
+    /// assert!(policy.validate().is_ok());
+    /// assert!(LoadThreshold::new().lock_scale(-1.0).validate().is_err());
+    /// ```
     pub fn lock_scale(mut self, locks: f64) -> Self {
         self.scale.locks = locks;
         self
     }
 
     /// Guard: whether the weights are normalised over the signals present. Default true.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let batcher = Batcher::builder()
+    ///     .load_check_interval(Duration::from_millis(1))
+    ///     .policy(LoadThreshold::new().normalise(false))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().cpu_load(1.0)); // and no other signal
+    /// # while batcher.stats().average_load.is_none() { std::thread::yield_now() }
+    /// assert_eq!(batcher.stats().average_load, Some(0.4)); // the guard makes it 1
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn normalise(mut self, on: bool) -> Self {
         self.normalise = on;
         self
     }
 
     /// Guard: whether the score is at least the error rate. Default true.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let batcher = Batcher::builder()
+    ///     .load_check_interval(Duration::from_millis(1))
+    ///     .policy(LoadThreshold::new().error_floor(false))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().cpu_load(0.0).error_rate(0.8)); // idle, since calls fail
+    /// # while batcher.stats().average_load.is_none() { std::thread::yield_now() }
+    /// assert!(batcher.stats().average_load < Some(0.4)); // the guard makes it 0.8
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn error_floor(mut self, on: bool) -> Self {
         self.error_floor = on;
         self
     }
 
     /// Guard: whether growth needs a full batch since the last check. Default true.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback, LoadThreshold};
+    /// let batcher = Batcher::builder()
+    ///     .load_check_interval(Duration::from_millis(1))
+    ///     .policy(LoadThreshold::new().grow_only_when_full(false))
+    ///     .spawn(|_: &mut Batch<u64>| Ok(LoadFeedback::new()))?;
+    /// batcher.report(LoadFeedback::new().cpu_load(0.1)); // and no batch
+    /// # while batcher.stats().decisions.grow == 0 { std::thread::yield_now() }
+    /// assert_eq!(batcher.stats().batch_size, 24); // the guard keeps it at 20
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn grow_only_when_full(mut self, on: bool) -> Self {
         self.grow_only_when_full = on;
         self
     }
 
     /// Guard: whether a failed batch halves the size at once. Default true.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use load_aware_batcher::{Batch, BatchError, Batcher, LoadThreshold, Retry};
+    /// let batcher = Batcher::builder()
+    ///     .retry(Retry::none())
+    ///     .policy(LoadThreshold::new().halve_on_failure(false))
+    ///     .spawn(|_: &mut Batch<u64>| Err(BatchError::transient("connection lost")))?;
+    /// batcher.add(1)?;
+    /// assert!(batcher.flush(Duration::from_secs(9)).is_err());
+    /// assert_eq!(batcher.stats().batch_size, 20); // the guard makes it 10
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn halve_on_failure(mut self, on: bool) -> Self {
         self.halve_on_failure = on;
         self
@@ -461,7 +528,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "adjustment_factor",
                 factor,
-                "must be over 0 and at most 1",
+                "must be greater than 0 and at most 1",
             ));
         }
         let (low, high) = (self.low, self.high);
@@ -474,7 +541,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "thresholds",
                 value,
-                "must be within 0 and 1",
+                "must be between 0 and 1",
             ));
         }
         if low > high {
@@ -505,7 +572,7 @@ impl Policy for LoadThreshold {
             return Err(BuildError::setting(
                 "weights",
                 "all zero",
-                "at least one must count",
+                "at least one must be greater than 0",
             ));
         }
         for (setting, scale) in [
@@ -513,7 +580,11 @@ impl Policy for LoadThreshold {
             ("lock_scale", self.scale.locks),
         ] {
             if !(scale.is_finite() && scale > 0.0) {
-                return Err(BuildError::setting(setting, scale, "must be over 0"));
+                return Err(BuildError::setting(
+                    setting,
+                    scale,
+                    "must be greater than 0",
+                ));
             }
         }
         Ok(())

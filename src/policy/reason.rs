@@ -190,8 +190,8 @@ impl fmt::Display for Reason {
             }
             Self::HotKey { worker, share } => write!(
                 f,
-                "lane {worker} gets {:.0} % of the items, one key or a few: no more than {:.1} times \
-                 the rate of one connection",
+                "lane {worker} gets {:.0} % of the items, all of one key or a few: the rate cannot \
+                 exceed {:.1} times that of one connection",
                 share * 100.0,
                 1.0 / share
             ),

@@ -221,7 +221,7 @@ impl Throttle {
             Some(bad) => Err(BuildError::setting(
                 "throttle_above",
                 bad,
-                "must be within 0 and 1",
+                "must be between 0 and 1",
             )),
             None => Ok(()),
         }

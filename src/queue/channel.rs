@@ -57,7 +57,7 @@ impl<T> Parcel<T> {
 /// The producers' end.
 pub(crate) struct Inlet<T> {
     sender: sync::Sender<Parcel<T>>,
-    /// With at most so many messages in it, the channel has room again: an eighth of it.
+    /// With at most this many messages in it, the channel has room again: an eighth of it.
     roomy: usize,
 }
 
@@ -178,7 +178,7 @@ impl<T> Outlet<T> {
         self.0.try_recv().ok().map(Parcel::unpack)
     }
 
-    /// Moves single items into the vector, up to so many: the loop in which a busy flusher spends
+    /// Moves single items into the vector, up to this many: the loop in which a busy flusher spends
     /// its time.
     pub(crate) fn take_singles(&self, items: &mut Vec<T>, most: u64) -> Singles<T> {
         for _ in 0..most {

@@ -1,43 +1,56 @@
 //! Admission: the bounded channel, who may still add, who must be woken. Producers write here, the
 //! flusher reads.
 //!
-//! The gate knows nothing of what lies behind the channel. What does, and the lock around it, is
-//! the lane's (see `lane`).
+//! The gate knows nothing of what lies behind the channel. The lane knows it, and has the lock
+//! around it (see `flush::lane`).
 //!
 //! # Protocol of an add and a close
-//! An add is accepted or refused, exactly, and a close decides which with one look at the channel's
-//! length:
+//! Every add is either accepted or refused. A close decides which by one load of the channel's
+//! length.
 //!
-//! Producer: (1) load the doorbell's word: closed, refuse; (2) send the message with this thread's
-//! tag; (3) load the word again; (4) if it is closed, confirm the admission: lock the backlog, move
-//! what is in the channel to the late list, look there for the own tag; found, take the item out
-//! and refuse; not found, it was accepted. Closer: (a) lock the backlog; (b) set the closed bit;
-//! (c) n = the channel's length; (d) move exactly n messages to the carryover: they are accepted;
-//! (e) unlock.
+//! Producer:
 //!
-//! The race: an add sends while close runs. Sends move the tail by a SeqCst compare-exchange, (b)
-//! is a SeqCst read-modify-write, (c) loads the tail SeqCst: all have one order. A send before (c)
-//! is among the first n, because the channel is first in, first out and nobody receives while the
-//! lock is held; (d) moves it, and a producer that confirms does not find it in the late list, so
-//! it is accepted. A send after (c) is after (b), so (3) sees the bit and the producer comes to
-//! confirm; it finds its message, because only producers that confirm receive from the channel
-//! after (e), all under the lock, all into the late list. No third case. A thread has one add in
-//! flight, so its tag is unique in the late list. (Tags come again after 2³² threads: two of them
-//! would have to meet in one close.)
+//! - (1) Load the doorbell's word. If it is closed, refuse.
+//! - (2) Send the message with this thread's tag.
+//! - (3) Load the word again.
+//! - (4) If it is closed, confirm the admission. Lock the backlog, move what is in the channel to
+//!   the late list, and search the list for the own tag. If it is there, take the item out and
+//!   refuse. If not, the item was accepted.
 //!
-//! Producers that wait for room wake at once: (d) makes room, the channel wakes one sender for each
-//! message taken out, and each of them confirms, which takes at least its own message out and wakes
-//! the next. None waits for the handler.
+//! Closer:
+//!
+//! - (a) Lock the backlog.
+//! - (b) Set the closed bit.
+//! - (c) Load n, the channel's length.
+//! - (d) Move exactly n messages to the carryover. These are accepted.
+//! - (e) Unlock.
+//!
+//! The race: an add sends while a close runs. Sends move the tail by a SeqCst compare-exchange, (b)
+//! is a SeqCst read-modify-write, and (c) loads the tail SeqCst. So all have one total order.
+//!
+//! - A send before (c) is among the first n, because the channel is first in, first out and nobody
+//!   receives while the lock is held. So (d) moves it. A producer that confirms does not find it in
+//!   the late list: it was accepted.
+//! - A send after (c) is after (b), so (3) sees the bit and the producer confirms. It finds its
+//!   message: after (e) only producers that confirm receive from the channel, under the lock and
+//!   into the late list. The item is refused.
+//!
+//! A thread has one add in flight, so its tag is unique in the late list. Tags repeat after 2³²
+//! threads: two threads with one tag would have to meet in one close.
+//!
+//! Producers that wait for room wake at once. The moves of (d) make room, and the channel wakes one
+//! sender for each message taken out. Each of these confirms, which takes at least its own message
+//! out and wakes the next. None waits for the handler.
 //!
 //! Shown on the real channel by `close_races_lose_and_double_nothing` (tests/close.rs), also under
 //! Miri.
 //!
 //! # Costs
 //! An add is one send and two loads of a word that stays in the producer's cache: as fast as a bare
-//! send on one thread, 7 % slower while the flusher sleeps and much is missing
-//! (`benches/channel.rs`). Tried and rejected for the same guarantee: a fence of one's own (+5 ns
-//! on 8), a striped in-flight counter (+10), an arc-swap guard (+12), a read lock (+10). What
-//! travels through the channel, and how often it is copied, is `channel`'s.
+//! send on one thread, 7 % slower while the flusher sleeps on credit (`benches/channel`). Tried and
+//! rejected for the same guarantee: a fence of one's own (+5 ns on 8), a striped in-flight counter
+//! (+10), an arc-swap guard (+12), a read lock (+10). `channel` describes what travels through the
+//! channel and how often it is copied.
 
 use std::time::{Duration, Instant};
 
@@ -49,8 +62,8 @@ use crate::queue::refusal::{Refusal, RefusalCounters, Returned};
 use crate::queue::stall::Stall;
 use crate::queue::waiters::Waiters;
 use crate::queue::weigher::Weigher;
-use crate::sync::{Arc, CachePadded, Parker, SeqCstUsize, TrySendError, share};
-use crate::wakeup::{CLOSED, Doorbell, FAR, uncounted};
+use crate::sync::{Arc, CachePadded, Parker, SeqCstUsize, TrySendError, credit};
+use crate::wakeup::{CLOSED, Doorbell, ON_CREDIT, credits_for};
 
 mod room;
 
@@ -95,9 +108,9 @@ pub(crate) struct Gate<T> {
     pub(crate) is_plain: bool,
     /// Which batcher this is, for its own threads to be known by.
     pub(crate) batcher_id: u64,
-    /// Items beyond one a message that are in the channel, as a wrapping sum: producers add after
-    /// the send, the flusher subtracts when it takes a chunk out, so it may pass below zero while
-    /// an `add_many` is between its send and its count.
+    /// Items beyond one a message that are in the channel, as a wrapping sum. Producers add after
+    /// the send, and the flusher subtracts when it takes a chunk out. So it may pass below zero
+    /// while an `add_many` is between its send and its count.
     extra_items: CachePadded<SeqCstUsize>,
     /// Permits for the items of chunks.
     pub(crate) permits: ChunkPermits,
@@ -156,20 +169,19 @@ impl<T> Gate<T> {
 
     /// Step (2) for one plain item, if there is room: the shortest way through the gate.
     ///
-    /// Inlined into the caller, so that the item is built where its message lies: then it is copied
+    /// Inlined into the caller, so that the item is built where its message lies. Then it is copied
     /// once, into the channel, as by a bare send.
     #[inline(always)]
     pub(crate) fn try_send_one(&self, tag: u32, item: T) -> Result<(), TrySendError<Message<T>>> {
         self.inlet.try_send_one(tag, item)
     }
 
-    /// Step (3) after the send of so many items: the doorbell's word, if it asks something of
-    /// them.
+    /// Step (3) after the send of `items`: the doorbell's word, if this add has to act on it.
     #[inline(always)]
     pub(crate) fn asked(&self, items: usize) -> Option<usize> {
         match self.doorbell.word() {
             0 => None,
-            word if share::use_up(word, items) => None,
+            word if credit::spend(word, items) => None,
             word => Some(word),
         }
     }
@@ -207,9 +219,9 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Counts what the message brought beyond one item; then step (3). Counted after the send, so
-    /// that nothing counts that is not there, and before the word is loaded, so that a sleeping
-    /// flusher and this producer cannot both miss it.
+    /// Counts what the message brought beyond one item; then step (3). It is counted after the
+    /// send, so that the count never exceeds what is there. It is counted before the word is
+    /// loaded, so that a sleeping flusher and this producer cannot both miss it.
     fn sent_with(&self, extra: Extra) -> Admission {
         if extra.items > 0 {
             self.extra_items.fetch_add(extra.items);
@@ -229,7 +241,7 @@ impl<T> Gate<T> {
         self.uncount_weight(extra.weight);
     }
 
-    /// So many items beyond one a message have left the channel: taken by the flusher, or by a
+    /// This many items beyond one a message have left the channel: taken by the flusher, or by a
     /// producer that confirms.
     pub(crate) fn chunk_left(&self, items: usize) {
         if items > 0 {
@@ -237,7 +249,7 @@ impl<T> Gate<T> {
         }
     }
 
-    /// So much weight was gathered by the flusher: it no longer waits.
+    /// The flusher has gathered this much weight: it no longer waits.
     pub(crate) fn weight_left(&self, weight: usize) {
         self.uncount_weight(weight);
         if let Some(room) = &self.permits.weight {
@@ -251,7 +263,7 @@ impl<T> Gate<T> {
         }
     }
 
-    /// The rest of step (3), where the word asks something of an add. `is_heavy` is asked where
+    /// The rest of step (3), where an add has to act on the word. `is_heavy` is called where
     /// weights are known. Out of line, so that the add itself keeps to few registers.
     #[inline(never)]
     pub(crate) fn answer(
@@ -263,10 +275,10 @@ impl<T> Gate<T> {
         if word & CLOSED != 0 {
             return Admission::Unconfirmed;
         }
-        let wanted = if word & FAR == 0 {
+        let wanted = if word & ON_CREDIT == 0 {
             Some(word)
         } else {
-            self.doorbell.come_near(word, items)
+            self.doorbell.lease_or_count(word, items)
         };
         match wanted {
             Some(wanted) if self.items_in_channel() >= wanted || is_heavy() => {
@@ -284,8 +296,8 @@ impl<T> Gate<T> {
         (self.inlet.len() as isize + self.extra_items()).max(0) as usize
     }
 
-    /// The flusher's sleep until so many items are in the channel, or their weight fills a batch, 0
-    /// for neither; or something else has `changed`.
+    /// The flusher's sleep. It ends when `wanted` items are in the channel, or when their weight
+    /// fills a batch; with 0, neither ends it. It does not begin if `changed` is true.
     pub(crate) fn sleep(
         &self,
         parker: &Parker,
@@ -294,16 +306,16 @@ impl<T> Gate<T> {
         changed: impl FnOnce() -> bool,
     ) {
         let missing = wanted.saturating_sub(self.items_in_channel());
-        let ahead = if self.weigher.is_some() {
+        let credits = if self.weigher.is_some() {
             0
         } else {
-            uncounted(missing)
+            credits_for(missing)
         };
         self.doorbell
-            .sleep_far(parker, (wanted, ahead), deadline, || {
+            .sleep_on_credit(parker, (wanted, credits), deadline, || {
                 changed()
                     || (wanted > 0
-                        && (self.items_in_channel() + ahead >= wanted || self.is_heavy()))
+                        && (self.items_in_channel() + credits >= wanted || self.is_heavy()))
             });
     }
 

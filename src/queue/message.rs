@@ -6,10 +6,10 @@ use crate::ticket::Resolver;
 
 /// How many items one message carries at most.
 pub(crate) const CHUNK_ITEMS_MAX: usize = 64;
-/// How many empty chunks are kept for the next `add_many`, alongside as many as hold a full queue:
-/// the last of each call may be short, so more than those are under way.
+/// How many empty chunks are kept for the next `add_many`, in addition to as many as hold a full
+/// queue. The last chunk of each call may be short, so more chunks than that may be in use.
 const SPARE_CHUNKS: usize = 128;
-/// So many empty chunks are given back at once: one by one, flusher and producers would write to
+/// How many empty chunks are given back at once. One by one, flusher and producers would write to
 /// the same cache lines in turn.
 pub(crate) const CHUNKS_TOGETHER: usize = 16;
 
@@ -115,7 +115,7 @@ pub(crate) struct SpareChunks<T> {
 }
 
 impl<T> SpareChunks<T> {
-    /// For a queue with room for so many items of chunks.
+    /// For a queue with room for this many items of chunks.
     pub(crate) fn new(capacity: usize) -> Self {
         let (put, take) = bounded(SPARE_CHUNKS + capacity / CHUNK_ITEMS_MAX);
         Self { put, take }

@@ -1,19 +1,28 @@
-//! Permits for the items of chunks: `queue_capacity` items alongside those of single adds.
+//! Permits for the items of chunks: `queue_capacity` items, in addition to those of single adds.
 //!
-//! `add_many` sends up to 64 items as one message. Their items take permits before they are sent
-//! and release them when they are gathered; who finds none waits on a condition variable.
+//! `add_many` sends up to 64 items as one message. They take permits before they are sent, and
+//! release them when they are gathered. A producer without permits waits on a condition variable.
 //!
 //! # Protocol
-//! Waiter: (1) lock; (2) count itself in; (3) try again; (4) wait, which unlocks. Flusher: (a)
-//! release permits; (b) look at the number of waiters; (c) if there are any, lock, unlock, notify
-//! all.
+//! Waiter:
 //!
-//! The race: permits come back between (3) and (4). (2) and (a) are read-modify-writes and (3) and
-//! (b) loads, all SeqCst: either (3) sees the permits or (b) sees the waiter, whose lock (c) then
-//! waits for, so that the notification finds it waiting.
+//! - (1) Lock.
+//! - (2) Count itself in.
+//! - (3) Try again.
+//! - (4) Wait, which unlocks.
 //!
-//! Alongside lies the room by weight, which has a protocol of its own (see `weight_room`); a close
-//! wakes who waits for either.
+//! Flusher:
+//!
+//! - (a) Release permits.
+//! - (b) Load the number of waiters.
+//! - (c) If there are any, lock, unlock, and notify all.
+//!
+//! The race: permits are released between (3) and (4). Steps (2) and (a) are read-modify-writes,
+//! (3) and (b) are loads, and all are SeqCst. So either (3) sees the permits, or (b) sees the
+//! waiter. In the second case (c) has to wait for the lock, which the waiter holds until it waits.
+//! So the notification finds it waiting.
+//!
+//! Room by weight has its own protocol (see `weight_room`). A close wakes the waiters of both.
 
 use std::time::Instant;
 

@@ -50,7 +50,7 @@ pub(crate) struct Returned<T> {
     pub(crate) message: Message<T>,
 }
 
-/// How many adds were refused, by reason: counted by whoever is refused, read by `stats`. Relaxed
+/// How many adds were refused, by reason: counted by the refused thread, read by `stats`. Relaxed
 /// throughout: counts for people, they order nothing.
 pub(crate) struct RefusalCounters {
     full: AtomicU64,

@@ -1,21 +1,21 @@
-//! How long the flusher has waited for somebody to take the kept failed rows, for callers to check
+//! How long the flusher has waited for somebody to take the kept failed rows. Callers check it
 //! without a lock.
 //!
-//! As many failed rows are kept as `keep_failed` allows, so nothing is handed over until some are
-//! taken. Once that has lasted for `stall_timeout`, whoever waits for the flusher is answered
+//! If as many failed rows are kept as `keep_failed` allows, nothing is handed over until some are
+//! taken. Once that has lasted for `stall_timeout`, callers that wait for the flusher get
 //! `Stalled`: adds on a full queue, tickets and flushes.
 //!
 //! # Protocol
-//! One word. Written under the backlog's lock: the flusher begins a stall when it finds the kept
-//! rows full; the flusher, whoever takes kept rows, and close end it. Read by waiting callers
-//! without a lock: before each wait, and after each, which lasts at most `stall_timeout`. So a
-//! caller that waited before the stall began is answered when the stall has lasted, at the latest
-//! one `stall_timeout` after that. None of them is woken by a stall: a producer waits inside the
-//! channel, which has no such signal.
+//! There is one word, written under the backlog's lock. The flusher begins a stall when it finds
+//! the kept rows full. The flusher, a caller that takes kept rows, and a close end it. Waiting
+//! callers read the word without a lock before and after each wait, and each wait lasts at most
+//! `stall_timeout`. So a caller that waited before the stall began gets its answer at the latest
+//! one `stall_timeout` after the stall has lasted. A stall wakes none of them: a producer waits
+//! inside the channel, which has no signal for that.
 //!
 //! # Orderings
-//! Relaxed: the word orders nothing. A caller that reads an old value reads again at its next wait,
-//! and whoever knows by other means that rows were taken reads the value written then.
+//! Relaxed: the word orders nothing. A caller that reads an old value reads again at its next wait.
+//! A thread that knows by other means that rows were taken reads the value written then.
 
 use std::time::{Duration, Instant};
 

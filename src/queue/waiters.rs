@@ -1,45 +1,56 @@
-//! Who waits for a ticket whose item is still in line: such an item is handed over as soon as the
+//! Who waits for a ticket whose item is still in line. Such an item is handed over as soon as the
 //! handler is free.
 //!
-//! Written by waiting threads (the word, and under the backlog's lock the position), read and
-//! cleared by the flusher at each check of the line. An add without a ticket never comes here.
+//! Waiting threads write the word, and under the backlog's lock the position. The flusher reads and
+//! clears both at each check of the line. An add without a ticket never comes here.
 //!
-//! A wait overrides the builder's linger and nothing else: the flusher comes to the line only when
-//! no call, no backoff and no pause is in force, and a linger that the policy asked for itself
-//! still holds.
+//! A wait overrides only the builder's linger. The flusher checks the line only when no call, no
+//! backoff and no pause is in force. A linger that the policy asked for itself still holds.
 //!
 //! | word | since the flusher's last check of the line | what a wait does |
 //! | --- | --- | --- |
 //! | `NOBODY` | nobody registered | registers, under the backlog's lock |
-//! | `ONE` | somebody registered, with the line's end at that time | compare-exchanges the word to `MORE` |
+//! | `ONE` | a thread registered, with the line's end at that time | compare-exchanges the word to `MORE` |
 //! | `MORE` | others came as well | nothing |
 //!
 //! # Protocol
-//! Waiter, after the send of its item: (1) load the word; `MORE` is done; `ONE` is done if the
-//! compare-exchange to `MORE` succeeds or finds `MORE`. (2) Otherwise lock the backlog; if the item
-//! has left the line, done. (3) Raise `before` to the end of the line. (4) Compare-exchange the
-//! word from `NOBODY` to `ONE`. (5) Take the flag `dozes` and unlock. (6) If the flag was set, ring
-//! the doorbell. Then wait for the outcome. Flusher, at each check of the line, under the lock: (a)
-//! clear `dozes`; (b) swap the word to `NOBODY`, unless it is; (c) if it was `MORE`, raise `before`
-//! to the end of the line; (d) if the first message in line lies before `before`, it is due after
-//! the policy's own linger, otherwise after the linger in force; (e) if it is not due, and only
-//! because nobody waits for it, set `dozes`; unlock; sleep.
+//! Waiter, after the send of its item:
 //!
-//! The race: a thread begins to wait just as the flusher falls asleep for a whole linger. Both go
-//! through the lock. If the waiter is first, the flusher reads its position in (d) and does not
-//! sleep past it. If the flusher is first, the waiter finds `dozes` set and rings; a ring leaves a
-//! token, so it ends the sleep although that may not have begun (see `wakeup`). A waiter that
-//! leaves in (1) took no lock. Its step precedes the swap (b) that clears the word, since it read
-//! what that swap clears; its send precedes that step, so the end that (c) reads lies behind its
-//! item. That the swap comes at all is the first waiter's doing: the word is set only between that
-//! one's lock and the next check, and the first waiter rings if the flusher sleeps.
+//! - (1) Load the word. If it is `MORE`, end. If it is `ONE`, compare-exchange it to `MORE`; end if
+//!   that succeeds or finds `MORE`.
+//! - (2) Otherwise lock the backlog. If the item has left the line, end.
+//! - (3) Raise `before` to the end of the line.
+//! - (4) Compare-exchange the word from `NOBODY` to `ONE`.
+//! - (5) Take the flag `dozes`, and unlock.
+//! - (6) If the flag was set, ring the doorbell.
 //!
-//! One ring a hand-over at most: `dozes` is set by the flusher alone, and not set again while
-//! `before` covers the first message.
+//! Then it waits for the outcome. Flusher, at each check of the line, under the lock:
+//!
+//! - (a) Clear `dozes`.
+//! - (b) Swap the word to `NOBODY`, unless it is that.
+//! - (c) If it was `MORE`, raise `before` to the end of the line.
+//! - (d) If the first message in line lies before `before`, it is due after the policy's own
+//!   linger. Otherwise it is due after the linger in force.
+//! - (e) If it is not due, and only because nobody waits for it, set `dozes`. Then unlock and
+//!   sleep.
+//!
+//! The race: a thread begins to wait while the flusher falls asleep for a whole linger. There are
+//! three cases.
+//!
+//! - The waiter locks first. The flusher reads its position in (d), and does not sleep past it.
+//! - The flusher locks first. The waiter finds `dozes` set and rings. A ring leaves a token, so it
+//!   ends the sleep even before the sleep begins (see `wakeup`).
+//! - The waiter ends in (1), without the lock. It read the word that the next swap (b) clears, so
+//!   its send precedes that swap, and the end of the line in (c) lies after its item. And that swap
+//!   comes. The word was set by another waiter, under the lock and after the last check. That
+//!   waiter rings if the flusher sleeps.
+//!
+//! There is at most one ring for each hand-over. Only the flusher sets `dozes`, and it does not set
+//! the flag again while `before` covers the first message.
 //!
 //! # Orderings
-//! The word is SeqCst: in (1) and (b) to (c) it is ordered with the channel's tail, which the
-//! waiter moves before and the flusher reads after. `before` and `dozes` are only touched under
+//! The word is SeqCst: in (1), (b) and (c) it has one order with the channel's tail, which the
+//! waiter moves before and the flusher reads after. `before` and `dozes` are only accessed under
 //! the lock.
 
 use crate::sync::{CachePadded, SeqCstUsize};

@@ -1,38 +1,47 @@
-//! Room by weight: what waits in the queue weighs at most `max_queue_weight`.
+//! Room by weight: the waiting items weigh at most `max_queue_weight`.
 //!
-//! Written by producers, which take room before they send and wait where there is none, and by the
-//! flusher, which gives room back as it gathers. Read by the flusher: whether somebody found no
-//! room. A batcher without `max_queue_weight` has none.
+//! Producers take room before they send, and wait if there is none. The flusher gives room back as
+//! it gathers, and reads whether a producer found no room. A batcher without `max_queue_weight` has
+//! none of this.
 //!
 //! # Protocol
-//! Producer: (1) if nobody waits, take room by a compare-exchange; done if there was enough. (2)
-//! Otherwise lock the line and count itself in, behind all who wait. (3) If it is the first in
-//! line, try to take room. (4) If there is not enough, press: set `pressed` and, if it was not set,
-//! ring the flusher. (5) Wait for its own turn, which unlocks; then (3). At the end it leaves the
-//! line and wakes the next, for whom there may be room as well. Flusher: (a) clear `pressed`; (b)
-//! give room back; (c) load the number of those who wait; (d) if there are any, lock the line and
-//! wake the first.
+//! Producer:
 //!
-//! The race: room comes back between (3) and (5). (2) and (b) are read-modify-writes and (3) and
-//! (c) loads, all SeqCst: either (3) sees the room or (c) sees the waiter, whose lock (d) then
-//! waits for, so that the wake-up finds it waiting.
+//! - (1) If nobody waits, take room by a compare-exchange. If there is enough, end.
+//! - (2) Otherwise lock the line and register, after all who wait.
+//! - (3) If it is the first in line, try to take room.
+//! - (4) If there is not enough, press: set `pressed`, and ring the flusher if it was not set.
+//! - (5) Wait for the next turn, which unlocks. Then go on with (3).
+//!
+//! At the end it leaves the line and wakes the next producer, since there may be room for that one
+//! as well. Flusher:
+//!
+//! - (a) Clear `pressed`.
+//! - (b) Give room back.
+//! - (c) Load the number of waiting producers.
+//! - (d) If there are any, lock the line and wake the first.
+//!
+//! The race: room is given back between (3) and (5). Steps (2) and (b) are read-modify-writes, (3)
+//! and (c) are loads, and all are SeqCst. So either (3) sees the room, or (c) sees the waiter. In
+//! the second case (d) has to wait for the lock, which the waiter holds until it waits. So the
+//! wake-up finds it waiting.
 //!
 //! # Fairness
 //! The line is first come, first served, and (1) takes nothing while somebody waits. Otherwise
-//! light items would take every bit of room that comes back, and a heavy one would wait forever.
-//! So an item that would fit waits behind one that does not; a `try_add` is refused. Only an item
-//! without weight passes: it takes no room from anybody. A producer that read in (1) that nobody
-//! waits may overtake one that comes meanwhile, once.
+//! light items would take all room that is given back, and a heavy one would wait forever. So an
+//! item that would fit waits for one that does not fit, and a `try_add` is refused. Only an item
+//! without weight passes, since it takes no room. There is one exception: a producer that has read
+//! in (1) that nobody waits may overtake one that registers meanwhile, once.
 //!
 //! # Pressing
-//! The room may be too small for the next item while too little waits to fill a batch, by number or
-//! by weight. Nothing would move for up to one linger. So whoever finds no room presses, and the
-//! flusher then hands over what there is (see `Gate::is_heavy`). (a) comes before (b): a producer
-//! that finds no room after (b) presses again, and it is seen. One that presses between the two
-//! costs an early batch.
+//! The room may be too small for the next item while the waiting items do not fill a batch, neither
+//! by number nor by weight. Then nothing would happen for up to one linger. So a producer without
+//! room presses, and the flusher hands over what there is (see `Gate::is_heavy`). Step (a) comes
+//! before (b): a producer that finds no room after (b) presses again, and the flusher sees it. One
+//! that presses between the two costs an early batch.
 //!
-//! A waiter does not check a few times before it sleeps, as one for permits does: items that need
-//! this limit are large, and a wake-up is small beside them.
+//! A waiter for permits checks a few times before it sleeps. A waiter for weight does not: items
+//! that need this limit are large, and cost far more than a wake-up.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -62,7 +71,7 @@ struct Waiter {
     turn: Shared<Condvar>,
 }
 
-/// Room for the first so many of some items.
+/// Room for the first few of some items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) items: usize,

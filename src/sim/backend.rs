@@ -52,11 +52,11 @@ pub(super) struct ExtraWork {
     pub(super) time: Duration,
 }
 
-/// A backend that batchers share, as a description; [`Simulation`](super::Simulation) brings it to
-/// life.
+/// The description of a backend that batchers share. [`Simulation`](super::Simulation) runs it.
 ///
-/// Starts as a middling database: 4 ms of latency and 16 ms of work a call, 1 ms an item, 4 cores
-/// of which others take a fifth, noise of 15 %, and calls over 400 ms fail.
+/// The default is a database of medium speed. A call has 4 ms of latency and 16 ms of work, and an
+/// item 1 ms of work. There are 4 cores, of which a background load takes a fifth. The noise is 15
+/// %, and calls longer than 400 ms fail.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Backend {
@@ -122,18 +122,18 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// The middling database.
+    /// The default backend, see [`Backend`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a call costs from the start.
+    /// What a call costs from the start of the run.
     pub fn costs(mut self, costs: Costs) -> Self {
         self.costs = costs;
         self
     }
 
-    /// What a call that begins at this time or later costs; given in ascending order.
+    /// What a call costs that begins at this time or later. Times must be given in ascending order.
     pub fn costs_from(mut self, time: Duration, costs: Costs) -> Self {
         self.changes.push((time, costs));
         self
@@ -145,19 +145,20 @@ impl Backend {
         self
     }
 
-    /// What others take. Default a constant 0.2.
+    /// The background load. Default a constant 0.2.
     pub fn load(mut self, load: Load) -> Self {
         self.load = load;
         self
     }
 
-    /// How far the work of like calls scatters: the deviation of its logarithm. Default 0.15.
+    /// How far the work of equal calls scatters: the standard deviation of its logarithm. Default
+    /// 0.15.
     pub fn noise(mut self, deviation: f64) -> Self {
         self.noise = deviation;
         self
     }
 
-    /// A share of calls that need so many times the work. Default none.
+    /// A share of the calls needs `times` as much work. Default none.
     pub fn outliers(mut self, share: f64, times: f64) -> Self {
         self.outliers = Outliers {
             share,
@@ -166,40 +167,42 @@ impl Backend {
         self
     }
 
-    /// When a call is given up and all its items are lost; `None` is never. Default 400 ms.
+    /// How long a call may take. Then it is given up, and all its items are lost. `None` is no
+    /// limit. Default 400 ms.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// Items are refused, each with this probability times the share by which demand (background
-    /// load, and calls at work per core) is over capacity, at most half. Default 0.
+    /// Under overload each item is refused with a probability: `gain` times the share by which the
+    /// demand exceeds the capacity, at most 0.5. The demand is the background load, plus the calls
+    /// at work per core. Default 0.
     pub fn overload_errors(mut self, gain: f64) -> Self {
         self.overload_errors = gain;
         self
     }
 
-    /// Items are refused with this probability, whatever size and load. Default 0.
+    /// Each item is refused with this probability, whatever the size and the load. Default 0.
     pub fn row_errors(mut self, probability: f64) -> Self {
         self.row_errors = probability;
         self
     }
 
-    /// Calls fail as a whole with this probability, whatever size and load. Default 0.
+    /// Each call fails as a whole with this probability, whatever the size and the load. Default 0.
     pub fn call_errors(mut self, probability: f64) -> Self {
         self.call_errors = probability;
         self
     }
 
-    /// Calls fail as a whole with probability `1 − exp(−gain·n²)`: every pair of items may
-    /// conflict. Default 0.
+    /// Each call fails as a whole with probability `1 − exp(−gain·n²)`, since every pair of its
+    /// items may conflict. Default 0.
     pub fn lock_conflicts(mut self, gain: f64) -> Self {
         self.lock_conflicts = gain;
         self
     }
 
-    /// Beyond so many items, extra work: this time, times the square of the items beyond. Default
-    /// none.
+    /// Calls of more than `beyond` items need extra work: `extra` times the square of the number of
+    /// items beyond it. Default none.
     pub fn super_linear(mut self, beyond: usize, extra: Duration) -> Self {
         self.super_linear = ExtraWork {
             items: beyond,
@@ -208,9 +211,9 @@ impl Backend {
         self
     }
 
-    /// Each of the first so many items needs this much more work: the pages of an index that only a
-    /// large batch writes more than one row to. Between a knee of small batches and one of large
-    /// ones throughput then hardly grows. Default none.
+    /// Each of the `first` items of a call needs this much more work, as for the pages of an index:
+    /// only a large batch writes several rows to one page. Throughput then grows with the size for
+    /// small batches and again for large ones, and hardly in between. Default none.
     pub fn sub_linear(mut self, first: usize, extra: Duration) -> Self {
         self.sub_linear = ExtraWork {
             items: first,
@@ -219,8 +222,8 @@ impl Backend {
         self
     }
 
-    /// Calls of more than so many items need so many times the work: a sort that spills, a buffer
-    /// that overflows. Default none.
+    /// Calls of more than `beyond` items need `times` as much work, as for a sort that spills or a
+    /// buffer that overflows. Default none.
     pub fn cliff(mut self, beyond: usize, times: f64) -> Self {
         self.cliff = Cliff {
             beyond,
@@ -229,21 +232,21 @@ impl Backend {
         self
     }
 
-    /// Calls of more items are refused at once, after 0.1 ms, with a plain error: 413, too many
-    /// parameters. Tried again as [refused calls](super#what-is-simulated) are. Default none.
+    /// Calls of more items are refused after 0.1 ms with a plain error, as for a status 413 or too
+    /// many parameters. [Refused calls](super#what-is-simulated) are tried again. Default none.
     pub fn length_limit(mut self, items: usize) -> Self {
         self.length_limit = items;
         self
     }
 
-    /// Calls are refused after 0.1 ms with this probability, under 1, whatever they carry, with a
-    /// plain error. Tried again as [refused calls](super#what-is-simulated) are. Default 0.
+    /// Each call is refused after 0.1 ms with this probability, less than 1, with a plain error,
+    /// whatever its size. [Refused calls](super#what-is-simulated) are tried again. Default 0.
     pub fn refusals(mut self, probability: f64) -> Self {
         self.refusals = probability;
         self
     }
 
-    /// Another client that holds the lock which every call needs. Default none.
+    /// Another client that takes the lock which every call needs. Default none.
     pub fn lock_holder(mut self, holder: LockHolder) -> Self {
         self.lock_holder = Some(holder);
         self
@@ -255,8 +258,8 @@ impl Backend {
         self
     }
 
-    /// Whether the handler reports CPU, queue, errors and locks; times and failures are measured
-    /// anyway. Default true.
+    /// Whether the handler reports CPU, queue, errors and locks. Times and failures are always
+    /// measured. Default true.
     pub fn signals(mut self, reported: bool) -> Self {
         self.signals = reported;
         self
@@ -271,7 +274,7 @@ impl Backend {
             .map_or(self.costs, |(_, costs)| *costs)
     }
 
-    /// The client that asks for the lock at this time.
+    /// The lock's holder, if it asks for the lock at this time.
     pub(super) fn holder_at(&self, time: Duration) -> Option<LockHolder> {
         self.lock_holder.filter(|holder| holder.asks_at(time))
     }
@@ -297,7 +300,7 @@ impl Backend {
         1.0 - (1.0 - self.call_errors) * (-self.lock_conflicts * pairs).exp()
     }
 
-    /// The probability that an item of a call that goes through is refused.
+    /// The probability that an item of a call that succeeds is refused.
     pub(super) fn item_failure(&self, load: f64, at_work: f64) -> f64 {
         let over = (load + at_work / self.cores - 1.0).max(0.0);
         (self.row_errors + self.overload_errors * over).min(self.row_errors.max(0.5))

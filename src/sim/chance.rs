@@ -1,12 +1,12 @@
-//! Pseudo-random numbers of the simulator's own, so that a seed means the same run on every machine
-//! and release.
+//! The simulator's own pseudo-random numbers, so that a seed gives the same run on every machine
+//! and in every release.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(u64);
 
 impl Chance {
-    /// A stream of its own for each purpose of one seed.
+    /// A separate stream for each purpose of one seed.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         let mut chance = Self(seed ^ purpose.wrapping_mul(0xd134_2543_de82_ef95));
         chance.next();
@@ -26,7 +26,7 @@ impl Chance {
         ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
     }
 
-    /// Normal, mean 0 and deviation 1 (Box and Muller, one of the pair).
+    /// Normal with mean 0 and deviation 1 (Box and Muller, one number of the pair).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()

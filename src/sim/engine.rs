@@ -1,8 +1,9 @@
-//! The loop of a run: events in the order of virtual time. Between them the cores are shared fairly.
+//! The loop of a run: events in the order of virtual time. Between events the calls share the cores
+//! evenly.
 //!
-//! All calls at work advance at the same rate, so one number, the work that each has received so
-//! far, orders their ends: a call that joins ends when that number has grown by its own work.
-//! Between two events the rate does not change.
+//! All calls at work advance at the same rate. So one number orders their ends: the work that each
+//! call has received since the start of the run. A call that joins ends when that number has grown
+//! by the call's own work. Between two events the rate does not change.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -101,7 +102,7 @@ impl<'a, P: Policy> Engine<'a, P> {
         for (time, cores) in self.simulation.backend.parallel.cores.clone() {
             self.at(time.as_secs_f64(), Event::Cores { cores });
         }
-        // Checks of several batchers do not fall together.
+        // The checks of several batchers are at different times.
         let mut phases = Chance::new(self.simulation.seed, 2);
         let interval = self.simulation.check_interval.as_secs_f64();
         for unit in 0..self.units.len() {

@@ -1,18 +1,19 @@
-//! What others take of the backend, as a function of time.
+//! The background load of the backend, as a function of time.
 
 use std::time::Duration;
 
-/// The step in which a smooth load changes, in seconds of virtual time: a few times in a short call.
+/// The step in which a smooth load changes, in seconds of virtual time. A short call has a few of
+/// them.
 const SMOOTH_STEP_SECONDS: f64 = 0.02;
 
-/// The background load over time: the share of the backend's cores that others take, 0..=1. Clamped
-/// where it is read.
+/// The background load over time: the share of the backend's cores that other work takes, 0..=1. It
+/// is clamped where it is read.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Load {
     /// Always the same.
     Constant(f64),
-    /// Swings between two values, beginning in the middle, upwards.
+    /// A sine between two values. It begins in the middle and rises.
     Sine {
         /// The least.
         low: f64,
@@ -21,7 +22,7 @@ pub enum Load {
         /// From one peak to the next, greater than zero.
         period: Duration,
     },
-    /// Peaks again and again; the first begins after one interval.
+    /// Peaks at an interval. The first one begins after one interval.
     Spikes {
         /// Between the peaks.
         base: f64,
@@ -43,7 +44,8 @@ pub enum Load {
         /// When it has arrived.
         end: Duration,
     },
-    /// A value from the start, and others from their times on, which are in ascending order.
+    /// A value from the start, and other values from their times on. The times are in ascending
+    /// order.
     Steps(f64, Vec<(Duration, f64)>),
 }
 
@@ -54,7 +56,7 @@ impl Load {
         Self::Steps(base, vec![(begin, peak), (begin + lasting, base)])
     }
 
-    /// A time without any work: calls run into the timeout, or wait until it is over.
+    /// A time in which no call advances: calls reach their timeout, or wait until it is over.
     #[must_use]
     pub fn outage(base: f64, begin: Duration, lasting: Duration) -> Self {
         Self::spike(base, 1.0, begin, lasting)
@@ -111,8 +113,8 @@ impl Load {
         }
     }
 
-    /// How many intervals are past and how much of the present one. A sum of floats that means a
-    /// boundary is one.
+    /// How many intervals have passed, and how much of the current one. A sum of floats that
+    /// differs from a boundary by rounding counts as that boundary.
     fn turn(now: f64, every: f64) -> (f64, f64) {
         let turn = (now / every + 1e-9).floor();
         (turn, (now - turn * every).max(0.0))
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_begins_and_ends_where_a_sum_of_floats_says_so() {
+    fn a_peak_begins_and_ends_at_its_boundaries_despite_rounding() {
         for (every, lasting) in [(100, 30), (300, 100), (700, 699), (10, 1)] {
             let load = Load::Spikes {
                 base: 0.1,

@@ -21,7 +21,8 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// Holds the lock for `held`, and asks for it again `free` after it was released; all the time.
+    /// Holds the lock for `held`, and asks for it again `free` after the release, for the whole
+    /// run.
     pub fn new(held: Duration, free: Duration) -> Self {
         let (begin, lasting, poll) = (Duration::ZERO, Duration::MAX, Duration::ZERO);
         Self {
@@ -34,20 +35,21 @@ impl LockHolder {
         }
     }
 
-    /// Asks from this time on, and only for so long.
+    /// Asks for the lock only from `begin` on, for the time `lasting`.
     pub fn between(mut self, begin: Duration, lasting: Duration) -> Self {
         (self.begin, self.lasting) = (begin, lasting);
         self
     }
 
-    /// Calls that wait poll the lock at this interval, as SQLite's do, so they enter up to this
-    /// much later. Default zero: they are woken.
+    /// Waiting calls poll the lock at this interval, as in SQLite. So a call gets it up to one
+    /// interval late. Default zero: waiting calls are woken.
     pub fn polled(mut self, every: Duration) -> Self {
         self.poll = every;
         self
     }
 
-    /// A call that has waited so long fails as a whole, whatever its size. Default never.
+    /// A call that has waited this long for the lock fails as a whole, whatever its size. Default
+    /// never.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.patience = Some(timeout);
         self
@@ -59,8 +61,8 @@ impl LockHolder {
             .is_some_and(|since| since < self.lasting)
     }
 
-    /// How long a call waits that begins just as the lock was taken, in seconds: the time in tries
-    /// that were given up, the number of those, and the time in the try that gets the lock.
+    /// How long a call waits that begins when the lock is taken. Returns the seconds in attempts
+    /// that are given up, the number of these, and the seconds in the attempt that gets the lock.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> (f64, f64, f64) {
         let wait = self.held.as_secs_f64() + self.poll.as_secs_f64() / 2.0;
         let patience = [self.patience, timeout].into_iter().flatten().min();
@@ -76,7 +78,7 @@ impl LockHolder {
 #[derive(Default)]
 pub(super) struct Lock {
     inside: usize,
-    /// The holder has asked for it, or has it: nobody else enters.
+    /// The holder has asked for the lock, or has it. No call enters.
     wanted: bool,
     waiting: Vec<usize>,
 }
@@ -92,19 +94,19 @@ impl Lock {
         !self.wanted
     }
 
-    /// A call leaves; whether the holder has the lock now.
+    /// A call leaves. True if the holder has the lock now.
     pub(super) fn leave(&mut self) -> bool {
         self.inside -= 1;
         self.wanted && self.inside == 0
     }
 
-    /// The holder asks; whether it has the lock now.
+    /// The holder asks for the lock. True if it has the lock now.
     pub(super) fn ask(&mut self) -> bool {
         self.wanted = true;
         self.inside == 0
     }
 
-    /// The holder leaves; who waited.
+    /// The holder releases the lock. Returns the calls that waited.
     pub(super) fn release(&mut self) -> Vec<usize> {
         self.wanted = false;
         std::mem::take(&mut self.waiting)
@@ -123,7 +125,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// 10 ms for 100 items, and nobody else.
+    /// 10 ms for 100 items, without a background load.
     fn quiet() -> Backend {
         let costs = Costs::of_secs(0.001, 0.004, 0.000_05);
         Backend::new()
@@ -149,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_call_that_meets_the_holder_waits_for_it_and_no_other_does() {
-        // Asks at 100 ms and has it at once, since a call ends there; lets go at 170, asks at 270:
-        // seven calls in between.
+        // The holder asks at 100 ms and has the lock at once, since a call ends then. It releases
+        // the lock at 170 and asks again at 270. Seven calls fit in between.
         let backend =
             quiet().lock_holder(LockHolder::new(ms(70), ms(100)).between(ms(95), ms(300)));
         let times = times(&run(&backend, 100, 1));
@@ -211,7 +213,7 @@ mod tests {
                     .all(|call| call.service_time == ms(30) && call.failed == size),
                 "{size}"
             );
-            // Two a turn give up, the third has 10 ms to wait.
+            // In each turn two attempts give up, and the third one waits for 10 ms.
             let alone = Duration::from_micros(5_000 + 50 * size as u64);
             let waited = through
                 .iter()
@@ -225,9 +227,9 @@ mod tests {
         }
     }
 
-    /// The engine's events and the oracle's formula are two ways to the same figure.
+    /// The engine's events and the oracle's formula lead to the same figure.
     #[test]
-    fn a_fixed_size_beside_a_holder_brings_what_the_formula_says() {
+    fn a_fixed_size_alongside_a_holder_has_the_throughput_of_the_formula() {
         let holder = LockHolder::new(ms(70), ms(100));
         let noisy = quiet().noise(0.15);
         let table = [

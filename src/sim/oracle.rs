@@ -1,5 +1,5 @@
-//! What the best fixed size would do, computed from the description of the backend. It is the
-//! baseline; no policy knows it.
+//! The throughput of the best fixed size, computed from the description of the backend. It is the
+//! baseline. No policy knows it.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use super::lock::LockHolder;
 /// The 95th percentile of a normal distribution, in deviations.
 const P95_DEVIATIONS: f64 = 1.645;
 
-/// How long a call takes that is refused at once, in seconds.
+/// How long a refused call takes, in seconds.
 pub(super) const REFUSAL_SECONDS: f64 = 1e-4;
 
-/// The best fixed size at one moment and what it brings.
+/// The best fixed size at one moment, and its throughput.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Best {
     /// The size, in items.
     pub batch_size: usize,
-    /// Items handled per second by all batchers together; 0 where nothing gets through.
+    /// Items handled per second by all batchers together. 0 if no call succeeds.
     pub throughput: f64,
 }
 
 impl Backend {
-    /// The best fixed size, up to `max`, for so many busy batchers at a time since the start. With
-    /// a `bound`, the best of those of whose calls at most 5 % are longer; waits for a lock do not
-    /// count, since no size avoids them.
+    /// The best fixed size of at most `max` for this many busy batchers, at a time since the start.
+    /// With a `bound`, at most 5 % of the calls of that size take longer. Waits for a lock do not
+    /// count here, since no size avoids them.
     #[must_use]
     pub fn best(&self, at: Duration, batchers: usize, max: usize, bound: Option<Duration>) -> Best {
         let evaluate = |n: usize| Best {
@@ -58,8 +58,8 @@ impl Backend {
         (from..=to).map(evaluate).fold(best, better)
     }
 
-    /// Items handled per second if all of so many busy batchers always send `n`, by all together. A
-    /// bound that more than 5 % of the calls exceed makes it 0.
+    /// Items handled per second by all of this many busy batchers together, if each always sends
+    /// `n`. It is 0 if more than 5 % of the calls exceed the bound.
     #[must_use]
     pub fn expected(
         &self,
@@ -111,8 +111,8 @@ impl Backend {
     }
 
     /// The same as `call_within`, as means over all calls, where a holder takes the lock again and
-    /// again: in each turn the first call waits, others follow until it asks, and it gets the lock
-    /// when the last of those under way has ended.
+    /// again. In each turn the first call waits, and others follow until the holder asks. The
+    /// holder gets the lock when the last of the calls in flight has ended.
     fn calls_between_locks(
         &self,
         holder: &LockHolder,
@@ -126,7 +126,7 @@ impl Backend {
             .timeout
             .map(|timeout| timeout.saturating_sub(Duration::from_secs_f64(wait)));
         let (first_through, first_time) = self.call_within(latency, work, left);
-        // A call that polls finds the lock free late. The holder takes it again at the same time.
+        // A call that polls finds the free lock late. The holder still takes it at the same time.
         let free = holder.free.as_secs_f64() - holder.poll.as_secs_f64() / 2.0;
         let others = (free - first_time) / time;
         // When the holder asks, the call in flight is half over on average. Of several calls, the last
@@ -140,8 +140,8 @@ impl Backend {
         ((first_through + calls * through) / all, turn / all)
     }
 
-    /// The probability that a call ends before the timeout and the mean time it takes, given up or
-    /// not.
+    /// The probability that a call ends before the timeout, and the mean time of all calls, those
+    /// given up included.
     fn call_within(&self, latency: f64, work: f64, timeout: Option<Duration>) -> (f64, f64) {
         let Some(timeout) = timeout.map(|timeout| timeout.as_secs_f64()) else {
             return (1.0, latency + work);
@@ -157,8 +157,8 @@ impl Backend {
                 (0.0, timeout)
             };
         }
-        // The work is lognormal with this mean: the probability and the expectation of the part that
-        // fits in the room.
+        // The work is lognormal with this mean. Below are the probability and the expectation of
+        // the part that ends before the timeout.
         let z = ((room / work).ln() + self.noise * self.noise / 2.0) / self.noise;
         let through = normal(z);
         (

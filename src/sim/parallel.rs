@@ -1,10 +1,10 @@
-//! What several calls at once do to each other, as the user describes it.
+//! How several calls at once affect each other, as the user describes it.
 
 use std::time::Duration;
 
 use super::backend::Backend;
 
-/// How calls at once get in each other's way, beside sharing the cores.
+/// How calls at once affect each other, apart from sharing the cores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Parallel {
     /// How long a flush to disk takes that commits every call which waits for it.
@@ -20,7 +20,7 @@ pub(super) struct Parallel {
 }
 
 impl Parallel {
-    /// The share of its speed that each of so many calls at work keeps.
+    /// The share of its speed that each of this many calls at work keeps.
     pub(super) fn speed(&self, at_work: usize) -> f64 {
         if self.contention == 0.0 && self.coherency == 0.0 {
             return 1.0;
@@ -29,7 +29,7 @@ impl Parallel {
         1.0 / (1.0 + self.contention * others + self.coherency * calls * others)
     }
 
-    /// The probability that a call of `n` items conflicts with so many others.
+    /// The probability that a call of `n` items conflicts with this many others.
     pub(super) fn conflict(&self, n: usize, others: usize) -> f64 {
         1.0 - (-self.conflicts * n as f64 * others as f64).exp()
     }
@@ -55,8 +55,8 @@ impl Backend {
         self
     }
 
-    /// A call over so many at once fails when its latency is over, and its items are lost. Default
-    /// none.
+    /// If this many calls are connected, a further one fails at the end of its latency, and its
+    /// items are lost. Default no limit.
     pub fn connections(mut self, most: usize) -> Self {
         self.parallel.connections = Some(most.max(1));
         self
@@ -69,20 +69,21 @@ impl Backend {
         self
     }
 
-    /// How many calls can work at full speed at once from this time on; given in ascending order.
+    /// How many calls can work at full speed at once from this time on. Times must be given in
+    /// ascending order.
     pub fn cores_from(mut self, time: Duration, cores: u32) -> Self {
         self.parallel.cores.push((time, cores.max(1)));
         self
     }
 
-    /// After a call that failed, its batcher waits for up to this long, at random, and its permit is
-    /// not used meanwhile. Default zero.
+    /// After a failed call its lane waits for a random time of up to this long. Its permit is not
+    /// used meanwhile. Default zero.
     pub fn backoff(mut self, most: Duration) -> Self {
         self.parallel.backoff = most;
         self
     }
 
-    /// Whether the handler reports the CPU and nothing else. Default false.
+    /// Whether the handler reports only the CPU. Default false.
     pub fn cpu_only(mut self, reported: bool) -> Self {
         self.parallel.cpu_only = reported;
         self
@@ -96,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// 1 ms and 10 µs an item, no noise, no timeout, no load of others.
+    /// 1 ms a call and 10 µs an item, without noise, timeout and background load.
     fn backend(cores: u32) -> Backend {
         Backend::new()
             .costs(Costs::of_secs(0.0, 0.001, 1e-5))
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_at_once_bring_as_much_as_there_are_cores() {
+    fn throughput_grows_with_the_calls_at_once_up_to_the_cores() {
         for (calls, expected) in [(1, 50e3), (2, 100e3), (4, 200e3), (8, 200e3)] {
             let measured = throughput(&backend(4), calls);
             assert!(
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn two_calls_that_share_a_flush_bring_hardly_more_than_one_and_four_do() {
+    fn two_calls_share_a_flush_without_more_throughput_and_four_have_more() {
         let flush = backend(4).group_commit(Duration::from_millis(20));
         let one = throughput(&flush, 1);
         assert!((one - 100.0 / 0.022).abs() < 50.0, "{one}");

@@ -6,7 +6,7 @@ use super::backend::Backend;
 use crate::feedback::Signals;
 use crate::policy::Reason;
 
-/// The step in which a run is compared with the best fixed size.
+/// The step at which a run is compared with the best fixed size.
 const ORACLE_STEP: Duration = Duration::from_millis(50);
 
 /// One call of the handler, and what was in force after it.
@@ -15,7 +15,7 @@ const ORACLE_STEP: Duration = Duration::from_millis(50);
 pub struct Call {
     /// When it ended, since the start.
     pub at: Duration,
-    /// The batcher that called, from 0.
+    /// The batcher that made it, from 0.
     pub batcher: usize,
     /// Its items.
     pub len: usize,
@@ -25,11 +25,11 @@ pub struct Call {
     pub probe: bool,
     /// How long it took.
     pub service_time: Duration,
-    /// Whether it was refused at once: its items were tried again.
+    /// Whether it was refused at once, so that its items were tried again.
     pub refused: bool,
     /// How many of its items were not handled.
     pub failed: usize,
-    /// What the handler reported; empty if it failed or reports nothing.
+    /// The handler's signals. Empty if the call failed, or if the handler reports none.
     pub signals: Signals,
     /// The size in force after it.
     pub batch_size: usize,
@@ -52,9 +52,10 @@ pub struct Report {
     pub(super) duration: Duration,
     /// Core-seconds of work that the calls received.
     pub(super) worked: f64,
-    /// From add to the end of the call, in seconds, of each item handled; empty in a closed loop.
+    /// The seconds from the add of each handled item to the end of its call. Empty in a closed
+    /// loop.
     pub(super) waits: Vec<f64>,
-    /// When items were handled, and how many waits were known before.
+    /// When items were handled, and how many waits were known before that.
     pub(super) waits_at: Vec<(f64, usize)>,
     pub(super) backlog: usize,
 }
@@ -72,7 +73,7 @@ impl Report {
         self.handled_between(Duration::ZERO, self.duration)
     }
 
-    /// Items lost: in calls that failed, or refused one by one.
+    /// Items lost: those of failed calls, and those refused one by one.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed_between(Duration::ZERO, self.duration)
@@ -86,7 +87,8 @@ impl Report {
             .sum()
     }
 
-    /// Items lost in calls that ended in this time; what was refused and tried again is not lost.
+    /// Items lost in calls that ended in this time. Items of refused calls are tried again, and not
+    /// lost.
     #[must_use]
     pub fn failed_between(&self, from: Duration, to: Duration) -> usize {
         self.between(from, to)
@@ -101,8 +103,8 @@ impl Report {
             .filter(move |call| from < call.at && call.at <= to)
     }
 
-    /// What the best fixed size of each moment would have handled in this time, with its calls kept
-    /// within a bound or not.
+    /// The items that the best fixed size of each moment would have handled in this time, with a
+    /// bound on its calls or without one.
     #[must_use]
     pub fn oracle_between(&self, from: Duration, to: Duration, bound: Option<Duration>) -> f64 {
         let mut sum = 0.0;
@@ -130,8 +132,8 @@ impl Report {
         sum
     }
 
-    /// Items handled, as a share of what the best fixed size of each moment would have; over 1
-    /// where the policy was better.
+    /// The items handled, as a share of those of the best fixed size of each moment. It exceeds 1
+    /// if the policy was better.
     #[must_use]
     pub fn share_of_oracle(&self) -> f64 {
         self.share_of_oracle_between(Duration::ZERO, self.duration)
@@ -148,8 +150,8 @@ impl Report {
         }
     }
 
-    /// How much the calls of these batchers worked the backend: core-seconds a second, those of
-    /// calls that failed included.
+    /// How many cores the calls of these batchers used, as a mean over the run, failed calls
+    /// included.
     #[must_use]
     pub fn cores_busy(&self) -> f64 {
         self.worked / self.duration.as_secs_f64()
@@ -161,14 +163,14 @@ impl Report {
         self.backlog
     }
 
-    /// How long items took from their add to the end of their call: the time that this share of
-    /// them (0..=1) did not exceed. `None` in a closed loop.
+    /// A quantile of the time from the add of an item to the end of its call; 0.99 is the 99th
+    /// percentile. `None` in a closed loop.
     #[must_use]
     pub fn latency(&self, share: f64) -> Option<Duration> {
         self.latency_since(Duration::ZERO, share)
     }
 
-    /// The same of the items of calls that ended after this time.
+    /// The same for the items of calls that ended after this time.
     #[must_use]
     pub fn latency_since(&self, from: Duration, share: f64) -> Option<Duration> {
         let from = from.as_secs_f64();

@@ -10,8 +10,8 @@ use crate::policy::Concurrency;
 use crate::policy::Policy;
 use crate::policy::setpoint::Bounds;
 
-/// A run to be made: a [`Backend`], how many batchers use it, how much they have to do, and the
-/// settings that a [`Builder`](crate::Builder) has as well, with the same defaults.
+/// The settings of a run: a [`Backend`], how items arrive, and those settings of a
+/// [`Builder`](crate::Builder) that are simulated, with the same defaults.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a simulation does nothing until it runs"]
 pub struct Simulation {
@@ -27,7 +27,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A minute against this backend, in a closed loop: there is always enough to do.
+    /// A minute against this backend, in a closed loop: there are always items for the next batch.
     pub fn new(backend: Backend) -> Self {
         Self {
             backend,
@@ -59,8 +59,8 @@ impl Simulation {
         self
     }
 
-    /// Items arrive at random, so many a second at each batcher on average, instead of being there
-    /// always.
+    /// Items arrive at random at each batcher, this many a second on average. Default a closed
+    /// loop.
     pub fn arrivals_per_second(mut self, rate: f64) -> Self {
         self.arrivals = Some(rate);
         self
@@ -119,8 +119,8 @@ impl Simulation {
         self
     }
 
-    /// How long after a sample the controller has decided. Default 50 µs, so that a busy batcher is
-    /// one batch ahead of it, as with threads; zero is a controller that is never late.
+    /// The time from a sample to the decision. Default 50 µs, so that a busy batcher has cut its
+    /// next batch by then, as with threads. With zero the decision applies to the next batch.
     pub fn decision_lag(mut self, lag: Duration) -> Self {
         self.decision_lag = lag;
         self
@@ -131,7 +131,7 @@ impl Simulation {
         self.run_all(vec![policy])
     }
 
-    /// Runs one batcher for each of the policies, all against the same backend.
+    /// Runs one batcher for each of these policies, all against the same backend.
     pub fn run_all<P: Policy>(&self, policies: Vec<P>) -> Report {
         let units: Vec<_> = policies
             .into_iter()

@@ -8,10 +8,10 @@ use crate::feedback::Sample;
 use crate::policy::setpoint::{Bounds, Setpoint};
 use crate::policy::{Cadence, Policy, Reason, Window, Zone};
 
-/// The least time from an early decision to the next one, in seconds, as in the controller.
+/// The shortest time from an early decision to the next one, in seconds, as in the controller.
 const EARLY_DECISION_INTERVAL_SECONDS: f64 = 0.001;
 
-/// A batch as it was cut.
+/// A batch that was cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) len: usize,
@@ -29,17 +29,17 @@ pub(super) struct Cut {
     pub(super) concurrency: usize,
 }
 
-/// A batch that was refused, until all of it has gone through.
+/// A batch that was refused, until all its items have succeeded.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) len: usize,
     /// How long the last refusal of the whole took.
     pub(super) took: Duration,
-    /// What is to be tried next, the last one first.
+    /// The parts to be tried next, the last one first.
     pub(super) parts: Vec<Cut>,
-    /// It was split: all of it failed twice.
+    /// Whether it was split, since the whole batch failed twice.
     pub(super) split: bool,
-    /// A part was lost in another way.
+    /// Whether a part was lost in another way.
     pub(super) lost: bool,
 }
 
@@ -60,9 +60,9 @@ pub(super) struct Unit<P> {
     pub(super) plan: u64,
     /// When each item arrives, in ascending order; `None` in a closed loop.
     pub(super) arrivals: Option<Vec<f64>>,
-    /// How many of them were handed over.
+    /// How many arrivals were handed over.
     pub(super) taken: usize,
-    /// Of each lane.
+    /// The refused batch of each lane.
     refused: Vec<Option<Refused>>,
     pub(super) in_flight: usize,
     samples: Vec<Sample>,
@@ -140,7 +140,8 @@ impl<P: Policy> Unit<P> {
         }
     }
 
-    /// The batch that a free lane cuts now. Else the time at which to ask again, infinite if never.
+    /// The batch that a free lane cuts now. Without one, the time at which to try again, infinite
+    /// for never.
     pub(super) fn gather(&mut self, now: f64) -> Result<Cut, f64> {
         let probe = self
             .setpoint
@@ -207,7 +208,7 @@ impl<P: Policy> Unit<P> {
         self.refused[lane].as_mut()?.parts.pop()
     }
 
-    /// A call was refused: the same whole again, then halves, depth first.
+    /// Plans what follows a refused call: the whole batch again, then halves, depth first.
     pub(super) fn was_refused(&mut self, cut: Cut, took: Duration) {
         let attempt = cut.attempt + 1;
         let (len, parts) = (cut.len, Vec::new());
@@ -239,8 +240,8 @@ impl<P: Policy> Unit<P> {
         });
     }
 
-    /// A call was not refused. If it was the last part of a refused batch whose length was too large,
-    /// the length and the time of that batch.
+    /// Notes a call that was not refused. If it was the last part of a refused batch that was too
+    /// long, returns the length and the time of that batch.
     pub(super) fn was_taken(&mut self, lane: usize, lost: bool) -> Option<(usize, Duration)> {
         let batch = self.refused[lane].as_mut()?;
         batch.lost |= lost;
@@ -258,7 +259,7 @@ impl<P: Policy> Unit<P> {
         self.samples.push(sample);
     }
 
-    /// Takes a sample. When the controller will decide, if the sample wakes it.
+    /// Takes a sample. Returns when the controller will decide, if the sample wakes it.
     pub(super) fn report(
         &mut self,
         sample: Sample,

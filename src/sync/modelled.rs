@@ -20,7 +20,7 @@ use under_shuttle as checker;
 #[cfg(shuttle)]
 pub(crate) use under_shuttle::{begin_time, pass_time};
 
-pub(crate) mod share;
+pub(crate) mod credit;
 
 pub(crate) use checker::{
     Arc, AtomicU32, AtomicU64, AtomicUsize, MutexGuard, Ordering, fence, now, yield_now,

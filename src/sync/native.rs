@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::{Duration, Instant};
 
-#[path = "native/share.rs"]
-pub(crate) mod share;
+#[path = "native/credit.rs"]
+pub(crate) mod credit;
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

@@ -1,5 +1,5 @@
-//! Courses of events that are the same for every database: kills in the middle of the traffic, a
-//! server that is frozen, upserts of the same keys.
+//! Test runs that are the same for every database: kills in the middle of the traffic, a frozen
+//! server, and upserts of the same keys.
 
 mod frozen;
 mod kills;
@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use load_aware_batcher::Stats;
 
-/// A net for what should come soon. No test asserts how soon.
+/// Longer than anything here takes. No test asserts a time.
 const NET: Duration = Duration::from_secs(120);
 
-/// How often something was tried again, whole or split.
+/// How often a batch was tried again, whole or split.
 pub fn tried_again(stats: &Stats) -> u64 {
     stats.retries + stats.split_retries
 }

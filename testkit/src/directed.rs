@@ -1,4 +1,4 @@
-//! A handler that is directed call by call.
+//! A handler whose calls a test answers one by one.
 
 use std::sync::mpsc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use load_aware_batcher::{Batch, BatchError, BatchId, Handler, LoadFeedback, Trig
 
 use crate::LONG;
 
-/// What the handler was lent.
+/// A call of the handler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call<T> {
     pub items: Vec<T>,
@@ -18,7 +18,7 @@ pub struct Call<T> {
     pub at: Instant,
 }
 
-/// What the handler is to do.
+/// The answer to a call.
 pub enum Reply {
     Ok,
     /// The rows with these indices, permanently.
@@ -31,8 +31,8 @@ pub enum Reply {
     Panic,
 }
 
-/// Directs the handler of [`directed`]: each call is seen, and waits for its reply. Dropped, every
-/// call is `Ok`.
+/// Directs the handler of [`directed`]. It sees each call, and the call waits for its reply. After
+/// its drop every call is `Ok`.
 pub struct Director<T> {
     calls: mpsc::Receiver<Call<T>>,
     replies: mpsc::Sender<Reply>,
@@ -57,12 +57,12 @@ impl<T> Director<T> {
         call.items
     }
 
-    /// Whether the handler was called again, or is gone.
+    /// Whether the handler was called again or was dropped.
     pub fn no_call(&self) -> bool {
         self.calls.try_recv().is_err()
     }
 
-    /// Waits until the handler is dropped; true if it was not called again.
+    /// Waits until the handler is dropped. True if it was not called again.
     pub fn gone(&self) -> bool {
         matches!(
             self.calls.recv_timeout(LONG),
@@ -71,7 +71,7 @@ impl<T> Director<T> {
     }
 }
 
-/// A handler that does as its director says.
+/// A handler and its director.
 pub struct Directed<T> {
     calls: mpsc::Sender<Call<T>>,
     replies: mpsc::Receiver<Reply>,
@@ -101,7 +101,8 @@ impl<T: Clone> Handler<T> for Directed<T> {
             at,
         });
         let reply = self.replies.recv().unwrap_or(Reply::Ok);
-        // No call is too short for the clock: that it took time shows that it is settled.
+        // Every call is long enough for the clock. A service time above zero shows that it has
+        // ended.
         while at.elapsed().is_zero() {
             std::thread::yield_now();
         }
@@ -121,7 +122,7 @@ impl<T: Clone> Handler<T> for Directed<T> {
                     .for_each(|row| batch.retry(row, error.clone()));
             }
             Reply::Err(error) => return Err(error),
-            // Without the panic hook, which would print it.
+            // Without the panic hook, which would print the panic.
             Reply::Panic => std::panic::resume_unwind(Box::new("directed")),
         }
         Ok(LoadFeedback::new())

@@ -1,4 +1,4 @@
-//! Pairs of figures, their ratio's median and quartiles, and the targets.
+//! Pairs of figures, the median and quartiles of their ratios, and the targets.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Quartiles {
     /// Of at least one figure.
     pub fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
-        // Between two figures, their mean by distance.
+        // Between two figures it interpolates.
         let mark = |share: f64| {
             let place = share * (figures.len() - 1) as f64;
             let (below, above) = (
@@ -38,7 +38,7 @@ impl fmt::Display for Quartiles {
     }
 }
 
-/// What a median must keep to.
+/// The target of a median.
 #[derive(Clone, Copy)]
 pub enum Target {
     None,
@@ -66,7 +66,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Figures of this crate and of what it is measured against, pair by pair.
+/// Pairs of a figure of this crate and a figure of what it is compared with.
 #[derive(Default)]
 pub struct Pairs {
     ours: Vec<f64>,
@@ -74,7 +74,7 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Runs both, first ours, then the other, so many times over; what a run returns is its figure.
+    /// Runs both this many times, ours first. A run returns its figure.
     pub fn run(
         pairs: usize,
         mut ours: impl FnMut() -> f64,
@@ -111,7 +111,7 @@ impl Pairs {
     }
 }
 
-/// The lines, printed as they come, and those beyond their target.
+/// Prints the lines, and counts those that miss their target.
 #[derive(Default)]
 pub struct Report {
     lines: usize,
@@ -130,7 +130,7 @@ impl Report {
         );
     }
 
-    /// A line whose ratio is not one of pairs.
+    /// A line whose ratio does not come from pairs.
     pub fn ratio(&mut self, name: &str, ratio: Quartiles, figures: &str, target: Target) {
         let line = format!("{name} ratio {ratio} ({figures}{target})");
         println!("{line}");

@@ -1,5 +1,5 @@
-//! Random programs for a batcher: what several threads do with it, how its handler behaves, how it
-//! ends.
+//! Random programs for a batcher: what several threads do with it, how its handler behaves, and how
+//! it ends.
 //!
 //! Generated from a seed or from bytes without any dependency, run on real threads (`run.rs`), and
 //! accounted for item by item (`ledger.rs`). Shared by the property test, the soak and the fuzz
@@ -24,7 +24,7 @@ pub enum Dice<'a> {
     /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA
     /// 2014).
     Seed(u64),
-    /// One byte a choice (two above 256); 0 for ever behind the last.
+    /// One byte for each choice, two if there are more than 256. After the last byte, 0 forever.
     Bytes(std::slice::Iter<'a, u8>),
 }
 
@@ -72,7 +72,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Some dozens of items: thousands of programs a minute, each small enough to read.
+    /// Some dozens of items. Thousands of programs run in a minute, and each is small enough to
+    /// read.
     pub const SMALL: Self = Self {
         threads_max: 4,
         ops_max: 12,
@@ -98,7 +99,7 @@ impl Scale {
     };
 }
 
-/// What a thread does next. Each add repeats so many times, or adds so many at once.
+/// What a thread does next. An add has the number of its repetitions, or of its items.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Add(u64),
@@ -134,7 +135,7 @@ pub type Us = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     Ok,
-    /// Rejects every row whose number leaves no rest, and an index that is not there.
+    /// Rejects every row whose number is a multiple of this, and an index beyond the batch.
     RejectEvery(u64),
     /// The same, and the call fails.
     RejectAndFail(u64),
@@ -147,15 +148,15 @@ pub enum Deed {
     Permanent,
     InDoubt,
     Panic,
-    /// A permanent error while a row whose number leaves no rest is among them: the search has to
-    /// find it.
+    /// A permanent error if a row of the batch has a multiple of this as its number. The search has
+    /// to find it.
     BadRow(u64),
     /// The same with an error of no class.
     SulkyRow(u64),
     Slow(Us),
-    /// Adds from inside, and tries everything that would wait for itself.
+    /// Adds on the handler's thread, and makes every call that would wait for itself.
     Reenter,
-    /// Begins the close from inside.
+    /// Begins the close on the handler's thread.
     Close,
 }
 
@@ -179,8 +180,8 @@ pub struct Program {
     pub split_on_retry: bool,
     pub keep_order: bool,
     pub idempotent: bool,
-    /// Whether there is a hook, which panics at every so-manieth row (0: never) and takes this time
-    /// for each.
+    /// The hook, if there is one: it panics at every n-th row (0 is never) and takes this time for
+    /// each row.
     pub hook: Option<(u64, Us)>,
     pub keep_failed: usize,
     /// The limit, and whether heavier items are refused. Items weigh 1 to 5.
@@ -190,11 +191,11 @@ pub struct Program {
     pub order: Order,
     /// One thread each.
     pub scripts: Vec<Vec<Op>>,
-    /// The handler's deeds, over and over.
+    /// What the handler does, call by call, again from the start after the last.
     pub deeds: Vec<Deed>,
     /// At this call the handler hangs until the close has returned.
     pub hang_at: Option<u64>,
-    /// Main ends the program after so many calls of the handler, or when all threads are done.
+    /// Main ends the program after this many calls of the handler, or when all threads are done.
     pub calls_max: u64,
     pub ending: Ending,
     pub close_timeout: Us,
@@ -208,7 +209,7 @@ impl Program {
         Self::generate(&mut Dice::Seed(seed), scale)
     }
 
-    /// A small program: any bytes are one.
+    /// A small program. Any bytes give one.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self::generate(&mut Dice::Bytes(bytes.iter()), Scale::SMALL)
     }
@@ -254,7 +255,7 @@ impl Program {
             scripts: Vec::new(),
         };
         if program.hang_at.is_some() {
-            // Nobody waits for a handler that hangs until the close is over.
+            // No thread waits for a handler that hangs until the close has returned.
             program.close_timeout %= LONG;
         }
         let threads = 1 + dice.below(scale.threads_max);

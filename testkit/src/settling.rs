@@ -1,5 +1,5 @@
-//! What the tests of the law on real threads share: a producer that never lacks items, and how good
-//! a size is.
+//! Shared by the tests of `CostModel` on real threads: a producer that always has items, and a
+//! check of the size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use load_aware_batcher::{AddError, Batcher};
 
-/// Ends the producer, also when an assertion fails.
+/// Ends the producer when it is dropped, also if an assertion fails.
 pub struct Stop(Arc<AtomicBool>);
 
 impl Drop for Stop {
@@ -17,7 +17,7 @@ impl Drop for Stop {
     }
 }
 
-/// Adds so many at a time until it is stopped.
+/// Adds chunks of this many items until it is stopped.
 pub fn feed<'scope>(scope: &'scope Scope<'scope, '_>, batcher: &Batcher<u64>, items: u64) -> Stop {
     let stop = Stop(Arc::new(AtomicBool::new(false)));
     let (producer, done) = (batcher.producer(), Arc::clone(&stop.0));
@@ -32,7 +32,7 @@ pub fn feed<'scope>(scope: &'scope Scope<'scope, '_>, batcher: &Batcher<u64>, it
     stop
 }
 
-/// The batch size in force brings at least 0.9 times 95 % of the best throughput, that of endless
+/// Asserts that the throughput of the batch size in force is at least 0.9 · 0.95 of that of endless
 /// batches.
 pub fn assert_settled(batcher: &Batcher<u64>, call: Duration, item: Duration, sizes: &[usize]) {
     let stats = batcher.stats();

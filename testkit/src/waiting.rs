@@ -1,18 +1,19 @@
-//! What waits, with a net under what might hang: a builder that never gives up, a gate, and looks
-//! until something is so.
+//! Waits with a time limit for tests that might hang: a builder that never gives up, a gate, and
+//! waits for a condition.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use load_aware_batcher::{Batcher, Builder, Fixed, Stats};
 
-/// Long enough for everything that ends at all: only failures wait for it.
+/// Longer than anything that ends takes. Only failures wait for it.
 pub const LONG: Duration = Duration::from_secs(60);
-/// A linger or backoff that no test lives to see; nor a millionth of it, since backoffs are drawn.
+/// A linger or backoff longer than any test. Backoffs are random, so even a millionth of it is too
+/// long.
 pub const NEVER: Duration = Duration::from_secs(1_000_000_000);
 
-/// A builder of fixed size: nothing is handed over but full batches, what is flushed, and what a
-/// close finds. Dropped, the batcher leaves a handler behind that still waits for its director.
+/// A builder with a fixed size. Only full batches are handed over, and what a flush or a close
+/// finds. A drop of the batcher abandons a handler that still waits for its director.
 pub fn fixed<T: Send + 'static>(size: usize) -> Builder<T> {
     let sizes = Batcher::builder()
         .initial_batch_size(size)
@@ -29,7 +30,7 @@ pub fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
     ends_within(LONG, body)
 }
 
-/// The same for a body that has much to do: the time is for the slowest machine.
+/// The same for a body with much work. The time is enough for the slowest machine.
 pub fn ends_within<R: Send + 'static>(
     time: Duration,
     body: impl FnOnce() -> R + Send + 'static,
@@ -45,7 +46,7 @@ pub fn ends_within<R: Send + 'static>(
     }
 }
 
-/// Looks until the batcher shows what is expected.
+/// Waits until the statistics are as expected.
 pub fn until<T: Send>(batcher: &Batcher<T>, expected: impl Fn(&Stats) -> bool) -> Stats {
     let begun = Instant::now();
     loop {
@@ -58,13 +59,13 @@ pub fn until<T: Send>(batcher: &Batcher<T>, expected: impl Fn(&Stats) -> bool) -
     }
 }
 
-/// Waits until the first call of a directed handler is settled: what failed in it is in backoff, or
-/// halved, or failed.
+/// Waits until the first call of a directed handler was completed: a failed batch is in backoff,
+/// was split, or has failed.
 pub fn first_call_settled<T: Send>(batcher: &Batcher<T>) {
     until(batcher, |stats| !stats.service_time.max.is_zero());
 }
 
-/// Waits until somebody sets it.
+/// Waits until another thread has set the value.
 pub fn wait_for<T>(place: &OnceLock<T>) -> &T {
     loop {
         match place.get() {
@@ -74,7 +75,7 @@ pub fn wait_for<T>(place: &OnceLock<T>) -> &T {
     }
 }
 
-/// Shut until opened.
+/// Closed until a test opens it.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 

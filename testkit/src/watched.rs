@@ -1,4 +1,4 @@
-//! A sink whose errors a test hears of.
+//! A sink whose errors a test sees.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The main job as people run it: the example's binary on trees that are made here, its table read
-//! by another connection.
+//! The example that indexes files, as users run it: its binary runs on trees made here, and the
+//! test reads its table over another connection.
 
 #![cfg(all(unix, not(loom)))]
 
@@ -141,7 +141,8 @@ fn a_second_run_brings_the_table_up_to_date_and_leaves_other_trees_alone() {
     fs::remove_file(tree.root.join("gone")).unwrap();
     fs::remove_file(tree.root.join("becomes a folder")).unwrap();
     tree.write(OsStr::new("becomes a folder/inside"), "");
-    // Behind a link the same names can still be read, but they are no files of this tree any more.
+    // Through a link the same names can still be read, but they are not files of this tree any
+    // more.
     fs::rename(
         tree.root.join("folder"),
         tree.folder.path().join("elsewhere"),
@@ -228,7 +229,7 @@ fn a_database_inside_the_tree_has_a_row_and_its_journals_have_none() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_in_one_line() {
+fn each_problem_is_reported_in_one_line() {
     let tree = Tree::new(&["a"]);
     let folder = tree.folder.path();
     fs::write(
@@ -236,7 +237,7 @@ fn what_cannot_be_done_is_said_in_one_line() {
         "no database, but long enough to be taken for one ".repeat(100),
     )
     .unwrap();
-    // One leaf of the table, which a run over another tree does not even touch.
+    // One leaf page of the table, which a run over another tree does not touch.
     let other = wild_tree();
     other.run(&[], 0);
     let mut damaged = fs::read(&other.db).unwrap();
@@ -320,7 +321,7 @@ fn what_cannot_be_done_is_said_in_one_line() {
 }
 
 #[test]
-fn a_locked_database_is_told_of_soon() {
+fn a_locked_database_is_reported_soon() {
     let tree = Tree::new(&["a"]);
     tree.run(&[], 0);
     for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
@@ -360,10 +361,10 @@ fn rows_that_the_table_refuses_are_counted_and_the_others_are_written() {
 }
 
 #[test]
-fn a_database_that_fails_under_way_ends_the_run() {
+fn a_database_that_fails_during_the_run_ends_it() {
     let tree = wild_tree();
     tree.run(&[], 0);
-    // No row is at fault: the same goes wrong whatever is written.
+    // No row is the cause: every write fails in the same way.
     let trigger = "CREATE TRIGGER broken BEFORE INSERT ON files BEGIN SELECT abs(-9223372036854775808); END; DELETE FROM files";
     Connection::open(&tree.db)
         .unwrap()
@@ -380,8 +381,8 @@ fn a_database_that_fails_under_way_ends_the_run() {
     );
 }
 
-/// If we may read everything the program runs as somebody else, from a copy that this somebody may
-/// run.
+/// If the test may read everything (as root), the program runs as another user, from a copy that
+/// this user may execute.
 #[test]
 fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     const NOBODY: u32 = 65_534;
@@ -399,7 +400,7 @@ fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     let mut command = tree.command(&["--hash"]);
     if fs::read(tree.root.join("secret 0")).is_ok() {
         if chown(&tree.folder, Some(NOBODY), Some(NOBODY)).is_err() {
-            // Not by eprintln: the test runner would keep it to itself.
+            // Not with `eprintln!`, which the test runner captures.
             let _ = writeln!(
                 std::io::stderr(),
                 "SKIPPED what_cannot_be_read: we may read everything and be nobody else"
@@ -418,8 +419,8 @@ fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     }
     let output = loop {
         match command.output() {
-            // Another test that starts a program holds the copy open for writing until it has
-            // become that program.
+            // Another test that is starting a program has the copy open for writing until its child
+            // executes that program.
             Err(busy) if busy.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
             output => break output.unwrap(),
         }
@@ -444,8 +445,8 @@ fn what_cannot_be_read_is_listed_and_the_rest_is_indexed() {
     );
 }
 
-/// One walker holds on to the first of some endless files; the others, which it has listed, vanish
-/// meanwhile.
+/// The walker reads the first of several endless files. The others, which it has listed, are
+/// deleted meanwhile.
 #[test]
 #[cfg(target_os = "linux")]
 fn files_that_vanish_are_counted_and_do_no_harm() {
@@ -454,7 +455,7 @@ fn files_that_vanish_are_counted_and_do_no_harm() {
     let folder = tree.root.join("fleeting");
     fs::create_dir(&folder).unwrap();
     let names: Vec<_> = (0..FLEETING).map(|n| folder.join(n.to_string())).collect();
-    // Holes only: a tebibyte that takes no room and is not read to its end.
+    // A sparse file: a tebibyte that takes no room, and that is not read to its end.
     names
         .iter()
         .for_each(|name| fs::File::create(name).unwrap().set_len(1 << 40).unwrap());
@@ -510,7 +511,7 @@ fn files_that_vanish_are_counted_and_do_no_harm() {
 struct EndedAnyhow(Child);
 
 impl EndedAnyhow {
-    /// What it says until its end, which is little.
+    /// Its output until its end, which is short.
     fn output(mut self) -> Output {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         self.0
@@ -544,7 +545,7 @@ impl Drop for EndedAnyhow {
 fn ctrl_c_commits_what_was_added_and_says_so() {
     let tree = Tree::new(&[]);
     (0..300).for_each(|n| tree.write(OsStr::new(&n.to_string()), ""));
-    // Nothing, but so much of it that its hash takes longer than the test.
+    // A sparse file, so large that its hash takes longer than the test.
     fs::File::create(tree.root.join("endless"))
         .unwrap()
         .set_len(1 << 40)
@@ -564,7 +565,7 @@ fn ctrl_c_commits_what_was_added_and_says_so() {
         lines.any(|line| line.contains(" 300 rows, ")),
         "it tells how far it is once a second"
     );
-    // The shell's own, since not every system has a program of that name.
+    // The shell's own `kill`, since not every system has a program of that name.
     assert!(
         Command::new("sh")
             .args(["-c", &format!("kill -INT {}", child.0.id())])

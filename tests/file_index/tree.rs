@@ -1,5 +1,5 @@
-//! A tree of files in a folder of its own, the example that walks it, and its table as another
-//! program reads it.
+//! A tree of files in its own folder, the example that walks it, and its table as another program
+//! reads it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ pub fn example() -> &'static Path {
     BINARY.get_or_init(|| testkit::example::binary("file_index"))
 }
 
-/// A folder of its own for each test, with the tree below it and the database beside that.
+/// A separate folder for each test, with the tree in it and the database next to the tree.
 pub struct Tree {
     pub folder: TempDir,
     pub root: PathBuf,
@@ -55,13 +55,13 @@ impl Tree {
         command
     }
 
-    /// Runs it; it must end with this code. Returns what it said on stdout and on stderr.
+    /// Runs it and asserts its exit code. Returns its output on stdout and on stderr.
     #[track_caller]
     pub fn run(&self, options: &[&str], code: i32) -> (String, String) {
         ended(self.command(options).output().unwrap(), code)
     }
 
-    /// The table must have exactly one row for each file below the tree, as it is now.
+    /// Asserts that the table has exactly one row for each file that the tree has now.
     #[track_caller]
     pub fn assert_indexed(&self) {
         let mut expected = BTreeMap::new();
@@ -100,8 +100,8 @@ impl Tree {
     }
 }
 
-/// What `find DIR -type f` prints, with size and time of modification: not by the walker that the
-/// example uses.
+/// The files that `find DIR -type f` prints, with size and modification time. It does not use the
+/// walker of the example.
 fn find(dir: &Path, files: &mut BTreeMap<Vec<u8>, (i64, i64)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -147,7 +147,7 @@ pub fn ended(output: Output, code: i32) -> (String, String) {
     (stdout, stderr)
 }
 
-/// One line that names what it is about, and nothing else.
+/// Asserts that the output is one line that contains `about`.
 #[track_caller]
 pub fn assert_one_line(output: Output, about: &str) {
     let (stdout, stderr) = ended(output, 2);

@@ -19,17 +19,17 @@ use testkit::servers::proxy::{Fate, Proxy};
 use testkit::writers::mariadb::{MariadbWriter, failed};
 use testkit::writers::{Dedup, Row};
 
-/// A net for what should come soon. No test asserts how soon.
+/// Longer than anything here takes. No test asserts a time.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A database with the table, and a builder for rows that go into it.
+/// A database with the table, and a builder for its rows.
 fn prepared(server: &Mariadb, name: &str, dedup: Dedup, size: usize) -> (Opts, Conn, Builder<Row>) {
     let (opts, mut conn) = server.database(name);
     MariadbWriter::create_tables(&mut conn, "readings", dedup).unwrap();
     (opts, conn, dedup.builder(size))
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
@@ -42,16 +42,16 @@ fn writer(opts: &Opts, dedup: Dedup) -> MariadbWriter {
     MariadbWriter::new(opts.clone(), "readings", dedup, &[], LONG)
 }
 
-/// Rows and different ids.
+/// The number of rows, and of different ids.
 fn counts(conn: &mut Conn) -> (i64, i64) {
     conn.query_first("SELECT count(*), count(DISTINCT id) FROM readings")
         .unwrap()
         .unwrap()
 }
 
-/// The code and its class that this server gives to a statement.
+/// The error code of this statement on this server, and its class.
 fn class_on(conn: &mut Conn, statement: &str) -> (u16, ErrorClass) {
-    // With its rows: an error may come among them.
+    // Reads the rows, too, since an error may come among them.
     match conn.query::<mysql::Row, _>(statement).unwrap_err() {
         mysql::Error::MySqlError(error) => {
             (error.code, class_of(Some(error.code), Stage::Statement))
@@ -101,7 +101,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
     ] {
         assert_eq!(class_on(&mut conn, statement), (code, class), "{statement}");
     }
-    // A row lock that another holds.
+    // A row lock that another session holds.
     let mut other = Conn::new(opts).unwrap();
     other.query_drop("BEGIN").unwrap();
     other
@@ -122,7 +122,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
     assert_eq!(class, ErrorClass::InDoubt);
 }
 
-/// The server's code of an error.
+/// The error code of the server.
 fn code_of(error: &BatchError) -> u16 {
     match error.source().downcast_ref() {
         Some(mysql::Error::MySqlError(error)) => error.code,
@@ -148,13 +148,13 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
                     .handle(batch)
                     .inspect_err(|error| tell.send(code_of(error)).unwrap())
             };
-            // Each round is one batch of each writer.
+            // In each round each writer has one batch.
             Dedup::Key.builder(200).linger(LONG).spawn(handler).unwrap()
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
-            // The same keys in opposite orders, and one in the middle that both have to wait for:
-            // unsorted, each then holds what the other needs next.
+            // Both batches have the same keys in opposite orders, and one in the middle that both
+            // have to wait for. Unsorted, each then holds the lock that the other needs next.
             let ids = round * 200..(round + 1) * 200;
             conn.query_drop("BEGIN").unwrap();
             conn.query_drop(format!(

@@ -8,12 +8,12 @@ fn through(proxy: &Proxy, name: &str) -> Opts {
         .tcp_port(proxy.port())
         .user(Some("root"))
         .db_name(Some(name))
-        // The driver would go round the proxy.
+        // Otherwise the driver would bypass the proxy.
         .prefer_socket(false)
         .into()
 }
 
-/// Every fourth commit is lost, by turns after and before the server hears of it.
+/// Every fourth commit is lost, in turn after and before it reaches the server.
 fn every_fourth(number: u64) -> Fate {
     match number % 8 {
         3 => Fate::LoseAnswer,

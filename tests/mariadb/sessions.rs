@@ -1,5 +1,5 @@
-//! Sessions that are no longer what they were: refused, or without their prepared statements. The
-//! next attempt goes over a new one where that helps, and no row fails.
+//! Sessions that are refused, or that have lost their prepared statements. The next attempt uses a
+//! new session where that helps, and no row fails.
 
 use load_aware_batcher::Retry;
 use mysql::{Params, Statement, Value};
@@ -37,8 +37,8 @@ fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist
     );
 }
 
-/// Scenario 44. The handler is the recipe of the docs: it keeps a connection as long as its errors
-/// allow.
+/// Scenario 44. The handler is the recipe of the docs, which keeps a connection as long as its
+/// errors allow.
 #[test]
 fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
     let Some(server) = Mariadb::shared() else {
@@ -65,7 +65,7 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
         };
         calls += 1;
         if calls % 3 == 0 {
-            // The server forgets it; the handler does not know.
+            // The server drops the statement. The handler does not know it.
             conn.close(statement.clone())
                 .map_err(|error| failed(error, Stage::Connect))?;
         }
@@ -83,7 +83,7 @@ fn a_prepared_statement_that_is_gone_is_prepared_again_and_every_row_arrives() {
         write(batch).inspect_err(|error| tell.send(code_of(error)).unwrap())?;
         Ok(LoadFeedback::new())
     };
-    // Whole batches: the statement is for a hundred rows.
+    // Only whole batches, since the statement is for a hundred rows.
     let batcher = builder
         .retry(Retry::attempts(u32::MAX).total_limit(LONG * 10))
         .linger(LONG)

@@ -1,11 +1,11 @@
-//! Short handlers with plain `?` whose connection is captured: the factory of `spawn_workers` makes
-//! it anew, and no row fails.
+//! Short handlers with plain `?` that capture their connection. The factory of `spawn_workers`
+//! replaces them, and no row fails.
 
 use load_aware_batcher::{BuildError, Worker};
 
 use super::*;
 
-/// How many rows a restart interrupts: `RESTART_ROWS`, or 20 000.
+/// How many rows are added around the restart: `RESTART_ROWS`, or 20 000.
 fn restart_rows() -> i64 {
     std::env::var("RESTART_ROWS")
         .ok()
@@ -13,8 +13,8 @@ fn restart_rows() -> i64 {
         .unwrap_or(20_000)
 }
 
-/// The handler as people write it. Nothing is set but what only its author can know: a row may be
-/// stored again.
+/// The handler as most users write it. The only setting is one that its author must decide: rows
+/// may be sent again.
 fn spawn_short(config: Config, made: mpsc::Sender<Worker>) -> Result<Batcher<Row>, BuildError> {
     Batcher::builder().idempotent(true).spawn_workers(move |worker| {
         let _ = made.send(worker);
@@ -30,7 +30,7 @@ fn spawn_short(config: Config, made: mpsc::Sender<Worker>) -> Result<Batcher<Row
     })
 }
 
-/// A restart that takes so long, in the middle of the rows.
+/// A restart that takes this long, in the middle of the rows.
 fn restart(away: Duration) {
     let Some(mut server) = Postgres::own(&[]) else {
         return;
@@ -45,8 +45,8 @@ fn restart(away: Duration) {
         let (killed, is_killed) = mpsc::channel::<()>();
         let producer = batcher.producer();
         scope.spawn(move || {
-            // The last tenth comes after the kill, so that there is something to interrupt however
-            // fast the server is.
+            // The last tenth is added after the kill, so that the restart interrupts something even
+            // on a fast server.
             producer
                 .add_many((0..rows - rows / 10).map(Row::of))
                 .unwrap();
@@ -57,7 +57,7 @@ fn restart(away: Duration) {
         server.kill();
         drop(killed);
         until(|| batcher.stats().retrying.is_some());
-        // The length of the outage, which is what the test is about.
+        // This sleep is the length of the outage.
         std::thread::sleep(away);
         server.start();
     });

@@ -25,10 +25,10 @@ use testkit::servers::proxy::{Fate, Proxy};
 use testkit::writers::postgres::{PostgresWriter, failed};
 use testkit::writers::{Dedup, Row};
 
-/// A net for what should come soon. No test asserts how soon.
+/// Longer than anything here takes. No test asserts a time.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A database with the table, and a builder for rows that go into it.
+/// A database with the table, and a builder for its rows.
 fn prepared(
     server: &Postgres,
     name: &str,
@@ -40,7 +40,7 @@ fn prepared(
     (config, client, dedup.builder(size))
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 fn until(mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
@@ -53,7 +53,7 @@ fn writer(config: &Config, dedup: Dedup) -> PostgresWriter {
     PostgresWriter::new(config.clone(), "readings", dedup)
 }
 
-/// Rows and different ids.
+/// The number of rows, and of different ids.
 fn counts(client: &mut Client) -> (i64, i64) {
     let row = client
         .query_one("SELECT count(*), count(DISTINCT id) FROM readings", &[])
@@ -61,7 +61,7 @@ fn counts(client: &mut Client) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// What the class of an error is that this server gives to these statements.
+/// The error code of these statements on this server, and its class.
 fn class_on(client: &mut Client, statements: &str) -> (String, ErrorClass) {
     let error = client.batch_execute(statements).unwrap_err();
     let code = error.code().map(|code| code.code().to_owned());
@@ -164,7 +164,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
         class_on(&mut client, "COMMIT"),
         ("40001".to_owned(), Transient)
     );
-    // An administrator's end of a session.
+    // An administrator ends a session.
     let pid: i32 = client
         .query_one("SELECT pg_backend_pid()", &[])
         .unwrap()
@@ -178,7 +178,7 @@ fn this_servers_errors_have_the_class_of_the_table() {
 }
 
 #[test]
-fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
+fn the_search_separates_two_rows_of_one_key_in_an_upsert() {
     let Some(server) = Postgres::shared() else {
         return;
     };
@@ -200,7 +200,7 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
             }
         })
         .unwrap();
-    // The later one of two rows with the same key, side by side, must win.
+    // Of two adjacent rows with the same key the later one must win.
     batcher
         .add_many((0..100).map(|n| Row {
             id: n / 2,
@@ -219,7 +219,7 @@ fn the_same_key_twice_in_one_upsert_is_parted_by_the_search() {
     assert_eq!(won.get::<_, i64>(0), 50);
 }
 
-/// The server's code of an error.
+/// The error code of the server.
 fn code_of(error: &BatchError) -> Option<String> {
     let error = error.source().downcast_ref::<postgres::Error>()?;
     error.code().map(|code| code.code().to_owned())
@@ -243,13 +243,13 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
                     .handle(batch)
                     .inspect_err(|error| tell.send(code_of(error)).unwrap())
             };
-            // Each round is one batch of each writer.
+            // In each round each writer has one batch.
             Dedup::Key.builder(200).linger(LONG).spawn(handler).unwrap()
         };
         let writers = [spawn(), spawn()];
         for round in 0..ROUNDS {
-            // The same keys in opposite orders, and one in the middle that both have to wait for:
-            // unsorted, each then holds what the other needs next.
+            // Both batches have the same keys in opposite orders, and one in the middle that both
+            // have to wait for. Unsorted, each then holds the lock that the other needs next.
             let ids = round * 200..(round + 1) * 200;
             client
                 .batch_execute(&format!(
@@ -283,8 +283,8 @@ fn deadlocks_of_two_writers_are_retried_and_rows_sorted_by_key_have_none() {
     }
 }
 
-/// A list of VALUES needs three parameters a row: what the driver can send is a limit on the
-/// batch's weight.
+/// A list of VALUES needs three parameters for each row. The number that the driver can send is set
+/// as the limit on the batch's weight.
 #[test]
 fn bind_parameters_stay_at_the_drivers_limit() {
     let Some(server) = Postgres::shared() else {
@@ -311,7 +311,7 @@ fn bind_parameters_stay_at_the_drivers_limit() {
         "as many as fit and no more"
     );
     assert_eq!(counts(&mut client), (50_000, 50_000));
-    // The limit is real: one row more does not go through.
+    // The limit is real: with one row more the statement fails.
     let rows: Vec<Row> = (60_000..60_000 + LIMIT as i64 / 3 + 1)
         .map(Row::of)
         .collect();

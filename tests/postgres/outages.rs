@@ -12,7 +12,7 @@ fn through(proxy: &Proxy, name: &str) -> Config {
     config
 }
 
-/// Every fourth commit is lost, by turns after and before the server hears of it.
+/// Every fourth commit is lost, in turn after and before it reaches the server.
 fn every_fourth(number: u64) -> Fate {
     match number % 8 {
         3 => Fate::LoseAnswer,

@@ -6,7 +6,7 @@ use postgres::types::{IsNull, Type, private::BytesMut, to_sql_checked};
 
 use super::*;
 
-/// An id that the driver cannot send if it is this one.
+/// An id. The driver cannot send one certain value of it.
 #[derive(Debug)]
 struct Picky(i64);
 
@@ -76,7 +76,7 @@ fn a_value_that_the_driver_refuses_fails_alone_at_once_and_is_never_in_doubt() {
     }
 }
 
-/// Flushes; the rows with these ids fail for good, and no other.
+/// Flushes, and asserts that exactly the rows with these ids fail.
 fn only_these_fail(batcher: &Batcher<Row>, ids: &[i64]) {
     assert!(matches!(
         batcher.flush(LONG),

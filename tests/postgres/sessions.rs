@@ -1,5 +1,5 @@
-//! Sessions that are no longer what they were: refused, with plans of another table, ended by the
-//! server, left in the middle of a transaction. The next attempt goes over a new one where that
+//! Sessions that are refused, that have plans of a changed table, that the server has ended, or
+//! that are left in the middle of a transaction. The next attempt uses a new session where that
 //! helps, and no row fails.
 
 use postgres::Statement;
@@ -37,8 +37,8 @@ fn a_refused_connection_is_unavailable_and_one_to_a_database_that_does_not_exist
     );
 }
 
-/// Scenario 44: `ALTER TABLE` under a prepared statement that returns rows. The handler is the
-/// recipe of the docs: it keeps a connection as long as its errors allow.
+/// Scenario 44: `ALTER TABLE` after a statement that returns rows was prepared. The handler is the
+/// recipe of the docs, which keeps a connection as long as its errors allow.
 #[test]
 fn a_cached_plan_whose_result_type_changed_is_prepared_again_and_every_row_arrives() {
     let Some(server) = Postgres::shared() else {
@@ -87,8 +87,8 @@ fn a_cached_plan_whose_result_type_changed_is_prepared_again_and_every_row_arriv
     assert_eq!(codes.iter().collect::<Vec<_>>(), [Some("0A000".to_owned())]);
 }
 
-/// Scenario 47: without a transaction a statement that meets a closed session would be in doubt. A
-/// check before it is not.
+/// Scenario 47: without a transaction, a statement on a closed session would be in doubt. A check
+/// before the statement prevents that.
 #[test]
 fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_putting_rows_in_doubt()
  {
@@ -124,7 +124,7 @@ fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_p
     let batcher = builder.spawn(handler).unwrap();
     batcher.add(Row::of(0)).unwrap();
     assert_eq!(batcher.flush(LONG), Ok(()));
-    // As a timeout would end it, but at a moment that is known.
+    // It ends as by a timeout, but at a known moment.
     let others =
         "FROM pg_stat_activity WHERE datname = 'idle_autocommit' AND pid <> pg_backend_pid()";
     client
@@ -145,8 +145,8 @@ fn a_validity_check_before_an_autocommit_statement_keeps_an_ended_session_from_p
     assert_eq!(counts(&mut client), (100, 100));
 }
 
-/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection goes
-/// on.
+/// Scenario 54: the driver's guard rolls back while the panic unwinds, so the same connection can
+/// be used.
 #[test]
 fn a_panic_inside_a_transaction_guard_leaves_nothing_behind_on_the_connection() {
     let Some(server) = Postgres::shared() else {

@@ -3,13 +3,13 @@
 use super::*;
 use load_aware_batcher::{CostModel, Fixed};
 
-/// A backend that takes no time worth speaking of.
+/// A backend whose calls take almost no time.
 fn instant() -> Backend {
     plain(0.0, 1e-6, 0.0)
 }
 
 #[test]
-fn items_arrive_at_random_at_the_rate_that_was_asked_for() {
+fn items_arrive_at_random_at_the_given_rate() {
     let run = Simulation::new(instant())
         .duration(secs(1_000.0))
         .arrivals_per_second(50.0)
@@ -80,9 +80,9 @@ fn a_batch_is_cut_when_it_is_full_or_its_oldest_item_is_due() {
 }
 
 #[test]
-fn what_came_during_a_call_goes_next_as_far_as_it_fits() {
-    // 200 a second, ten every 100 ms: nothing that is cut is smaller than what waits, and what
-    // waits is overdue.
+fn items_that_arrived_during_a_call_are_in_the_next_batch_up_to_its_size() {
+    // 200 items a second, and calls of 100 ms. The waiting items are overdue, so each batch takes
+    // as many of them as fit.
     let run = Simulation::new(plain(0.0, 100.0, 0.0))
         .duration(secs(60.0))
         .arrivals_per_second(200.0);
@@ -92,7 +92,8 @@ fn what_came_during_a_call_goes_next_as_far_as_it_fits() {
     for pair in calls.windows(2) {
         near(begun(pair[1]), pair[0].at.as_secs_f64(), 3e-9);
     }
-    // Twice as many come as go: half of them wait at the end, less those under way.
+    // Twice as many items arrive as are handled. Half of them wait at the end, apart from those in
+    // flight.
     near(report.backlog() as f64, 6_000.0, 400.0);
     let roomy = run.linger(millis(10.0)).run(Fixed(1_000));
     assert!(roomy.backlog() < 60);
@@ -105,14 +106,14 @@ fn what_came_during_a_call_goes_next_as_far_as_it_fits() {
 }
 
 #[test]
-fn the_oldest_goes_first_and_each_once() {
+fn the_oldest_item_is_handed_over_first_and_each_item_once() {
     let run = Simulation::new(plain(0.0, 100.0, 0.0))
         .duration(secs(20.0))
         .arrivals_per_second(100.0);
     let (asked, report) =
         Listener::new(Cadence::EveryCheck, hold).listen(&run.clone().initial_batch_size(10));
-    // At full load, each waits for those before it: the oldest of a batch has waited since its own
-    // arrival.
+    // Under overload each item waits for those before it. The oldest of a batch has waited since
+    // its arrival.
     let alone = Simulation::new(instant())
         .duration(secs(20.0))
         .arrivals_per_second(100.0)
@@ -138,7 +139,7 @@ fn the_oldest_goes_first_and_each_once() {
         );
         taken = until;
     }
-    // All but what was reported after the last check.
+    // All except the samples after the last check.
     assert!(
         report.calls().iter().map(|call| call.len).sum::<usize>() - taken <= 100 && taken > 1_500
     );
@@ -147,12 +148,12 @@ fn the_oldest_goes_first_and_each_once() {
 }
 
 #[test]
-fn a_latency_is_that_of_the_item_at_its_place_and_what_failed_has_none() {
+fn a_latency_quantile_is_that_of_the_item_at_its_rank_and_failed_items_do_not_count() {
     let run = Simulation::new(instant())
         .duration(secs(50.0))
         .arrivals_per_second(40.0)
         .linger(secs(5.0));
-    // Batches of two: the first waits for the second, which waits for nothing.
+    // In batches of two the first item waits for the second, and the second does not wait.
     let (asked, report) =
         Listener::new(Cadence::EveryCheck, hold).listen(&run.clone().initial_batch_size(2));
     let batches = asked
@@ -201,7 +202,7 @@ fn a_latency_is_that_of_the_item_at_its_place_and_what_failed_has_none() {
 }
 
 #[test]
-fn an_outage_holds_the_items_back_and_only_those_handed_over_are_no_backlog() {
+fn in_an_outage_all_items_but_those_handed_over_are_backlog() {
     let backend = plain(0.0, 1.0, 0.0).load(Load::outage(0.0, secs(5.0), secs(100.0)));
     let report = Simulation::new(backend)
         .duration(secs(10.0))
@@ -220,7 +221,7 @@ fn an_outage_holds_the_items_back_and_only_those_handed_over_are_no_backlog() {
 }
 
 #[test]
-fn a_shorter_linger_reaches_a_batcher_that_waits_and_none_is_longer_than_the_users() {
+fn a_shorter_linger_applies_to_a_waiting_batch_and_no_linger_exceeds_the_users() {
     let answer = |linger: Duration| {
         move |_: &Window<'_>, current: &Setpoint| Decision {
             linger: Some(linger),
@@ -242,7 +243,7 @@ fn a_shorter_linger_reaches_a_batcher_that_waits_and_none_is_longer_than_the_use
 }
 
 #[test]
-fn the_same_seed_is_the_same_run_to_the_last_bit_with_everything_in_it() {
+fn the_same_seed_gives_exactly_the_same_run_with_every_feature_in_use() {
     let run = |seed| {
         let backend = Backend::new()
             .row_errors(0.02)
@@ -264,7 +265,7 @@ fn the_same_seed_is_the_same_run_to_the_last_bit_with_everything_in_it() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).0, run(8).0);
-    // Noise alone, too; and a run that says no seed is the same each time.
+    // The same with noise alone, and with the default seed.
     let noise = |seed| {
         Simulation::new(Backend::new())
             .seed(seed)

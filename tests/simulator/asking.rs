@@ -1,4 +1,4 @@
-//! What a policy is told and when, and what becomes of its answers.
+//! When a policy decides, which samples it gets, and what its decisions do.
 
 use super::*;
 use load_aware_batcher::{BatchSample, CallOutcome, Fixed};
@@ -12,7 +12,7 @@ fn batches(asked: &[Asked]) -> Vec<BatchSample> {
 }
 
 #[test]
-fn a_policy_is_asked_at_every_check_and_told_of_each_batch_once() {
+fn a_policy_decides_at_every_check_and_gets_each_batch_once() {
     let run = Simulation::new(plain(4.0, 16.0, 1.0))
         .load_check_interval(secs(0.5))
         .duration(secs(30.0));
@@ -141,7 +141,7 @@ fn a_busy_batcher_is_one_batch_ahead_of_its_controller() {
 }
 
 #[test]
-fn fast_batches_are_told_of_together() {
+fn fast_batches_are_in_one_window() {
     let run = Simulation::new(plain(0.0, 0.2, 0.0)).duration(secs(0.9));
     let (asked, report) = Listener::new(Cadence::EveryBatch, hold).listen(&run);
     for pair in asked.windows(2) {
@@ -158,8 +158,7 @@ fn fast_batches_are_told_of_together() {
         "each once"
     );
     assert_eq!(asked[0].now, millis(0.25));
-    // A check that falls in between is told of what there is, and nobody is asked about nothing
-    // behind it.
+    // A check in between gets the samples that are there. No decision without samples follows.
     let run = Simulation::new(plain(0.0, 3.0, 0.0))
         .duration(secs(0.9))
         .decision_lag(millis(2.0));
@@ -174,7 +173,7 @@ fn fast_batches_are_told_of_together() {
 }
 
 #[test]
-fn a_probe_is_one_batch_however_often_it_is_asked_for() {
+fn a_repeated_request_for_a_probe_gives_one_batch() {
     let probing = |window: &Window<'_>, current: &Setpoint| {
         let seen = window
             .samples
@@ -213,7 +212,7 @@ fn a_probe_is_one_batch_however_often_it_is_asked_for() {
 }
 
 #[test]
-fn a_pause_is_a_multiple_of_the_call_before_it() {
+fn a_pause_is_a_multiple_of_the_previous_call() {
     let pause = |_: &Window<'_>, current: &Setpoint| Decision {
         pause_ratio: 0.5,
         ..Decision::hold(current, "slowly")
@@ -231,7 +230,7 @@ fn a_pause_is_a_multiple_of_the_call_before_it() {
 }
 
 #[test]
-fn a_size_starts_where_it_was_set_and_stays_within_its_bounds() {
+fn the_size_begins_at_its_setting_and_stays_within_its_bounds() {
     let first = |run: &Simulation| {
         Listener::new(Cadence::EveryCheck, hold)
             .listen(run)
@@ -269,7 +268,7 @@ fn a_size_starts_where_it_was_set_and_stays_within_its_bounds() {
         run.clone().load_check_interval(Duration::ZERO),
         run.clone().load_check_interval(millis(1.0))
     );
-    // A bound moves the other where it has to, as a size of none is one.
+    // A bound moves the other one if it must, and 0 counts as 1.
     assert_eq!(
         first(&run.clone().max_batch_size(10).min_batch_size(30)),
         30
@@ -288,7 +287,7 @@ fn a_size_starts_where_it_was_set_and_stays_within_its_bounds() {
 }
 
 #[test]
-fn several_batchers_are_checked_each_at_its_own_times() {
+fn several_batchers_have_their_checks_at_different_times() {
     let listeners: Vec<_> = (0..8)
         .map(|_| Listener::new(Cadence::EveryCheck, hold))
         .collect();

@@ -10,7 +10,7 @@ fn share_failed(report: &Report, from: f64) -> f64 {
 }
 
 #[test]
-fn a_call_over_the_timeout_ends_there_and_all_its_items_are_lost() {
+fn a_call_ends_at_the_timeout_and_all_its_items_are_lost() {
     for (n, end, failed) in [(94, 99.0, 0), (96, 100.0, 96), (500, 100.0, 500)] {
         let report = Simulation::new(plain(4.0, 1.0, 1.0).timeout(millis(100.0)))
             .duration(secs(10.0))
@@ -24,29 +24,29 @@ fn a_call_over_the_timeout_ends_there_and_all_its_items_are_lost() {
                 "an answer that did not come reports nothing"
             );
         }
-        // Nothing is tried again.
+        // No item is tried again.
         let calls = (10_000.0 / end) as usize;
         assert_eq!(
             (report.failed(), report.handled()),
             (failed * calls, (n - failed) * calls)
         );
     }
-    // One that takes just as long is not over it.
+    // A call that takes exactly the timeout succeeds.
     let run = Simulation::new(plain(0.0, 0.0, 1.0).timeout(millis(100.0))).duration(secs(0.15));
     assert_eq!(run.run(Fixed(100)).handled(), 100);
-    // None at all unless there is one.
+    // Without a timeout no call fails.
     let report = Simulation::new(plain(4.0, 1e6, 0.0).timeout(None))
         .duration(secs(2_000.0))
         .run(Fixed(1));
     assert_eq!((report.handled(), report.failed()), (1, 0));
-    // Latency alone may be too long.
+    // The latency alone may exceed the timeout.
     let report = Simulation::new(plain(200.0, 1.0, 0.0).timeout(millis(100.0)))
         .duration(secs(1.0))
         .run(Fixed(1));
     assert_eq!((report.handled(), report.failed()), (0, 10));
 }
 
-/// Begins with so many, and rests for good after a failure.
+/// Begins with this size, and pauses forever after a failure.
 struct Rests(usize);
 
 impl Policy for Rests {
@@ -68,7 +68,7 @@ impl Policy for Rests {
 }
 
 #[test]
-fn a_call_that_is_given_up_leaves_its_core_to_the_others() {
+fn a_call_that_is_given_up_frees_its_core() {
     let run =
         Simulation::new(plain(0.0, 0.0, 1.0).cores(1).timeout(millis(30.0))).duration(secs(0.5));
     let report = run.run_all(vec![Rests(10), Rests(1_000)]);
@@ -78,7 +78,7 @@ fn a_call_that_is_given_up_leaves_its_core_to_the_others() {
 }
 
 #[test]
-fn rows_are_refused_with_their_probability_and_the_call_goes_through() {
+fn rows_are_refused_with_their_probability_and_the_call_succeeds() {
     for probability in [0.02, 0.3, 0.8, 1.0] {
         let report = Simulation::new(plain(0.0, 1.0, 0.1).row_errors(probability))
             .duration(secs(100.0))
@@ -87,7 +87,7 @@ fn rows_are_refused_with_their_probability_and_the_call_goes_through() {
         let (mean, deviation) =
             mean_and_deviation(report.calls().iter().map(|call| call.failed as f64));
         near(mean, 90.0 * probability, 0.2);
-        // That of a binomial distribution, and of its rounding.
+        // The deviation of a binomial distribution, and of the rounding.
         near(
             deviation,
             (90.0 * probability * (1.0 - probability) + 1.0 / 12.0).sqrt(),
@@ -100,7 +100,7 @@ fn rows_are_refused_with_their_probability_and_the_call_goes_through() {
 }
 
 #[test]
-fn never_more_rows_are_refused_than_there_are() {
+fn no_more_rows_are_refused_than_there_are() {
     let report = Simulation::new(plain(0.0, 1.0, 0.0).row_errors(0.97))
         .duration(secs(20.0))
         .run(Fixed(5));
@@ -163,8 +163,8 @@ fn every_pair_of_items_may_conflict() {
 
 #[test]
 fn a_backend_over_its_capacity_refuses_items_in_proportion_and_half_at_most() {
-    // Gain, cores, batchers, others' load, rows refused anyway; refused: gain · (load +
-    // batchers/cores − 1).
+    // Gain, cores, batchers, background load, probability of `row_errors`; the share refused, which
+    // is gain · (load + batchers/cores − 1).
     let table = [
         (0.2, 1, 1, 0.0, 0.0, 0.0),
         (0.2, 1, 2, 0.0, 0.0, 0.2),
@@ -183,7 +183,7 @@ fn a_backend_over_its_capacity_refuses_items_in_proportion_and_half_at_most() {
             .load(Load::Constant(load));
         let run =
             Simulation::new(backend.overload_errors(gain).row_errors(rows)).duration(secs(120.0));
-        // The demand is a mean over two seconds, from none.
+        // The demand is a mean over two seconds that begins at 0.
         near(
             share_failed(&run.run_all(vec![Fixed(100); batchers]), 20.0),
             expected,
@@ -200,15 +200,15 @@ fn a_backend_over_its_capacity_refuses_items_in_proportion_and_half_at_most() {
 }
 
 #[test]
-fn what_gets_lost_is_counted_and_not_tried_again() {
+fn lost_items_are_counted_and_not_tried_again() {
     let backend = Backend::new()
         .row_errors(0.05)
         .call_errors(0.05)
         .overload_errors(0.3)
         .load(Load::Constant(0.6));
     let report = Simulation::new(backend).run_all(vec![Fixed(90), Fixed(150), Fixed(20)]);
-    let lent: usize = report.calls().iter().map(|call| call.len).sum();
+    let called: usize = report.calls().iter().map(|call| call.len).sum();
     assert!(report.handled() > 0 && report.failed() > 0);
-    assert_eq!(report.handled() + report.failed(), lent);
+    assert_eq!(report.handled() + report.failed(), called);
     assert!(report.calls().iter().all(|call| call.failed <= call.len));
 }

@@ -1,11 +1,12 @@
-//! The simulator against what can be worked out by hand: one that errs judges every law wrongly.
+//! The simulator compared with results worked out by hand. A wrong simulator would misjudge every
+//! policy.
 #![cfg(not(loom))]
 
 mod arriving;
 mod asking;
+mod baseline;
 mod failing;
 mod sharing;
-mod yardstick;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,8 +27,8 @@ fn costs(latency: f64, call: f64, item: f64) -> Costs {
     Costs::of_secs(latency / 1e3, call / 1e3, item / 1e3)
 }
 
-/// Nobody else there, no noise, no timeout: what a call takes can be told to the nanosecond. Costs
-/// in milliseconds.
+/// Without background load, noise and timeout, so that the time of a call is known to the
+/// nanosecond. Costs in milliseconds.
 fn plain(latency: f64, call: f64, item: f64) -> Backend {
     Backend::new()
         .costs(costs(latency, call, item))
@@ -54,7 +55,7 @@ fn ends(report: &Report, batcher: usize, first: usize) -> Vec<f64> {
         .collect()
 }
 
-/// When a call was begun, in seconds.
+/// When a call began, in seconds.
 fn begun(call: &Call) -> f64 {
     call.at.as_secs_f64() - call.service_time.as_secs_f64()
 }
@@ -91,19 +92,19 @@ fn mean_and_deviation(values: impl Iterator<Item = f64>) -> (f64, f64) {
     )
 }
 
-/// One asking of a policy.
+/// One call of `decide`.
 #[derive(Clone, Debug, PartialEq)]
 struct Asked {
     samples: Vec<Sample>,
     now: Duration,
     is_check: bool,
     bounds: (usize, usize, Duration),
-    /// Signals lost and custom ones.
+    /// The samples lost, and the custom signals.
     more: (u64, usize),
     current: Setpoint,
 }
 
-/// Writes down what it is told, and answers as it is told to.
+/// Records its windows, and decides as `answer` says.
 #[derive(Clone)]
 struct Listener<F> {
     cadence: Cadence,
@@ -120,7 +121,7 @@ impl<F: FnMut(&Window<'_>, &Setpoint) -> Decision + Send> Listener<F> {
         }
     }
 
-    /// What it was told in a run, and the run.
+    /// Runs the simulation with it. Returns what it recorded, and the report.
     fn listen(self, simulation: &Simulation) -> (Vec<Asked>, Report) {
         let asked = Arc::clone(&self.asked);
         let report = simulation.run(self);
@@ -147,7 +148,7 @@ impl<F: FnMut(&Window<'_>, &Setpoint) -> Decision + Send> Policy for Listener<F>
     }
 }
 
-/// An answer that changes nothing.
+/// A decision that changes nothing.
 fn hold(_: &Window<'_>, current: &Setpoint) -> Decision {
     Decision::hold(current, "holds")
 }

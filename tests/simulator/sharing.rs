@@ -1,11 +1,11 @@
-//! What a call takes: latency, work, cores shared with others, noise.
+//! The time of a call: latency, work, shared cores and noise.
 
 use super::*;
 use load_aware_batcher::Fixed;
 
 #[test]
-fn a_lone_batcher_takes_latency_and_then_its_work_over_what_others_leave() {
-    // Share of others, items, and latency + (call + item·n)/(1 − share) in ms.
+fn a_call_takes_its_latency_plus_its_work_over_the_free_share_of_the_core() {
+    // Background load, items, and latency + (call + item·n)/(1 − load) in ms.
     for (load, n, expected) in [
         (0.0, 1, 21.0),
         (0.0, 50, 70.0),
@@ -35,7 +35,7 @@ fn a_lone_batcher_takes_latency_and_then_its_work_over_what_others_leave() {
 }
 
 #[test]
-fn a_middling_database_is_what_the_docs_say() {
+fn the_default_backend_has_the_costs_in_its_documentation() {
     let described = Backend::new()
         .costs(costs(4.0, 16.0, 1.0))
         .cores(4)
@@ -58,7 +58,7 @@ fn a_middling_database_is_what_the_docs_say() {
 
 #[test]
 fn calls_share_the_cores_and_never_work_faster_than_one_core() {
-    // Cores, batchers, and how many times as long as alone.
+    // Cores, batchers, and the factor by which a call takes longer than alone.
     assert_eq!(plain(0.0, 1.0, 0.0).cores(0), plain(0.0, 1.0, 0.0).cores(1));
     for (cores, batchers, times) in [
         (1, 1, 1.0),
@@ -90,24 +90,24 @@ fn calls_share_the_cores_and_never_work_faster_than_one_core() {
 }
 
 #[test]
-fn a_call_that_joins_slows_the_others_and_one_that_ends_speeds_them_up() {
+fn a_call_slows_the_others_while_it_works() {
     let run = |latency| {
         let run = Simulation::new(plain(latency, 0.0, 1.0).cores(1)).duration(secs(1.0));
         run.run_all(vec![Fixed(10), Fixed(20)])
     };
-    // One works 10 ms and the other 20: at 20 the first has had its half and begins anew, then both
-    // need 10.
+    // One call needs 10 ms and the other 20. At 20 ms the first one has had its half and begins
+    // again; then both need 10.
     let report = run(0.0);
     all_near(&ends(&report, 0, 4), &[20.0, 40.0, 60.0, 80.0], 1e-6);
     all_near(&ends(&report, 1, 2), &[40.0, 80.0], 1e-6);
-    // While the first waits 5 ms for the network, the second has the core to itself.
+    // While the first one waits 5 ms for the network, the second one has the whole core.
     let report = run(5.0);
     all_near(&ends(&report, 0, 2), &[25.0, 45.0], 1e-6);
     all_near(&ends(&report, 1, 1), &[40.0], 1e-6);
 }
 
 #[test]
-fn a_load_that_changes_under_a_call_holds_for_the_rest_of_it() {
+fn a_load_that_changes_during_a_call_applies_to_the_rest_of_it() {
     let steps = |times: &[(f64, f64)]| {
         Load::Steps(
             0.0,
@@ -136,8 +136,8 @@ fn a_load_that_changes_under_a_call_holds_for_the_rest_of_it() {
             end: secs(20.0),
         },
     );
-    // The load, the work of a call in seconds, and when it has got that: the integral of what
-    // others leave.
+    // The load, the work of a call in seconds, and the time at which the free share of the core has
+    // added up to that work.
     let table = [
         (steps(&[(0.05, 0.5)]), 0.1, 0.15, 1e-9),
         (steps(&[(0.05, 0.5), (0.07, 0.0)]), 0.1, 0.11, 1e-9),
@@ -151,7 +151,7 @@ fn a_load_that_changes_under_a_call_holds_for_the_rest_of_it() {
         (spikes.clone(), 9.0 + 0.2, 12.0, 1e-6),
         (spikes, 9.0 + 0.2 + 7.2 + 0.2 + 0.9, 23.0, 1e-6),
         (ramp.clone(), 10.0, 10.0, 1e-6),
-        // Smooth loads are looked at every 20 ms.
+        // Smooth loads change every 20 ms.
         (ramp.clone(), 10.0 + 6.0, 20.0, 0.05),
         (ramp, 10.0 + 6.0 + 2.0, 30.0, 0.05),
         (sine.clone(), 24.0, 40.0, 0.05),
@@ -170,16 +170,16 @@ fn a_load_that_changes_under_a_call_holds_for_the_rest_of_it() {
 }
 
 #[test]
-fn a_call_costs_what_holds_when_it_begins() {
+fn a_call_has_the_costs_of_the_moment_at_which_it_begins() {
     let backend = plain(0.0, 10.0, 0.0).costs_from(millis(20.0), costs(0.0, 15.0, 0.0));
     let backend = backend.costs_from(millis(40.0), costs(5.0, 20.0, 1.0));
     let report = Simulation::new(backend).duration(secs(1.0)).run(Fixed(5));
-    // From the very moment on; the one that began at 35 is not dearer at 40.
+    // The change applies from its exact time on. A call that began at 35 keeps its costs at 40.
     all_near(&ends(&report, 0, 5), &[10.0, 20.0, 35.0, 50.0, 80.0], 1e-6);
 }
 
 #[test]
-fn beyond_a_size_work_grows_with_the_square_of_what_is_beyond() {
+fn super_linear_work_grows_with_the_square_of_the_items_beyond() {
     for (n, expected) in [(79, 89.0), (80, 90.0), (81, 91.5), (100, 310.0)] {
         let backend = plain(0.0, 10.0, 1.0).super_linear(80, millis(0.5));
         let report = Simulation::new(backend).duration(secs(5.0)).run(Fixed(n));
@@ -207,7 +207,7 @@ fn noise_scatters_the_work_around_its_mean_and_leaves_the_latency_alone() {
 }
 
 #[test]
-fn outliers_are_a_share_of_the_calls_and_so_many_times_the_work() {
+fn outliers_are_a_share_of_the_calls_with_a_multiple_of_the_work() {
     let report = Simulation::new(plain(2.0, 8.0, 0.0).outliers(0.05, 20.0))
         .duration(secs(1_000.0))
         .run(Fixed(1));
@@ -223,7 +223,7 @@ fn outliers_are_a_share_of_the_calls_and_so_many_times_the_work() {
 
 #[test]
 fn the_cores_are_busy_for_the_time_that_calls_work_and_no_longer() {
-    // Latency, load and batchers on two cores; core-seconds a second.
+    // Latency, load and batchers on two cores, and the cores that are busy.
     let table = [
         (0.0, 0.0, 1, 1.0),
         (10.0, 0.0, 1, 0.75),
@@ -240,7 +240,7 @@ fn the_cores_are_busy_for_the_time_that_calls_work_and_no_longer() {
             .run_all(vec![Fixed(10); batchers]);
         near(report.cores_busy(), expected, 0.002);
     }
-    // Nor is what is given up free of cost.
+    // Calls that are given up count, too.
     let report = Simulation::new(plain(0.0, 20.0, 1.0).timeout(millis(10.0)))
         .duration(secs(20.0))
         .run(Fixed(10));
@@ -250,14 +250,14 @@ fn the_cores_are_busy_for_the_time_that_calls_work_and_no_longer() {
 
 #[test]
 fn the_handler_reports_what_the_backend_sees() {
-    // A second's memory of how busy the cores are, beginning with the load.
+    // The reported CPU is a mean over a second that begins at the background load.
     let report = Simulation::new(plain(0.0, 500.0, 0.0).cores(1))
         .duration(secs(20.0))
         .run(Fixed(10));
     let cpu = |call: &Call| call.signals.cpu_load.unwrap();
     near(cpu(&report.calls()[0]), 1.0 - (-0.5_f64).exp(), 1e-9);
     near(cpu(&report.calls()[1]), 1.0 - (-1.0_f64).exp(), 1e-9);
-    // Others' part, and of the rest so many of four cores.
+    // The background load, plus the share of the rest that the calls use of four cores.
     let backend = plain(0.0, 20.0, 1.0).load(Load::Constant(0.2)).locks(7);
     let report = Simulation::new(backend.clone())
         .duration(secs(20.0))
@@ -265,7 +265,7 @@ fn the_handler_reports_what_the_backend_sees() {
     let (first, last) = (&report.calls()[0], report.calls().last().unwrap());
     assert!((0.2..0.25).contains(&cpu(first)), "{}", cpu(first));
     near(cpu(last), 0.2 + 0.8 * 2.0 / 4.0, 1e-3);
-    // The items of the calls under way, its own not.
+    // The items of the other calls in flight.
     let depths = |batcher| {
         of(&report, batcher)
             .iter()
@@ -287,7 +287,7 @@ fn the_handler_reports_what_the_backend_sees() {
 }
 
 #[test]
-fn a_full_backend_is_seen_as_full_and_not_fuller() {
+fn the_reported_cpu_of_an_overloaded_backend_is_one() {
     for (batchers, load) in [(9, 0.0), (1, 1.0), (9, 0.9)] {
         let backend = plain(0.0, 20.0, 1.0)
             .load(Load::Steps(load, vec![(secs(10.0), 0.5)]))

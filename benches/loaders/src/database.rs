@@ -15,13 +15,13 @@ pub type Failure = Box<dyn std::error::Error>;
 pub trait Database {
     fn name(&self) -> &'static str;
 
-    /// The command that the native loader is known by.
+    /// The name of the native loader's command.
     fn loader(&self) -> &'static str;
 
-    /// Makes `readings` anew.
+    /// Drops and creates `readings`.
     fn create(&mut self, key: Key) -> Result<(), Failure>;
 
-    /// Writes all rows by `way`. `false` where the loader's program is not installed.
+    /// Writes all rows in this way. `false` where the loader's program is not installed.
     fn write(&mut self, way: Way, key: Key, rows: Rows<'_>) -> Result<bool, Failure>;
 
     /// The number of rows in `readings`.
@@ -30,18 +30,18 @@ pub trait Database {
     /// What the server's processes have used so far. `None` for a database without a server.
     fn server(&self) -> Option<Usage>;
 
-    /// The least share of the loader's speed that the sink is promised to reach.
+    /// The target of the sink: the least share of the loader's speed.
     fn target(&self, key: Key) -> f64;
 }
 
-/// What is to be written: from memory, or from a file with the same rows.
+/// The rows to be written, from memory or from a file with the same rows.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub count: usize,
     pub csv: &'a Path,
 }
 
-/// Writes all rows by a companion crate's sink, with nothing set.
+/// Writes all rows with a companion crate's sink and its defaults.
 pub fn write_by(sink: impl Sink<Reading> + 'static, rows: Rows<'_>) -> Result<(), Failure> {
     let batcher = Batcher::builder().sink(sink)?;
     batcher.add_many(readings(rows.count))?;
@@ -61,7 +61,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// The clause behind the type of `id`.
+    /// The clause after the type of `id`.
     pub fn clause(self) -> &'static str {
         match self {
             Key::Primary => " PRIMARY KEY",
@@ -84,7 +84,7 @@ impl fmt::Display for Key {
 pub enum Way {
     /// The database's own program, from a CSV file.
     Loader,
-    /// The companion crate, nothing set but table, columns and, with a key, `OnConflict::Ignore`.
+    /// The companion crate. Only table, columns and, with a key, `OnConflict::Ignore` are set.
     Sink,
     /// A prepared `INSERT` of 1 000 rows, each in its own transaction.
     MultiRow,

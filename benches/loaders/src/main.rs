@@ -1,14 +1,14 @@
-//! The sinks beside each database's own bulk loader, and beside what is written by hand.
+//! The sinks compared with each database's own bulk loader, and with statements written by hand.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/loaders/Cargo.toml -- --quick --check
 //! cargo run --release --manifest-path benches/loaders/Cargo.toml
 //! ```
 //!
-//! Each round writes the same rows into a new table by each way: the loader's program from a CSV
-//! file, the sink with nothing tuned, an `INSERT` of 1 000 rows, and row by row in one transaction,
-//! which writes a tenth of the rows. The ways but the loader make their rows while they write. The
-//! servers run in temporary folders. The figures are medians over the rounds.
+//! Each round writes the same rows into a new table in four ways: with the loader's program from a
+//! CSV file, with the sink and its defaults, with `INSERT`s of 1 000 rows, and row by row in one
+//! transaction. The last one writes a tenth of the rows. All but the loader make their rows while
+//! they write. The servers run in temporary folders. The figures are medians over the rounds.
 
 mod database;
 mod mariadb;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all that was judged is as fast as promised.
+/// Runs everything. True if no sink misses its target.
 fn run(options: &Options) -> Result<bool, Failure> {
     let folder = tempfile::tempdir()?;
     let csv = folder.path().join("rows.csv");

@@ -101,7 +101,7 @@ impl Database for Postgres {
         "`\\copy`"
     }
 
-    /// Without what the round before has left to do.
+    /// With a checkpoint, so that nothing of the previous round is left to be written.
     fn create(&mut self, key: Key) -> Result<(), Failure> {
         self.client.batch_execute(&format!(
             "DROP TABLE IF EXISTS readings;

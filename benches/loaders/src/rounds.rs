@@ -1,4 +1,4 @@
-//! The runs of one database and one kind of table, by turns.
+//! The runs of one database and one kind of table. The ways of writing take turns.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub struct Run {
     pub server: Option<Usage>,
 }
 
-/// All runs of one way; empty where its program is not installed.
+/// All runs of one way of writing. Empty where its program is not installed.
 pub struct Runs {
     pub way: Way,
     pub runs: Vec<Run>,

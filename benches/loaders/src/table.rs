@@ -53,7 +53,7 @@ impl Section {
         }
     }
 
-    /// The median of the rounds' ratios: what slows a whole round cancels out.
+    /// The median of the rounds' ratios. What slows a whole round cancels out.
     fn share(&self, runs: &Runs) -> Option<f64> {
         let loader = self.runs.iter().find(|runs| runs.way == Way::Loader)?;
         let ratios = runs.runs.iter().zip(&loader.runs);
@@ -64,8 +64,8 @@ impl Section {
         )
     }
 
-    /// What is said of the sink, and whether it is as fast as promised. Without the loader's
-    /// program there is nothing to compare with, and nothing is missed.
+    /// The line about the sink, and whether it meets its target. Without the loader's program there
+    /// is no comparison, and the target counts as met.
     pub fn judgement(&self) -> (String, bool) {
         let sink = self.runs.iter().find(|runs| runs.way == Way::Sink);
         let what = format!("{}, {}", self.database, self.key);
@@ -75,7 +75,7 @@ impl Section {
                 let verdict = if kept { "kept" } else { "MISSED" };
                 (
                     format!(
-                        "{verdict}: {what}: {share:.2} of {}, promised {:.2}",
+                        "{verdict}: {what}: {share:.2} of {}, target {:.2}",
                         self.loader, self.target
                     ),
                     kept,
@@ -83,7 +83,7 @@ impl Section {
             }
             None => (
                 format!(
-                    "SKIPPED: {what}: the program of {} is not here",
+                    "SKIPPED: {what}: the program of {} is not installed",
                     self.loader
                 ),
                 true,
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Where a round is slow for both, and the sink is slow in another.
+    /// One round is slow for both, and in another one the sink is slow.
     #[test]
     fn the_sink_is_judged_by_the_median_of_the_rounds_ratios() {
         let (text, kept) = section(&[100.0, 40.0, 50.0], &[96.0, 38.4, 30.0]).judgement();

@@ -3,11 +3,11 @@
 use std::fs;
 use std::ops::Sub;
 
-/// What was used; `None` where the system does not say it.
+/// What was used. `None` where the system does not report it.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub struct Usage {
     pub cpu_s: Option<f64>,
-    /// Bytes that were made due for the disk. A write into the same page twice may count once.
+    /// Bytes that the system has to write to the disk. Two writes to one page may count once.
     pub written: Option<f64>,
 }
 
@@ -58,7 +58,7 @@ impl Usage {
     }
 }
 
-/// The fields of `/proc/PID/stat` behind the program's name, which may have blanks.
+/// The fields of `/proc/PID/stat` after the program's name, which may contain blanks.
 fn stat(pid: &str) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;

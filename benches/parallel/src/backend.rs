@@ -1,4 +1,4 @@
-//! What a database must offer to be measured.
+//! What the bench needs of a database.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub trait Backend {
     fn run(&mut self, cell: Cell, way: Way, span: Span) -> Run;
 }
 
-/// The proxy of a situation with a far network.
+/// The proxy, in a situation with a slow network.
 pub fn far(socket: &Path, situation: Situation) -> Option<DelayProxy> {
     let each_way = situation.each_way()?;
     Some(DelayProxy::start(socket, each_way))

@@ -1,4 +1,4 @@
-//! What is measured: situations of a server, and ways to set size and concurrency.
+//! What is compared: situations of a server, and ways to set size and concurrency.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use std::time::Duration;
 pub enum Situation {
     /// The server's own socket.
     Loopback,
-    /// A network of so many milliseconds each way.
+    /// A network that takes this many milliseconds each way.
     Delay(u64),
-    /// Each transaction sleeps 4 ms on the server before its commit, as it would for a slow disk.
-    /// Transactions sleep side by side.
+    /// Each transaction sleeps 4 ms on the server before its commit, as with a slow disk. Several
+    /// transactions sleep at the same time.
     SlowCommit,
     /// A second index, in random order.
     SecondIndex,
@@ -34,8 +34,8 @@ impl Situation {
         }
     }
 
-    /// Whether calls are work for the cores and nothing else. Client and server share two cores
-    /// here, so one or two calls fill them.
+    /// Whether calls need only the cores. Client and server share two cores here, so one or two
+    /// calls use them fully.
     pub fn fills_the_cores(self) -> bool {
         matches!(self, Self::Loopback)
     }
@@ -65,14 +65,14 @@ impl fmt::Display for Cell {
     }
 }
 
-/// Who sets size and concurrency.
+/// What sets size and concurrency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Fixed {
         size: usize,
         calls: usize,
     },
-    /// `CostModel`, with up to so many calls at once.
+    /// `CostModel`, with up to this many calls at once.
     Model {
         calls: usize,
     },

@@ -1,11 +1,11 @@
-//! One cell: the grid, the model, and the grid's best again.
+//! One cell: the grid, the model, and the best of the grid once more.
 
 use crate::backend::Backend;
 use crate::cells::{Cell, MOST_CALLS, Way};
 use crate::options::Plan;
 use crate::run::Run;
 
-/// Which share of the best's rate counts as having arrived.
+/// The share of the best rate at which a run counts as arrived.
 const ARRIVED: f64 = 0.9;
 
 /// The figures of one cell.
@@ -13,15 +13,15 @@ pub struct Comparison {
     pub backend: &'static str,
     pub cell: Cell,
     pub grid: Vec<Run>,
-    /// The grid's best, measured once more next to the model.
+    /// The best of the grid, measured once more right after the model.
     pub best: Run,
     pub one: Run,
     pub range: Run,
 }
 
 impl Comparison {
-    /// The best is chosen by the grid and judged by a run of its own: the largest of many noisy
-    /// figures is too large.
+    /// The best is chosen by the grid, and its figures come from another run. The largest of many
+    /// noisy figures would be too large.
     pub fn of(backend: &mut dyn Backend, cell: Cell, plan: &Plan) -> Self {
         let mut run = |way, span| {
             let run = backend.run(cell, way, span);
@@ -54,18 +54,18 @@ impl Comparison {
         }
     }
 
-    /// The best rate of the grid with so many calls at once.
+    /// The best rate of the grid with this many calls at once.
     pub fn best_with(&self, calls: usize) -> f64 {
         let runs = self.grid.iter().filter(|run| run.calls == calls);
         runs.map(|run| run.rows_per_s).fold(f64::NAN, f64::max)
     }
 
-    /// The rate of a run against the best's.
+    /// The rate of a run as a share of the best one.
     pub fn ratio(&self, run: &Run) -> f64 {
         run.rows_per_s / self.best.rows_per_s
     }
 
-    /// When the range came to 0.9 of the best's rate, in seconds.
+    /// When `CostModel` with a range reached 0.9 of the best rate, in seconds.
     pub fn arrived_s(&self) -> Option<f64> {
         self.range.reached_s(ARRIVED * self.best.rows_per_s)
     }

@@ -1,5 +1,5 @@
-//! Real databases, near and far: how many rows several calls at once store, and how near the cost
-//! model comes to the best fixed size and concurrency.
+//! Real databases, on the same machine and over a slow network: how many rows several calls at once
+//! store, and how close `CostModel` comes to the best fixed size and concurrency.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/parallel/Cargo.toml -- --quick --check
@@ -8,10 +8,11 @@
 //!
 //! The first takes under four minutes, the second half an hour.
 //!
-//! Each cell of the table is a situation and a bound of the size. In each, rows are added as fast as
-//! they are taken: under every fixed size n and concurrency k of a grid, under `CostModel` with one
-//! call at a time, under `CostModel` with 1 to 8, and under the grid's best once more. The ratios are
-//! against that last run. The sinks write the rows, with a key, as a program would.
+//! Each cell of the table is a situation and a bound of the size. In each, rows are added as fast
+//! as they are taken. The runs of a cell have every fixed size n and concurrency k of a grid,
+//! `CostModel` with one call at a time, `CostModel` with 1 to 8 calls, and the best of the grid
+//! once more. The ratios are to that last run. The sinks write the rows, with a key, as a program
+//! would.
 
 mod backend;
 mod cells;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         }
     }
     if comparisons.is_empty() {
-        eprintln!("parallel: nothing was run: neither database is here");
+        eprintln!("parallel: nothing was run: neither database is installed");
         return ExitCode::FAILURE;
     }
     print!("{}", tables::gains(&comparisons));
@@ -86,8 +87,8 @@ fn open(name: Name) -> Option<Box<dyn Backend>> {
     }
 }
 
-/// The mean number of threads that want a core, over the last minute. It says whether others were at
-/// work, if it is read before.
+/// The mean number of runnable threads over the last minute. Read before the bench, it shows
+/// whether the machine had other work.
 fn load() -> String {
     let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     averages.split(' ').next().unwrap_or("unknown").to_owned()

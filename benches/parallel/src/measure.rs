@@ -1,4 +1,4 @@
-//! What is measured of a run, at the handler: each call, and of some rows the time from add to
+//! The measurements of a run, at the handler: each call, and for some rows the time from add to
 //! commit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use load_aware_batcher::{
     Batch, BatchError, Builder, Handler, LoadFeedback, Sensor, Sink, SinkError, Worker,
 };
 
-/// The time of rows whose id is a multiple of this is taken.
+/// Rows whose id is a multiple of this are timed.
 const EVERY: i64 = 64;
 
 pub struct Row {
@@ -82,7 +82,7 @@ impl Meter {
         at.saturating_duration_since(self.start).as_secs_f64()
     }
 
-    /// Waits until no handler is in a call: a call that was cut off would count for nothing.
+    /// Waits until no handler is in a call. A call that was cut off would not be recorded.
     pub fn take(&self) -> Record {
         while self.in_calls.load(Ordering::SeqCst) > 0 {
             std::thread::sleep(Duration::from_millis(1));

@@ -91,7 +91,7 @@ impl Options {
                 },
                 fixed: span(550, 400),
                 one: span(1_800, 800),
-                // A little more than the time in which 0.9 of the best is to be reached.
+                // A little more than the time within which 0.9 of the best rate must be reached.
                 range: span(10_500, 3_000),
                 best: span(1_500, 1_200),
             },
@@ -104,7 +104,7 @@ impl Options {
     /// # Errors
     /// What is wrong, in one line.
     pub fn parse(words: Vec<String>) -> Result<Option<Self>, String> {
-        // First, wherever it stands: the others change what it sets.
+        // First, wherever it stands: the other options change what it sets.
         let mut options = if words.iter().any(|word| word == "--quick") {
             Self::quick()
         } else {

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server's socket that makes every byte arrive later, as a far network does.
+//! A TCP proxy in front of a server's socket. It delays every byte, as a slow network does.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many pieces of at most [`PIECE`] bytes are on the way in one direction. More wait at the
-/// sender, as they do for a network's window.
+/// How many pieces of at most [`PIECE`] bytes may be on the way in one direction. More wait at the
+/// sender, as for the window of a connection.
 const PIECES: usize = 512;
 const PIECE: usize = 64 * 1024;
 
@@ -71,9 +71,9 @@ fn join(client: TcpStream, server: UnixStream, each_way: Duration) {
     });
 }
 
-/// One thread reads and stamps, another writes at the stamp. A single one would have to end each
-/// read by a timeout, and the kernel rounds a socket's timeout up to its clock tick, which may be
-/// 4 ms.
+/// One thread reads and notes when the bytes are due. Another one writes them at that time. A
+/// single thread would need a timeout for each read, and the kernel rounds a socket's timeout up to
+/// its clock tick, which may be 4 ms.
 fn direction<R, W>(
     mut from: R,
     mut to: W,
@@ -98,13 +98,14 @@ fn direction<R, W>(
     });
     thread::spawn(move || {
         for piece in due {
-            // What is due already is written at once, so the delay bounds no throughput.
+            // Bytes that are already due are written at once, so the delay does not limit
+            // throughput.
             thread::sleep(piece.due.saturating_duration_since(Instant::now()));
             if to.write_all(&piece.bytes).is_err() {
                 break;
             }
         }
-        // The peer of an ended connection hears of it, and so does the reader.
+        // The peer learns of the end of the connection, and so does the reader.
         let _ = end(&to);
     });
 }
@@ -116,7 +117,7 @@ mod tests {
 
     const EACH_WAY: Duration = Duration::from_millis(20);
 
-    /// A server that sends back what it is sent.
+    /// A server that sends back every byte.
     fn echo(folder: &Path) -> std::path::PathBuf {
         let socket = folder.join("echo");
         let listener = UnixListener::bind(&socket).unwrap();

@@ -1,4 +1,4 @@
-//! One run: rows are added as fast as they are taken, size and concurrency are one way's.
+//! One run: rows are added as fast as they are taken, with one way to set size and concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,11 +18,11 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub total: Duration,
-    /// The last part, which is what is compared.
+    /// The last part of the run, the only one that is compared.
     pub counted: Duration,
 }
 
-/// What a run came to.
+/// The figures of a run.
 pub struct Run {
     pub way: Way,
     pub rows_per_s: f64,
@@ -31,7 +31,7 @@ pub struct Run {
     /// The size and the concurrency in force at the end.
     pub size: usize,
     pub calls: usize,
-    /// The mean concurrency of the part that counts.
+    /// The mean concurrency of the part that is compared.
     pub mean_calls: f64,
     pub failed_calls: usize,
     record: Record,
@@ -39,7 +39,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// After so many seconds the rate of one second was this for the first time.
+    /// After how many seconds the rate of one second first reached this rate.
     pub fn reached_s(&self, rows_per_s: f64) -> Option<f64> {
         let moments = (0..).map(|step| f64::from(step) * 0.1);
         moments
@@ -60,7 +60,8 @@ pub fn measure<S: Sink<Row> + 'static>(sink: S, cell: Cell, way: Way, span: Span
     };
     let builder = Batcher::builder().close_timeout(Duration::ZERO);
     let builder = match way {
-        // The queue has room for two batches a lane: no more wait than this size needs.
+        // The queue has room for two batches in each lane, so that rows do not wait longer than
+        // needed.
         Way::Fixed { size, calls } => builder
             .policy(Fixed(size))
             .max_batch_size(size)
@@ -71,7 +72,7 @@ pub fn measure<S: Sink<Row> + 'static>(sink: S, cell: Cell, way: Way, span: Span
             .concurrency(1..=calls),
     };
     let batcher = builder.sink(sink).expect("the sink fits its table");
-    // Connections are there: nothing of the start counts.
+    // The connections are open, so the start does not count.
     let begun = Instant::now();
     let from_s = meter.seconds(begun);
     let stop = AtomicBool::new(false);
@@ -96,7 +97,7 @@ pub fn measure<S: Sink<Row> + 'static>(sink: S, cell: Cell, way: Way, span: Span
             }
         }
         stop.store(true, Ordering::Relaxed);
-        // Rows that wait are given back; calls under way end by themselves.
+        // Rows that wait are returned. Running calls end by themselves.
         let report = batcher.shutdown(Duration::ZERO);
         assert!(
             report.failed.is_empty(),
@@ -128,7 +129,7 @@ fn row(next: &AtomicI64) -> Row {
     let id = next.fetch_add(1, Ordering::Relaxed);
     Row {
         id,
-        // In no order, for a second index.
+        // In random order, for the second index.
         value: (id.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) >> 11) as f64,
         text: "what a sensor has to say about it",
         added: Instant::now(),

@@ -1,4 +1,4 @@
-//! What is printed.
+//! The figures as text.
 
 use crate::comparison::Comparison;
 use crate::run::Run;

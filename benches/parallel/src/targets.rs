@@ -1,14 +1,14 @@
-//! What is promised of several calls at once, as checks on a finished bench.
+//! The targets for several calls at once, as checks on a finished bench.
 
 use std::fmt;
 
 use crate::comparison::Comparison;
 
-/// The least share of the best fixed size and concurrency.
+/// The least share of the rate of the best fixed size and concurrency.
 const SHARE: f64 = 0.93;
-/// The latest moment at which 0.9 of it is reached, in seconds.
+/// The seconds within which 0.9 of that rate must be reached.
 const ARRIVAL_S: f64 = 10.0;
-/// The most calls at once, in the mean, where one or two fill the cores.
+/// The largest mean number of calls at once where one or two use the cores fully.
 const FULL_CORES: f64 = 2.0;
 
 pub struct Verdict {

@@ -1,4 +1,4 @@
-//! Peers that tasks add to, on a runtime with as many workers as there are processors.
+//! Peers whose producers are tasks, on a runtime with one worker for each processor.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn runtime() -> Runtime {
         .expect("it starts")
 }
 
-/// Tasks that send into a channel of tokio's, and a consumer of its other end.
+/// Tasks that send into one of tokio's channels, and a consumer at its other end.
 fn through_channel<F>(work: &Work, consume: impl FnOnce(ReceiverStream<u64>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -36,7 +36,7 @@ where
     runtime.block_on(consumer).expect("it ends");
 }
 
-/// One producer's items in the work's tempo.
+/// The items of one producer, at the rate of the work.
 async fn produce(work: Work, sender: &mpsc::Sender<u64>) {
     let mut ticks = tokio::time::interval(TICK);
     let begun = Instant::now();
@@ -77,15 +77,15 @@ pub fn futures_batch(work: &Work) {
     });
 }
 
-/// Keeps so many adds of one producer under way: the peers whose add ends with the item's batch
-/// need it to fill one.
+/// Keeps this many adds of one producer in flight. Peers whose add ends with the item's batch could
+/// not fill a batch otherwise.
 async fn in_flight<F: Future>(work: Work, add: impl Fn(u64) -> F) {
     let most = CAPACITY / work.producers;
     let mut pending = FuturesUnordered::new();
     let begun = Instant::now();
     for item in 0..work.share() {
         while work.rate > 0 && work.due(begun.elapsed()) <= item {
-            // What is under way must be polled while this producer waits for its next item's time.
+            // Adds in flight must be polled while this producer waits until its next item is due.
             tokio::select! {
                 _ = pending.next(), if !pending.is_empty() => {}
                 () = tokio::time::sleep(TICK) => {}
@@ -165,7 +165,7 @@ pub fn batched_fn(work: &Work) {
             };
             context = {};
         };
-        // Full: the item is lost; the count says so.
+        // A full channel loses the item, and the count shows it.
         let _ = evaluate(item).await;
     }
     runtime().block_on(async {

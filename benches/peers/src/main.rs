@@ -1,10 +1,11 @@
-//! The same work through this crate, other batchers, and channels that are none: one table.
+//! The same work through this crate, through other batchers, and through plain channels, in one
+//! table.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick]`
 //!
-//! Each run is a process of its own, so that processor time and peak memory are that peer's; peers
-//! take turns, round by round, and each figure is the median of the rounds. Before anything is
-//! timed each peer shows whether every item arrives, and a timed run that lost some says so.
+//! Each run has a process of its own, so that processor time and peak memory are those of one peer.
+//! Peers take turns in each round, and each figure is the median of the rounds. Before the timed
+//! runs each peer shows whether every item arrives. A timed run that lost items reports it.
 
 mod asynchronous;
 mod spans;
@@ -140,7 +141,7 @@ fn run(peer: &Peer, work: &Work) -> Measured {
     Measured::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// What all rounds of one peer showed.
+/// The figures of all rounds of one peer.
 #[derive(Default)]
 struct Row {
     full_speed: [Vec<Measured>; PRODUCERS.len()],

@@ -1,4 +1,4 @@
-//! Peers that plain threads add to.
+//! Peers whose producers are plain threads.
 
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -54,7 +54,7 @@ pub fn emit(work: &Work) {
         let sender = &sender;
         move || {
             work.produce(|item| {
-                // Behind the timeout the item is lost; the count says so.
+                // After the timeout the item is lost, and the count shows it.
                 let _ = emit_batcher::sync::blocking_send(sender, item, LONG);
             });
         }
@@ -82,8 +82,8 @@ pub fn multistream(work: &Work) {
     flusher.join().expect("it ends");
 }
 
-/// A channel whose other end takes one item after the other: its sender, and what takes the next
-/// item.
+/// A channel whose receiver takes one item at a time: the sender, and the function that takes the
+/// next item.
 fn drained<S: Clone + Send, R: Send + 'static>(
     work: &Work,
     (sender, receiver): (S, R),
@@ -140,7 +140,7 @@ pub fn flume(work: &Work) {
     );
 }
 
-/// The producer that fills the vector flushes it, and all others wait meanwhile.
+/// The producer that fills the vector flushes it. All others wait meanwhile.
 pub fn mutex_vec(work: &Work) {
     let items = Mutex::new(Vec::with_capacity(BATCH));
     work.on_threads(|| {
@@ -159,7 +159,7 @@ pub fn mutex_vec(work: &Work) {
     handle(&items.into_inner().expect("nobody panics"));
 }
 
-/// What the paced producer itself costs.
+/// The cost of the paced producer itself.
 pub fn nothing(work: &Work) {
     work.on_threads(|| {
         || {

@@ -1,4 +1,4 @@
-//! The work that every peer does, and what one run of it shows.
+//! The work that every peer does, and the figures of one run.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Items a batch, and the queue's capacity.
+/// The batch size, and the queue's capacity.
 pub const BATCH: usize = 1_000;
 pub const CAPACITY: usize = 2 * BATCH;
 /// How long a batch waits to fill.
 pub const LINGER: Duration = Duration::from_millis(10);
-/// Paced producers sleep so long between two bursts.
+/// How long paced producers sleep between two bursts.
 pub const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub enum Kind {
     Nothing,
 }
 
-/// So many items from so many producers, at full speed or at a rate.
+/// A number of items from a number of producers, at full speed or at a rate.
 #[derive(Clone, Copy)]
 pub struct Work {
     pub producers: usize,
-    /// In all.
+    /// Of all producers together.
     pub items: u64,
     /// Items a second; 0 is full speed.
     pub rate: u64,
@@ -50,12 +50,12 @@ impl Work {
         self.items / self.producers as u64
     }
 
-    /// One producer's items on a plain thread, in the work's tempo.
+    /// The items of one producer on a plain thread, at the rate of the work.
     pub fn produce(&self, mut add: impl FnMut(u64)) {
         self.in_tempo(|items| items.for_each(&mut add));
     }
 
-    /// The same by chunks of at most so many.
+    /// The same in chunks of at most this many items.
     pub fn produce_chunks(&self, most: u64, mut add: impl FnMut(Range<u64>)) {
         self.in_tempo(|items| {
             for first in items.clone().step_by(most as usize) {
@@ -64,7 +64,7 @@ impl Work {
         });
     }
 
-    /// Calls for all items at once, or for those that are due, tick by tick.
+    /// Calls the function for all items at once, or in each tick for those that are due.
     fn in_tempo(&self, mut add: impl FnMut(Range<u64>)) {
         if self.rate == 0 {
             return add(0..self.share());

@@ -13,7 +13,7 @@ pub struct Place {
     pub backend: Backend,
     pub size: usize,
     pub calls: usize,
-    /// The most that the law may lose to the best fixed size and calls at once.
+    /// The most that `CostModel` may lose to the best fixed size and calls at once, in percent.
     pub regret: f64,
 }
 

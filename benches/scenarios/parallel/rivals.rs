@@ -1,5 +1,5 @@
-//! What the law is compared with: fixed numbers of calls at once, and the laws of others. All but
-//! Flink's leave the size to `CostModel`.
+//! What `CostModel` is compared with: fixed numbers of calls at once, and the policies of other
+//! projects. All but Flink's leave the size to `CostModel`.
 
 use load_aware_batcher::sim::{Report, Simulation};
 use load_aware_batcher::{
@@ -13,7 +13,7 @@ pub enum Rival {
     Arc,
     Gradient2,
     Flink,
-    Law,
+    CostModel,
 }
 
 impl Rival {
@@ -23,7 +23,7 @@ impl Rival {
         Self::Arc,
         Self::Gradient2,
         Self::Flink,
-        Self::Law,
+        Self::CostModel,
     ];
 
     pub fn name(self) -> &'static str {
@@ -33,7 +33,7 @@ impl Rival {
             Self::Arc => "Vector ARC",
             Self::Gradient2 => "Gradient2",
             Self::Flink => "Flink AIMD",
-            Self::Law => "CostModel",
+            Self::CostModel => "CostModel",
         }
     }
 
@@ -46,18 +46,18 @@ impl Rival {
             Self::Arc => range.run(Sized::new(Arc::new(most))),
             Self::Gradient2 => range.run(Sized::new(Gradient2::new(most))),
             Self::Flink => range.run(Flink::new(most)),
-            Self::Law => range.run(CostModel::new()),
+            Self::CostModel => range.run(CostModel::new()),
         }
     }
 }
 
-/// A law for the number of calls at once alone.
-trait CallsLaw: Send {
+/// A policy that decides only how many calls there are at once.
+trait CallsPolicy: Send {
     fn take(&mut self, batch: &BatchSample, now: f64);
     fn calls(&self) -> usize;
 }
 
-/// `CostModel` for the size, and another law for the calls at once.
+/// `CostModel` for the size, and another policy for the calls at once.
 struct Sized<L> {
     size: CostModel,
     calls: L,
@@ -70,7 +70,7 @@ impl<L> Sized<L> {
     }
 }
 
-impl<L: CallsLaw> Policy for Sized<L> {
+impl<L: CallsPolicy> Policy for Sized<L> {
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         for batch in window.samples.iter().filter_map(|s| s.batch.as_ref()) {
             self.calls.take(batch, window.now.as_secs_f64());
@@ -91,8 +91,9 @@ impl<L: CallsLaw> Policy for Sized<L> {
     }
 }
 
-/// Vector's adaptive request concurrency, with its defaults: one more a round trip while times do
-/// not rise, a tenth less when they exceed the mean by 2.5 deviations or a call fails.
+/// Vector's adaptive request concurrency, with its defaults. It allows one call more in each round
+/// trip while times do not rise. It allows a tenth less when times exceed the mean by 2.5
+/// deviations, or when a call fails.
 struct Arc {
     most: usize,
     calls: usize,
@@ -121,7 +122,7 @@ impl Arc {
     }
 }
 
-impl CallsLaw for Arc {
+impl CallsPolicy for Arc {
     fn take(&mut self, batch: &BatchSample, now: f64) {
         if batch.outcome == CallOutcome::Ok {
             self.sum += batch.service_time.as_secs_f64();
@@ -189,7 +190,7 @@ impl Gradient2 {
     }
 }
 
-impl CallsLaw for Gradient2 {
+impl CallsPolicy for Gradient2 {
     fn take(&mut self, batch: &BatchSample, now: f64) {
         self.sum += batch.service_time.as_secs_f64();
         self.count += 1.0;
@@ -223,7 +224,8 @@ impl CallsLaw for Gradient2 {
     }
 }
 
-/// The sink writer of Flink: ten more items in flight after a good call, half after a bad one.
+/// The sink writer of Flink: ten items more in flight after a call that succeeded, half of them
+/// after one that failed.
 struct Flink {
     most: usize,
     batch: usize,

@@ -3,26 +3,26 @@
 use load_aware_batcher::{Handler, Sensor};
 use testkit::writers::Row;
 
-use crate::neighbours::{Neighbours, Storm};
+use crate::competitors::{Competitors, Storm};
 
 pub trait Backend {
     fn name(&self) -> &'static str;
 
-    /// An empty table for each of so many laws: in one of all, the law whose keys are the highest
-    /// would have the best of it.
-    fn reset(&mut self, laws: usize);
+    /// Makes an empty table for each of this many candidates. In a common table, the candidate with
+    /// the highest keys would have an advantage.
+    fn reset(&mut self, candidates: usize);
 
-    /// A handler for the so-manieth law's table, with a statement time-out.
-    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
+    /// A handler for the table of the candidate with this number, with a statement timeout.
+    fn handler(&self, candidate: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>);
 
-    /// Starts the neighbours, those that lock a table on all laws' tables.
-    fn neighbours(&self, storm: Storm) -> Neighbours;
+    /// Starts the competitors. Those that lock a table lock the tables of all candidates.
+    fn competitors(&self, storm: Storm) -> Competitors;
 }
 
-/// No statement may take longer, where the database can hold to it.
+/// The statement timeout, where the database has one.
 pub const STATEMENT_TIMEOUT_MS: u32 = 100;
 
-/// The so-manieth law's table.
-pub fn table(law: usize) -> String {
-    format!("readings_{law}")
+/// The table of the candidate with this number.
+pub fn table(candidate: usize) -> String {
+    format!("readings_{candidate}")
 }

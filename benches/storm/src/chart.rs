@@ -1,29 +1,29 @@
-//! The runs over time as a picture: throughput and batch size of each law, through calm, storm and
-//! after.
+//! The runs over time as a picture: throughput and batch size of each candidate before, during and
+//! after the storm.
 
 use std::fmt::Write as _;
 
+use crate::candidates::Candidate;
 use crate::comparison::Comparison;
-use crate::laws::Law;
 use crate::run::{Plan, Run};
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 150.0;
 const MARGIN: f64 = 46.0;
-/// Of the fixed sizes, from the smallest on.
+/// The colours of the fixed sizes, from the smallest on.
 const FIXED: [&str; 7] = [
     "#dddddd", "#c4c4c4", "#aaaaaa", "#909090", "#777777", "#5c5c5c", "#404040",
 ];
-/// Seconds of one point of a line.
+/// The seconds that one point of a line covers.
 const STEP: f64 = 0.25;
 
-/// One row a storm and database, the last round's runs: rows a second on the left, batch size on
-/// the right, both logarithmic.
+/// One row for each storm and database, with the runs of the last round. Rows a second are on the
+/// left, the batch size is on the right, both logarithmic.
 pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
-    let seconds = (plan.warm_up + plan.calm + plan.storm + plan.after).as_secs_f64();
+    let seconds = (plan.warm_up + plan.before + plan.storm + plan.after).as_secs_f64();
     let storm = (
-        (plan.warm_up + plan.calm).as_secs_f64(),
-        (plan.warm_up + plan.calm + plan.storm).as_secs_f64(),
+        (plan.warm_up + plan.before).as_secs_f64(),
+        (plan.warm_up + plan.before + plan.storm).as_secs_f64(),
     );
     let (width, height) = (
         2.0 * (WIDTH + MARGIN) + 120.0,
@@ -35,9 +35,9 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
     );
     for (place, comparison) in comparisons.iter().enumerate() {
         let own: Vec<&Run> = comparison
-            .laws
+            .candidates
             .iter()
-            .filter_map(|law| law.runs.last().copied())
+            .filter_map(|candidate| candidate.runs.last().copied())
             .collect();
         let top = MARGIN + place as f64 * (HEIGHT + MARGIN);
         for (column, title) in ["rows a second", "batch size"].iter().enumerate() {
@@ -67,7 +67,7 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
                         )
                     })
                     .collect();
-                let colour = colour(run.law, number);
+                let colour = colour(run.candidate, number);
                 let _ = writeln!(
                     picture,
                     "<polyline fill='none' stroke='{colour}' stroke-width='1.5' points='{}'/>",
@@ -78,7 +78,7 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
                     let _ = writeln!(
                         picture,
                         "<text x='{x}' y='{y}' fill='{colour}'>{}</text>",
-                        run.law
+                        run.candidate
                     );
                 }
             }
@@ -97,11 +97,11 @@ pub fn svg(comparisons: &[Comparison<'_>], plan: &Plan) -> String {
     picture
 }
 
-fn colour(law: Law, number: usize) -> &'static str {
-    match law {
-        Law::Fixed(_) => FIXED[number % FIXED.len()],
-        Law::Threshold => "#dd8800",
-        Law::Model => "#cc0033",
+fn colour(candidate: Candidate, number: usize) -> &'static str {
+    match candidate {
+        Candidate::Fixed(_) => FIXED[number % FIXED.len()],
+        Candidate::Threshold => "#dd8800",
+        Candidate::Model => "#cc0033",
     }
 }
 
@@ -129,7 +129,7 @@ fn panel(
     );
 }
 
-/// One value a step: rows a second, or the mean size of the calls that ended in it.
+/// One value for each step: rows a second, or the mean size of the calls that ended in it.
 fn points(run: &Run, seconds: f64, sizes: bool) -> Vec<(f64, f64)> {
     (0..(seconds / STEP) as usize)
         .filter_map(|step| {

@@ -1,32 +1,33 @@
-//! Each law beside the best fixed size of the phase.
+//! Each candidate compared with the best fixed size of the phase.
 //!
-//! # The best fixed size, without its luck
-//! The highest of several noisy figures is too high: it is the best size's or the luckiest one's.
-//! So the size is not chosen by the figure that it is compared by: for each round it is the one
-//! with the highest median over the *other* rounds, and what it did in this round counts. A law's
-//! share of it is taken within the round, in which the laws take turns, so that what the machine
-//! does counts for all of them; the median over the rounds is the share. A single round has no
-//! others: its best figure is taken as it is, luck included, and the laws look worse than they are.
+//! # The best fixed size, without selection bias
+//! The highest of several noisy figures is too high. It may be the luckiest one instead of the
+//! best. So the size is chosen by other figures than those it is compared by. For each round it is
+//! the size with the highest median over the *other* rounds, and its figure in this round counts. A
+//! candidate's share is taken within one round. There the candidates take turns, so a change of the
+//! machine's speed affects them all. The median over the rounds is the share. A single round has no
+//! other rounds: its highest figure is taken, and the candidates look worse than they are.
 //!
 //! # Back after
-//! The first moment after the storm from which on half a second's throughput is 90 % of the best
-//! fixed size's throughput of the whole phase after, in the same round: not of the calm's, since a
-//! table that has grown may take rows more slowly for good. Never, if there is no such half second.
-//! Half a second is ten calls or more, and the rows of a call count evenly over its time.
+//! A candidate is back when the throughput of half a second is 90 % of the best fixed size's
+//! throughput in the whole phase after the storm, in the same round. It is not compared with the
+//! phase before, since a table that has grown may take rows more slowly forever. It is never back
+//! if there is no such half second. Half a second is ten calls or more. The rows of a call count
+//! evenly over its time.
 //!
 //! # Noise
-//! How far the runs of one and the same fixed size scatter in a phase, as a share of their mean, is
-//! the machine's doing and no law's. It is printed beside the best size, and says what a difference
-//! is worth.
+//! The noise of a phase is how far the runs of the same fixed size scatter, as a share of their
+//! mean. The machine causes it, not a candidate. It is printed after the best size, and shows how
+//! much a difference means.
 //!
 //! # In an open loop
-//! Throughput is what was asked for, and more where a law catches up: its share is that of the
-//! rate. It is back when the rows behind are no more than a quarter of a second's.
+//! Throughput equals the rate, and exceeds it while a candidate catches up. The share is that of
+//! the rate. A candidate is back when at most a quarter of a second's rows are overdue.
 
-use crate::laws::Law;
+use crate::candidates::Candidate;
+use crate::competitors::Storm;
 use crate::measure::median;
-use crate::neighbours::Storm;
-use crate::run::{AFTER, CALM, Figures, Plan, Run, STORM};
+use crate::run::{AFTER, BEFORE, DURING, Figures, Plan, Run};
 
 /// One storm on one database.
 pub struct Comparison<'a> {
@@ -34,35 +35,35 @@ pub struct Comparison<'a> {
     pub storm: Storm,
     /// The best fixed size of each phase; `None` if no fixed size was run, or in an open loop.
     pub best: [Option<Best>; 3],
-    /// By which share of itself a fixed size's throughput scatters from round to round, in each
-    /// phase, and so its p99.
+    /// How far a fixed size's throughput, and its p99, scatter from round to round in each phase,
+    /// as a share of the mean.
     pub noise: [f64; 3],
     pub p99_noise: [f64; 3],
     pub rounds: usize,
-    /// In the order in which the laws ran first.
-    pub laws: Vec<Compared<'a>>,
+    /// In the order in which the candidates ran first.
+    pub candidates: Vec<Compared<'a>>,
 }
 
 /// The best fixed size of a phase.
 pub struct Best {
-    /// By the median over all rounds: for the eye.
-    pub law: Law,
+    /// The best by the median over all rounds. It is only printed.
+    pub candidate: Candidate,
     /// The figures by round, each of the size that was best in the other rounds.
     by_round: Vec<Figures>,
     pub rows_per_s: f64,
     pub p99_ms: f64,
 }
 
-/// All of one law, as medians over the rounds.
+/// All runs of one candidate, as medians over the rounds.
 pub struct Compared<'a> {
-    pub law: Law,
+    pub candidate: Candidate,
     pub runs: Vec<&'a Run>,
     pub figures: [Figures; 3],
     /// Of the best fixed size, or in an open loop of the rate, by round.
     pub shares: [Vec<f64>; 3],
     /// Seconds; infinite is never.
     pub back_after_s: f64,
-    pub neighbours_per_s: f64,
+    pub competitors_per_s: f64,
     pub failed_rows: u64,
 }
 
@@ -85,31 +86,38 @@ fn comparison<'a>(
     runs: &'a [Run],
     rate: Option<f64>,
 ) -> Comparison<'a> {
-    let mut laws: Vec<(Law, Vec<&Run>)> = Vec::new();
+    let mut candidates: Vec<(Candidate, Vec<&Run>)> = Vec::new();
     for run in runs
         .iter()
         .filter(|run| (run.backend, run.storm) == (backend, storm))
     {
-        match laws.iter_mut().find(|(law, _)| *law == run.law) {
+        match candidates
+            .iter_mut()
+            .find(|(candidate, _)| *candidate == run.candidate)
+        {
             Some((_, own)) => own.push(run),
-            None => laws.push((run.law, vec![run])),
+            None => candidates.push((run.candidate, vec![run])),
         }
     }
-    let best = [CALM, STORM, AFTER].map(|phase| {
+    let best = [BEFORE, DURING, AFTER].map(|phase| {
         if rate.is_some() {
             None
         } else {
-            best_fixed(&laws, phase)
+            best_fixed(&candidates, phase)
         }
     });
     let p99_noise =
-        [CALM, STORM, AFTER].map(|phase| noise(&laws, &|run| run.figures[phase].p99_ms));
-    let noise =
-        [CALM, STORM, AFTER].map(|phase| noise(&laws, &|run| run.figures[phase].rows_per_s));
-    let rounds = laws.iter().map(|(_, runs)| runs.len()).min().unwrap_or(0);
-    let laws = laws
+        [BEFORE, DURING, AFTER].map(|phase| noise(&candidates, &|run| run.figures[phase].p99_ms));
+    let noise = [BEFORE, DURING, AFTER]
+        .map(|phase| noise(&candidates, &|run| run.figures[phase].rows_per_s));
+    let rounds = candidates
+        .iter()
+        .map(|(_, runs)| runs.len())
+        .min()
+        .unwrap_or(0);
+    let candidates = candidates
         .into_iter()
-        .map(|(law, runs)| compared(law, runs, &best, rate))
+        .map(|(candidate, runs)| compared(candidate, runs, &best, rate))
         .collect();
     Comparison {
         backend,
@@ -118,20 +126,20 @@ fn comparison<'a>(
         noise,
         p99_noise,
         rounds,
-        laws,
+        candidates,
     }
 }
 
 /// The standard deviation of all fixed sizes' runs, each from its own size's mean.
-fn noise(laws: &[(Law, Vec<&Run>)], figure: &dyn Fn(&Run) -> f64) -> f64 {
+fn noise(candidates: &[(Candidate, Vec<&Run>)], figure: &dyn Fn(&Run) -> f64) -> f64 {
     let (mut squares, mut freedom) = (0.0, 0);
-    for (_, runs) in laws
+    for (_, runs) in candidates
         .iter()
-        .filter(|(law, runs)| matches!(law, Law::Fixed(_)) && runs.len() > 1)
+        .filter(|(candidate, runs)| matches!(candidate, Candidate::Fixed(_)) && runs.len() > 1)
     {
         let mean = runs.iter().map(|run| figure(run)).sum::<f64>() / runs.len() as f64;
         if mean <= 0.0 {
-            // A size that stored nothing says nothing of the machine.
+            // A size that stored nothing shows nothing about the machine.
             continue;
         }
         squares += runs
@@ -147,10 +155,10 @@ fn noise(laws: &[(Law, Vec<&Run>)], figure: &dyn Fn(&Run) -> f64) -> f64 {
     }
 }
 
-fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
-    let fixed: Vec<&(Law, Vec<&Run>)> = laws
+fn best_fixed(candidates: &[(Candidate, Vec<&Run>)], phase: usize) -> Option<Best> {
+    let fixed: Vec<&(Candidate, Vec<&Run>)> = candidates
         .iter()
-        .filter(|(law, _)| matches!(law, Law::Fixed(_)))
+        .filter(|(candidate, _)| matches!(candidate, Candidate::Fixed(_)))
         .collect();
     let fastest = |without: Option<usize>| {
         let figure = |runs: &[&Run]| {
@@ -165,7 +173,7 @@ fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
             .iter()
             .max_by(|a, b| figure(&a.1).total_cmp(&figure(&b.1)))
     };
-    let (law, runs) = fastest(None)?;
+    let (candidate, runs) = fastest(None)?;
     let held_out = |round: usize| {
         if runs.len() > 1 {
             fastest(Some(round))
@@ -189,7 +197,7 @@ fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
         middle(&|figures| figures.p99_ms),
     );
     Some(Best {
-        law: *law,
+        candidate: *candidate,
         by_round,
         rows_per_s,
         p99_ms,
@@ -197,14 +205,14 @@ fn best_fixed(laws: &[(Law, Vec<&Run>)], phase: usize) -> Option<Best> {
 }
 
 fn compared<'a>(
-    law: Law,
+    candidate: Candidate,
     runs: Vec<&'a Run>,
     best: &[Option<Best>; 3],
     rate: Option<f64>,
 ) -> Compared<'a> {
     let middle =
         |of: &dyn Fn(&Run) -> f64| median(&mut runs.iter().map(|run| of(run)).collect::<Vec<_>>());
-    let figures = [CALM, STORM, AFTER].map(|phase| Figures {
+    let figures = [BEFORE, DURING, AFTER].map(|phase| Figures {
         rows_per_s: middle(&|run| run.figures[phase].rows_per_s),
         // Shares of calls are taken over all rounds together.
         calls: runs.iter().map(|run| run.figures[phase].calls).sum(),
@@ -214,7 +222,7 @@ fn compared<'a>(
         batch_size: middle(&|run| run.figures[phase].batch_size),
         behind: middle(&|run| run.figures[phase].behind),
     });
-    let shares = [CALM, STORM, AFTER].map(|phase| {
+    let shares = [BEFORE, DURING, AFTER].map(|phase| {
         let whole = |run: &Run| match (rate, &best[phase]) {
             (Some(rate), _) => Some(rate),
             (None, best) => Some(best.as_ref()?.by_round.get(run.round)?.rows_per_s),
@@ -235,15 +243,15 @@ fn compared<'a>(
         }),
         Some(rate) => first_after(run, |from, _| run.record.behind(rate, from) <= rate / 4.0),
     });
-    let neighbours_per_s = middle(&|run| run.neighbours_per_s);
+    let competitors_per_s = middle(&|run| run.competitors_per_s);
     let failed_rows = runs.iter().map(|run| run.failed_rows).sum();
     Compared {
-        law,
+        candidate,
         runs,
         figures,
         shares,
         back_after_s,
-        neighbours_per_s,
+        competitors_per_s,
         failed_rows,
     }
 }
@@ -272,7 +280,8 @@ impl Compared<'_> {
     }
 }
 
-/// Seconds after the storm to the first half second that is as it should be; infinite without one.
+/// Seconds from the end of the storm to the first half second that is `right`. Infinite without
+/// one.
 fn first_after(run: &Run, right: impl Fn(f64, f64) -> bool) -> f64 {
     const WINDOW: f64 = 0.5;
     const STEP: f64 = 0.05;

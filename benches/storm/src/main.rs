@@ -1,29 +1,31 @@
-//! Real databases under real neighbours: which way of sizing batches holds in calm, in a storm and
-//! after it.
+//! Real databases under real competing load: which policy sizes batches well before the load,
+//! during it and after it. Such a load is called a storm here.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/storm/Cargo.toml -- --quick --check
 //! cargo run --release --manifest-path benches/storm/Cargo.toml
 //! ```
 //!
-//! The first takes under three minutes, the second, which is all of it, two and a half hours.
+//! The first takes under three minutes. The second runs everything, in two and a half hours.
 //!
-//! In each round the laws go through warm-up, calm, storm and after together, turn by turn, each on
-//! a fresh table; every round begins with another law, so that none is always the first. What is
-//! printed are medians over the rounds, and shares of the best fixed size of the phase:
-//! `comparison.rs` says how that is found without flattering it, and what "back after" means.
-//! Closed loop: rows are added as fast as they are taken. Open loop (`--rate`): so many a second
-//! are due whatever happens, the times count from when a row was due, and rows that were still
-//! waiting at the end count with the time that they had waited.
+//! A round has four phases: warm-up, before, during and after the storm. The candidates go through
+//! them together and take turns, each on a fresh table. Every round begins with another candidate,
+//! so that none is always the first. The figures are medians over the rounds, and shares of the
+//! best fixed size of the phase. `comparison.rs` says how that size is chosen without a selection
+//! bias, and what "back after" means.
+//!
+//! In a closed loop, rows are added as fast as they are taken. In an open loop (`--rate N`), N rows
+//! a second are due, taken or not. A row's time counts from when it was due. Rows that still wait
+//! at the end count with the time that they have waited.
 
 mod backend;
+mod candidates;
 mod chart;
 mod comparison;
+mod competitors;
 mod host_cpu;
-mod laws;
 mod mariadb;
 mod measure;
-mod neighbours;
 mod options;
 mod postgres;
 mod run;
@@ -35,8 +37,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use backend::Backend;
-use laws::Law;
-use neighbours::Storm;
+use candidates::Candidate;
+use competitors::Storm;
 use options::{Name, Options, USAGE};
 use run::{Plan, Run};
 use targets::Standing;
@@ -61,22 +63,22 @@ fn main() -> ExitCode {
         drop(run::round(
             &mut *backend,
             Storm::Locks,
-            &[Law::Fixed(1_000)],
+            &[Candidate::Fixed(1_000)],
             0,
             &Plan::rehearsal(),
         ));
         for storm in options.storms(*name) {
             for round in 0..options.rounds {
-                let mut laws = options.laws.clone();
-                laws.rotate_left(round % options.laws.len());
-                // An open loop cannot take turns.
+                let mut candidates = options.candidates.clone();
+                candidates.rotate_left(round % options.candidates.len());
+                // In an open loop, candidates cannot take turns.
                 let together = if options.plan.rate.is_some() {
                     1
                 } else {
-                    laws.len()
+                    candidates.len()
                 };
-                for laws in laws.chunks(together) {
-                    let own = run::round(&mut *backend, storm, laws, round, &options.plan);
+                for candidates in candidates.chunks(together) {
+                    let own = run::round(&mut *backend, storm, candidates, round, &options.plan);
                     own.iter()
                         .for_each(|run| eprintln!("{}", tables::line(run)));
                     runs.extend(own);
@@ -85,7 +87,7 @@ fn main() -> ExitCode {
         }
     }
     if runs.is_empty() {
-        eprintln!("storm: nothing was run: none of the databases is here");
+        eprintln!("storm: nothing was run: none of the databases is installed");
         return ExitCode::FAILURE;
     }
     let comparisons = comparison::compare(&runs, &options.plan);

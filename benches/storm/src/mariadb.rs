@@ -1,4 +1,4 @@
-//! MariaDB to be measured.
+//! MariaDB.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use testkit::writers::mariadb_load::MariadbLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     opts: Opts,
     conn: Conn,
-    laws: usize,
+    candidates: usize,
     _server: Mariadb,
 }
 
 pub fn open() -> Option<Box<dyn Backend>> {
-    // The memory and the log that a server has: with the tests' 32 MB of log it writes pages all
-    // the time.
+    // The memory and the log of a usual server. With the tests' 32 MB of log it would write pages
+    // all the time.
     let server = Mariadb::own(&["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G"])?;
     let (opts, mut conn) = server.database("storm");
     conn.query_drop("CREATE TABLE other (n bigint AUTO_INCREMENT PRIMARY KEY, text text)")
@@ -31,7 +31,7 @@ pub fn open() -> Option<Box<dyn Backend>> {
     Some(Box::new(Measured {
         opts,
         conn,
-        laws: 0,
+        candidates: 0,
         _server: server,
     }))
 }
@@ -41,8 +41,8 @@ impl Backend for Measured {
         "mariadb"
     }
 
-    fn reset(&mut self, laws: usize) {
-        for table in (0..laws).map(table) {
+    fn reset(&mut self, candidates: usize) {
+        for table in (0..candidates).map(table) {
             MariadbWriter::create_tables(&mut self.conn, &table, Dedup::Key).expect("the tables");
             self.conn
                 .query_drop(format!("TRUNCATE {table}"))
@@ -51,10 +51,10 @@ impl Backend for Measured {
         self.conn
             .query_drop("TRUNCATE other")
             .expect("an empty table");
-        self.laws = laws;
+        self.candidates = candidates;
     }
 
-    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+    fn handler(&self, candidate: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
         let timeout = format!(
             "SET max_statement_time = {}",
             f64::from(STATEMENT_TIMEOUT_MS) / 1e3
@@ -62,7 +62,7 @@ impl Backend for Measured {
         let opts = self.opts.clone();
         let writer = MariadbWriter::new(
             opts,
-            &table(law),
+            &table(candidate),
             Dedup::Key,
             &[&timeout],
             Duration::from_secs(10),
@@ -71,19 +71,19 @@ impl Backend for Measured {
         (Box::new(writer), Box::new(sensor))
     }
 
-    fn neighbours(&self, storm: Storm) -> Neighbours {
+    fn competitors(&self, storm: Storm) -> Competitors {
         let opts = self.opts.clone();
-        let tables = (0..self.laws)
-            .map(|law| format!("{} WRITE", table(law)))
+        let tables = (0..self.candidates)
+            .map(|candidate| format!("{} WRITE", table(candidate)))
             .collect::<Vec<_>>()
             .join(", ");
-        let connect = move || Conn::new(opts.clone()).expect("a connection for a neighbour");
+        let connect = move || Conn::new(opts.clone()).expect("a connection for a competitor");
         match storm {
-            Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
+            Storm::Cpu => Competitors::start(CPU_CLIENTS, move |_| {
                 let mut conn = connect();
                 move || Ok(conn.query_drop("SELECT benchmark(50000, md5('x'))")?)
             }),
-            Storm::Locks => Neighbours::start(1, move |_| {
+            Storm::Locks => Competitors::start(1, move |_| {
                 let mut conn = connect();
                 let lock = format!("LOCK TABLES {tables}");
                 move || {
@@ -94,7 +94,7 @@ impl Backend for Measured {
                     Ok(())
                 }
             }),
-            Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |_| {
+            Storm::Fsync => Competitors::start(FSYNC_CLIENTS, move |_| {
                 let mut conn = connect();
                 move || Ok(conn.query_drop("INSERT INTO other (text) VALUES (repeat('x', 20000))")?)
             }),

@@ -1,5 +1,5 @@
-//! What is measured of a run, at the handler: each call, and of every eighth row the time from when
-//! it was due to the moment after its commit.
+//! The measurements of a run, at the handler: each call, and for every eighth row the time from
+//! when it was due to the end of its commit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,13 +9,13 @@ use load_aware_batcher::{Batch, BatchError, Handler, LoadFeedback};
 
 use testkit::writers::Row;
 
-/// More than can be on their way at once, a power of two.
+/// More rows than can be on their way at once, a power of two.
 const ON_THEIR_WAY: usize = 1 << 16;
-/// The time of rows whose id is a multiple of this is taken.
+/// Rows whose id is a multiple of this are timed.
 pub const EVERY: i64 = 8;
 
-/// When each row on its way was due, by its id. A closed loop's rows are due when they are added,
-/// an open loop's by its rate, whether or not the one who adds them is behind.
+/// When each row on its way was due, by its id. In a closed loop a row is due when it is added. In
+/// an open loop the rate decides, even if the thread that adds is late.
 pub struct DueTimes {
     start: Instant,
     at_ns: Vec<AtomicU64>,
@@ -44,18 +44,19 @@ impl DueTimes {
     }
 }
 
-/// One call of the handler, in seconds since the round began, and in the end of the law's own time.
+/// One call of the handler. Its times are in seconds since the round began, and at the end of the
+/// run in seconds of the candidate's own time.
 #[derive(Clone, Copy)]
 pub struct Call {
     pub begun_s: f64,
     pub ended_s: f64,
     pub rows: usize,
     pub ok: bool,
-    /// Which share of it was while rows were still added.
+    /// The share of the call during which rows were still added.
     pub inside: f64,
 }
 
-/// One row's way: when it was due, as for a call, and how long it took.
+/// When a row was due, in the same seconds as a call, and how long it took.
 #[derive(Clone, Copy)]
 pub struct Age {
     pub due_s: f64,
@@ -128,7 +129,7 @@ impl Handler<Row> for Metered {
     }
 }
 
-/// The value below which this share lies; 0 of nothing.
+/// The value below which this share of the values lies; 0 without values.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = (values.len() as f64 * share) as usize;
@@ -138,7 +139,7 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Of an even number the mean of the two in the middle; 0 of nothing.
+/// The median: of an even number of values the mean of the two in the middle; 0 without values.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;

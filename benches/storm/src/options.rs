@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::laws::Law;
-use crate::neighbours::Storm;
+use crate::candidates::Candidate;
+use crate::competitors::Storm;
 use crate::run::Plan;
 
 /// What to run.
 pub struct Options {
     pub backends: Vec<Name>,
-    /// `None`: all, or in a quick bench one for each database.
+    /// `None` is all of them, or with `--quick` one for each database.
     storms: Option<Vec<Storm>>,
-    pub laws: Vec<Law>,
+    pub candidates: Vec<Candidate>,
     pub rounds: usize,
     pub plan: Plan,
     pub check: bool,
@@ -32,25 +32,25 @@ pub enum Name {
 
 pub const USAGE: &str = "usage: cargo run --release --manifest-path benches/storm/Cargo.toml -- [options]
 
-    --quick          under three minutes: one storm a database, two fixed sizes beside the law that learns
-    --check          judge the laws by what is promised of them; exit code 1 if a promise is not kept
+    --quick          under three minutes: one storm for each database, two fixed sizes, and the model
+    --check          compare the policies with their targets; exit code 1 if one is missed
     --backend LIST   of postgres, mariadb, sqlite
-    --storm LIST     of cpu, locks, fsync
-    --law LIST       of fixed:N, threshold, model
-    --rounds N       how often each law runs
-    --rate N         an open loop: so many rows a second are due, taken or not
+    --storm LIST     kinds of competing load, of cpu, locks, fsync
+    --policy LIST    of fixed:N, threshold, model
+    --rounds N       how often each policy runs
+    --rate N         an open loop: N rows a second are due, taken or not
     --csv FILE       every run's figures
-    --svg FILE       throughput and batch size over each law's own time, of the last round";
+    --svg FILE       throughput and batch size over each policy's own time, of the last round";
 
 impl Options {
     fn full() -> Self {
-        let sizes = [1, 20, 50, 100, 500, 1_000, 5_000].map(Law::Fixed);
+        let sizes = [1, 20, 50, 100, 500, 1_000, 5_000].map(Candidate::Fixed);
         Self {
             backends: vec![Name::Postgres, Name::Mariadb, Name::Sqlite],
             storms: None,
-            laws: sizes
+            candidates: sizes
                 .into_iter()
-                .chain([Law::Threshold, Law::Model])
+                .chain([Candidate::Threshold, Candidate::Model])
                 .collect(),
             rounds: 5,
             plan: plan(2_000, 4_000, 5_000, 4_000, 8),
@@ -61,13 +61,17 @@ impl Options {
         }
     }
 
-    /// The two sizes that were the best in every phase of every storm, and rounds instead of long
-    /// phases: what is judged are medians, and with three rounds there are two others to choose the
-    /// best size by. Not the threshold law: it grows for longer than such a run lasts.
+    /// The two sizes that were the best in every phase of every storm. Several rounds instead of
+    /// long phases: the medians are judged, and with three rounds there are two others to choose
+    /// the best size by. Without `LoadThreshold`, which grows for longer than such a run lasts.
     fn quick() -> Self {
-        let laws = vec![Law::Fixed(1_000), Law::Fixed(5_000), Law::Model];
+        let candidates = vec![
+            Candidate::Fixed(1_000),
+            Candidate::Fixed(5_000),
+            Candidate::Model,
+        ];
         Self {
-            laws,
+            candidates,
             rounds: 3,
             plan: plan(400, 900, 1_500, 1_300, 3),
             quick: true,
@@ -89,7 +93,7 @@ impl Options {
     /// # Errors
     /// What is wrong, in one line.
     pub fn parse(words: Vec<String>) -> Result<Option<Self>, String> {
-        // First, wherever it stands: the others change what it sets.
+        // First, wherever it stands: the other options change what it sets.
         let mut options = if words.iter().any(|word| word == "--quick") {
             Self::quick()
         } else {
@@ -100,12 +104,12 @@ impl Options {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match &*word {
                 "--help" | "-h" => return Ok(None),
-                // What cargo adds, and what was looked for above.
+                // Cargo adds the first, and the second was handled above.
                 "--bench" | "--quick" => {}
                 "--check" => options.check = true,
                 "--backend" => options.backends = list(&value()?)?,
                 "--storm" => options.storms = Some(list(&value()?)?),
-                "--law" => options.laws = list(&value()?)?,
+                "--policy" | "--law" => options.candidates = list(&value()?)?,
                 "--rounds" => options.rounds = number(&word, &value()?)?,
                 "--rate" => options.plan.rate = Some(number(&word, &value()?)? as f64),
                 "--csv" => options.csv = Some(value()?.into()),
@@ -120,11 +124,12 @@ impl Options {
     }
 }
 
-fn plan(warm_up: u64, calm: u64, storm: u64, after: u64, turns: u32) -> Plan {
-    let [warm_up, calm, storm, after] = [warm_up, calm, storm, after].map(Duration::from_millis);
+fn plan(warm_up: u64, before: u64, storm: u64, after: u64, turns: u32) -> Plan {
+    let [warm_up, before, storm, after] =
+        [warm_up, before, storm, after].map(Duration::from_millis);
     Plan {
         warm_up,
-        calm,
+        before,
         storm,
         after,
         turns,
@@ -132,14 +137,14 @@ fn plan(warm_up: u64, calm: u64, storm: u64, after: u64, turns: u32) -> Plan {
     }
 }
 
-/// A comma-separated list without repetitions: a law that ran twice in a round would be two runs of
-/// one round.
+/// A comma-separated list without repetitions. A candidate that ran twice in a round would have two
+/// runs of one round.
 fn list<T: FromStr<Err = String> + PartialEq>(words: &str) -> Result<Vec<T>, String> {
     let mut list = Vec::new();
     for word in words.split(',') {
         let item = word.parse()?;
         if list.contains(&item) {
-            return Err(format!("{word} is there twice"));
+            return Err(format!("{word} is given twice"));
         }
         list.push(item);
     }

@@ -1,4 +1,4 @@
-//! PostgreSQL to be measured.
+//! PostgreSQL.
 
 use std::thread::sleep;
 
@@ -10,18 +10,18 @@ use testkit::writers::postgres_load::PostgresLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::{Backend, STATEMENT_TIMEOUT_MS, table};
-use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     config: Config,
     client: Client,
-    laws: usize,
+    candidates: usize,
     _server: Postgres,
 }
 
 pub fn open() -> Option<Box<dyn Backend>> {
-    // The memory that a server has, and WAL files that are used again: to make new ones costs a
-    // random fifth of a second's rows.
+    // The memory of a usual server, and WAL files that are reused. A new one costs a fifth of a
+    // second's rows at a random moment.
     let settings = [
         "shared_buffers=512MB",
         "min_wal_size=2GB",
@@ -31,11 +31,11 @@ pub fn open() -> Option<Box<dyn Backend>> {
     let (config, mut client) = server.database("storm");
     client
         .batch_execute("CREATE TABLE other (n bigserial, text text)")
-        .expect("the neighbours' table");
+        .expect("the competitors' table");
     Some(Box::new(Measured {
         config,
         client,
-        laws: 0,
+        candidates: 0,
         _server: server,
     }))
 }
@@ -45,8 +45,8 @@ impl Backend for Measured {
         "postgres"
     }
 
-    fn reset(&mut self, laws: usize) {
-        for table in (0..laws).map(table) {
+    fn reset(&mut self, candidates: usize) {
+        for table in (0..candidates).map(table) {
             PostgresWriter::create_tables(&mut self.client, &table, Dedup::Key)
                 .expect("the tables");
             self.client
@@ -56,29 +56,36 @@ impl Backend for Measured {
         self.client
             .batch_execute("TRUNCATE other; CHECKPOINT")
             .expect("an empty table");
-        self.laws = laws;
+        self.candidates = candidates;
     }
 
-    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = PostgresWriter::new(self.config.clone(), &table(law), Dedup::Key)
+    fn handler(&self, candidate: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+        let writer = PostgresWriter::new(self.config.clone(), &table(candidate), Dedup::Key)
             .session(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"));
         let sensor = PostgresLoad::new(self.config.clone(), writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }
 
-    fn neighbours(&self, storm: Storm) -> Neighbours {
+    fn competitors(&self, storm: Storm) -> Competitors {
         let config = self.config.clone();
-        let tables = (0..self.laws).map(table).collect::<Vec<_>>().join(", ");
-        let connect = move || config.connect(NoTls).expect("a connection for a neighbour");
+        let tables = (0..self.candidates)
+            .map(table)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let connect = move || {
+            config
+                .connect(NoTls)
+                .expect("a connection for a competitor")
+        };
         match storm {
-            Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
+            Storm::Cpu => Competitors::start(CPU_CLIENTS, move |_| {
                 let mut client = connect();
                 move || {
                     Ok(client
                         .batch_execute("SELECT sum(sqrt(n)) FROM generate_series(1, 100000) n")?)
                 }
             }),
-            Storm::Locks => Neighbours::start(1, move |_| {
+            Storm::Locks => Competitors::start(1, move |_| {
                 let mut client = connect();
                 let lock = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE");
                 move || {
@@ -89,7 +96,7 @@ impl Backend for Measured {
                     Ok(())
                 }
             }),
-            Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |_| {
+            Storm::Fsync => Competitors::start(FSYNC_CLIENTS, move |_| {
                 let mut client = connect();
                 move || {
                     Ok(client

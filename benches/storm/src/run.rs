@@ -1,20 +1,20 @@
-//! One round: the laws through warm-up, calm, storm and after, turn by turn.
+//! One round: the candidates take turns in the warm-up and before, during and after the storm.
 //!
 //! # Turns
-//! A shared machine changes its speed by a half for seconds at a time, and a disk now and then
-//! stops for a quarter of a second: runs one after the other are compared by the weather. So the
-//! laws share each phase in short turns, one law at a time, each with a batcher, a connection and a
-//! table of its own: the same machine, and the same neighbours all through the storm.
+//! The speed of a shared machine changes by half for seconds at a time, and its disk sometimes
+//! stops for a quarter of a second. Runs one after the other would compare such moments. So the
+//! candidates share each phase in short turns, one candidate at a time. Each has its own batcher,
+//! connection and table. All have the same machine, and the same competitors throughout the storm.
 //!
-//! A turn ends when its rows are stored. Rows count towards throughput only while others are still
-//! added, so that the batches at a turn's end, the last of them smaller, cost nobody anything;
-//! their calls count among the calls, and their rows' ages among the ages. A law's own time is the
-//! time in which rows were added for it, and all figures are in it. What a law learns at the end of
-//! a turn costs it nothing either: that makes the first seconds of a storm a little easier for laws
-//! that learn.
+//! A turn ends when its rows are stored. Rows count towards throughput only while rows are still
+//! added. So the last batches of a turn, which may be smaller, cost no candidate anything. Their
+//! calls count among the calls, and the ages of their rows among the ages. A candidate's own time
+//! is the time in which rows were added for it. All figures are in that time. What a policy learns
+//! at the end of a turn costs it no time, either. That makes the first seconds of a storm slightly
+//! easier for a policy that learns.
 //!
-//! An open loop cannot stop in between: there each law has a round to itself, and its own time is
-//! that of the clock.
+//! An open loop cannot stop for a turn. There each candidate has a round to itself, and its own
+//! time is that of the clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,37 +24,37 @@ use load_aware_batcher::{Batcher, Builder, FlushError, LoadFeedback, Retry, Sens
 use testkit::writers::{Row, SIGNALS};
 
 use crate::backend::Backend;
+use crate::candidates::Candidate;
+use crate::competitors::Storm;
 use crate::host_cpu::HostCpu;
-use crate::laws::Law;
 use crate::measure::{Age, Call, DueTimes, EVERY, Metered, Record, median, quantile};
-use crate::neighbours::Storm;
 
-/// What is measured; before them there is the warm-up.
-pub const PHASES: [&str; 3] = ["calm", "storm", "after"];
-pub const CALM: usize = 0;
-pub const STORM: usize = 1;
+/// The measured phases. The warm-up precedes them.
+pub const PHASES: [&str; 3] = ["before", "during", "after"];
+pub const BEFORE: usize = 0;
+pub const DURING: usize = 1;
 pub const AFTER: usize = 2;
 
-/// How long each phase is for each law, in how many turns, and how rows come.
+/// How long each phase is for each candidate, in how many turns, and how rows come.
 #[derive(Clone)]
 pub struct Plan {
     pub warm_up: Duration,
-    pub calm: Duration,
+    pub before: Duration,
     pub storm: Duration,
     pub after: Duration,
-    /// Of calm, storm and after each; the warm-up is one.
+    /// In each measured phase. The warm-up is one turn.
     pub turns: u32,
     /// Rows a second; `None` is a closed loop.
     pub rate: Option<f64>,
 }
 
 impl Plan {
-    /// The first round on a new server pays for files that grow: nobody looks at this one.
+    /// A round whose figures are dropped: the first round on a new server pays for files that grow.
     pub fn rehearsal() -> Self {
-        let [calm, storm, after] = [Duration::ZERO; 3];
+        let [before, storm, after] = [Duration::ZERO; 3];
         Self {
             warm_up: Duration::from_millis(1_500),
-            calm,
+            before,
             storm,
             after,
             turns: 1,
@@ -63,47 +63,48 @@ impl Plan {
     }
 }
 
-/// What one phase of a run was like.
+/// The figures of one phase of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub rows_per_s: f64,
     /// Calls that ended in one of its turns, or after the turn's rows were added.
     pub calls: usize,
     pub failed_calls: usize,
-    /// Closed loop: of the rows that were added in it. Open loop: of those that were due in it.
+    /// In a closed loop, of the rows that were added in the phase. In an open loop, of those that
+    /// were due in it.
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// The median call's.
+    /// Of the median call.
     pub batch_size: f64,
-    /// Open loop: rows that were due by its end and not stored.
+    /// In an open loop, the rows that were due by the end of the phase and not stored.
     pub behind: f64,
 }
 
-/// One law's part of a round.
+/// One candidate's part of a round.
 pub struct Run {
     pub backend: &'static str,
     pub storm: Storm,
-    pub law: Law,
+    pub candidate: Candidate,
     pub round: usize,
-    /// Calm, storm, after.
+    /// Before, during and after the storm.
     pub figures: [Figures; 3],
-    /// When each of them began, in seconds of the law's own time, and when the last ended.
+    /// When each of them began, in seconds of the candidate's own time, and when the last ended.
     pub bounds: [f64; 4],
-    /// What the neighbours got done in the whole storm, in all laws' turns.
-    pub neighbours_per_s: f64,
+    /// The competitors' steps a second in the whole storm, over the turns of all candidates.
+    pub competitors_per_s: f64,
     /// Rows that were given up.
     pub failed_rows: u64,
-    /// In the law's own time.
+    /// In the candidate's own time.
     pub record: Record,
 }
 
-/// A law with all that is its own.
+/// A candidate with its own batcher, and the record of its turns.
 struct Lane {
-    law: Law,
+    candidate: Candidate,
     batcher: Arc<Batcher<Row>>,
     due: Arc<DueTimes>,
     record: Arc<Mutex<Record>>,
-    /// Whether it is this law's turn.
+    /// Whether it is this candidate's turn.
     active: Arc<AtomicBool>,
     rows: i64,
     /// When its turns began and ended, in seconds since the round began.
@@ -112,57 +113,57 @@ struct Lane {
     bounds: Vec<f64>,
 }
 
-/// All laws through all phases. Where there is a rate, they must be one.
+/// Runs all candidates through all phases. With a rate, there must be only one candidate.
 pub fn round(
     backend: &mut dyn Backend,
     storm: Storm,
-    laws: &[Law],
+    candidates: &[Candidate],
     round: usize,
     plan: &Plan,
 ) -> Vec<Run> {
-    backend.reset(laws.len());
+    backend.reset(candidates.len());
     settle_disk();
     let start = Instant::now();
-    let mut lanes: Vec<Lane> = laws
+    let mut lanes: Vec<Lane> = candidates
         .iter()
         .enumerate()
-        .map(|(place, law)| Lane::new(backend, *law, place, start))
+        .map(|(place, candidate)| Lane::new(backend, *candidate, place, start))
         .collect();
     share(&mut lanes, plan.warm_up, 1, start, plan.rate);
     lanes.iter_mut().for_each(Lane::bound);
-    share(&mut lanes, plan.calm, plan.turns, start, plan.rate);
+    share(&mut lanes, plan.before, plan.turns, start, plan.rate);
     lanes.iter_mut().for_each(Lane::bound);
     let stormy = Instant::now();
-    let neighbours = backend.neighbours(storm);
+    let competitors = backend.competitors(storm);
     share(&mut lanes, plan.storm, plan.turns, start, plan.rate);
-    // They are gone before the next phase begins.
+    // The competitors end before the next phase begins.
     let steps = std::thread::scope(|scope| {
-        let stopping = scope.spawn(|| neighbours.stop());
+        let stopping = scope.spawn(|| competitors.stop());
         while plan.rate.is_some() && !stopping.is_finished() {
             lanes[0].take_turn(start, Duration::from_millis(5), plan.rate);
         }
         stopping.join().expect("no panic")
     });
-    let neighbours_per_s = steps as f64 / stormy.elapsed().as_secs_f64();
+    let competitors_per_s = steps as f64 / stormy.elapsed().as_secs_f64();
     lanes.iter_mut().for_each(Lane::bound);
     share(&mut lanes, plan.after, plan.turns, start, plan.rate);
     lanes.iter_mut().for_each(Lane::bound);
     lanes
         .into_iter()
         .map(|lane| {
-            let (law, bounds) = (lane.law, lane.bounds.clone());
-            let bounds = [CALM, STORM, AFTER, AFTER + 1].map(|phase| bounds[phase]);
+            let (candidate, bounds) = (lane.candidate, lane.bounds.clone());
+            let bounds = [BEFORE, DURING, AFTER, AFTER + 1].map(|phase| bounds[phase]);
             let (record, failed_rows) = lane.finish(plan.rate);
-            let figures = [CALM, STORM, AFTER]
+            let figures = [BEFORE, DURING, AFTER]
                 .map(|phase| figures(&record, bounds[phase], bounds[phase + 1], plan.rate));
             Run {
                 backend: backend.name(),
                 storm,
-                law,
+                candidate,
                 round,
                 figures,
                 bounds,
-                neighbours_per_s,
+                competitors_per_s,
                 failed_rows,
                 record,
             }
@@ -170,14 +171,14 @@ pub fn round(
         .collect()
 }
 
-/// One phase: each law has so many turns, and another one is the first each time.
+/// One phase: each candidate has this many turns, and another one is the first each time.
 fn share(lanes: &mut [Lane], phase: Duration, turns: u32, start: Instant, rate: Option<f64>) {
     for turn in 0..turns as usize {
         for place in 0..lanes.len() {
             let lane = (turn + place) % lanes.len();
             if rate.is_none() {
-                // In turn the same law comes before the same other: what it left to be written would
-                // slow down the commits of that one alone.
+                // In most turns the same candidate precedes the same other one. What it has left to
+                // be written would slow down the commits of that one alone.
                 settle_disk();
             }
             lanes[lane].take_turn(start, phase / turns, rate);
@@ -185,13 +186,13 @@ fn share(lanes: &mut [Lane], phase: Duration, turns: u32, start: Instant, rate: 
     }
 }
 
-/// What was left to be written before would slow down the commits that come.
+/// Flushes the disk: what is left to be written would slow down the commits that follow.
 fn settle_disk() {
     let _ = std::process::Command::new("sync").status();
 }
 
 impl Lane {
-    fn new(backend: &dyn Backend, law: Law, place: usize, start: Instant) -> Self {
+    fn new(backend: &dyn Backend, candidate: Candidate, place: usize, start: Instant) -> Self {
         let (due, record) = (DueTimes::new(start), Arc::<Mutex<Record>>::default());
         let (handler, sensor) = backend.handler(place);
         let handler = Metered {
@@ -206,14 +207,14 @@ impl Lane {
             active: Arc::clone(&active),
             was_active: false,
         };
-        let batcher = builder(law)
+        let batcher = builder(candidate)
             .sensor(Duration::from_millis(100), sensor)
             .spawn(handler)
             .expect("a batcher");
         let batcher = Arc::new(batcher);
         let (rows, turns, bounds) = (0, Vec::new(), Vec::new());
         Self {
-            law,
+            candidate,
             batcher,
             due,
             record,
@@ -234,9 +235,9 @@ impl Lane {
             // Rows were due between the turns as well.
             turn.0 = self.turns.last().map_or(0.0, |last| last.1);
         } else {
-            // What fails shows in the figures.
+            // Failures show in the figures.
             if let Err(FlushError::Timeout) = self.batcher.flush(Duration::from_secs(60)) {
-                eprintln!("{} goes on in the others' turns", self.law);
+                eprintln!("{} still writes in the turns of the others", self.candidate);
             }
         }
         self.turns.push(turn);
@@ -248,13 +249,13 @@ impl Lane {
             let mut at = Instant::now();
             if let Some(rate) = rate {
                 at = start + Duration::from_secs_f64(self.rows as f64 / rate);
-                // Not for each row: a sleep is longer than what it waits for.
+                // Not for each row: a sleep lasts longer than asked for.
                 while Instant::now() < at.min(end) {
                     std::thread::sleep(Duration::from_micros(200));
                 }
             }
             if rate.is_some() && Instant::now() >= end {
-                // It is the first of the next turn.
+                // This row is the first of the next turn.
                 return;
             }
             let id = self.rows;
@@ -285,7 +286,7 @@ impl Lane {
         self.bounds.push(self.own(f64::INFINITY));
     }
 
-    /// The law's own time at a moment, in seconds.
+    /// The candidate's own time at a moment, in seconds.
     fn own(&self, moment: f64) -> f64 {
         self.turns
             .iter()
@@ -293,11 +294,11 @@ impl Lane {
             .sum()
     }
 
-    /// What was recorded, in its own time, and how many rows were given up.
+    /// The record, in the candidate's own time, and how many rows were given up.
     fn finish(self, rate: Option<f64>) -> (Record, u64) {
         let failed_rows = self.batcher.stats().failed;
-        // What is pending does not matter any more, but the call under way must be over, and the
-        // connection closed, before the next round: the second close waits for that.
+        // Pending rows do not matter any more. But the running call must end, and the connection
+        // must close, before the next round. The second close waits for that.
         drop(self.batcher.shutdown(Duration::ZERO));
         while self.batcher.stats().abandoned > 0 {
             std::thread::sleep(Duration::from_millis(1));
@@ -320,8 +321,8 @@ impl Lane {
     }
 }
 
-/// Sensors that measure only while it is their law's turn: they cost the others nothing, and report
-/// nothing of them. What they measure at one time is one report.
+/// Sensors that measure only during their candidate's turn. They cost the others nothing, and
+/// report nothing about them. All that they measure at one moment is one report.
 struct InTurn {
     sensors: [Box<dyn Sensor>; 2],
     active: Arc<AtomicBool>,
@@ -337,19 +338,19 @@ impl Sensor for InTurn {
         }
         let sensors = self.sensors.iter_mut();
         let sampled = sensors.fold(feedback, |sampled, sensor| sensor.sample(sampled));
-        // The first one is about all that happened since the turn before.
+        // The first sample covers all that happened since the previous turn.
         if was_active { sampled } else { feedback }
     }
 }
 
-fn builder(law: Law) -> Builder<Row> {
+fn builder(candidate: Candidate) -> Builder<Row> {
     let builder = Batcher::builder()
-        .max_batch_size(law.max_batch_size())
-        .queue_capacity(law.queue_capacity())
+        .max_batch_size(candidate.max_batch_size())
+        .queue_capacity(candidate.queue_capacity())
         .linger(Duration::from_millis(50))
         .load_check_interval(Duration::from_millis(250))
-        .policy(law.policy())
-        // With a shorter wait than the default's: no server restarts here.
+        .policy(candidate.policy())
+        // A shorter wait than by default, since no server restarts here.
         .retry(
             Retry::attempts(30)
                 .split_on_retry(true)
@@ -362,10 +363,10 @@ fn builder(law: Law) -> Builder<Row> {
     })
 }
 
-/// Rows that were due and not stored when the run ended have waited at least till then. To leave
-/// them out would make a law that falls behind look better than it is.
+/// Rows that were due and not stored at the end of the run have waited at least until then. Without
+/// them, a candidate that falls behind would look better than it is.
 fn count_what_is_waiting(record: &mut Record, rate: f64, end: f64) {
-    // Those of a call that was still under way are among them.
+    // The rows of a call that was still running are among them.
     record.ages.retain(|age| age.due_s + age.ms / 1e3 <= end);
     // Rows are stored in order, so these are the last.
     let (due, behind) = (rate * end, record.behind(rate, end));

@@ -1,9 +1,9 @@
-//! SQLite to be measured: a file for each law, WAL, synchronous full, and two further indexes. It
-//! has no statement time-out.
+//! SQLite: a file for each candidate, WAL, `synchronous = FULL`, and two further indexes. SQLite
+//! has no statement timeout.
 //!
-//! Each round begins with files of so many rows that there is a page for each value of the smaller
-//! index: until then a row gets dearer the more there are, and who was slow in the warm-up was the
-//! fastest after it.
+//! The files of each round begin with so many rows that each value of the smaller index has a page.
+//! Until then a row costs more the more rows there are, and a candidate that was slow in the
+//! warm-up was the fastest after it.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,11 +19,11 @@ use testkit::writers::sqlite_load::SqliteLoad;
 use testkit::writers::{Dedup, Row};
 
 use crate::backend::Backend;
-use crate::neighbours::{CPU_CLIENTS, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Neighbours, Storm};
+use crate::competitors::{CPU_CLIENTS, Competitors, FSYNC_CLIENTS, LOCK_FREE, LOCK_HELD, Storm};
 
 struct Measured {
     folder: TempDir,
-    laws: usize,
+    candidates: usize,
 }
 
 const ROWS: u32 = 300_000;
@@ -32,7 +32,7 @@ const TABLE: &str = "readings";
 pub fn open() -> Box<dyn Backend> {
     let measured = Measured {
         folder: tempfile::tempdir().expect("a temporary folder"),
-        laws: 0,
+        candidates: 0,
     };
     let path = measured.full();
     SqliteWriter::create_tables(&path, TABLE, Dedup::Key).expect("the table");
@@ -50,13 +50,13 @@ pub fn open() -> Box<dyn Backend> {
 }
 
 impl Measured {
-    /// What each law's file is a copy of.
+    /// Each candidate's file is a copy of this one.
     fn full(&self) -> PathBuf {
         self.folder.path().join("full")
     }
 
-    fn path(&self, law: usize) -> PathBuf {
-        self.folder.path().join(format!("db-{law}"))
+    fn path(&self, candidate: usize) -> PathBuf {
+        self.folder.path().join(format!("db-{candidate}"))
     }
 }
 
@@ -65,28 +65,31 @@ impl Backend for Measured {
         "sqlite"
     }
 
-    fn reset(&mut self, laws: usize) {
-        self.laws = laws;
-        for law in 0..laws {
+    fn reset(&mut self, candidates: usize) {
+        self.candidates = candidates;
+        for candidate in 0..candidates {
             for tail in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(self.folder.path().join(format!("db-{law}{tail}")));
+                let _ =
+                    std::fs::remove_file(self.folder.path().join(format!("db-{candidate}{tail}")));
             }
-            std::fs::copy(self.full(), self.path(law)).expect("a copy");
+            std::fs::copy(self.full(), self.path(candidate)).expect("a copy");
         }
     }
 
-    fn handler(&self, law: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
-        let writer = SqliteWriter::new(&self.path(law), TABLE, Dedup::Key);
+    fn handler(&self, candidate: usize) -> (Box<dyn Handler<Row> + Send>, Box<dyn Sensor>) {
+        let writer = SqliteWriter::new(&self.path(candidate), TABLE, Dedup::Key);
         let sensor = SqliteLoad::new(writer.timeouts());
         (Box::new(writer), Box::new(sensor))
     }
 
-    fn neighbours(&self, storm: Storm) -> Neighbours {
-        let paths: Vec<PathBuf> = (0..self.laws).map(|law| self.path(law)).collect();
+    fn competitors(&self, storm: Storm) -> Competitors {
+        let paths: Vec<PathBuf> = (0..self.candidates)
+            .map(|candidate| self.path(candidate))
+            .collect();
         let folder = self.folder.path().to_owned();
         match storm {
-            // In memory: they share the machine, not the file.
-            Storm::Cpu => Neighbours::start(CPU_CLIENTS, move |_| {
+            // In memory: the competitors share the machine, not the file.
+            Storm::Cpu => Competitors::start(CPU_CLIENTS, move |_| {
                 let db = Connection::open_in_memory().expect("a database in memory");
                 let query = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
                     SELECT sum(i % 7) FROM n";
@@ -96,11 +99,11 @@ impl Backend for Measured {
                         .map(drop)?)
                 }
             }),
-            Storm::Locks => Neighbours::start(1, move |_| {
+            Storm::Locks => Competitors::start(1, move |_| {
                 // `BEGIN IMMEDIATE` locks all that is attached.
                 let db = Connection::open(&paths[0]).expect("the file");
-                for (law, path) in paths.iter().enumerate().skip(1) {
-                    db.execute(&format!("ATTACH ?1 AS other_{law}"), [path.to_str()])
+                for (candidate, path) in paths.iter().enumerate().skip(1) {
+                    db.execute(&format!("ATTACH ?1 AS other_{candidate}"), [path.to_str()])
                         .expect("a further file");
                 }
                 db.busy_handler(Some(again)).expect("a setting");
@@ -112,7 +115,7 @@ impl Backend for Measured {
                     Ok(())
                 }
             }),
-            Storm::Fsync => Neighbours::start(FSYNC_CLIENTS, move |number| {
+            Storm::Fsync => Competitors::start(FSYNC_CLIENTS, move |number| {
                 let mut file =
                     File::create(folder.join(format!("other-{number}"))).expect("a file");
                 move || {
@@ -124,8 +127,8 @@ impl Backend for Measured {
     }
 }
 
-/// SQLite's own busy time-out looks ten times a second after a while: then luck decides how often a
-/// neighbour ever gets in between two batches, and no two rounds are alike.
+/// SQLite's own busy timeout polls only ten times a second after a while. Then chance decides how
+/// often the competitor gets the lock between two batches, and no two rounds are alike.
 fn again(_: i32) -> bool {
     sleep(Duration::from_millis(1));
     true

@@ -3,18 +3,18 @@
 use std::fmt::Write as _;
 
 use crate::comparison::{Compared, Comparison};
-use crate::run::{AFTER, CALM, PHASES, Run, STORM};
+use crate::run::{AFTER, BEFORE, DURING, PHASES, Run};
 
-/// One run, while it goes on.
+/// The line that is printed after each run.
 pub fn line(run: &Run) -> String {
-    let [calm, storm, after] = run.figures;
+    let [before, storm, after] = run.figures;
     format!(
-        "{:<8} {:<5} round {} {:<10} {:>7.0} {:>7.0} {:>7.0} rows/s, storm: {} of {} calls failed, batch {:.0}",
+        "{:<8} {:<5} round {} {:<10} {:>7.0} {:>7.0} {:>7.0} rows/s, in the storm {} of {} calls failed, batch {:.0}",
         run.backend,
         run.storm.name(),
         run.round + 1,
-        run.law.to_string(),
-        calm.rows_per_s,
+        run.candidate.to_string(),
+        before.rows_per_s,
         storm.rows_per_s,
         after.rows_per_s,
         storm.failed_calls,
@@ -26,30 +26,30 @@ pub fn line(run: &Run) -> String {
 /// Medians over the rounds; the share of the best fixed size is explained in `comparison.rs`.
 pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
     let mut text = format!(
-        "\n## {}, {} (calm | storm | after)\n\n",
+        "\n## {}, {} (before | during | after)\n\n",
         comparison.backend,
         comparison.storm.name()
     );
-    let behind = if open_loop { " rows behind |" } else { "" };
+    let behind = if open_loop { " rows overdue |" } else { "" };
     let whole = if open_loop { "rate" } else { "best fixed" };
     let _ = writeln!(
         text,
         "| | rows/s | of the {whole} | failed calls | p50 ms | p99 ms | batch | back after s | rows given up \
-         | neighbours/s |{behind}"
+         | competitors/s |{behind}"
     );
     let _ = writeln!(
         text,
         "|{}",
         " --- |".repeat(if open_loop { 11 } else { 10 })
     );
-    for law in &comparison.laws {
-        let _ = writeln!(text, "{}", row(law, open_loop));
+    for candidate in &comparison.candidates {
+        let _ = writeln!(text, "{}", row(candidate, open_loop));
     }
     if open_loop {
         return text;
     }
-    let best = [CALM, STORM, AFTER].map(|phase| match &comparison.best[phase] {
-        Some(best) => format!("{} with {:.0}", best.law, best.rows_per_s),
+    let best = [BEFORE, DURING, AFTER].map(|phase| match &comparison.best[phase] {
+        Some(best) => format!("{} with {:.0}", best.candidate, best.rows_per_s),
         None => "-".to_owned(),
     });
     let noise = comparison
@@ -64,27 +64,27 @@ pub fn table(comparison: &Comparison<'_>, open_loop: bool) -> String {
     text
 }
 
-fn row(law: &Compared<'_>, open_loop: bool) -> String {
-    let phases = |of: &dyn Fn(usize) -> String| [CALM, STORM, AFTER].map(of).join(" \\| ");
-    let figures = &law.figures;
+fn row(candidate: &Compared<'_>, open_loop: bool) -> String {
+    let phases = |of: &dyn Fn(usize) -> String| [BEFORE, DURING, AFTER].map(of).join(" \\| ");
+    let figures = &candidate.figures;
     let mut row = format!(
         "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
-        law.law,
+        candidate.candidate,
         phases(&|phase| format!("{:.0}", figures[phase].rows_per_s)),
-        phases(&|phase| law
+        phases(&|phase| candidate
             .share(phase)
             .map_or("-".to_owned(), |share| format!("{share:.2}"))),
-        phases(&|phase| format!("{:.0} %", 100.0 * law.failed_share(phase))),
+        phases(&|phase| format!("{:.0} %", 100.0 * candidate.failed_share(phase))),
         phases(&|phase| format!("{:.0}", figures[phase].p50_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].p99_ms)),
         phases(&|phase| format!("{:.0}", figures[phase].batch_size)),
-        if law.back_after_s.is_finite() {
-            format!("{:.2}", law.back_after_s)
+        if candidate.back_after_s.is_finite() {
+            format!("{:.2}", candidate.back_after_s)
         } else {
             "never".to_owned()
         },
-        law.failed_rows,
-        law.neighbours_per_s,
+        candidate.failed_rows,
+        candidate.competitors_per_s,
     );
     if open_loop {
         let _ = write!(
@@ -96,17 +96,17 @@ fn row(law: &Compared<'_>, open_loop: bool) -> String {
     row
 }
 
-/// One line a run and phase.
+/// One line for each run and phase.
 pub fn csv(comparisons: &[Comparison<'_>]) -> String {
     let mut text =
-        "backend,storm,law,round,phase,rows_per_s,of_the_best_fixed,calls,failed_calls,p50_ms,p99_ms,batch_size,\
-        rows_behind,rows_given_up,neighbours_per_s\n"
+        "backend,storm,policy,round,phase,rows_per_s,of_the_best_fixed,calls,failed_calls,p50_ms,p99_ms,batch_size,\
+        rows_overdue,rows_given_up,competitors_per_s\n"
             .to_owned();
     for comparison in comparisons {
-        for law in &comparison.laws {
-            for (place, run) in law.runs.iter().enumerate() {
+        for candidate in &comparison.candidates {
+            for (place, run) in candidate.runs.iter().enumerate() {
                 for (phase, figures) in run.figures.iter().enumerate() {
-                    let share = law.shares[phase]
+                    let share = candidate.shares[phase]
                         .get(place)
                         .map_or(String::new(), |share| format!("{share:.3}"));
                     let _ = writeln!(
@@ -114,7 +114,7 @@ pub fn csv(comparisons: &[Comparison<'_>]) -> String {
                         "{},{},{},{},{},{:.1},{share},{},{},{:.3},{:.3},{:.0},{:.0},{},{:.1}",
                         run.backend,
                         run.storm.name(),
-                        run.law,
+                        run.candidate,
                         run.round + 1,
                         PHASES[phase],
                         figures.rows_per_s,
@@ -125,7 +125,7 @@ pub fn csv(comparisons: &[Comparison<'_>]) -> String {
                         figures.batch_size,
                         figures.behind,
                         run.failed_rows,
-                        run.neighbours_per_s,
+                        run.competitors_per_s,
                     );
                 }
             }

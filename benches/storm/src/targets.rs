@@ -1,26 +1,27 @@
-//! What is promised of the laws, as checks on a finished bench.
+//! The targets of the policies, as checks on a finished bench.
 //!
-//! The promises are about medians of at least five rounds, and with so many they are taken at their
-//! word. Fewer rounds, as in a quick bench, miss a promise only where the noise cannot explain it:
-//! that of the fixed sizes for a share or a p99, not the law's own, since a law that does well
-//! every other time is at fault; and that of so few calls for the share of failed ones.
+//! The targets are for medians of at least five rounds, and with that many they are exact. With
+//! fewer rounds, as with `--quick`, a target is missed only if the noise cannot explain the miss.
+//! For a share or a p99 that is the noise of the fixed sizes. The policy's own does not count: a
+//! policy that does well every other time is at fault. For the share of failed calls it is the
+//! standard error of that many calls.
 //!
-//! The threshold law promises half of the best fixed size where the host is its own. On a host that
-//! is busy with others, the bench's own threads among them, it holds a small size, by its
-//! definition: that is printed as a known limit and fails nothing.
+//! The target of `LoadThreshold` is half of the best fixed size on a host of its own. On a host
+//! with other work, the bench's own threads among them, it keeps a small size by definition. Such a
+//! miss is printed as a known limit, and the bench does not fail.
 
 use std::fmt;
 
+use crate::candidates::Candidate;
 use crate::comparison::{Compared, Comparison};
-use crate::laws::Law;
-use crate::run::{AFTER, CALM, PHASES, STORM};
+use crate::run::{AFTER, BEFORE, DURING, PHASES};
 
-/// How a figure stands to what is promised.
+/// How a figure compares with its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Kept,
     Missed,
-    /// Missed where that is known and documented.
+    /// Missed, as documented.
     KnownLimit,
 }
 
@@ -53,21 +54,21 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Every promise about every law that learns, and about the threshold law.
+/// Every target of every policy that is no fixed size.
 pub fn judge(comparisons: &[Comparison<'_>]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for comparison in comparisons {
-        for law in comparison
-            .laws
+        for candidate in comparison
+            .candidates
             .iter()
-            .filter(|compared| !matches!(compared.law, Law::Fixed(_)))
+            .filter(|compared| !matches!(compared.candidate, Candidate::Fixed(_)))
         {
-            verdicts.extend(judge_one(comparison, law).into_iter().map(|verdict| {
+            verdicts.extend(judge_one(comparison, candidate).into_iter().map(|verdict| {
                 let what = format!(
                     "{} {} {}: {}",
                     comparison.backend,
                     comparison.storm.name(),
-                    law.law,
+                    candidate.candidate,
                     verdict.what
                 );
                 Verdict { what, ..verdict }
@@ -80,7 +81,7 @@ pub fn judge(comparisons: &[Comparison<'_>]) -> Vec<Verdict> {
     {
         verdicts.push(Verdict::new(
             false,
-            "there is nothing to judge: no law that learns beside a fixed size".to_owned(),
+            "there is nothing to judge: it takes a fixed size and a policy that is none".to_owned(),
         ));
     }
     verdicts
@@ -89,13 +90,13 @@ pub fn judge(comparisons: &[Comparison<'_>]) -> Vec<Verdict> {
 fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let strict = comparison.rounds >= 5;
-    for phase in [CALM, STORM, AFTER] {
+    for phase in [BEFORE, DURING, AFTER] {
         let (Some(best), Some(share)) = (&comparison.best[phase], own.share(phase)) else {
             continue;
         };
-        let target = match (own.law, phase) {
-            (Law::Threshold, _) => 0.5,
-            (_, CALM) => 0.95,
+        let target = match (own.candidate, phase) {
+            (Candidate::Threshold, _) => 0.5,
+            (_, BEFORE) => 0.95,
             _ => 0.9,
         };
         let name = PHASES[phase];
@@ -117,9 +118,9 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
         };
         let what = format!(
             "{share:.2} of {} in {name}, target {target:.2}{within} (by round {rounds})",
-            best.law
+            best.candidate
         );
-        if own.law == Law::Threshold {
+        if own.candidate == Candidate::Threshold {
             verdicts.push(Verdict {
                 standing: if kept {
                     Standing::Kept
@@ -145,22 +146,22 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
         };
         let what = format!(
             "p99 {p99:.0} ms in {name}, at most {bound:.0}{within}, 1.5 times that of {}",
-            best.law
+            best.candidate
         );
         verdicts.push(Verdict::new(kept, what));
     }
-    if own.law != Law::Threshold && !verdicts.is_empty() {
-        let failed = own.failed_share(STORM);
+    if own.candidate != Candidate::Threshold && !verdicts.is_empty() {
+        let failed = own.failed_share(DURING);
         let what = format!(
-            "{:.1} % of its calls failed in the storm, {} of {}, at most 5 %",
+            "{:.1} % of its calls failed during the storm, {} of {}, at most 5 %",
             100.0 * failed,
-            own.figures[STORM].failed_calls,
-            own.figures[STORM].calls
+            own.figures[DURING].failed_calls,
+            own.figures[DURING].calls
         );
         let few = if strict {
             0.0
         } else {
-            (0.05 * 0.95 / own.figures[STORM].calls.max(1) as f64).sqrt()
+            (0.05 * 0.95 / own.figures[DURING].calls.max(1) as f64).sqrt()
         };
         verdicts.push(Verdict::new(failed <= 0.05 + 2.0 * few, what));
         let back = own.back_after_s;
@@ -172,9 +173,9 @@ fn judge_one(comparison: &Comparison<'_>, own: &Compared<'_>) -> Vec<Verdict> {
     verdicts
 }
 
-/// The standard error of the median of so many shares, each a quotient of two runs; a median's is
-/// 1.25 times a mean's. On a machine noisier than the bound nothing can be judged with so few
-/// rounds, and then that is what a miss says.
+/// The standard error of the median of this many shares. Each share is a quotient of two runs, and
+/// a median's standard error is 1.25 times a mean's. It is bounded: on a machine with more noise,
+/// so few rounds judge nothing, and the check reports a miss.
 fn shares_scatter(noise: f64, rounds: usize) -> f64 {
     (1.25 * noise * (2.0 / rounds.max(1) as f64).sqrt()).min(0.075)
 }

@@ -154,15 +154,13 @@ impl<T: Send + 'static> Builder<T> {
         self
     }
 
-    /// With several calls at once, it is said what stays in order.
+    /// With several calls at once, the builder must know which items stay in order.
     pub(super) fn check_order(&self) -> Result<(), BuildError> {
         if self.concurrency.max() == 1 || self.route.is_some() {
             return Ok(());
         }
-        let problem = "over 1, say which items may overtake one another: `order_by(key)` keeps items \
-                       of one key in order, `order_by_producer()` those of one producer handle, which \
-                       then uses one connection, `unordered()` none, so that an old row may overwrite \
-                       a newer one";
+        let problem = "above 1, one of `order_by(key)`, `order_by_producer()` and `unordered()` must \
+                       say which items stay in order";
         let value = self.concurrency.max();
         Err(BuildError::setting("concurrency", value, problem))
     }
@@ -172,7 +170,7 @@ impl<T: Send + 'static> Builder<T> {
         if self.concurrency.max() == 1 {
             return Ok(());
         }
-        let problem = "over 1, each call needs a handler of its own: use `spawn_workers`";
+        let problem = "above 1, each call needs a handler of its own: use `spawn_workers`";
         let value = self.concurrency.max();
         Err(BuildError::setting("concurrency", value, problem))
     }

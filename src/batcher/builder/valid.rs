@@ -135,12 +135,12 @@ impl<T: Send + 'static> Builder<T> {
             (
                 1,
                 0,
-                "the initial size must be within the smallest and the largest",
+                "the initial size must be between the smallest and the largest",
             ),
             (
                 0,
                 2,
-                "the initial size must be within the smallest and the largest",
+                "the initial size must be between the smallest and the largest",
             ),
             (1, 2, "the smallest must not exceed the largest"),
             (0, 3, "the queue must hold a whole batch"),

@@ -525,7 +525,7 @@ impl<T> Search<T> {
         self.state = State::Dark(Purpose::Whole);
     }
 
-    /// A bad row is among so many rows at the front.
+    /// A bad row is among this many rows at the front.
     fn narrow(&mut self, len: usize) {
         (self.known, self.rest) = (len, 0);
         (self.narrowed, self.verify) = (false, false);
@@ -535,10 +535,10 @@ impl<T> Search<T> {
     /// A bad row was found: how many rows the next group has.
     pub(super) fn found_bad(&mut self, number: u64) {
         self.found += 1;
-        let neighbours = self.after_bad == Some(number);
+        let are_adjacent = self.after_bad == Some(number);
         self.after_bad = Some(number + 1);
         self.known = 0;
-        self.group = if neighbours {
+        self.group = if are_adjacent {
             1
         } else {
             self.group_after(number)

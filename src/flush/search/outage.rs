@@ -287,7 +287,7 @@ impl Outage {
         self.wait(at);
     }
 
-    /// Whether patience has ended, where so many steps are allowed if attempts are counted.
+    /// Whether patience has ended, where this many steps are allowed if attempts are counted.
     pub(super) fn is_over(&self, steps_max: Option<u32>, at: &Circumstances<'_>) -> bool {
         // The last attempt begins when patience ends, or later.
         let began = self.began.unwrap_or(at.now);

@@ -341,23 +341,23 @@ fn settings_out_of_range_are_named() {
     let table = [
         (
             CostModel::new().efficiency(1.0),
-            "efficiency is 1: must be over 0 and under 1",
+            "efficiency is 1: must be greater than 0 and less than 1",
         ),
         (
             CostModel::new().efficiency(f64::NAN),
-            "efficiency is NaN: must be over 0 and under 1",
+            "efficiency is NaN: must be greater than 0 and less than 1",
         ),
         (
             CostModel::new().max_batch_time(Duration::ZERO),
-            "max_batch_time is 0s: must be over zero",
+            "max_batch_time is 0s: must be greater than zero",
         ),
         (
             CostModel::new().throttle_above(1.5, 0.05),
-            "throttle_above is 1.5: must be within 0 and 1",
+            "throttle_above is 1.5: must be between 0 and 1",
         ),
         (
             CostModel::new().throttle_above(0.7, f64::NAN),
-            "throttle_above is NaN: must be within 0 and 1",
+            "throttle_above is NaN: must be between 0 and 1",
         ),
     ];
     for (policy, expected) in table {

@@ -307,23 +307,23 @@ fn settings_out_of_range_are_named() {
     let table: [(LoadThreshold, &str); 10] = [
         (
             LoadThreshold::new().adjustment_factor(0.0),
-            "adjustment_factor is 0: must be over 0 and at most 1",
+            "adjustment_factor is 0: must be greater than 0 and at most 1",
         ),
         (
             LoadThreshold::new().adjustment_factor(f64::NAN),
-            "adjustment_factor is NaN: must be over 0 and at most 1",
+            "adjustment_factor is NaN: must be greater than 0 and at most 1",
         ),
         (
             LoadThreshold::new().adjustment_factor(1.5),
-            "adjustment_factor is 1.5: must be over 0 and at most 1",
+            "adjustment_factor is 1.5: must be greater than 0 and at most 1",
         ),
         (
             LoadThreshold::new().thresholds(-0.1, 0.7),
-            "thresholds is -0.1: must be within 0 and 1",
+            "thresholds is -0.1: must be between 0 and 1",
         ),
         (
             LoadThreshold::new().thresholds(0.1, 7.0),
-            "thresholds is 7: must be within 0 and 1",
+            "thresholds is 7: must be between 0 and 1",
         ),
         (
             LoadThreshold::new().thresholds(0.8, 0.7),
@@ -339,11 +339,11 @@ fn settings_out_of_range_are_named() {
         ),
         (
             LoadThreshold::new().weights(weights(0.0)),
-            "weights is all zero: at least one must count",
+            "weights is all zero: at least one must be greater than 0",
         ),
         (
             LoadThreshold::new().queue_scale(0.0),
-            "queue_scale is 0: must be over 0",
+            "queue_scale is 0: must be greater than 0",
         ),
     ];
     for (policy, expected) in table {

@@ -22,11 +22,11 @@ pub(super) struct Job {
     latency: f64,
     /// In core-seconds.
     pub(super) work: f64,
-    /// It holds the lock.
+    /// Whether it holds the lock.
     pub(super) entered: bool,
-    /// It is at work: its latency is over.
+    /// Whether it is at work, with its latency over.
     pub(super) working: bool,
-    /// Its latency is over. It may be at work or wait for a flush.
+    /// Whether its latency is over. Then it is at work, or waits for a flush.
     connected: bool,
 }
 

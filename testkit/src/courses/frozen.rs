@@ -1,4 +1,4 @@
-//! A server that is frozen: it answers nothing and keeps its connections.
+//! A frozen server: it answers nothing and keeps its connections.
 
 use std::fmt::Debug;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -18,9 +18,9 @@ pub enum Driver {
     GivesUp,
 }
 
-/// Adds and flushes end at their deadlines while the server is frozen. Row 0 goes before, the
-/// others while it is frozen; the queue has a bound that they reach. Returns how many rows were
-/// accepted; the server is thawed then, and all of them are to be stored.
+/// Adds and flushes end at their deadlines while the server is frozen. Row 0 is stored before, and
+/// the others are added while it is frozen, until the queue is full. Returns how many rows were
+/// accepted. By then the server runs again, and all of them must be stored.
 pub fn hold_deadlines<T: Send + Debug + PartialEq + 'static>(
     batcher: &Batcher<T>,
     row: impl Fn(i64) -> T,
@@ -32,7 +32,7 @@ pub fn hold_deadlines<T: Send + Debug + PartialEq + 'static>(
     let before = tried_again(&batcher.stats());
     std::thread::scope(|scope| {
         let (returned, all_returned) = mpsc::channel::<()>();
-        // In any case: a call that does not return would wait for it forever.
+        // In every case, since a blocked call would wait for it forever.
         let frozen = scope.spawn(move || {
             let in_time = all_returned.recv_timeout(NET) == Err(RecvTimeoutError::Disconnected);
             thaw();
@@ -60,8 +60,8 @@ pub fn hold_deadlines<T: Send + Debug + PartialEq + 'static>(
     })
 }
 
-/// A close ends at its deadline while the server is frozen, and reports what is in doubt. Two rows
-/// are stored in the end, the second by the handler that was left behind.
+/// A close ends at its deadline while the server is frozen, and reports what is in doubt. In the
+/// end two rows are stored, the second one by the abandoned handler.
 pub fn close_at_the_deadline<T: Send + Debug + 'static>(
     batcher: &Batcher<T>,
     row: impl Fn(i64) -> T,
@@ -72,7 +72,7 @@ pub fn close_at_the_deadline<T: Send + Debug + 'static>(
     batcher.add_many((2..50).map(row)).unwrap();
     let report: CloseReport<T> = std::thread::scope(|scope| {
         let (closed, in_time) = mpsc::channel::<()>();
-        // A close that waits for the server is to fail and not to hang.
+        // A close that waits for the server must fail the test, not hang it.
         scope.spawn(|| {
             let in_time = in_time;
             if in_time.recv_timeout(NET) == Err(RecvTimeoutError::Timeout) {
@@ -90,12 +90,12 @@ pub fn close_at_the_deadline<T: Send + Debug + 'static>(
     );
     assert_eq!(in_flight.wait(), Outcome::InDoubt);
     thaw();
-    // The handler that was left behind comes back and is counted.
+    // The abandoned handler returns and is counted.
     until(batcher, |stats| stats.abandoned == 0);
 }
 
-/// Row 0 is stored. Then the server is frozen, and the call with row 1 is under way: nothing more
-/// leaves the queue.
+/// Stores row 0. Then it freezes the server while row 1 is in flight, so that no more rows leave
+/// the queue.
 fn freeze_in_a_call<T: Send + 'static>(
     batcher: &Batcher<T>,
     row: &impl Fn(i64) -> T,

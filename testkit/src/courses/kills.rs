@@ -1,4 +1,4 @@
-//! Rows are added without a pause while what stores them is killed again and again.
+//! Rows are added without a pause while the server is killed again and again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use load_aware_batcher::{Batcher, Outcome, Ticket};
 
 use super::NET;
 
-/// Closes the batcher if the test fails, so that threads which add come back and the failure shows.
+/// Closes the batcher if the test fails, so that blocked adds return and the failure shows.
 pub struct CloseOnPanic<'a, T: Send + 'static>(pub &'a Batcher<T>);
 
 impl<T: Send + 'static> Drop for CloseOnPanic<'_, T> {
@@ -50,7 +50,7 @@ pub fn kills() -> u64 {
 /// Adds rows 0, 1, 2 … without a pause while the server is killed and restarted at random moments,
 /// each time in the middle of the traffic. After each restart every row that was acknowledged
 /// before the kill is there: `stored_to(id)` counts the rows up to that id. Returns how many rows
-/// there are to be at the end. All were handled.
+/// must be stored in the end. All were handled.
 pub fn survive_kills<T: Send + 'static>(
     batcher: &Batcher<T>,
     row: impl Fn(i64) -> T + Send,
@@ -61,7 +61,8 @@ pub fn survive_kills<T: Send + 'static>(
     let mut random = Random::from_clock();
     std::thread::scope(|scope| {
         let _close = CloseOnPanic(batcher);
-        // In here, so that a failure drops the receiver and so ends the thread that adds.
+        // In this scope, so that a failure drops the receiver and thereby ends the thread that
+        // adds.
         let (tickets, submitted) = std::sync::mpsc::sync_channel(100_000);
         let (producer, stop) = (batcher.producer(), &stop);
         let adding = scope.spawn(move || {
@@ -106,7 +107,7 @@ pub fn survive_kills<T: Send + 'static>(
             handled
         };
         for kill in 0..kills() {
-            // Traffic again, then a moment that nobody chose.
+            // Waits for traffic, and then for a random moment.
             let before = resolve(&|_| true, NET);
             let seen = resolve(&|now| now > before, NET);
             assert!(

@@ -1,5 +1,5 @@
-//! The account of a program that has ended: every item's end, against what reports, tickets and
-//! counters say.
+//! The account of a program that has ended. It compares how every item ended with what reports,
+//! tickets and counters say.
 
 use std::collections::HashSet;
 use std::iter::Sum;
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, Weak};
 use load_aware_batcher::{Batcher, CloseReport, Outcome, Stats, Ticket};
 
 use super::Program;
-use super::ledger::{ACCEPTED, DOUBT, FAILED, HANDLED, Item, LENT, Ledger, REFUSED, UNSENT};
+use super::ledger::{ACCEPTED, CALLED, DOUBT, FAILED, HANDLED, Item, Ledger, REFUSED, UNSENT};
 
-/// What became of everything. Adds up over programs.
+/// How the items ended. Accounts of several programs can be added.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     pub programs: u64,
@@ -23,7 +23,7 @@ pub struct Account {
     pub unsent: u64,
     /// At the close.
     pub abandoned: u64,
-    /// Failed in the hands of an abandoned handler, with nobody to give them to.
+    /// Failed in the call of an abandoned handler, after the report.
     pub dropped_late: u64,
     pub closes_timed_out: u64,
     /// Of the programs that ended by a shutdown.
@@ -31,7 +31,7 @@ pub struct Account {
     pub retries: u64,
     pub bisections: u64,
     pub panics: u64,
-    /// What broke a promise; empty if all is well.
+    /// The broken promises. Empty if there are none.
     pub violations: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct Shared {
     pub tickets: Mutex<Vec<(usize, usize, Ticket)>>,
     /// Items whose ticket has returned that they failed: they may be in no list.
     pub told: Mutex<HashSet<(usize, usize)>>,
-    /// Each report's sum, and what it says.
+    /// Each report, with the sum of its counts.
     pub reports: Mutex<Vec<(u64, CloseReport<Item>)>>,
     pub pending_max: u64,
 }
@@ -106,15 +106,15 @@ impl Shared {
                     missing += 1;
                     told += u64::from(may_be_told.contains(&(lane, number)));
                     missing_doubt += u64::from(flags & DOUBT != 0);
-                    if flags & LENT == 0 {
+                    if flags & CALLED == 0 {
                         ledger.violation(format!("{lane}/{number} is lost"));
                     }
                 }
             }
         }
         if let Some(stats) = &stats {
-            // Others of them may have failed late: their tickets said so at the close, and nobody
-            // was left to take them.
+            // Others may have failed late. Their tickets had an outcome since the close, and nobody
+            // could take them any more.
             if stats.told > told {
                 ledger.violation(format!(
                     "{} told, but tickets of {told} rows returned it",
@@ -134,7 +134,7 @@ impl Shared {
             .iter()
             .filter(|(_, report)| report.timed_out)
             .count() as u64;
-        // Whoever took the lists answers for everything, all others for as much as they saw.
+        // The caller that got the lists has counts of everything, all others of what they saw.
         let sums = reports.iter().map(|(sum, _)| *sum);
         if sums.clone().max() != Some(account.accepted)
             || sums.clone().any(|sum| sum > account.accepted)
@@ -161,7 +161,7 @@ impl Shared {
                 Some(Outcome::Failed(_)) => flags & (HANDLED | UNSENT | DOUBT) == 0,
                 Some(Outcome::InDoubt) => {
                     let failed = flags & FAILED != 0 || may_be_told.contains(&(lane, number));
-                    flags & LENT != 0 && (failed && flags & DOUBT != 0 || account.abandoned > 0)
+                    flags & CALLED != 0 && (failed && flags & DOUBT != 0 || account.abandoned > 0)
                 }
                 Some(Outcome::Unsent) => flags & UNSENT != 0,
                 _ => false,

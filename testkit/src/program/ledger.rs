@@ -1,8 +1,8 @@
-//! Where every item of a program is written down, by identity: who accepted it, who lent it, how it
-//! ended.
+//! The history of every item of a program, by identity: whether it was accepted, whether it was in
+//! a call, and how it ended.
 //!
-//! Written by the producers' threads, the scripted handler, the hook and whoever gets a report. One
-//! byte an item.
+//! Producers' threads, the scripted handler, the hook and the caller that gets a report write it.
+//! It takes one byte for each item.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,11 @@ use load_aware_batcher::{CloseReport, Failed};
 pub const ACCEPTED: u8 = 1;
 /// The add returned `Err` with the item.
 pub const REFUSED: u8 = 2;
-/// It was in a batch that the handler was lent.
-pub const LENT: u8 = 4;
+/// It was in a call of the handler.
+pub const CALLED: u8 = 4;
 /// A call ended in doubt while it was in the batch.
 pub const DOUBT: u8 = 8;
-/// The handler must not be lent it again.
+/// It must not be in a call again.
 pub const OVER: u8 = 16;
 pub const HANDLED: u8 = 32;
 /// Given to the hook, `take_failed` or the report.
@@ -28,20 +28,20 @@ const ENDS: u8 = REFUSED | HANDLED | FAILED | UNSENT;
 
 /// See the module's doc.
 pub struct Ledger {
-    /// One lane a thread; the last is the handler's own.
+    /// One lane for each thread. The last one is the handler's.
     pub lanes: Vec<Vec<AtomicU8>>,
-    /// Items that exist.
+    /// How many items exist.
     pub alive: AtomicI64,
-    /// Items that were dropped without an end.
+    /// How many items were dropped before they had ended.
     pub dropped: AtomicUsize,
-    /// Items that ended so.
+    /// How many items ended in each way.
     pub handled: AtomicUsize,
     pub failed: AtomicUsize,
     pub unsent: AtomicUsize,
-    /// Items that were made, and those whose add has returned `Ok`.
+    /// How many items were made, and for how many the add has returned `Ok`.
     pub begun: AtomicUsize,
     pub accepted: AtomicUsize,
-    /// Calls of add that returned `Err`.
+    /// How many adds returned `Err`.
     pub refusals: AtomicUsize,
     /// The largest batch size that was ever allowed.
     pub batch_max: AtomicUsize,
@@ -52,7 +52,7 @@ pub struct Ledger {
     violations: Mutex<Vec<String>>,
 }
 
-/// What the program adds. Neither `Clone` nor `Debug`: nothing but its identity.
+/// An item of the program. It has only its identity, and is neither `Clone` nor `Debug`.
 pub struct Item {
     pub lane: usize,
     pub number: usize,
@@ -142,7 +142,7 @@ impl Ledger {
         }
     }
 
-    /// Somebody was given these failed rows.
+    /// These failed rows were returned or given to the hook.
     pub fn given(&self, failed: &[Failed<Item>]) {
         for Failed {
             item,
@@ -153,9 +153,9 @@ impl Ledger {
         {
             self.failed.fetch_add(1, SeqCst);
             let before = item.mark(FAILED | OVER);
-            if before & LENT == 0 || *attempts == 0 {
+            if before & CALLED == 0 || *attempts == 0 {
                 self.violation(format!(
-                    "{}/{} failed without having been lent",
+                    "{}/{} failed without having been called",
                     item.lane, item.number
                 ));
             }
@@ -173,9 +173,9 @@ impl Ledger {
         let mut last = vec![None; self.lanes.len()];
         for item in &report.unsent {
             self.unsent.fetch_add(1, SeqCst);
-            if item.mark(UNSENT | OVER) & LENT != 0 {
+            if item.mark(UNSENT | OVER) & CALLED != 0 {
                 self.violation(format!(
-                    "{}/{} unsent, but it was lent",
+                    "{}/{} unsent, but it was in a call",
                     item.lane, item.number
                 ));
             }

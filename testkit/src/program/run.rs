@@ -1,4 +1,4 @@
-//! Runs a program on real threads and draws up the account.
+//! Runs a program on real threads, and makes its account.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -10,7 +10,7 @@ use load_aware_batcher::{
 };
 
 use super::account::{Account, Shared};
-use super::ledger::{ACCEPTED, Item, LENT, Ledger, OVER};
+use super::ledger::{ACCEPTED, CALLED, Item, Ledger, OVER};
 use super::scripted::{Event, Gate, OWN_ITEMS, Own, Scripted, State, hook};
 use super::{Ending, LONG, Op, Order, Program, Us};
 
@@ -19,7 +19,7 @@ const fn us(us: Us) -> Duration {
 }
 
 impl Program {
-    /// Runs it to its end, which comes by itself, and accounts for every item.
+    /// Runs it to its end, and accounts for every item.
     pub fn run(&self) -> Account {
         let program = Arc::new(self.clone());
         let lanes = self
@@ -82,7 +82,7 @@ impl Program {
             tickets: Mutex::default(),
             told: Mutex::default(),
             reports: Mutex::default(),
-            // A batch in the handler's hands, and one item that was too heavy for the batch before.
+            // A batch in flight, and one item that was too heavy for the previous batch.
             pending_max: self.pending_max(),
         };
         let mut kept = Some(batcher);
@@ -112,7 +112,7 @@ impl Program {
             }
             gate.open();
         });
-        // The flusher's thread drops the handler when all is settled.
+        // The flusher's thread drops the handler when every item has ended.
         if ended.recv_timeout(us(LONG)) != Err(mpsc::RecvTimeoutError::Disconnected) {
             ledger.violation("the flusher's thread does not end".to_owned());
             return shared.account(self, None);
@@ -149,7 +149,7 @@ impl Program {
             Order::Producer => builder.order_by_producer(),
             Order::None => builder.unordered(),
         };
-        // Kept here, since a handler is made anew after a panic.
+        // Kept here, since a handler is replaced after a panic.
         let states: Vec<Arc<Mutex<State>>> = (0..self.calls).map(|_| Arc::default()).collect();
         builder.spawn_workers(move |worker| {
             let state = Arc::clone(&states[worker.index()]);
@@ -160,8 +160,8 @@ impl Program {
         })
     }
 
-    /// What waits at most. A batch in the handler's hands, and one item that was too heavy for the
-    /// batch before, are beside what a queue holds.
+    /// How many items may wait. The queue does not count a batch in flight, nor one item that was
+    /// too heavy for the previous batch.
     fn pending_max(&self) -> u64 {
         if self.calls == 1 {
             return 2 * self.capacity as u64 + 1;
@@ -170,8 +170,7 @@ impl Program {
         (self.calls * (2 * queue + 1 + self.max)) as u64
     }
 
-    /// Until all scripts are done, or the program is to end before. Makes room for failed rows
-    /// meanwhile.
+    /// Waits until all scripts are done, or the program should end. Takes failed rows meanwhile.
     fn wait(&self, batcher: &Batcher<Item>, happened: &mpsc::Receiver<Event>, shared: &Shared) {
         let begun = Instant::now();
         let mut running = self.scripts.len();
@@ -213,7 +212,7 @@ struct Worker<'a> {
     lane: usize,
     /// The next item's number.
     next: usize,
-    /// Up to here everything has its outcome.
+    /// Up to this number all items have their outcome.
     flushed: usize,
     producer: Producer<Item>,
     shared: &'a Shared,
@@ -320,7 +319,7 @@ impl Worker<'_> {
                 refused.into_inner()
             }
         };
-        // What comes back is the end of what was given, in order.
+        // The returned items are the last ones of the chunk, in order.
         if !back
             .iter()
             .map(|item| item.number)
@@ -335,7 +334,7 @@ impl Worker<'_> {
         back.iter().for_each(|item| ledger.refused(item));
     }
 
-    /// A flush that says that everything has its outcome is held to it.
+    /// Checks a flush that reports that all items have their outcome.
     fn flush(&mut self, wait: Us) {
         let ledger = &self.shared.ledger;
         match self.producer.flush(us(wait)) {
@@ -343,13 +342,13 @@ impl Worker<'_> {
                 for number in self.flushed..self.next {
                     let flags = ledger.lanes[self.lane][number].load(SeqCst);
                     if flags & ACCEPTED != 0 {
-                        if flags & LENT == 0 {
+                        if flags & CALLED == 0 {
                             ledger.violation(format!(
-                                "{}/{number} was flushed and never lent",
+                                "{}/{number} was flushed and never called",
                                 self.lane
                             ));
                         }
-                        // It has its outcome: not lent again from now on.
+                        // It has its outcome, and must not be in a call again.
                         ledger.lanes[self.lane][number].fetch_or(OVER, SeqCst);
                     }
                 }

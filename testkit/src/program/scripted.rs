@@ -1,5 +1,4 @@
-//! The handler and the hook of a program: they do what they are told to, and check what they are
-//! lent.
+//! The handler and the hook of a program. They follow the script, and check the rows that they get.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -11,10 +10,10 @@ use load_aware_batcher::{
     Producer,
 };
 
-use super::ledger::{DOUBT, HANDLED, Item, LENT, Ledger, OVER, UNSENT};
+use super::ledger::{CALLED, DOUBT, HANDLED, Item, Ledger, OVER, UNSENT};
 use super::{Deed, LONG, Program, Us};
 
-/// Items that the handler itself adds at most.
+/// The most items that the handler itself adds.
 pub const OWN_ITEMS: usize = 40;
 
 /// Shut until the close has returned.
@@ -43,7 +42,7 @@ impl Gate {
     }
 }
 
-/// What main waits for.
+/// The events that main waits for.
 pub enum Event {
     /// A thread's script is done.
     Done,
@@ -51,7 +50,7 @@ pub enum Event {
     End,
 }
 
-/// The batcher as its own handler knows it.
+/// The batcher as its own handler has it.
 pub type Own = Arc<OnceLock<(Weak<Batcher<Item>>, Producer<Item>)>>;
 
 /// See the module's doc.
@@ -62,9 +61,9 @@ pub struct Scripted {
     pub gate: Arc<Gate>,
     pub events: mpsc::Sender<Event>,
     pub own: Own,
-    /// Dropped with the handler: then the flusher's thread has settled everything.
+    /// Dropped with the handler. By then the flusher's thread has decided every item.
     pub _end: mpsc::Sender<()>,
-    /// What all handlers have done together.
+    /// The counts over all handlers.
     pub done: Arc<Done>,
     pub state: Arc<Mutex<State>>,
 }
@@ -79,15 +78,15 @@ pub struct Done {
 /// What the handler remembers.
 #[derive(Default)]
 pub struct State {
-    /// What each id named, and in how many calls.
+    /// The items of each id, and in how many calls they were.
     named: HashMap<u128, (u32, Vec<(usize, usize)>)>,
     /// A call has failed: rows may have been set aside since.
     failed: bool,
     /// Rows were asked for again.
     asked_again: bool,
-    /// The number handed over last for the first time, and the number settled last by a call that
-    /// went through, by lane.
-    lent: Vec<Option<usize>>,
+    /// By lane: the last number that was handed over for the first time, and the last number that a
+    /// successful call decided.
+    called: Vec<Option<usize>>,
     settled: Vec<Option<usize>>,
 }
 
@@ -142,7 +141,7 @@ impl Scripted {
                 }
                 return Err(BatchError::in_doubt("scripted"));
             }
-            // Without the panic hook, which would print it.
+            // Without the panic hook, which would print the panic.
             Deed::Panic => std::panic::resume_unwind(Box::new("scripted")),
             Deed::BadRow(n) if batch.iter().any(|item| item.number as u64 % n == 0) => {
                 return Err(BatchError::permanent("a bad row"));
@@ -175,7 +174,7 @@ impl Scripted {
         let mut state = self.state.lock().unwrap();
         for index in 0..batch.len() {
             let Item { lane, number, .. } = batch[index];
-            // Rows that were set aside come behind later ones, unless order is kept.
+            // Rows that were set aside are called after later ones, unless order is kept.
             if (number as u64 + 1) % again_every == 0 {
                 batch.retry(index, BatchError::transient("again"));
                 continue;
@@ -197,7 +196,7 @@ impl Scripted {
         Ok(LoadFeedback::new().cpu_load((call % 11) as f64 / 10.0))
     }
 
-    /// Bounds, order, identity: of everything that can be seen from inside.
+    /// Checks bounds, order and identity as far as the handler sees them.
     fn check(&self, batch: &Batch<Item>) {
         let ids: Vec<_> = batch.iter().map(|item| (item.lane, item.number)).collect();
         let name = batch.id().as_u128();
@@ -211,16 +210,16 @@ impl Scripted {
                 ledger.violation(format!("{} items weigh {weight}", ids.len()));
             }
         }
-        state.lent.resize(ledger.lanes.len(), None);
+        state.called.resize(ledger.lanes.len(), None);
         state.settled.resize(ledger.lanes.len(), None);
         for item in batch {
             let Item { lane, number, .. } = *item;
-            let before = item.mark(LENT);
+            let before = item.mark(CALLED);
             if before & (OVER | UNSENT) != 0 {
-                ledger.violation(format!("{lane}/{number} lent although {before:#b}"));
+                ledger.violation(format!("{lane}/{number} called although {before:#b}"));
             }
-            let is_new = before & LENT == 0;
-            let is_late = is_new && state.lent[lane].replace(number) >= Some(number);
+            let is_new = before & CALLED == 0;
+            let is_late = is_new && state.called[lane].replace(number) >= Some(number);
             if is_late && ledger.is_ordered(lane) {
                 ledger.violation(format!("{lane}/{number} out of order"));
             }
@@ -263,7 +262,7 @@ impl Scripted {
         }
     }
 
-    /// Everything that might wait for this very thread.
+    /// Makes every call that might wait for this thread itself.
     fn reenter(&self) {
         let Some((batcher, producer)) = self.own.get().cloned() else {
             return;
@@ -287,7 +286,7 @@ impl Scripted {
         if let Some((number, item)) = self.own_item() {
             let result = producer.submit(item).map(|ticket| {
                 if self.program.calls > 1 {
-                    // Another handler may have had it before the wait.
+                    // Another handler may have had it before.
                     return;
                 }
                 let outcome = ticket.wait();
@@ -323,7 +322,7 @@ impl Scripted {
     }
 }
 
-/// The dead-letter hook; panics at every so-manieth row, takes its time at each.
+/// The hook for failed rows. It panics at every n-th row, and takes some time for each.
 pub fn hook(
     ledger: Arc<Ledger>,
     own: Own,

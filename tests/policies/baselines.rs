@@ -1,4 +1,4 @@
-//! The yardsticks: `Aimd` and `HillClimb`.
+//! The baselines: `Aimd` and `HillClimb`.
 
 use load_aware_batcher::{Aimd, Cadence, CallOutcome, HillClimb};
 
@@ -23,7 +23,7 @@ fn aimd_steps_by_the_time_of_a_batch() {
         ..batch(100, 10.0)
     };
     let failed = |outcome| vec![failing(100, 10.0, outcome)];
-    // The size, what it is told, and the size from then on.
+    // The case, the size, the batches, and the size after them.
     let table = [
         ("nothing", 100, vec![], 100),
         (
@@ -32,18 +32,18 @@ fn aimd_steps_by_the_time_of_a_batch() {
             vec![batch(100, 10.0)],
             102,
         ),
-        ("exactly in time", 100, vec![batch(100, 200.0)], 102),
-        ("too long", 100, vec![batch(100, 200.001)], 90),
-        ("far too long", 100, vec![batch(100, 1e6)], 90),
-        ("in no time", 100, vec![batch(100, 0.0)], 102),
+        ("exactly the target", 100, vec![batch(100, 200.0)], 102),
+        ("over the target", 100, vec![batch(100, 200.001)], 90),
+        ("far over the target", 100, vec![batch(100, 1e6)], 90),
+        ("a time of zero", 100, vec![batch(100, 0.0)], 102),
         (
-            "a partial batch within it",
+            "a partial batch within the target",
             100,
             vec![partial(99, 100, 10.0)],
             100,
         ),
         (
-            "a partial batch that took too long",
+            "a partial batch over the target",
             100,
             vec![partial(99, 100, 201.0)],
             90,
@@ -53,14 +53,19 @@ fn aimd_steps_by_the_time_of_a_batch() {
         ("a transient error", 100, failed(CallOutcome::Transient), 90),
         ("a panic", 100, failed(CallOutcome::Panicked), 90),
         ("in doubt", 100, failed(CallOutcome::InDoubt), 90),
-        ("rows at fault", 100, failed(CallOutcome::Permanent), 100),
+        (
+            "a permanent error",
+            100,
+            failed(CallOutcome::Permanent),
+            100,
+        ),
         (
             "cut at a smaller size than the one in force",
             100,
             vec![batch(98, 10.0)],
             100,
         ),
-        ("cut at a larger one", 100, vec![batch(111, 999.0)], 100),
+        ("cut at a larger size", 100, vec![batch(111, 999.0)], 100),
         (
             "two of the same size are one step",
             100,
@@ -68,27 +73,27 @@ fn aimd_steps_by_the_time_of_a_batch() {
             102,
         ),
         (
-            "but each size reached is one",
+            "each size that was reached is one step",
             100,
             vec![batch(100, 10.0), batch(102, 10.0), batch(104, 201.0)],
             93,
         ),
         (
-            "one that moves nothing hides none",
+            "a batch without a step does not hide the next",
             100,
             vec![partial(9, 100, 10.0), batch(100, 10.0)],
             102,
         ),
         (
-            "nor undoes one",
+            "a batch without a step does not undo the previous one",
             100,
             vec![batch(100, 10.0), partial(9, 102, 10.0)],
             102,
         ),
         ("rounded down", 47, vec![batch(47, 201.0)], 42),
-        ("at the smallest", 5, vec![batch(5, 201.0)], 5),
-        ("near the largest", 499, vec![batch(499, 10.0)], 500),
-        ("at the largest", 500, vec![batch(500, 10.0)], 500),
+        ("at the smallest size", 5, vec![batch(5, 201.0)], 5),
+        ("near the largest size", 499, vec![batch(499, 10.0)], 500),
+        ("at the largest size", 500, vec![batch(500, 10.0)], 500),
     ];
     for (name, size, batches, expected) in table {
         let mut policy = Aimd::new(Duration::from_millis(200));
@@ -103,8 +108,8 @@ fn aimd_steps_by_the_time_of_a_batch() {
 }
 
 #[test]
-fn aimd_saws_below_its_target() {
-    // 20 + n ms, with 100 ms allowed: eighty items are the most, and a step over them costs a
+fn aimd_oscillates_just_below_its_target() {
+    // A batch takes 20 + n ms and may take 100. At most 80 items fit. A step beyond them removes a
     // tenth.
     let mut policy = Aimd::new(Duration::from_millis(100));
     let mut size = 20;
@@ -121,7 +126,7 @@ fn aimd_saws_below_its_target() {
     );
 }
 
-/// The sizes on trial, each with eight batches of what a batch of this size takes.
+/// The size after each of these trials. A trial is eight batches, which `sample` makes from a size.
 fn climb(
     policy: &mut HillClimb,
     size: usize,
@@ -145,10 +150,10 @@ fn climb(
 }
 
 #[test]
-fn hill_climbing_goes_on_where_it_was_better_and_back_where_it_was_worse() {
+fn hill_climbing_keeps_its_direction_after_a_better_trial_and_reverses_after_a_worse_one() {
     let table = [
-        // A quarter at a time up to the best of `ln(n/time) − ln(time)/19`, which is 380, then half
-        // the step each time.
+        // Steps of a quarter up to the best of `ln(n/time) − ln(time)/19`, which is 380. After each
+        // reversal the step is halved.
         (
             "20 + n ms",
             20,
@@ -157,38 +162,38 @@ fn hill_climbing_goes_on_where_it_was_better_and_back_where_it_was_worse() {
                 25, 31, 39, 48, 61, 76, 95, 119, 149, 186, 232, 291, 363, 454, 363, 323,
             ],
         ),
-        // Nothing to be gained: down at once after the first step up, and on, since shorter is
-        // better.
+        // Size does not change the throughput. So the first step up is reversed, and the size keeps
+        // shrinking, since shorter batches are better.
         (
             "n ms",
             100,
             climb(&mut HillClimb::new(), 100, 6, |n| batch(n, n as f64)),
             vec![125, 100, 88, 71, 56, 45],
         ),
-        // A wall above 60: the step up to it is taken back.
+        // Calls above 60 items take 9 s. The step to 62 is reversed.
         (
-            "20 + n ms, dear above 60",
+            "20 + n ms, 9 s above 60",
             40,
             climb(&mut HillClimb::new(), 40, 4, |n| {
                 batch(n, if n > 60 { 9e3 } else { 20.0 + n as f64 })
             }),
             vec![50, 62, 50, 44],
         ),
-        // The largest size, and one that is never left for good.
+        // At the largest size it stays once and then tries a smaller one.
         (
             "1 s",
             300,
             climb(&mut HillClimb::new(), 300, 5, |n| batch(n, 1e3)),
             vec![375, 468, 500, 500, 400],
         ),
-        // Small sizes move by one at least.
+        // Small sizes change by at least one.
         (
             "1 s",
             5,
             climb(&mut HillClimb::new(), 5, 3, |n| batch(n, 1e3)),
             vec![6, 7, 9],
         ),
-        // Where nothing gets through, down without a comparison, to the smallest.
+        // While every call fails, it shrinks to the smallest size without a comparison.
         (
             "failures",
             20,
@@ -212,7 +217,8 @@ fn hill_climbing_stays_around_the_best_size() {
         sizes[20..].iter().all(|size| (300..=470).contains(size)),
         "{sizes:?}"
     );
-    // Half of the items of the larger batches are refused: worse, though they take no longer.
+    // Half of the items are refused in batches of more than 60. These are worse although they take
+    // no longer.
     let refusing = |n: usize| BatchSample {
         failed: if n > 60 { n / 2 } else { 0 },
         ..batch(n, 1e3)
@@ -225,12 +231,15 @@ fn hill_climbing_stays_around_the_best_size() {
 }
 
 #[test]
-fn a_trial_is_eight_full_batches_of_its_size_and_nothing_else_counts() {
+fn only_eight_full_batches_of_the_size_on_trial_end_a_trial() {
     let good = batch(20, 100.0);
     let others = [
         ("partial", partial(19, 20, 100.0)),
-        ("of another size", batch(40, 100.0)),
-        ("rows at fault", failing(20, 100.0, CallOutcome::Permanent)),
+        ("another size", batch(40, 100.0)),
+        (
+            "a permanent error",
+            failing(20, 100.0, CallOutcome::Permanent),
+        ),
     ];
     for (name, other) in others {
         let mut policy = HillClimb::new();
@@ -239,9 +248,9 @@ fn a_trial_is_eight_full_batches_of_its_size_and_nothing_else_counts() {
         assert_eq!(after(&mut policy, 20, &[other; 30]), 20, "{name}");
         assert_eq!(after(&mut policy, 20, &[good]), 25);
     }
-    // Told of together, what is behind the eighth was cut at the size before.
+    // In one window, the batches after the eighth were cut at the previous size.
     assert_eq!(after(&mut HillClimb::new(), 20, &[good; 30]), 25);
-    // Where the limits move the size, it goes on from there.
+    // If the limits change the size, it continues from there.
     let mut policy = HillClimb::new();
     assert_eq!(after(&mut policy, 20, &[good; 8]), 25);
     assert_eq!(after(&mut policy, 200, &[]), 200);
@@ -255,7 +264,7 @@ fn hill_climbing_leaves_even_the_smallest_size() {
     let sizes: Vec<_> = [1, 2, 3, 4]
         .into_iter()
         .map(|size| {
-            let samples = told(&[batch(size, 100.0); 8]);
+            let samples = reported(&[batch(size, 100.0); 8]);
             let window = Window {
                 min_batch_size: 1,
                 ..window(&samples, Duration::ZERO, false)

@@ -1,4 +1,4 @@
-//! What the laws say about the number of calls at once.
+//! What the policies decide about the number of calls at once.
 
 use load_aware_batcher::{Aimd, Decision, Fixed, HillClimb, LoadThreshold, Policy, Window};
 
@@ -20,12 +20,12 @@ const SIZES_ONLY: [(&str, Make); 5] = [
 #[test]
 fn a_policy_that_only_sizes_batches_asks_for_the_most_calls_at_once() {
     let windows = [
-        told(&[]),
-        told(&[batch(20, 10.0)]),
-        told(&[failing(20, 90.0, CallOutcome::Transient)]),
+        reported(&[]),
+        reported(&[batch(20, 10.0)]),
+        reported(&[failing(20, 90.0, CallOutcome::Transient)]),
     ];
-    for (name, law) in SIZES_ONLY {
-        let mut policy = law();
+    for (name, make) in SIZES_ONLY {
+        let mut policy = make();
         for samples in &windows {
             for is_check in [false, true] {
                 let range = Window {

@@ -1,4 +1,5 @@
-//! The neighbours: threads that load the same machine and the same database until they are stopped.
+//! The competitors: threads that load the same machine and the same database until they are
+//! stopped.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What the neighbours do.
+/// A kind of competing load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Storm {
     /// Twelve clients with queries that cost CPU.
@@ -48,15 +49,15 @@ impl FromStr for Storm {
 }
 
 /// Threads that run a step again and again.
-pub struct Neighbours {
+pub struct Competitors {
     stop: Arc<AtomicBool>,
     steps: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Neighbours {
-    /// Starts `count` threads; each makes its step with `make(number)` and runs it until it fails
-    /// or the storm is over.
+impl Competitors {
+    /// Starts `count` threads. Each makes its step with `make(number)`, and repeats it until it
+    /// fails or the storm is over.
     pub fn start<M, S>(count: usize, make: M) -> Self
     where
         M: Fn(usize) -> S + Send + Sync + 'static,
@@ -75,7 +76,7 @@ impl Neighbours {
                     let mut step = make(number);
                     while !stop.load(Ordering::Relaxed) {
                         if let Err(error) = step() {
-                            eprintln!("a neighbour leaves: {error}");
+                            eprintln!("a competitor ends: {error}");
                             return;
                         }
                         steps.fetch_add(1, Ordering::Relaxed);
@@ -90,11 +91,11 @@ impl Neighbours {
         }
     }
 
-    /// Waits until they are gone. Returns how many steps they did.
+    /// Stops them and waits for their end. Returns how many steps they took.
     pub fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            thread.join().expect("a neighbour that could begin");
+            thread.join().expect("a competitor that has not panicked");
         }
         self.steps.load(Ordering::Relaxed)
     }

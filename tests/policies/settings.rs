@@ -1,4 +1,5 @@
-//! What each law refuses as its own setting, by name and value, and what it just accepts.
+//! Which settings each policy refuses, with name, value and allowed range, and which values at the
+//! edge of a range it accepts.
 
 use load_aware_batcher::{
     Aimd, Batch, Batcher, BuildError, CostModel, Fixed, HillClimb, LoadFeedback, LoadThreshold,
@@ -10,17 +11,17 @@ use super::*;
 const NAN: f64 = f64::NAN;
 const INFINITY: f64 = f64::INFINITY;
 const SECOND: Duration = Duration::from_secs(1);
-const POSITIVE: &str = "must be over 0";
-const SHARE: &str = "must be over 0 and under 1";
-const STEP: &str = "must be over 0 and at most 1";
-const WITHIN: &str = "must be within 0 and 1";
+const POSITIVE: &str = "must be greater than 0";
+const SHARE: &str = "must be greater than 0 and less than 1";
+const STEP: &str = "must be greater than 0 and at most 1";
+const WITHIN: &str = "must be between 0 and 1";
 const WEIGHT: &str = "must be finite and not negative";
 
-fn law(policy: impl Policy + 'static) -> Box<dyn Policy> {
+fn boxed(policy: impl Policy + 'static) -> Box<dyn Policy> {
     Box::new(policy)
 }
 
-/// With this law, and everything else in order.
+/// A batcher with this policy and no other wrong setting.
 fn spawned(policy: Box<dyn Policy>) -> Result<Batcher<u64>, BuildError> {
     Batcher::builder()
         .retry(Retry::none())
@@ -32,35 +33,40 @@ fn spawned(policy: Box<dyn Policy>) -> Result<Batcher<u64>, BuildError> {
 fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     let (threshold, cost, aimd) = (LoadThreshold::new, CostModel::new, || Aimd::new(SECOND));
     let mut table = vec![
-        (law(Fixed(0)), "Fixed", "0".to_owned(), "must be at least 1"),
         (
-            law(Aimd::new(Duration::ZERO)),
-            "target",
-            "0s".to_owned(),
-            "must be over zero",
+            boxed(Fixed(0)),
+            "Fixed",
+            "0".to_owned(),
+            "must be at least 1",
         ),
         (
-            law(aimd().increase(0)),
+            boxed(Aimd::new(Duration::ZERO)),
+            "target",
+            "0s".to_owned(),
+            "must be greater than zero",
+        ),
+        (
+            boxed(aimd().increase(0)),
             "increase",
             "0".to_owned(),
             "must be at least 1",
         ),
         (
-            law(cost().max_batch_time(Duration::ZERO)),
+            boxed(cost().max_batch_time(Duration::ZERO)),
             "max_batch_time",
             "0s".to_owned(),
-            "must be over zero",
+            "must be greater than zero",
         ),
     ];
     for bad in [0.0, 1.0, -0.1, 7.0, NAN, INFINITY] {
         table.push((
-            law(aimd().decrease(bad)),
+            boxed(aimd().decrease(bad)),
             "decrease",
             bad.to_string(),
             SHARE,
         ));
         table.push((
-            law(cost().efficiency(bad)),
+            boxed(cost().efficiency(bad)),
             "efficiency",
             bad.to_string(),
             SHARE,
@@ -68,25 +74,25 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     }
     for bad in [-0.1, 1.1, NAN, INFINITY, -INFINITY] {
         table.push((
-            law(cost().throttle_above(bad, 0.05)),
+            boxed(cost().throttle_above(bad, 0.05)),
             "throttle_above",
             bad.to_string(),
             WITHIN,
         ));
         table.push((
-            law(cost().throttle_above(0.7, bad)),
+            boxed(cost().throttle_above(0.7, bad)),
             "throttle_above",
             bad.to_string(),
             WITHIN,
         ));
         table.push((
-            law(threshold().thresholds(bad, 0.7)),
+            boxed(threshold().thresholds(bad, 0.7)),
             "thresholds",
             bad.to_string(),
             WITHIN,
         ));
         table.push((
-            law(threshold().thresholds(0.3, bad)),
+            boxed(threshold().thresholds(0.3, bad)),
             "thresholds",
             bad.to_string(),
             WITHIN,
@@ -94,7 +100,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     }
     for bad in [0.0, -0.2, 1.1, NAN, INFINITY] {
         table.push((
-            law(threshold().adjustment_factor(bad)),
+            boxed(threshold().adjustment_factor(bad)),
             "adjustment_factor",
             bad.to_string(),
             STEP,
@@ -102,13 +108,13 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
     }
     for bad in [0.0, -1.0, NAN, INFINITY] {
         table.push((
-            law(threshold().queue_scale(bad)),
+            boxed(threshold().queue_scale(bad)),
             "queue_scale",
             bad.to_string(),
             POSITIVE,
         ));
         table.push((
-            law(threshold().lock_scale(bad)),
+            boxed(threshold().lock_scale(bad)),
             "lock_scale",
             bad.to_string(),
             POSITIVE,
@@ -135,7 +141,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
             },
         ] {
             table.push((
-                law(threshold().weights(weights)),
+                boxed(threshold().weights(weights)),
                 "weights",
                 bad.to_string(),
                 WEIGHT,
@@ -149,10 +155,10 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
         db_locks: 0.0,
     };
     table.push((
-        law(threshold().weights(none)),
+        boxed(threshold().weights(none)),
         "weights",
         "all zero".to_owned(),
-        "at least one must count",
+        "at least one must be greater than 0",
     ));
     for (policy, name, given, wrong) in table {
         let found = policy.validate();
@@ -166,7 +172,7 @@ fn a_setting_that_makes_no_sense_is_named_with_its_value() {
             panic!("{name} {given} gives {found:?}");
         };
         assert_eq!((setting, value, problem), (name, given.clone(), wrong));
-        // And nothing is started with it.
+        // And no batcher starts with it.
         let refused = spawned(policy).err().map(|error| error.to_string());
         assert_eq!(refused, Some(format!("{name} is {given}: {wrong}")));
     }
@@ -205,25 +211,29 @@ fn what_lies_on_the_edge_of_a_range_that_includes_it_is_accepted() {
         db_locks: 1e9,
     };
     let table = [
-        law(Fixed(1)),
-        law(HillClimb::new()),
-        law(aimd().increase(1).decrease(0.001)),
-        law(aimd().increase(usize::MAX).decrease(0.999)),
-        law(threshold().adjustment_factor(1.0)),
-        law(threshold().adjustment_factor(f64::MIN_POSITIVE)),
-        law(threshold()
-            .thresholds(0.0, 1.0)
-            .weights(one)
-            .queue_scale(0.001)
-            .lock_scale(1e9)),
-        law(threshold().thresholds(0.5, 0.5)),
-        law(LoadThreshold::strict()),
-        law(cost().efficiency(0.001).throttle_above(0.0, 1.0)),
-        law(cost()
-            .efficiency(0.999)
-            .throttle_above(1.0, 0.0)
-            .max_batch_time(Duration::from_nanos(1))),
-        law(cost().max_batch_time(Duration::MAX)),
+        boxed(Fixed(1)),
+        boxed(HillClimb::new()),
+        boxed(aimd().increase(1).decrease(0.001)),
+        boxed(aimd().increase(usize::MAX).decrease(0.999)),
+        boxed(threshold().adjustment_factor(1.0)),
+        boxed(threshold().adjustment_factor(f64::MIN_POSITIVE)),
+        boxed(
+            threshold()
+                .thresholds(0.0, 1.0)
+                .weights(one)
+                .queue_scale(0.001)
+                .lock_scale(1e9),
+        ),
+        boxed(threshold().thresholds(0.5, 0.5)),
+        boxed(LoadThreshold::strict()),
+        boxed(cost().efficiency(0.001).throttle_above(0.0, 1.0)),
+        boxed(
+            cost()
+                .efficiency(0.999)
+                .throttle_above(1.0, 0.0)
+                .max_batch_time(Duration::from_nanos(1)),
+        ),
+        boxed(cost().max_batch_time(Duration::MAX)),
     ];
     for (place, policy) in table.into_iter().enumerate() {
         assert_eq!(

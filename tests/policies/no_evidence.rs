@@ -1,12 +1,12 @@
-//! Calls that were refused unseen, and broken statements, are evidence of nothing; too large a
-//! batch is one for `CostModel` alone.
+//! Calls that were refused unseen, and broken statements, are no evidence. `TooLarge` is evidence
+//! for `CostModel` alone.
 
 use super::*;
 use load_aware_batcher::{Aimd, CostModel, Fixed, HillClimb, LoadThreshold};
 
-type Law = (&'static str, fn() -> Box<dyn Policy>);
+type Named = (&'static str, fn() -> Box<dyn Policy>);
 
-const LAWS: [Law; 6] = [
+const POLICIES: [Named; 6] = [
     ("Fixed", || Box::new(Fixed(50))),
     ("LoadThreshold", || Box::new(LoadThreshold::new())),
     (
@@ -18,8 +18,8 @@ const LAWS: [Law; 6] = [
     ("CostModel", || Box::new(CostModel::new())),
 ];
 
-/// Sizes and lingers along a course, with such a sample before each batch and after it, or without.
-/// Every third batch fails.
+/// The sizes, lingers and zones of sixty decisions. Every third batch fails. With `extra`, a sample
+/// of that outcome precedes and follows each batch.
 fn course(
     mut policy: Box<dyn Policy>,
     extra: Option<CallOutcome>,
@@ -42,7 +42,7 @@ fn course(
                 ..batch(size, 0.1)
             }
         });
-        let mut samples = told(
+        let mut samples = reported(
             &[
                 event.into_iter().collect::<Vec<_>>(),
                 vec![real],
@@ -71,17 +71,20 @@ fn course(
 }
 
 #[test]
-fn no_policy_learns_anything_from_a_call_refused_unseen_a_broken_statement_or_an_event_not_meant_for_it()
- {
-    for (name, law) in LAWS {
-        let without = course(law(), None);
+fn a_call_refused_unseen_a_broken_statement_and_an_event_for_another_policy_change_no_decision() {
+    for (name, policy) in POLICIES {
+        let without = course(policy(), None);
         for outcome in [
             CallOutcome::Unavailable,
             CallOutcome::Misconfigured,
             CallOutcome::TooLarge,
         ] {
             if outcome != CallOutcome::TooLarge || name != "CostModel" {
-                assert_eq!(course(law(), Some(outcome)), without, "{name}, {outcome:?}");
+                assert_eq!(
+                    course(policy(), Some(outcome)),
+                    without,
+                    "{name}, {outcome:?}"
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What holds of every law whatever it is told.
+//! What holds for every policy, whatever its input.
 
 use load_aware_batcher::{
     Aimd, CostModel, CustomSignal, Decision, Fixed, HillClimb, LoadThreshold, Probe, Reason,
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn laws() -> Vec<(&'static str, Box<dyn Policy>)> {
+fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
     vec![
         ("Fixed", Box::new(Fixed(50))),
         ("LoadThreshold", Box::new(LoadThreshold::new())),
@@ -36,8 +36,8 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
         1 => (1_u64..10_000).prop_map(Duration::from_secs),
     ];
     let size = || prop_oneof![1 => Just(0_usize), 1 => Just(usize::MAX), 6 => 1_usize..1_000];
-    // Cut at the size in force (none here) more often than not, or half of the laws would look at
-    // nothing.
+    // Mostly cut at the size in force, which `None` stands for. Half of the policies ignore all
+    // other batches.
     let cut_at = prop::option::weighted(0.3, size());
     let failed = prop_oneof![3 => Just(0_usize), 1 => Just(usize::MAX), 2 => 0_usize..100];
     let flags = (
@@ -48,7 +48,7 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
     (size(), cut_at, flags, time, outcome, failed).prop_map(
         |(len, cut_at, (full, probe, attempt), service_time, outcome, failed)| BatchSample {
             len,
-            cut_at: cut_at.unwrap_or(AT_FORCE),
+            cut_at: cut_at.unwrap_or(IN_FORCE),
             full,
             probe,
             attempt,
@@ -62,10 +62,11 @@ fn any_batch() -> impl Strategy<Value = BatchSample> {
     )
 }
 
-/// Stands for the size in force when the sample comes.
-const AT_FORCE: usize = usize::MAX - 1;
+/// Stands for the size in force when the sample arrives.
+const IN_FORCE: usize = usize::MAX - 1;
 
-/// In range mostly, as they come from a `LoadFeedback`; and some that no feedback lets through.
+/// Mostly in range, as from a `LoadFeedback`, and sometimes with values that a `LoadFeedback` does
+/// not let through.
 fn any_sample() -> impl Strategy<Value = Sample> {
     let wild = prop_oneof![
         Just(f64::NAN),
@@ -108,7 +109,8 @@ fn bounds() -> impl Strategy<Value = (usize, usize)> {
     ]
 }
 
-/// Windows of some samples, each whether it is a check, and how long after the one before.
+/// Windows, each with its samples, whether it is a check, and the milliseconds since the previous
+/// one.
 fn any_course() -> impl Strategy<Value = Vec<(Vec<Sample>, bool, u64)>> {
     prop::collection::vec(
         (
@@ -120,7 +122,7 @@ fn any_course() -> impl Strategy<Value = Vec<(Vec<Sample>, bool, u64)>> {
     )
 }
 
-/// As the batcher does it.
+/// Puts a decision in force as the batcher does.
 fn in_force(
     at: &Setpoint,
     decision: Decision,
@@ -153,7 +155,7 @@ fn in_force(
     }
 }
 
-/// Whether the comparison in its sentence fits the direction in which the size went.
+/// Whether the comparison in the sentence matches the direction of the size.
 fn is_consistent(reason: &Reason) -> bool {
     let sentence = reason.to_string();
     match reason {
@@ -188,18 +190,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_law_is_told_its_answer_is_in_bounds_and_finite_and_the_same_again(
+    fn every_decision_is_within_the_bounds_and_finite_and_repeatable(
         course in any_course(),
         (min, max) in bounds(),
     ) {
-        for ((name, mut policy), (_, mut twin)) in laws().into_iter().zip(laws()) {
+        for ((name, mut policy), (_, mut twin)) in policies().into_iter().zip(policies()) {
             let mut at = setpoint(20.clamp(min, max));
             let (mut now, mut probes, mut sane) = (Duration::ZERO, 0, true);
             for (samples, is_check, later) in &course {
                 now += Duration::from_millis(*later);
                 let mut samples = samples.clone();
                 for batch in samples.iter_mut().filter_map(|sample| sample.batch.as_mut()) {
-                    batch.cut_at = if batch.cut_at == AT_FORCE { at.batch_size } else { batch.cut_at };
+                    batch.cut_at = if batch.cut_at == IN_FORCE { at.batch_size } else { batch.cut_at };
                 }
                 sane &= samples.iter().all(|sample| is_sane(&sample.signals));
                 let custom = [("lag", 0.5), ("heat", 2.0)]
@@ -213,7 +215,7 @@ proptest! {
                 prop_assert!(!sane || decision.score.is_none_or(|score| (0.0..=1.0).contains(&score)), "{}: {:?}", name, decision.score);
                 prop_assert!(!sane || !decision.reason.to_string().contains("NaN"), "{}: {}", name, decision.reason);
                 prop_assert!(!sane || is_consistent(&decision.reason), "{}: {}", name, decision.reason);
-                // By their words, since what is no number is not equal to itself.
+                // Compared as text, since NaN is not equal to itself.
                 prop_assert_eq!(format!("{:?}", twin.decide(&window, &at)), format!("{decision:?}"), "{}", name);
                 at = in_force(&at, decision, (min, max), &mut probes);
             }
@@ -221,21 +223,21 @@ proptest! {
     }
 
     #[test]
-    fn failures_and_nothing_else_never_make_it_grow(course in any_course(), (min, max) in bounds()) {
-        for (name, mut policy) in laws().into_iter().filter(|(name, _)| *name != "Fixed") {
+    fn failures_alone_never_make_the_size_grow(course in any_course(), (min, max) in bounds()) {
+        for (name, mut policy) in policies().into_iter().filter(|(name, _)| *name != "Fixed") {
             let mut at = setpoint(20.clamp(min, max));
             let (mut now, mut probes) = (Duration::ZERO, 0);
             for (samples, is_check, later) in &course {
                 now += Duration::from_millis(*later);
                 let mut batches: Vec<_> = samples.iter().filter_map(|sample| sample.batch).collect();
                 for batch in &mut batches {
-                    batch.cut_at = if batch.cut_at == AT_FORCE { at.batch_size } else { batch.cut_at };
+                    batch.cut_at = if batch.cut_at == IN_FORCE { at.batch_size } else { batch.cut_at };
                     batch.failed = batch.len;
                     if batch.outcome == CallOutcome::Ok {
                         batch.outcome = CallOutcome::Transient;
                     }
                 }
-                let samples = told(&batches);
+                let samples = reported(&batches);
                 let window = Window { min_batch_size: min, max_batch_size: max, ..window(&samples, now, *is_check) };
                 let decision = policy.decide(&window, &at);
                 prop_assert!(decision.batch_size <= at.batch_size, "{}: {} → {}", name, at.batch_size, decision.batch_size);
@@ -245,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn a_higher_load_never_makes_for_a_larger_size(
+    fn a_higher_load_never_leads_to_a_larger_size(
         size in 1_usize..1_000,
         (low, high) in (0.0_f64..=1.0, 0.0_f64..=1.0),
         factor in 0.001_f64..=1.0,
@@ -262,12 +264,12 @@ proptest! {
     }
 
     #[test]
-    fn a_longer_batch_never_makes_for_a_larger_size(
+    fn a_longer_call_never_leads_to_a_larger_size(
         sizes in prop::collection::vec(0_usize..=3, 3..20),
         (short, long) in (0.0_f64..2e3, 0.0_f64..2e3),
     ) {
         let (short, long) = (short.min(long), short.max(long));
-        // The same past, and a last batch that took so long.
+        // The same past, and a last batch of this many milliseconds.
         let answer = |mut policy: Box<dyn Policy>, last: f64| {
             let mut size = 20;
             for each in &sizes {

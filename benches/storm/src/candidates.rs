@@ -1,4 +1,4 @@
-//! The ways of sizing batches that are compared.
+//! The policies that are compared.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 use load_aware_batcher::{CostModel, Fixed, LoadThreshold, Policy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Law {
+pub enum Candidate {
     Fixed(usize),
     Threshold,
     Model,
 }
 
-/// The largest size of any law.
+/// The largest size of any candidate.
 pub const MAX: usize = 5_000;
 
-impl Law {
+impl Candidate {
     pub fn policy(self) -> Box<dyn Policy> {
         match self {
             Self::Fixed(size) => Box::new(Fixed(size)),
@@ -24,8 +24,8 @@ impl Law {
         }
     }
 
-    /// The bound it is given. The threshold law knows nothing of throughput: its bound is its only
-    /// throttle.
+    /// The largest size that it may use. `LoadThreshold` does not measure throughput, so this bound
+    /// is all that limits it on an idle host.
     pub fn max_batch_size(self) -> usize {
         match self {
             Self::Fixed(size) => size,
@@ -34,9 +34,9 @@ impl Law {
         }
     }
 
-    /// The builder's default, twice the largest size, for the laws that may go there and for the
-    /// sizes that they are compared with; less for small sizes, or they would still write what
-    /// waits when their turn has long been over.
+    /// The builder's default, twice the largest size, for the policies that learn and for the large
+    /// fixed sizes. Less for small fixed sizes: they would still write what waits long after the
+    /// end of their turn.
     pub fn queue_capacity(self) -> usize {
         match self {
             Self::Fixed(size) => (40 * size).min(2 * MAX),
@@ -45,7 +45,7 @@ impl Law {
     }
 }
 
-impl fmt::Display for Law {
+impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(size) => write!(f, "fixed {size}"),
@@ -55,7 +55,7 @@ impl fmt::Display for Law {
     }
 }
 
-impl FromStr for Law {
+impl FromStr for Candidate {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
@@ -67,7 +67,7 @@ impl FromStr for Law {
             ("threshold", _) => Ok(Self::Threshold),
             ("model", _) => Ok(Self::Model),
             _ => Err(format!(
-                "there is no law {name:?}: must be fixed:N with N from 1 to {MAX}, threshold or model"
+                "there is no policy {name:?}: must be fixed:N with N from 1 to {MAX}, threshold or model"
             )),
         }
     }

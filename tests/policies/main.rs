@@ -1,11 +1,11 @@
-//! The laws as plain functions: samples in, sizes out.
+//! The policies as plain functions, from samples to sizes.
 #![cfg(not(loom))]
 
 mod any_input;
+mod baselines;
 mod concurrency;
 mod no_evidence;
 mod settings;
-mod yardsticks;
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use load_aware_batcher::{
     BatchSample, CallOutcome, Policy, Reason, Sample, Setpoint, Signals, Window, Zone,
 };
 
-/// What the smallest and the largest size are here.
+/// The smallest and the largest size in these tests.
 const MIN: usize = 5;
 const MAX: usize = 500;
 
@@ -45,7 +45,7 @@ fn window<'a>(samples: &'a [Sample], now: Duration, is_check: bool) -> Window<'a
     }
 }
 
-/// A full batch that went through.
+/// A full batch that succeeded.
 fn batch(len: usize, millis: f64) -> BatchSample {
     BatchSample {
         len,
@@ -70,7 +70,7 @@ fn failing(len: usize, millis: f64, outcome: CallOutcome) -> BatchSample {
     }
 }
 
-fn told(batches: &[BatchSample]) -> Vec<Sample> {
+fn reported(batches: &[BatchSample]) -> Vec<Sample> {
     batches
         .iter()
         .map(|batch| Sample {
@@ -80,11 +80,11 @@ fn told(batches: &[BatchSample]) -> Vec<Sample> {
         .collect()
 }
 
-/// The size after these batches, told of together.
+/// The size after one decision on these batches.
 fn after(policy: &mut impl Policy, size: usize, batches: &[BatchSample]) -> usize {
     policy
         .decide(
-            &window(&told(batches), Duration::ZERO, false),
+            &window(&reported(batches), Duration::ZERO, false),
             &setpoint(size),
         )
         .batch_size

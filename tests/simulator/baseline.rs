@@ -1,4 +1,4 @@
-//! What a run is compared with, and the sums of a report.
+//! The oracle that a run is compared with, and the sums of a report.
 
 use super::*;
 use load_aware_batcher::Fixed;
@@ -6,13 +6,13 @@ use load_aware_batcher::Fixed;
 const NOW: Duration = Duration::ZERO;
 
 #[test]
-fn what_a_size_brings_is_items_over_time() {
+fn the_expected_throughput_is_items_over_time() {
     let one = plain(4.0, 16.0, 1.0);
     // Backend, batchers, items, and items a second.
     let table = [
         ("a call takes 70 ms", one.clone(), 1, 50, 50.0 / 0.07),
         (
-            "others have a fifth",
+            "a background load of a fifth",
             one.clone().load(Load::Constant(0.2)),
             1,
             50,
@@ -27,22 +27,28 @@ fn what_a_size_brings_is_items_over_time() {
             4.0 * 50.0 / 0.066,
         ),
         (
-            "nothing is left",
+            "a full background load",
             one.clone().load(Load::Constant(1.0)),
             1,
             50,
             0.0,
         ),
-        ("too long", one.clone().timeout(millis(69.0)), 1, 50, 0.0),
         (
-            "not too long",
+            "longer than the timeout",
+            one.clone().timeout(millis(69.0)),
+            1,
+            50,
+            0.0,
+        ),
+        (
+            "shorter than the timeout",
             one.clone().timeout(millis(71.0)),
             1,
             50,
             50.0 / 0.07,
         ),
         (
-            "the latency alone is too long",
+            "a latency longer than the timeout",
             one.clone().timeout(millis(3.0)).noise(0.1),
             1,
             50,
@@ -115,7 +121,7 @@ fn what_a_size_brings_is_items_over_time() {
 }
 
 #[test]
-fn a_run_brings_what_the_yardstick_says() {
+fn a_run_has_the_throughput_that_the_oracle_expects() {
     let steady = Backend::new().timeout(None);
     let table = [
         (
@@ -172,7 +178,7 @@ fn a_run_brings_what_the_yardstick_says() {
 }
 
 #[test]
-fn the_best_size_is_no_worse_than_any_and_never_over_the_largest() {
+fn no_size_is_better_than_the_best_and_the_best_is_at_most_the_largest() {
     let backends = [
         plain(4.0, 16.0, 1.0).timeout(millis(333.0)),
         Backend::new().lock_conflicts(3e-5),
@@ -219,7 +225,7 @@ fn a_bound_is_exceeded_by_one_call_in_twenty() {
             .filter(|call| call.service_time > bound)
             .count();
         let share = over as f64 / report.calls().len() as f64;
-        // Where batchers meet, noise evens out.
+        // With several batchers, noise evens out.
         let range = if batchers == 1 {
             0.043..0.057
         } else {
@@ -234,7 +240,8 @@ fn a_bound_is_exceeded_by_one_call_in_twenty() {
 
 #[test]
 fn the_oracle_follows_load_and_costs_along_the_run() {
-    // 100 at a time, of 1 ms each, then of 2 ms, then half of the backend, then all of it.
+    // Batches of 100 items, of 1 ms each and then of 2 ms. Then half of the backend is taken, then
+    // all of it.
     let backend = plain(0.0, 0.0, 1.0).costs_from(secs(10.0), costs(0.0, 0.0, 2.0));
     let backend = backend.load(Load::Steps(
         0.0,
@@ -256,7 +263,7 @@ fn the_oracle_follows_load_and_costs_along_the_run() {
     ] {
         near(sum(from, to), expected, 1e-3);
     }
-    // It looks every 50 ms.
+    // It is computed every 50 ms.
     near(sum(9.97, 10.3), 30.0 + 150.0, 25.0);
     near(report.share_of_oracle(), 1.0, 0.02);
     near(
@@ -293,7 +300,7 @@ fn the_oracle_follows_load_and_costs_along_the_run() {
         late.failed() > 0 && late.share_of_oracle() == 0.0,
         "what failed does not count"
     );
-    // Two have two cores, and a bound holds for the oracle too.
+    // Two batchers have two cores, and a bound limits the oracle, too.
     let both = Simulation::new(plain(0.0, 10.0, 1.0))
         .duration(secs(10.0))
         .max_batch_size(90)
@@ -317,7 +324,7 @@ fn a_call_counts_where_it_ends() {
         .duration(secs(10.0))
         .run(Fixed(3));
     let failed = |from, to| report.failed_between(secs(from), secs(to));
-    // After the beginning, and up to the end.
+    // The beginning is excluded, the end is included.
     assert_eq!(
         [
             failed(0.0, 0.9),

@@ -1,14 +1,14 @@
-//! The laws on trial.
+//! The policies on trial.
 
 use std::time::Duration;
 
 use load_aware_batcher::{Aimd, CostModel, Fixed, HillClimb, LoadThreshold, Policy};
 
-/// What `Aimd` has to be told, and what `CostModel` may be told, in the scenarios with a bound.
+/// The bound on the time of a batch, in the scenarios that have one. `Aimd` has no default for it.
 pub const BOUND: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Law {
+pub enum Candidate {
     Fixed50,
     Threshold,
     Strict,
@@ -17,7 +17,7 @@ pub enum Law {
     CostModel,
 }
 
-impl Law {
+impl Candidate {
     pub const ALL: [Self; 6] = [
         Self::Fixed50,
         Self::Threshold,
@@ -38,7 +38,8 @@ impl Law {
         }
     }
 
-    /// With nothing set, or with a bound on the time of a batch where the law knows such a thing.
+    /// With the defaults, or with a bound on the time of a batch where the policy has such a
+    /// setting.
     pub fn policy(self, bound: Option<Duration>) -> Box<dyn Policy> {
         match self {
             Self::Fixed50 => Box::new(Fixed(50)),
@@ -47,10 +48,10 @@ impl Law {
             Self::Aimd => Box::new(Aimd::new(BOUND)),
             Self::HillClimb => Box::new(HillClimb::new()),
             Self::CostModel => {
-                let law = CostModel::new();
+                let model = CostModel::new();
                 Box::new(match bound {
-                    Some(bound) => law.max_batch_time(bound),
-                    None => law,
+                    Some(bound) => model.max_batch_time(bound),
+                    None => model,
                 })
             }
         }
