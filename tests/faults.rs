@@ -31,6 +31,7 @@ fn program() -> Program {
         max: 4,
         linger: LONG,
         attempts: 2,
+        patience: None,
         backoff: 0,
         bisect: true,
         split_on_retry: false,

@@ -175,6 +175,8 @@ pub struct Program {
     pub max: usize,
     pub linger: Us,
     pub attempts: u32,
+    /// How long a batch is tried again at least, and whether attempts are counted as well.
+    pub patience: Option<(Us, bool)>,
     pub backoff: Us,
     pub bisect: bool,
     pub split_on_retry: bool,
@@ -229,6 +231,9 @@ impl Program {
             max: max as usize,
             linger: [100, 0, 1_000, LONG][dice.below(4) as usize],
             attempts: 1 + dice.below(4) as u32,
+            patience: dice
+                .one_in(3)
+                .then(|| ([0, 500, 3_000][dice.below(3) as usize], dice.one_in(2))),
             backoff: [0, 50, 500][dice.below(3) as usize],
             bisect: !dice.one_in(4),
             split_on_retry: dice.one_in(3),

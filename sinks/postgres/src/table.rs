@@ -91,7 +91,13 @@ impl Table {
         let kind = match found.get::<_, &str>(1) {
             "r" => Kind::Table,
             "p" => Kind::Partitioned,
-            "f" => Kind::Foreign,
+            "f" if updatable => Kind::Foreign,
+            // The server itself says so at the first row, as if it might take the next one.
+            "f" => {
+                return Err(Problem::new(format!(
+                    "foreign table {name} takes no rows: its foreign-data wrapper does not insert"
+                )));
+            }
             "v" if updatable || rules => Kind::View,
             "v" => {
                 return Err(Problem::new(format!(

@@ -45,7 +45,12 @@ impl Program {
             state: Arc::default(),
         };
         let backoff = (us(self.backoff), us(4 * self.backoff));
-        let retry = Retry::attempts(self.attempts).backoff(backoff.0, backoff.1);
+        let retry = match self.patience {
+            None => Retry::attempts(self.attempts),
+            Some((patience, false)) => Retry::default().for_at_least(us(patience)),
+            Some((patience, true)) => Retry::attempts(self.attempts).for_at_least(us(patience)),
+        };
+        let retry = retry.backoff(backoff.0, backoff.1);
         let mut builder = Batcher::builder()
             .initial_batch_size(self.max)
             .min_batch_size(self.min)

@@ -1,5 +1,6 @@
 //! Tables that do not take `COPY`, and conflicts that only the server sees.
 
+use load_aware_batcher_postgres::postgres::config::Host;
 use load_aware_batcher_postgres::{OnConflict, Postgres};
 use testkit::servers::postgres::Postgres as Server;
 
@@ -236,5 +237,58 @@ fn of_two_rows_with_one_key_the_good_one_is_stored_with_or_without_a_batch_table
             assert_eq!(database.counts(), (2, 2), "{name}");
             assert_eq!(database.rows()[0].1, 5.0, "{name}");
         }
+    }
+}
+
+#[test]
+fn foreign_tables_take_rows_and_those_that_take_none_are_named() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let mut database = Database::new(server, "foreign_tables", KEYED);
+    let available =
+        "SELECT count(*) FROM pg_available_extensions WHERE name IN ('postgres_fdw', 'file_fdw')";
+    if database.number(available) < 2 {
+        eprintln!("SKIPPED: PostgreSQL's foreign-data wrappers are not installed");
+        return;
+    }
+    let [Host::Unix(folder)] = database.config.get_hosts() else {
+        panic!("the server listens at a socket");
+    };
+    let folder = folder.display().to_string();
+    let columns = "id bigint NOT NULL, value double precision NOT NULL, text text NOT NULL";
+    database.run(&format!(
+        "CREATE EXTENSION postgres_fdw; CREATE EXTENSION file_fdw;
+         CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw
+            OPTIONS (host '{folder}', dbname 'foreign_tables');
+         CREATE USER MAPPING FOR CURRENT_USER SERVER itself OPTIONS (user 'postgres');
+         CREATE FOREIGN TABLE remote ({columns}) SERVER itself OPTIONS (table_name 'readings');
+         CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+         CREATE FOREIGN TABLE file ({columns}) SERVER files OPTIONS (filename '/dev/null')"
+    ));
+    // The server behind it refuses two rows.
+    let batcher = whole(100).sink(database.sink().table("remote")).unwrap();
+    let row = |id: i64| Reading {
+        value: if [10, 77].contains(&id) { -1.0 } else { 0.5 },
+        ..reading(id)
+    };
+    batcher.add_many((0..100).map(row)).unwrap();
+    let report = batcher.close(LONG);
+    assert_eq!((faulty(&report.failed), report.handled), (vec![10, 77], 98));
+    assert_eq!(database.counts(), (98, 98));
+
+    let keyed = database.sink().table("remote").key(["id"]);
+    for (sink, expected) in [
+        (
+            keyed.on_conflict(OnConflict::Ignore),
+            "table \"remote\" has no unique index on (\"id\")",
+        ),
+        (
+            database.sink().table("file"),
+            "foreign table \"file\" takes no rows: its foreign-data wrapper does not insert",
+        ),
+    ] {
+        let refused = builder(1).sink(sink).expect_err("it does not fit");
+        assert_eq!(refused.to_string(), expected);
     }
 }
