@@ -1,9 +1,9 @@
 //! The thread between a source and a batcher.
 //!
 //! # Protocol
-//! One round: collect outcomes, acknowledge, bury, refresh, read, submit. While the batcher retries
-//! a call or has stalled, only the first two and the refresh take place: a dead backend says nothing
-//! about an entry, so nothing is buried, and what others left is not claimed.
+//! One round: collect outcomes, acknowledge, bury, refresh, give back, read, submit. While the batcher
+//! retries a call or has stalled, nothing is buried, read or submitted: a dead backend says nothing
+//! about an entry, and what others left is not claimed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use load_aware_batcher::{AddError, Batcher, Outcome, Ticket};
 
-use crate::ledger::{End, Ledger, Next, Suspicion};
+use crate::ledger::{End, Ledger, Next, Recall, Suspicion};
 use crate::{ConsumerReport, Delivery, Options, Snapshot, Source, SourceError};
 
 /// Two: one may have been ended by something else.
@@ -163,6 +163,8 @@ struct Round<S: Source, T: Send + 'static, D> {
     tickets: VecDeque<(S::Id, Ticket)>,
     /// The entry that is noted with the source as being out alone.
     alone: Option<S::Id>,
+    /// Since when the log wants entries back.
+    recalled_at: Option<Instant>,
     kept_at: Instant,
     released_at: Instant,
     source_errors: u64,
@@ -197,6 +199,7 @@ where
             deliveries: BTreeMap::new(),
             tickets: VecDeque::new(),
             alone: None,
+            recalled_at: None,
             kept_at: Instant::now(),
             released_at: Instant::now(),
             source_errors: 0,
@@ -226,10 +229,10 @@ where
                 }
             }
             self.publish(halted.or_else(|| self.last_error.clone()));
-            if let Some(deadline) = deadline {
-                if self.ledger.in_hand() == 0 || Instant::now() >= deadline {
-                    return self.finish(deadline);
-                }
+            if let Some(deadline) = deadline
+                && (self.ledger.in_hand() == 0 || Instant::now() >= deadline)
+            {
+                return self.finish(deadline);
             }
             if read == 0 {
                 self.pause();
@@ -311,13 +314,15 @@ where
                 delivery.deaths = 0;
             }
         }
-        if halted {
-            return Ok(0);
+        let is_recalling = self.source.is_recalling();
+        if is_recalling {
+            self.recall()?;
         }
         let mut read = 0;
         // At the end, and while one entry is out alone, nothing new comes.
         let room = self.options.capacity.saturating_sub(self.ledger.in_hand());
-        if !stopping && room > 0 && self.alone.is_none() {
+        let reads = !halted && !stopping && !is_recalling && self.alone.is_none();
+        if reads && room > 0 {
             let idle = self.ledger.in_hand() == 0;
             let wait = if idle {
                 self.options.idle_wait
@@ -333,9 +338,41 @@ where
                     self.deliveries.insert(delivery.id.clone(), delivery);
                 }
             }
+        } else {
+            self.source.serve()?;
         }
-        self.submit()?;
+        if !halted {
+            self.submit()?;
+        }
         Ok(read)
+    }
+
+    /// Gives back what the log wants back, once nothing of it is in hand.
+    fn recall(&mut self) -> Result<(), SourceError> {
+        let since = *self.recalled_at.get_or_insert_with(|| {
+            // What is submitted would wait for others, of which none comes.
+            self.batcher.request_flush();
+            Instant::now()
+        });
+        let whose = match since.elapsed() < self.options.recall_timeout {
+            true => Recall::NotSubmitted,
+            false => Recall::All,
+        };
+        let left = self.ledger.recall(|id| self.source.is_recalled(id), whose);
+        for id in &left {
+            self.deliveries.remove(id);
+            self.alone.take_if(|alone| alone == id);
+        }
+        if whose == Recall::All {
+            // Sorted, as the ledger is.
+            self.tickets
+                .retain(|(id, _)| left.binary_search(id).is_err());
+        }
+        if !self.ledger.holds(|id| self.source.is_recalled(id)) {
+            self.source.give_back()?;
+            self.recalled_at = None;
+        }
+        Ok(())
     }
 
     fn bury(&mut self) -> Result<(), SourceError> {
@@ -405,10 +442,11 @@ where
         self.collect();
         // Without the answer these stay with the log, which is harmless.
         let _ = self.step(true, true);
-        self.ledger.leave();
-        let _ = self.source.close();
-        let books = self.publish(self.last_error.clone());
-        let is_clean = books.left == 0;
+        let left = self.ledger.leave();
+        let closed = self.source.close();
+        let why = closed.as_ref().err().map(SourceError::to_string);
+        let books = self.publish(why.or_else(|| self.last_error.clone()));
+        let is_clean = left.is_empty() && closed.is_ok();
         ConsumerReport { books, is_clean }
     }
 }

@@ -14,8 +14,18 @@
 //!
 //! A suspect is submitted once nothing is out, and nothing is submitted while it is out: if the
 //! process ends then, that entry is the only one to blame.
+//!
+//! A log may want entries back, to give them to another consumer. What is not submitted leaves at once,
+//! from any state; the rest once it is `Stored` and acknowledged or `Dead` and buried, or when the
+//! time for that is over.
+
+#[cfg(any(feature = "kafka", test))]
+mod prefix;
 
 use std::collections::{BTreeMap, VecDeque};
+
+#[cfg(feature = "kafka")]
+pub use self::prefix::Prefixes;
 
 /// How a submitted entry ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +79,14 @@ pub struct Ledger<Id> {
     dead: VecDeque<Id>,
     out: usize,
     counts: Counts,
+}
+
+/// Which of the entries that the log wants back leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// What was not submitted, and so is not stored.
+    NotSubmitted,
+    All,
 }
 
 /// What to submit next, and how.
@@ -254,6 +272,36 @@ impl<Id: Clone + Ord> Ledger<Id> {
             self.hand.remove(&id);
             self.counts.buried += 1;
         }
+    }
+
+    /// Whether an entry that the log wants back is still in hand.
+    pub fn holds(&self, is_recalled: impl Fn(&Id) -> bool) -> bool {
+        self.hand.keys().any(is_recalled)
+    }
+
+    /// The log wants these back: those that were not submitted leave, or, when the time for the others
+    /// is over, all of them. Returns which left. An outcome that comes later changes nothing.
+    pub fn recall(&mut self, is_recalled: impl Fn(&Id) -> bool, whose: Recall) -> Vec<Id> {
+        let leaves = |state: &State| match state {
+            State::Ready | State::Suspect | State::Again => true,
+            State::Out | State::Alone | State::Stored | State::Dead(_) => whose == Recall::All,
+        };
+        let left = self.hand.iter();
+        let left = left.filter(|(id, state)| is_recalled(id) && leaves(state));
+        let left: Vec<Id> = left.map(|(id, _)| id.clone()).collect();
+        for id in &left {
+            if let Some(State::Out | State::Alone) = self.hand.remove(id) {
+                self.out -= 1;
+            }
+        }
+        let stays = |id: &Id| self.hand.contains_key(id);
+        self.ready.retain(stays);
+        self.suspects.retain(stays);
+        self.again.retain(stays);
+        self.stored.retain(stays);
+        self.dead.retain(stays);
+        self.counts.left += left.len() as u64;
+        left
     }
 
     /// The end: what is still in hand stays with the log, for others.

@@ -15,6 +15,7 @@ pub struct Options {
     pub(crate) delivery_limit: u64,
     pub(crate) keep_every: Duration,
     pub(crate) idle_wait: Duration,
+    pub(crate) recall_timeout: Duration,
 }
 
 impl Default for Options {
@@ -32,6 +33,7 @@ impl Options {
             delivery_limit: 5,
             keep_every: Duration::from_secs(5),
             idle_wait: Duration::from_millis(200),
+            recall_timeout: Duration::from_secs(10),
         }
     }
 
@@ -62,6 +64,16 @@ impl Options {
     #[must_use]
     pub fn keep_every(mut self, interval: Duration) -> Self {
         self.keep_every = interval;
+        self
+    }
+
+    /// How long entries that the log wants back may take to be stored. Default 10 s. What is not
+    /// stored by then may be stored twice, by this consumer and by the next one.
+    ///
+    /// Choose less than the log waits for it: for Kafka `max.poll.interval.ms`, 5 minutes.
+    #[must_use]
+    pub fn recall_timeout(mut self, timeout: Duration) -> Self {
+        self.recall_timeout = timeout;
         self
     }
 }

@@ -14,7 +14,8 @@ pub struct Snapshot {
     pub buried: u64,
     /// Entries that are neither: submitted, or about to be submitted, acknowledged or buried.
     pub in_hand: u64,
-    /// Entries that were in hand at the end. The log delivers them again.
+    /// Entries that were in hand at the end, or when the log gave them to another consumer. The log
+    /// delivers them again.
     pub left: u64,
     /// How often an entry was submitted again after an outage, a transient failure or a doubt.
     pub resubmitted: u64,

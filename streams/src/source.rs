@@ -61,10 +61,43 @@ pub trait Source: Send + 'static {
     /// The log does not answer or refuses.
     fn survived(&mut self, id: &Self::Id) -> Result<(), SourceError>;
 
-    /// The consumer ends. Nothing is acknowledged by this.
+    /// Called instead of [`poll`](Self::poll) while nothing may be read. Every round of the consumer
+    /// calls one of the two, some milliseconds apart. Default: does nothing.
     ///
     /// # Errors
     /// The log does not answer or refuses.
+    fn serve(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether the log wants entries back, to give them to another consumer. Default: it never does.
+    ///
+    /// The consumer then drops what it has not submitted, waits for the other outcomes for at most
+    /// [`Options::recall_timeout`](crate::Options::recall_timeout), acknowledges, and calls
+    /// [`give_back`](Self::give_back). Meanwhile it reads nothing.
+    fn is_recalling(&self) -> bool {
+        false
+    }
+
+    /// Whether this entry is one that the log wants back. Default: none is.
+    fn is_recalled(&self, id: &Self::Id) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// None of the entries that the log wants back is in hand any more. Default: does nothing.
+    ///
+    /// # Errors
+    /// The log does not answer or refuses.
+    fn give_back(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// The consumer ends. Nothing is acknowledged by this that was not by [`ack`](Self::ack).
+    ///
+    /// # Errors
+    /// The log may not know everything that was acknowledged. The consumer's report is not clean
+    /// then.
     fn close(&mut self) -> Result<(), SourceError>;
 }
 

@@ -20,6 +20,7 @@ enum Step {
     Release,
     Acknowledge,
     Bury,
+    Recall { below: u8, whose: Recall },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,6 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Release),
         1 => Just(Step::Acknowledge),
         1 => Just(Step::Bury),
+        1 => (any::<u8>(), prop_oneof![Just(Recall::NotSubmitted), Just(Recall::All)])
+            .prop_map(|(below, whose)| Step::Recall { below, whose }),
     ]
 }
 
@@ -43,6 +46,12 @@ fn check(ledger: &Ledger<u8>, stored: &BTreeSet<u8>, permanent: &BTreeSet<u8>) {
         counts.acknowledged + counts.buried + in_hand + counts.left
     );
     assert!(ledger.stored().iter().all(|id| stored.contains(id)));
+    assert!(
+        ledger
+            .stored()
+            .iter()
+            .all(|id| ledger.holds(|held| held == id))
+    );
     if let Some((id, _)) = ledger.dead() {
         assert!(permanent.contains(&id), "{id} is to be buried");
     }
@@ -104,6 +113,18 @@ proptest! {
                 Step::Release => ledger.release(),
                 Step::Acknowledge => ledger.acknowledged(),
                 Step::Bury => ledger.buried(),
+                Step::Recall { below, whose } => {
+                    let is_recalled = |id: &u8| *id < below;
+                    let expected = |id: &u8| is_recalled(id) && (whose == Recall::All
+                        || !(out.contains(id) || stored.contains(id) || permanent.contains(id)));
+                    let expected: Vec<u8> = ledger.ids().into_iter().filter(expected).collect();
+                    prop_assert_eq!(ledger.recall(is_recalled, whose), expected);
+                    if whose == Recall::All {
+                        prop_assert!(!ledger.holds(is_recalled));
+                        out.retain(|id| !is_recalled(id));
+                        alone = alone.filter(|id| !is_recalled(id));
+                    }
+                }
             }
             prop_assert_eq!(ledger.out(), out.len());
             check(&ledger, &stored, &permanent);
