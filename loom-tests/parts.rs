@@ -264,6 +264,7 @@ impl<T> Parts<T> {
         } = self;
         lane.lock().lifecycle.phase = crate::stats::Phase::Done;
         let controller = Controller {
+            queue_watch: None,
             control: Arc::clone(&control),
             reporter: Arc::clone(&reporter),
             reader,

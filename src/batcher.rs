@@ -22,6 +22,7 @@ pub(crate) mod builder;
 pub(crate) mod close;
 pub(crate) mod lane_watch;
 pub(crate) mod producer;
+pub(crate) mod queue_watch;
 pub(crate) mod route;
 pub(crate) mod sensor;
 pub(crate) mod sink;

@@ -135,6 +135,16 @@ pub struct StallEvent {
     pub lasted: Option<Duration>,
 }
 
+/// Producers wait for room in the queue, or are refused since there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueFullEvent {
+    /// When that was noticed, since the batcher started.
+    pub at: Duration,
+    /// How long it has lasted, at the first check at which it is over; `None` at its beginning.
+    pub lasted: Option<Duration>,
+}
+
 /// How a close has ended: the counts of its [`CloseReport`](crate::CloseReport).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

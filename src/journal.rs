@@ -87,6 +87,11 @@ impl Journal {
         }
     }
 
+    /// Events that the listeners missed.
+    pub(crate) fn events_dropped(&self) -> u64 {
+        self.listeners.as_ref().map_or(0, Listeners::dropped)
+    }
+
     /// Panics of listeners.
     pub(crate) fn listener_panics(&self) -> u64 {
         self.listeners.as_ref().map_or(0, Listeners::panics)

@@ -374,8 +374,8 @@ pub use batcher::sink::{Sink, SinkError};
 pub use control::limits::Limits;
 pub use error::{AddError, BatchError, BuildError, ErrorClass, FlushError};
 pub use events::{
-    BackoffEvent, CallEvent, CloseSummary, DecisionRecord, ErrorEvent, FailureEvent, Recent,
-    StallEvent,
+    BackoffEvent, CallEvent, CloseSummary, DecisionRecord, ErrorEvent, FailureEvent,
+    QueueFullEvent, Recent, StallEvent,
 };
 pub use feedback::{
     BatchSample, CUSTOM_SIGNALS_MAX, CallOutcome, CustomSignal, LoadFeedback, Sample, Signals,

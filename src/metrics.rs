@@ -150,6 +150,7 @@ pub const NAMES: &[Metric] = &[
         .by("direction", &["grow", "shrink", "hold"]),
     row("batcher_probes_total", Counter, "{batch}", "Probes that the policy asked for."),
     row("batcher_samples_lost_total", Counter, "{sample}", "Samples overwritten before the controller read them."),
+    row("batcher_events_dropped_total", Counter, "{event}", "Events that the listeners missed, because 1 024 others waited."),
     row("batcher_values_corrected_total", Counter, "{value}", "Feedback values that were out of range or NaN."),
     row("batcher_unknown_signals_total", Counter, "{value}", "Custom signals under a name that was not declared."),
     row("batcher_bad_rejects_total", Counter, "{row}", "Marks of an index that the batch did not have."),

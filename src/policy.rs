@@ -207,6 +207,13 @@ pub trait Policy: Send {
         std::any::type_name::<Self>()
     }
 
+    /// The two load scores between which the policy leaves the batch size alone, from 0 to 1, if it
+    /// has such scores. [`Stats::thresholds`](crate::Stats::thresholds) shows them. Default none. It
+    /// is called once, as [`cadence`](Self::cadence) is.
+    fn thresholds(&self) -> Option<(f64, f64)> {
+        None
+    }
+
     /// When the policy wants to decide. It is called once: by the thread that starts the batcher,
     /// or by the controller's thread when the policy is replaced. A panic counts as
     /// [`Cadence::EveryCheck`].
@@ -236,6 +243,10 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
 
     fn name(&self) -> &'static str {
         (**self).name()
+    }
+
+    fn thresholds(&self) -> Option<(f64, f64)> {
+        (**self).thresholds()
     }
 
     fn cadence(&self) -> Cadence {

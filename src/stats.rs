@@ -181,6 +181,8 @@ pub struct Stats {
     /// How long ago that decision was made. The signals were reported at most one
     /// `load_check_interval` before it. `None` if no decision had a score.
     pub load_age: Option<Duration>,
+    /// The two load scores between which the policy leaves the batch size alone, if it has such.
+    pub thresholds: Option<(f64, f64)>,
     /// The last value of each signal that was ever reported, as the controller read it: `cpu_load`,
     /// `queue_depth`, `error_rate`, `db_locks`, then the custom ones. A value stays until the next.
     pub signals: Vec<SignalValue>,
@@ -266,6 +268,8 @@ pub struct Stats {
     pub policy_panics: u64,
     /// Panics of sensors, caught.
     pub sensor_panics: u64,
+    /// Events that the listeners missed, because 1 024 others waited to be told.
+    pub events_dropped: u64,
     /// Panics while items or the handler were dropped on the flusher's thread, caught.
     pub drop_panics: u64,
     /// Marks of an index that the batch did not have.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use load_aware_batcher::{
     BackoffEvent, Batch, BatchError, Batcher, CallEvent, CloseSummary, DecisionRecord, Fixed,
-    Listener, LoadFeedback, Observer, Retry, StallEvent,
+    Listener, LoadFeedback, Observer, QueueFullEvent, Retry, StallEvent,
 };
-use testkit::{LONG, NEVER, ends, fixed, until};
+use testkit::{LONG, NEVER, directed, ends, fixed, until};
 
 /// Sends one word for each event.
 struct Words(mpsc::Sender<String>);
@@ -43,6 +43,15 @@ impl Listener for Words {
                 "begins"
             }
         ));
+    }
+
+    fn queue_full(&mut self, full: &QueueFullEvent) {
+        let edge = if full.lasted.is_some() {
+            "ends"
+        } else {
+            "begins"
+        };
+        self.say(format!("full {edge}"));
     }
 
     fn closed(&mut self, summary: &CloseSummary) {
@@ -135,6 +144,36 @@ fn a_stall_is_reported_at_its_beginning_and_its_end() {
         assert_eq!(next_but_decisions(&words), "stall begins");
         assert_eq!(batcher.take_failed().len(), 1);
         assert_eq!(next_but_decisions(&words), "stall ends");
+    });
+}
+
+#[test]
+fn a_full_queue_is_told_at_its_beginning_and_its_end_while_the_handler_hangs() {
+    ends(|| {
+        let ((say, words), (handler, director)) = (mpsc::channel(), directed());
+        let batcher = fixed(1)
+            .queue_capacity(1)
+            .load_check_interval(Duration::from_millis(1))
+            .listener(Words(say))
+            .spawn(handler)
+            .unwrap();
+        batcher.add(0).unwrap();
+        director.call();
+        // One refusal is over at the next check.
+        while batcher.try_add(0).is_ok() {}
+        assert_eq!(next_but_decisions(&words), "full begins");
+        assert_eq!(next_but_decisions(&words), "full ends");
+        // Somebody who waits is one edge, however many checks find it so.
+        let producer = batcher.producer();
+        let waiting = std::thread::spawn(move || producer.add(1));
+        assert_eq!(next_but_decisions(&words), "full begins");
+        let before = batcher.stats().decisions.hold;
+        until(&batcher, |stats| stats.decisions.hold > before + 5);
+        drop(director);
+        waiting.join().unwrap().unwrap();
+        let full = std::iter::repeat_with(|| next_but_decisions(&words))
+            .find(|word| word.starts_with("full"));
+        assert_eq!(full.unwrap(), "full ends");
     });
 }
 

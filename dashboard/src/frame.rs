@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use load_aware_batcher::{
-    CallEvent, DecisionRecord, ErrorClass, FailureEvent, Observer, Phase, Quantiles, Reason, Stats,
-    Zone,
+    CallEvent, DecisionRecord, ErrorClass, FailureEvent, Observer, Phase, Quantiles, Stats, Zone,
 };
 
 use crate::json::{self, Object};
@@ -69,9 +68,9 @@ pub(crate) fn stats(object: &mut Object<'_>, stats: &Stats) {
     object.text("zone", zone(stats.setpoint.zone));
     object.text("reason", &stats.reason().to_string());
     object.number("score", stats.average_load);
-    if let Reason::Score { low, high, .. } = stats.reason() {
-        object.number("score_low", *low);
-        object.number("score_high", *high);
+    if let Some((low, high)) = stats.thresholds {
+        object.number("score_low", low);
+        object.number("score_high", high);
     }
     {
         let mut signals = object.object("signals");
@@ -95,6 +94,7 @@ pub(crate) fn stats(object: &mut Object<'_>, stats: &Stats) {
     object.number("backoff_time", stats.backoff_time.as_secs_f64());
     object.flag("stalled", stats.stalled);
     object.size("kept_failed", stats.kept_failed);
+    object.count("events_dropped", stats.events_dropped);
     object.number("failing_for", seconds(stats.retrying_age));
     if let Some(retrying) = &stats.retrying {
         object.text("failing_with", &shortened(&retrying.error.to_string()));

@@ -35,6 +35,8 @@ pub(crate) struct Controller {
     pub(crate) interval: Duration,
     /// Looks at the lanes at every check, where there are several.
     pub(crate) watch: Option<Box<dyn FnMut() -> Option<Reason> + Send>>,
+    /// Looks at every check who waits for room, where there are listeners.
+    pub(crate) queue_watch: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Controller {
@@ -66,6 +68,9 @@ impl Controller {
                 if let Some(remark) = self.watch.as_mut().and_then(|look| look()) {
                     self.control.remark(remark);
                     self.control.deliver();
+                }
+                if let Some(look) = self.queue_watch.as_mut() {
+                    look();
                 }
                 // Never twice at once after a delay: checks that were missed are past.
                 next_check = time.checked_add(self.interval);
@@ -106,11 +111,13 @@ impl Controller {
         }
     }
 
-    /// Asks the policy for its name and its cadence.
+    /// Asks the policy for its name, its thresholds and its cadence.
     pub(crate) fn tell_cadence(&self, policy: &dyn Policy) {
         if let Some(name) = self.caught(|| policy.name()) {
             self.control.lock().policy_name = name;
         }
+        let thresholds = self.caught(|| policy.thresholds()).flatten();
+        self.control.lock().thresholds = thresholds;
         let cadence = self.caught(|| policy.cadence());
         self.reporter
             .set_every_batch(cadence == Some(Cadence::EveryBatch));

@@ -157,6 +157,7 @@ pub(crate) struct ControlState {
     /// The last value of each signal.
     signals: Signals,
     pub(super) policy_name: &'static str,
+    pub(super) thresholds: Option<(f64, f64)>,
     pub(crate) policy_panics: u64,
 }
 
@@ -175,6 +176,7 @@ impl Control {
             directions: DecisionCounts::default(),
             signals: Signals::default(),
             policy_name: "",
+            thresholds: None,
             policy_panics: 0,
         };
         Self {
@@ -212,11 +214,13 @@ impl Control {
             max_batch_size: state.limits.max_batch_size,
             concurrency: state.limits.concurrency,
             score: state.score,
+            thresholds: state.thresholds,
             signals: named(&state.signals, &reporter.custom),
             decisions: state.directions,
             probes: state.probes,
             policy_panics: state.policy_panics,
             listener_panics: self.journal.listener_panics(),
+            events_dropped: self.journal.events_dropped(),
             sensor_panics: reporter.sensor_panics(),
             samples_lost: reporter.lost(),
             values_corrected: reporter.corrected(),

@@ -261,6 +261,7 @@ impl<'a> Families<'a> {
             }
             "batcher_probes_total" => count(stats.probes),
             "batcher_samples_lost_total" => count(stats.samples_lost),
+            "batcher_events_dropped_total" => count(stats.events_dropped),
             "batcher_values_corrected_total" => count(stats.values_corrected),
             "batcher_unknown_signals_total" => count(stats.unknown_signals),
             "batcher_bad_rejects_total" => count(stats.bad_rejects),

@@ -515,6 +515,10 @@ impl Policy for LoadThreshold {
         Some(20)
     }
 
+    fn thresholds(&self) -> Option<(f64, f64)> {
+        Some((self.low, self.high))
+    }
+
     fn decide(&mut self, window: &Window<'_>, current: &Setpoint) -> Decision {
         Decision {
             concurrency: Some(window.max_concurrency),

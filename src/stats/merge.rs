@@ -21,7 +21,7 @@ impl Stats {
     /// | `stalled` | true if one is |
     /// | `lanes` | this one's, then the other's |
     /// | `phase` | the earlier in the order of a life: open if one is open |
-    /// | `name`, `policy`, `idempotent`, `retry`, `setpoint` | this one's |
+    /// | `name`, `policy`, `thresholds`, `idempotent`, `retry`, `setpoint` | this one's |
     ///
     /// ```
     /// # use load_aware_batcher::{Batch, Batcher, LoadFeedback};
@@ -62,6 +62,7 @@ impl Stats {
         self.hook_panics += other.hook_panics;
         self.policy_panics += other.policy_panics;
         self.sensor_panics += other.sensor_panics;
+        self.events_dropped += other.events_dropped;
         self.drop_panics += other.drop_panics;
         self.bad_rejects += other.bad_rejects;
         self.stalled_time += other.stalled_time;

@@ -363,3 +363,48 @@ fn a_stall_is_a_warning_and_its_end_a_line() {
     assert!(begun.is_some() && begun < over, "{lines:?}");
     assert_eq!(lines[0], (Level::WARN, "a row failed".to_owned()));
 }
+
+#[test]
+fn a_full_queue_is_a_warning_and_its_end_a_line_and_neither_again_within_ten_seconds() {
+    subscribe();
+    let (release, held) = mpsc::channel::<()>();
+    let batcher = Batcher::builder()
+        .name("full")
+        .initial_batch_size(1)
+        .max_batch_size(1)
+        .queue_capacity(1)
+        .policy(Fixed(1))
+        .load_check_interval(Duration::from_millis(1))
+        .listener(Logged::new("full"))
+        .spawn(move |_: &mut Batch<u64>| {
+            let _ = held.recv();
+            Ok(LoadFeedback::new())
+        })
+        .unwrap();
+    let full = || -> Vec<_> {
+        let lines = lines("full").into_iter();
+        lines.filter(|(_, line)| line.contains("queue")).collect()
+    };
+    for edges in [2, 4] {
+        // One refusal, which is over at the next check.
+        while batcher.try_add(1).is_ok() {}
+        while full().len() < edges {
+            std::thread::yield_now();
+        }
+    }
+    drop(release);
+    assert!(batcher.close(LONG).is_clean());
+    let expected = [
+        (
+            Level::WARN,
+            "the queue is full: producers wait or are refused",
+        ),
+        (Level::INFO, "the queue has room again"),
+        (Level::DEBUG, "the queue is full again"),
+        (Level::DEBUG, "the queue has room again"),
+    ];
+    assert_eq!(
+        full(),
+        expected.map(|(level, line)| (level, line.to_owned()))
+    );
+}

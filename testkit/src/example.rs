@@ -9,6 +9,11 @@ pub fn command(name: &str) -> Command {
 }
 
 pub fn binary(name: &str) -> PathBuf {
+    binary_of("load-aware-batcher", name)
+}
+
+/// The same for another package of the workspace.
+pub fn binary_of(package: &str, name: &str) -> PathBuf {
     // This is `target/<profile>/deps/<test>-<hash>`.
     let exe = std::env::current_exe().unwrap();
     let folder = exe.ancestors().nth(2).unwrap();
@@ -21,6 +26,8 @@ pub fn binary(name: &str) -> PathBuf {
         build.args([
             "build",
             "--quiet",
+            "--package",
+            package,
             "--example",
             name,
             "--profile",

@@ -18,6 +18,7 @@ use crate::control::limits::Limits;
 
 use crate::batcher::lane_watch::watch;
 use crate::batcher::producer::Producer;
+use crate::batcher::queue_watch;
 use crate::batcher::route::Route;
 use crate::batcher::sensor::Sampled;
 use crate::error::BuildError;
@@ -136,6 +137,9 @@ impl<T: Send + 'static> Builder<T> {
             reporter: Arc::clone(&reporter),
             control: Arc::clone(&control),
         });
+        let queue_watch = journal
+            .has_listeners()
+            .then(|| queue_watch::watch(&lanes, &journal));
         let source = Shared::clone(&watched) as Shared<dyn Source>;
         let observer = Observer::new(name, journal, source);
         let on_failed = self.on_failed.map(|hook| Arc::new(Mutex::new(hook)));
@@ -193,6 +197,7 @@ impl<T: Send + 'static> Builder<T> {
             parker: alarm_parker,
             interval: self.load_check_interval,
             watch: self.route.as_ref().and_then(|route| watch(&lanes, route)),
+            queue_watch,
         };
         let controller = match problem {
             None => start_controller(&self.thread_name, controller, serial, self.policy),

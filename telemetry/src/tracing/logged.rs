@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use load_aware_batcher::{
-    CallEvent, CloseSummary, DecisionRecord, ErrorClass, ErrorEvent, Listener, StallEvent, Zone,
+    CallEvent, CloseSummary, DecisionRecord, ErrorClass, ErrorEvent, Listener, QueueFullEvent,
+    StallEvent, Zone,
 };
 use tracing::{debug, error, info, warn};
 
 use super::TARGET;
+
+/// Of two full queues within this time, the second is logged at DEBUG.
+const FULL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Logs what a batcher does: a listener for
 /// [`Builder::listener`](load_aware_batcher::Builder::listener). It logs edges, not levels: an
@@ -20,6 +24,7 @@ use super::TARGET;
 /// | the first call that went through after it, with its length and its calls | INFO |
 /// | rows that the handler rejected, or a single row that failed for good, once a batch | WARN |
 /// | a stall begins; its end is INFO | WARN |
+/// | the queue is full; its end is INFO, and both are DEBUG within 10 s of the last such warning | WARN |
 /// | a decision that changes the batch size, with its reason | DEBUG |
 /// | the policy sees the load in another zone | INFO |
 /// | a clean close; one that is not clean is ERROR, with its counts | INFO |
@@ -41,6 +46,10 @@ pub struct Logged {
     batcher: String,
     outage: Option<Outage>,
     zone: Option<Zone>,
+    /// When a full queue was warned of last.
+    full_warned: Option<Duration>,
+    /// Whether that is the one whose end comes next.
+    full_is_warned: bool,
 }
 
 /// Calls fail, and none has gone through since.
@@ -64,6 +73,8 @@ impl Logged {
             batcher: batcher.into(),
             outage: None,
             zone: None,
+            full_warned: None,
+            full_is_warned: false,
         }
     }
 
@@ -182,6 +193,32 @@ impl Listener for Logged {
                 seconds = lasted.as_secs_f64(),
                 "the stall is over"
             ),
+        }
+    }
+
+    fn queue_full(&mut self, full: &QueueFullEvent) {
+        let batcher = self.batcher.as_str();
+        macro_rules! log {
+            ($level:ident, $($rest:tt)*) => {
+                $level!(target: TARGET, batcher, $($rest)*)
+            };
+        }
+        let Some(lasted) = full.lasted else {
+            let again = full.at.saturating_sub(FULL_AGAIN);
+            self.full_is_warned = self.full_warned.is_none_or(|warned| warned <= again);
+            if self.full_is_warned {
+                self.full_warned = Some(full.at);
+                log!(warn, "the queue is full: producers wait or are refused");
+            } else {
+                log!(debug, "the queue is full again");
+            }
+            return;
+        };
+        let seconds = lasted.as_secs_f64();
+        if self.full_is_warned {
+            log!(info, seconds, "the queue has room again");
+        } else {
+            log!(debug, seconds, "the queue has room again");
         }
     }
 

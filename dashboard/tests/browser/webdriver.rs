@@ -89,6 +89,11 @@ impl Page {
         Ok(Some(page))
     }
 
+    /// The same at a usual size.
+    pub fn wide(url: &str) -> Tested<Option<Self>> {
+        Self::open(url, 1280, 900)
+    }
+
     /// The server announces the port that it got on its standard output.
     fn announced_port(&mut self) -> Tested<u16> {
         let output = self.driver.stdout.take().ok_or("no output")?;

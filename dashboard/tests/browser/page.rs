@@ -1,6 +1,4 @@
-//! The page in a real browser: what it shows is what the batcher says.
-
-mod webdriver;
+//! The page of batchers in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -9,9 +7,9 @@ use std::time::Duration;
 use load_aware_batcher::{Batch, BatchError, Batcher, LoadFeedback};
 use load_aware_batcher_dashboard::Dashboard;
 
-use webdriver::{Page, Tested};
+use crate::webdriver::{Page, Tested};
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A batcher whose backend breaks while the flag is set.
 fn batcher(name: &str, broken: &Arc<AtomicBool>) -> Batcher<u64> {
@@ -29,12 +27,12 @@ fn works() -> Arc<AtomicBool> {
     Arc::default()
 }
 
-fn desktop(dashboard: &Dashboard) -> Tested<Option<Page>> {
-    Page::open(&dashboard.url(), 1280, 900)
+pub fn desktop(dashboard: &Dashboard) -> Tested<Option<Page>> {
+    Page::wide(&dashboard.url())
 }
 
 /// The total of that name is that number, as the page writes it.
-fn total(name: &str, number: u64) -> String {
+pub fn total(name: &str, number: u64) -> String {
     format!(
         "document.querySelector('[data-total=\"{name}\"]')?.textContent === \
          new Intl.NumberFormat('en').format({number})"
