@@ -224,7 +224,7 @@ mod tests {
             is_clean: true,
         }));
         listeners.deliver();
-        let told: Vec<&str> = words.iter().collect();
+        let told: Vec<&str> = words.try_iter().collect();
         assert_eq!(told.len(), WAITING_MAX + 1);
         assert_eq!(told.last(), Some(&"closed"));
         listeners.push(Told::Stall(stall));

@@ -249,6 +249,8 @@ fn each_reason_for_a_refusal_shows() {
 #[test]
 fn what_the_policy_sees_and_does_shows_with_its_limits() {
     ends(|| {
+        // Boxed: chosen at run time.
+        let policy: Box<dyn Policy> = Box::new(LoadThreshold::new().grow_only_when_full(false));
         let batcher = Batcher::builder()
             .initial_batch_size(100)
             .min_batch_size(10)
@@ -256,10 +258,11 @@ fn what_the_policy_sees_and_does_shows_with_its_limits() {
             .queue_capacity(300)
             .linger(Duration::from_secs(2))
             .load_check_interval(MS)
-            .policy(LoadThreshold::new().grow_only_when_full(false))
+            .policy(policy)
             .spawn(ok)
             .unwrap();
         let observer = batcher.observer();
+        assert_eq!(observer.stats().thresholds, Some((0.3, 0.7)));
         let samples = scrape(&observer);
         for (name, expected) in [
             ("batcher_batch_size", 100.0),
