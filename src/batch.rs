@@ -422,8 +422,8 @@ impl<T> Batch<T> {
     /// A close that runs out of time reports them as failed.
     ///
     /// The error's class counts: `permanent` rejects the row, `in_doubt` fails it in doubt unless
-    /// the builder says [`idempotent`](crate::Builder::idempotent), and [`BatchError::retry_after`]
-    /// says when to come again.
+    /// the builder says [`idempotent`](crate::Builder::idempotent), `unavailable` counts as no
+    /// attempt, and [`BatchError::retry_after`] says when to come again.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};

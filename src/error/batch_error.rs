@@ -117,6 +117,10 @@ impl BatchError {
     /// [`Retry::for_at_least`](crate::Retry::for_at_least). A connection that is lost in
     /// mid-statement is [`transient`](Self::transient) instead: a row may have crashed the server.
     ///
+    /// From the second refusal in a row on, a factory of
+    /// [`spawn_workers`](crate::Builder::spawn_workers) makes another handler before each attempt,
+    /// unless the backend says when to come again: it may be the connection that is of no use.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use load_aware_batcher::BatchError;
