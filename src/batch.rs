@@ -402,8 +402,8 @@ impl<T> Batch<T> {
     /// out of time reports them as failed.
     ///
     /// The class of the error counts. `permanent` rejects the row. `in_doubt` fails it in doubt,
-    /// unless the builder says [`idempotent`](crate::Builder::idempotent).
-    /// [`BatchError::retry_after`] sets the earliest time of the next attempt.
+    /// unless the builder says [`idempotent`](crate::Builder::idempotent). `unavailable` counts as no
+    /// attempt. [`BatchError::retry_after`] sets the earliest time of the next attempt.
     ///
     /// ```
     /// use load_aware_batcher::{Batch, Batcher, LoadFeedback};

@@ -131,6 +131,10 @@ impl BatchError {
     /// A connection that is lost during a statement is [`transient`](Self::transient): a row may
     /// have crashed the server.
     ///
+    /// From the second refusal in a row on, a factory of
+    /// [`spawn_workers`](crate::Builder::spawn_workers) makes another handler before each attempt,
+    /// unless the backend says when to come again: it may be the connection that is of no use.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use load_aware_batcher::BatchError;

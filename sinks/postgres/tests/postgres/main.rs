@@ -10,5 +10,6 @@ mod refusals;
 mod rows;
 mod sessions;
 mod settings;
+mod tls;
 mod values;
 mod ways;
