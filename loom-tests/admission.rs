@@ -1,11 +1,12 @@
-//! Admission against close: every `Ok` is delivered, every refused item comes back, nobody hangs.
+//! Admission against close: every accepted item is delivered, every refused one is returned, and no
+//! thread hangs.
 
 use super::{Parts, close_and_seize, model, thread};
 use crate::error::AddError;
 use crate::queue::gate::Patience;
 use crate::sync::Arc;
 
-/// What became of a producer's item, by its own account.
+/// The item, if its add was accepted. A refusal must return it.
 fn told(result: Result<(), AddError<u32>>, item: u32) -> Option<u32> {
     match result {
         Ok(()) => Some(item),
@@ -16,7 +17,7 @@ fn told(result: Result<(), AddError<u32>>, item: u32) -> Option<u32> {
     }
 }
 
-/// Two producers add while main closes; the items told accepted are those the close has.
+/// Two producers add while main closes. The close has exactly the accepted items.
 fn race(capacity: usize, patience: Patience) {
     let Parts { lane, .. } = Parts::<u32>::new(capacity, 8);
     let producers: Vec<_> = [1, 2]

@@ -1,5 +1,5 @@
-//! The end: a close returns, each item is counted once whatever the deadline meets, and nobody is
-//! left waiting.
+//! The end: a close returns, each item is counted once whenever the deadline passes, and no thread
+//! waits forever.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn counted(report: &CloseReport<u32>) -> u64 {
     report.handled + report.failed_total + report.unsent_total + report.abandoned
 }
 
-/// A close with time: the flusher may be about to fall asleep.
+/// A close with time, while the flusher may be falling asleep.
 fn close_in_time() {
     let parts = Parts::<u32>::new(2, 2);
     let core = parts.core(fine);
@@ -60,9 +60,9 @@ fn an_announced_sleep_never_hides_a_close() {
     model("close: against falling asleep", 350, asleep);
 }
 
-/// Two items in batches of one, the handler as given; a close whose deadline has passed alongside
-/// one that has time. Whatever the flusher is at, each look finds each item counted once, and only
-/// one closer has the lists.
+/// Two items in batches of one, and this handler. One close is past its deadline, another one has
+/// time. Whatever the flusher does meanwhile, each snapshot counts each item once, and only one
+/// closer gets the lists.
 fn out_of_time(
     handler: impl FnMut(&mut Batch<u32>) -> Outcome + Send + 'static,
 ) -> (Arc<Core<u32>>, Vec<u32>, bool) {
@@ -107,7 +107,7 @@ fn out_of_time_handled() {
         "the handler came back: {last:?}"
     );
     assert!(!last.timed_out);
-    // As after an end in time: what an earlier close gave up is not called done.
+    // As after an end in time: the items that an earlier close gave up do not count as done.
     assert_eq!(
         core.lanes.first().lock().lifecycle.phase == Phase::Done,
         !given_up,
@@ -127,7 +127,7 @@ fn done_and_abandoned_exclude_each_other() {
     );
 }
 
-/// The same with a handler that only fails: what fails late is counted too, whoever has it.
+/// The same with a handler that always fails. Items that fail late are counted, too.
 #[test]
 fn a_failure_behind_the_deadline_is_counted_once() {
     model("close: out of time, every call fails", 75_000, || {
@@ -143,12 +143,12 @@ fn a_failure_behind_the_deadline_is_counted_once() {
     });
 }
 
-/// A flush waits while a close runs out of time and takes what it waits for.
+/// A flush waits while a close runs out of time and takes the items of the flush.
 fn flush_beside_close() {
     let parts = Parts::<u32>::new(2, 2);
     let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
     assert!(lane.add(1, Patience::Never).is_ok());
-    // Without a flusher, as if its handler never came back.
+    // Without a flusher, as if its handler never returned.
     let core = parts.stuck();
     let flusher = thread::spawn(move || flush(&lanes, &[FailureCursor::new(0)], LONG));
     thread::yield_now();
@@ -166,8 +166,8 @@ fn a_flush_learns_of_a_close_that_gives_up() {
     );
 }
 
-/// The queue is full and the handler stuck; two producers wait for room without a bound, one for
-/// permits.
+/// The queue is full and the handler is stuck. Two producers wait for room without a deadline, and
+/// one waits for permits.
 fn blocked(capacity: usize) {
     let parts = Parts::<u32>::new(capacity, 8);
     let lane = Arc::clone(&parts.lane);
@@ -190,7 +190,7 @@ fn blocked(capacity: usize) {
         .collect();
     thread::yield_now();
     let mut back = core.shutdown(Duration::ZERO).unsent;
-    // Whoever was not there yet when the queue was emptied is refused all the same.
+    // A producer that came after the queue was emptied is refused as well.
     producers
         .into_iter()
         .for_each(|producer| producer.join().unwrap());

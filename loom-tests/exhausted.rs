@@ -18,8 +18,8 @@ fn builder() -> Builder {
     builder
 }
 
-/// Explores a model; at the gate's bound or above it must have at least so many executions, or it
-/// explores less than it did. With a mutant the number is another one, and is no failure.
+/// Explores a model. At the gate's bound or above, it must have at least this many executions.
+/// Otherwise it explores less than it did. With a mutant the number does not count.
 pub(super) fn model(name: &str, floor: usize, body: impl Fn() + Sync + Send + 'static) {
     let executions = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&executions);

@@ -9,8 +9,8 @@ use crate::feedback::LoadFeedback;
 use crate::queue::gate::Patience;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-/// One item in a batch of two waits for an hour; a flush hands it over. `fails`: the handler fails
-/// it.
+/// One item in a batch of two has a linger of an hour, and a flush hands it over. With `fails` the
+/// handler fails it.
 fn flush_one(fails: bool) {
     let parts = Parts::<u32>::new(2, 2);
     let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));

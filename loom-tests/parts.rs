@@ -1,4 +1,4 @@
-//! The parts of a batcher, put together as the builder does, one protocol's worth at a time.
+//! The parts of a batcher for one protocol each, connected as the builder does.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub(super) struct Parts<T> {
     capacity: usize,
 }
 
-/// The flusher's last steps, as in the builder: what `Core` waits for.
+/// The last steps of the flusher's thread, as in the builder. `Core` waits for them.
 fn thread(body: impl FnOnce() + Send + 'static) -> Thread {
     let ended = Arc::new(Latch::new());
     let at_end = Arc::clone(&ended);
@@ -71,7 +71,7 @@ fn no_thread() -> Thread {
     }
 }
 
-/// For tickets whose wait asks for nothing.
+/// For tickets whose wait does not wake the flusher.
 struct NoLine;
 
 impl Line for NoLine {
@@ -126,7 +126,7 @@ impl<T> Parts<T> {
             weigher,
             is_routed: false,
             wait_overrides_linger: true,
-            // Longer than any model lasts: no check of the stall finds what a lost wake-up left.
+            // Longer than any model lasts, so that no check of the stall hides a lost wake-up.
             stall_timeout: LONG,
         };
         let lane = Arc::new(Lane::new(
@@ -233,7 +233,7 @@ impl<T> Parts<T> {
         })
     }
 
-    /// A core whose handler never comes back: nobody takes anything from the queue.
+    /// A core whose handler never returns, so that nobody takes items from the queue.
     pub(super) fn stuck(self) -> Arc<Core<T>> {
         let (lanes, reporter, control) = (
             Arc::clone(&self.lanes),
@@ -296,7 +296,7 @@ impl<T> Parts<T> {
     }
 }
 
-/// Closes as `Core` does, without a flusher: everything accepted comes back.
+/// Closes as `Core` does, without a flusher. Returns all accepted items.
 pub(super) fn close_and_seize<T>(lane: &Lane<T>) -> Vec<T> {
     begin_close(lane);
     lane.lock().drain_for_report().0

@@ -45,7 +45,7 @@ fn wait(permits: &CallPermits, lane: usize, parker: &Parker, doorbell: &Doorbell
     }
 }
 
-/// Each of two lanes calls once, and only one at a time may.
+/// Each of two lanes calls once, and only one may call at a time.
 fn one_permit() {
     let (permits, [own, other], doorbells) = two_lanes(1);
     let running = Arc::new(AtomicUsize::new(0));
@@ -54,7 +54,7 @@ fn one_permit() {
         let doorbell = Arc::clone(&doorbells[lane]);
         move || {
             wait(&permits, lane, &parker, &doorbell);
-            // Relaxed: the permits' lock orders it, or else the count is wrong.
+            // Relaxed: the permits' lock must order it. Otherwise the count is wrong.
             assert_eq!(running.fetch_add(1, Ordering::Relaxed), 0, "alone");
             running.fetch_sub(1, Ordering::Relaxed);
             permits.call_ended(lane, Duration::ZERO, asked());
@@ -71,7 +71,7 @@ fn a_permit_that_is_given_back_wakes_the_lane_that_waits() {
     model("permits: one for two lanes", 40, one_permit);
 }
 
-/// A lane that was granted a permit wants it no longer: the other gets it.
+/// A lane no longer needs the permit that it was granted. The other lane gets it.
 fn not_wanted() {
     let (permits, [_, other], doorbells) = two_lanes(1);
     assert_eq!(permits.ask(0, WISH, asked()), Answer::Granted);

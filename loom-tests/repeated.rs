@@ -1,5 +1,5 @@
-//! Models on real threads and the real parts: for Miri, one order a seed, and as a quick look on
-//! every machine.
+//! Models on real threads and the real parts: for Miri, with one order for each seed, and as a
+//! quick check on every machine.
 
 pub(super) use std::thread;
 

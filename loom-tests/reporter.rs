@@ -1,4 +1,4 @@
-//! The alarm: a sample that deserves a decision gets one, though the controller falls asleep at
+//! The alarm: a sample that deserves a decision gets one, even if the controller falls asleep at
 //! that moment.
 
 use super::parts::{LONG, Parts};
@@ -8,7 +8,7 @@ use crate::policy::setpoint::Setpoint;
 use crate::policy::{Decision, Policy, Window};
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// Records which batches it was shown.
+/// Records the batches that it gets.
 struct Told(Arc<(Mutex<Vec<usize>>, Condvar)>);
 
 impl Policy for Told {
@@ -36,8 +36,8 @@ fn failed(len: usize) -> BatchSample {
     }
 }
 
-/// A failed batch is reported alongside a controller that falls asleep until the next check, which
-/// never comes.
+/// A failed batch is reported while the controller falls asleep until the next check, which never
+/// comes.
 fn one_failed_batch() {
     let told = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
     let core = Parts::<u32>::new(1, 1).controlled(Told(Arc::clone(&told)));

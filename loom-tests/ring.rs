@@ -28,7 +28,7 @@ fn number(sample: &Sample) -> u64 {
     queue_depth.expect("a sample that nobody wrote")
 }
 
-/// `writers` threads of one sample each into one slot, the reader taking alongside them.
+/// `writers` threads write one sample each into one slot, while the reader takes.
 fn race(capacity: usize, writers: u64, takes: usize) {
     let (ring, mut reader) = Ring::new(capacity);
     let threads: Vec<_> = (1..=writers)
@@ -52,7 +52,7 @@ fn race(capacity: usize, writers: u64, takes: usize) {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     taken.clear();
-    // Twice: the first may await a ticket.
+    // Twice, since the first take may stop at a ticket.
     lost += reader.take(&mut taken) + reader.take(&mut taken);
     seen.extend(taken.iter().map(number));
     assert_eq!(seen.len() as u64 + lost, writers, "each is read or counted");

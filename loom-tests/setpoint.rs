@@ -11,8 +11,8 @@ use crate::queue::gate::Patience;
 use crate::sync::Arc;
 use crate::ticket;
 
-/// One item in a batch of two; the size becomes one; the item must be handled without anything else
-/// happening.
+/// One item in a batch of two. The size becomes one. Then the item must be handled without any
+/// other event.
 fn shrink() {
     let parts = Parts::<u32>::new(2, 2);
     let (lane, setpoint) = (Arc::clone(&parts.lane), Arc::clone(&parts.setpoint));
@@ -36,8 +36,8 @@ fn a_smaller_size_wakes_a_flusher_that_waits_for_a_larger_batch() {
     model("setpoint: two becomes one", 400, shrink);
 }
 
-/// Who sees the new size sees the setpoint that it came with. The reader is a thread of its own:
-/// loom never shows a thread that has yielded the values that it saw before, and main saw the first
+/// A thread that sees the new size also sees its setpoint. The reader is a separate thread: after a
+/// yield loom does not show a thread the values that it saw before, and main has seen the first
 /// ones.
 fn look_beside() {
     let Parts { setpoint, .. } = Parts::<u32>::new(4, 4);

@@ -17,8 +17,8 @@ fn a_ticket_wakes_with_its_outcome() {
     model("ticket: told while waiting", 14, wait_for_outcome);
 }
 
-/// Abandonment tells "in doubt" while the handler's return tells "handled": one of them stays, for
-/// every look.
+/// An abandonment resolves to "in doubt" while the handler's return resolves to "handled". One of
+/// them stays, for every read.
 fn two_tell() {
     let (resolver, ticket) = pair(crate::sync::next_serial(), no_line());
     let resolver = Arc::new(resolver);
@@ -47,8 +47,8 @@ fn a_resolver_that_is_dropped_says_in_doubt() {
     model("ticket: dropped while waiting", 8, drop_while_waiting);
 }
 
-/// Two wait for the outcomes of one batch; the flusher notifies one of them, and that one the
-/// other, unless it has left.
+/// Two threads wait for the outcomes of one batch. The flusher notifies one of them, and that one
+/// notifies the other, unless the other has left.
 fn two_wait_for_a_batch() {
     let (resolvers, waiters): (Vec<_>, Vec<_>) = (0..2)
         .map(|_| {

@@ -19,7 +19,7 @@ fn submit(lane: &Arc<Lane<u32>>, item: u32) -> Ticket {
     ticket
 }
 
-/// One item in a batch of two, whose linger is over in an hour: nothing but the wait hands it over.
+/// One item in a batch of two, with a linger of an hour. Only the wait hands it over.
 fn one_waits() {
     let parts = Parts::<u32>::new(2, 2);
     let lane = Arc::clone(&parts.lane);
@@ -36,8 +36,8 @@ fn a_wait_wakes_a_flusher_that_lingers() {
     model("waiters: one waits", 200, one_waits);
 }
 
-/// Two wait, in a line of three items and batches of two. The one whose item is last may find that
-/// the other has registered, and leave it at a mark.
+/// Two threads wait, with three items in line and batches of two. The one whose item is last may
+/// find that the other has registered, and then only changes the word.
 fn two_wait() {
     let parts = Parts::<u32>::new(3, 2);
     let lane = Arc::clone(&parts.lane);

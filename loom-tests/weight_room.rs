@@ -9,7 +9,8 @@ use crate::queue::message::Load;
 use crate::queue::weigher::Weigher;
 use crate::sync::{Arc, Shared};
 
-/// Items weigh what they are; a batch at most `batch`, what waits at most `queue`.
+/// An item's value is its weight. A batch weighs at most `batch`, and waiting items at most
+/// `queue`.
 fn parts(batch: usize, lane: usize) -> Parts<u32> {
     let weight = Shared::new(|item: &u32| *item as usize);
     let weigher = Weigher {
@@ -31,7 +32,7 @@ fn gather_one(lane: &Lane<u32>) -> Option<u32> {
     Some(tracked.item)
 }
 
-/// One producer waits for the room that the flusher gives back.
+/// One producer waits for room, and the flusher gives some back.
 fn wait_for_room() {
     let lane = parts(2, 2).lane;
     assert!(lane.add(2, Patience::Never).is_ok());
@@ -49,7 +50,7 @@ fn room_given_back_wakes_who_waits_for_it() {
     model("weight room: one waits, room comes back", 50, wait_for_room);
 }
 
-/// Two producers wait, for half of the room each; it comes back at once.
+/// Two producers wait for half of the room each. All of it is given back at once.
 fn wait_in_line() {
     let lane = parts(2, 2).lane;
     assert!(lane.add(2, Patience::Never).is_ok());
@@ -77,15 +78,15 @@ fn room_for_two_lets_two_in() {
     );
 }
 
-/// What waits is no batch, by number or by weight, and leaves no room for the next item: the real
-/// flusher hands it over.
+/// The waiting items fill no batch, neither by number nor by weight, and leave no room for the next
+/// item. The real flusher hands them over.
 fn press() {
     let parts = parts(3, 3);
     let lane = Arc::clone(&parts.lane);
     let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
     thread::yield_now();
     assert!(lane.add(2, Patience::Never).is_ok());
-    // Returns once the first is gathered.
+    // Returns when the first item is gathered.
     assert!(lane.add(2, Patience::Forever).is_ok());
     begin_close(&lane);
     flusher.join().unwrap();
@@ -97,7 +98,7 @@ fn what_leaves_no_room_is_handed_over_at_once() {
     model("weight room: a press wakes the flusher", 17_000, press);
 }
 
-/// The same where the room is held by an add under way: it, or the flusher, sees the press.
+/// The same, but another add holds the room. That add, or the flusher, sees the press.
 fn press_beside_an_add() {
     let parts = parts(3, 3);
     let lane = Arc::clone(&parts.lane);
@@ -122,7 +123,7 @@ fn a_press_beside_an_add_is_not_lost() {
     );
 }
 
-/// A producer waits for room that nobody gives back; main closes.
+/// A producer waits for room that nobody gives back, and main closes.
 fn closed() {
     let lane = parts(2, 2).lane;
     assert!(lane.add(2, Patience::Never).is_ok());
@@ -144,7 +145,7 @@ fn close_wakes_who_waits_for_room() {
     model("weight room: a close beside a waiter", 250, closed);
 }
 
-/// The limit holds, whatever adds run alongside one another and alongside a gather.
+/// The limit holds while adds and a gather run at the same time.
 fn limited() {
     let lane = parts(2, 2).lane;
     let producers = [1, 2].map(|item| {

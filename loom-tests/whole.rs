@@ -10,8 +10,8 @@ use crate::feedback::LoadFeedback;
 use crate::queue::gate::Patience;
 use crate::sync::{Arc, Mutex};
 
-/// `producers` threads add an item each, main one more if `main_adds`, then it flushes and closes;
-/// batches of two, and the first call fails.
+/// `producers` threads add one item each, and main one more if `main_adds`. Then main flushes and
+/// closes. Batches have two items, and the first call fails.
 fn conserve(panics: bool, producers: u32, main_adds: bool) {
     let parts = Parts::<u32>::new(2, 2);
     let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
@@ -35,7 +35,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
             let lane = Arc::clone(&lane);
             thread::spawn(move || {
                 if main_adds {
-                    // Three and a half times the executions: too many for two producers.
+                    // With this there are 3.5 times the executions, too many for two producers.
                     thread::yield_now();
                 }
                 lane.add(item, Patience::Forever).is_ok().then_some(item)
@@ -47,8 +47,7 @@ fn conserve(panics: bool, producers: u32, main_adds: bool) {
         assert!(lane.add(9, Patience::Forever).is_ok());
         accepted.push(9);
     }
-    // The handler may hold the items for good if close comes between its two attempts: then they
-    // fail with its error.
+    // If the close comes between the two attempts of the handler, the items fail with its error.
     let flushed = flush(&lanes, &[FailureCursor::new(0)], LONG);
     assert!(
         matches!(flushed, Ok(()) | Err(FlushError::Failed { .. })),

@@ -1,4 +1,4 @@
-//! Who had which item last: what was accepted must end exactly once.
+//! The history of each item. An accepted item must end exactly once.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ pub(super) struct Account(Arc<Mutex<Books>>);
 struct Books {
     accepted: Vec<u32>,
     handled: Vec<u32>,
-    /// Failed rows by whichever way, and what came back unsent.
+    /// Rows that failed in any way, and items that were returned unsent.
     returned: Vec<u32>,
 }
 
@@ -21,7 +21,7 @@ impl Account {
         Self::default()
     }
 
-    /// Notes an add of one item; whether it was accepted.
+    /// Notes an add of one item. True if it was accepted.
     pub(super) fn added(&self, item: u32, result: Result<(), AddError<u32>>) -> bool {
         match result {
             Ok(()) => {
@@ -35,7 +35,7 @@ impl Account {
         }
     }
 
-    /// Notes an `add_many`: those that came back are the last ones.
+    /// Notes an `add_many`. The returned items must be the last ones.
     pub(super) fn added_many(&self, items: &[u32], result: Result<usize, AddError<Vec<u32>>>) {
         let accepted = match result {
             Ok(count) => count,
@@ -64,7 +64,7 @@ impl Account {
         self.0.lock().unwrap().handled.contains(&item)
     }
 
-    /// Whether the item has been handled or has come back.
+    /// Whether the item was handled or returned.
     pub(super) fn has_ended(&self, item: u32) -> bool {
         let books = self.0.lock().unwrap();
         books.handled.contains(&item) || books.returned.contains(&item)
@@ -74,7 +74,7 @@ impl Account {
         self.0.lock().unwrap().returned.push(failed.item);
     }
 
-    /// What the report brings back.
+    /// Notes the items of the report.
     pub(super) fn closed(&self, report: &CloseReport<u32>) {
         let mut books = self.0.lock().unwrap();
         books.returned.extend(&report.unsent);
@@ -83,7 +83,7 @@ impl Account {
             .extend(report.failed.iter().map(|failed| failed.item));
     }
 
-    /// Settles the books: every accepted item ended once, but for so many that nobody has any more.
+    /// Checks that every accepted item ended once, except for this many items that were dropped.
     pub(super) fn settle(&self, dropped: u64) {
         let books = self.0.lock().unwrap();
         let mut ended: Vec<_> = books
@@ -112,7 +112,7 @@ impl Account {
         );
     }
 
-    /// The counters of a report, after the end of everything, say what the books say.
+    /// Checks that the counters of a report, after the end, agree with the history.
     pub(super) fn assert_counted(&self, report: &CloseReport<u32>) {
         let books = self.0.lock().unwrap();
         let counted = report.handled + report.failed_total + report.unsent_total + report.abandoned;

@@ -1,4 +1,4 @@
-//! Closes against everything that may be under way.
+//! Closes against everything that may happen at the same time.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ fn recording(
     }
 }
 
-/// Three producers on a queue for two, the linger may pass at any time, main closes amid it.
+/// Three producers on a queue for two. The linger may pass at any time, and main closes meanwhile.
 fn producers_beside_a_close() {
     let account = Account::new();
     let batcher = builder()
@@ -55,8 +55,8 @@ fn producers_that_never_stop_are_refused_and_nothing_is_lost() {
     scenario("producers beside a close", producers_beside_a_close);
 }
 
-/// The handler is stuck, the queue full, two producers wait; a close runs out of time, the handler
-/// comes back, a second close sees the end.
+/// The handler is stuck, the queue is full, and two producers wait. A close runs out of time, the
+/// handler returns, and a second close sees the end.
 fn a_stuck_handler() {
     let account = Account::new();
     let gate = Gate::new();
@@ -109,8 +109,8 @@ fn a_close_returns_the_items_that_a_stuck_handler_did_not_get() {
     scenario("a stuck handler", a_stuck_handler);
 }
 
-/// Three closers with different patience, one of them the drop, alongside producers and somebody
-/// who looks.
+/// Three closers with different timeouts, one of them the drop, with producers and a thread that
+/// reads the statistics.
 fn many_closers() {
     let account = Account::new();
     let reports = Arc::new(Mutex::new(Vec::<CloseReport<u32>>::new()));
@@ -170,8 +170,8 @@ fn of_many_closers_one_has_the_lists() {
     scenario("many closers", many_closers);
 }
 
-/// The last owner goes on the handler's own thread: nobody waits for itself, the rest is handled,
-/// the hook has the report.
+/// The last owner is dropped on the handler's own thread. No thread waits for itself, the rest is
+/// handled, and the hook gets the report.
 fn dropped_by_the_handler() {
     let account = Account::new();
     let owner = Arc::new(Mutex::new(None::<Batcher<u32>>));
@@ -189,7 +189,7 @@ fn dropped_by_the_handler() {
                 opened.open();
             })
             .spawn(move |batch: &mut Batch<u32>| {
-                // Another lock than the model's: nobody waits for it.
+                // A lock that the model does not know. No thread waits for it.
                 let taken = owner.lock().unwrap().take();
                 drop(taken);
                 account.handled(batch.iter().copied());

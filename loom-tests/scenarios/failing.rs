@@ -1,4 +1,4 @@
-//! Handlers that fail in every way, and what becomes of the items.
+//! Handlers that fail in every way, and how the items end.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +12,8 @@ fn retry() -> Retry {
     Retry::attempts(3).backoff(Duration::from_millis(1), Duration::from_millis(4))
 }
 
-/// The calls in turn: a panic, a transient error, a success with a rejected row, a permanent error;
-/// then all is well.
+/// The calls in turn: a panic, a transient error, a success with a rejected row, and a permanent
+/// error. All later calls succeed.
 fn script(
     account: &Account,
 ) -> impl FnMut(&mut Batch<u32>) -> Result<LoadFeedback, BatchError> + use<> {
@@ -88,7 +88,7 @@ fn no_error_and_no_panic_loses_an_item() {
     scenario("retries and panics", retries_and_panics);
 }
 
-/// Flushes without a bound from two threads alongside that script: each returns, and after it no
+/// Two threads flush without a deadline during that script. Each flush returns, and after it no
 /// item of its caller waits.
 fn flush_for_ever() {
     let account = Account::new();
@@ -134,8 +134,8 @@ fn a_flush_returns_when_its_items_have_their_outcome() {
     scenario("flush for ever", flush_for_ever);
 }
 
-/// Tickets across that script and a close that may run out of time: each is told once, and tells
-/// what the books say.
+/// Tickets during that script and a close that may run out of time. Each is resolved once, and
+/// agrees with the history.
 fn tickets() {
     let account = Account::new();
     let batcher = builder()
@@ -196,8 +196,8 @@ fn no_ticket_hangs_and_none_lies() {
     scenario("tickets", tickets);
 }
 
-/// The hook hangs back after a close that gives up: what it is given and what comes back are the
-/// same rows, once.
+/// The hook is slow while a close gives up. Each failed row goes either to the hook or to the
+/// report, once.
 fn hook_behind_a_close() {
     let account = Account::new();
     let batcher = builder()
@@ -255,8 +255,8 @@ fn a_failed_row_is_given_to_the_hook_or_comes_back() {
     scenario("hook behind a close", hook_behind_a_close);
 }
 
-/// Every call from inside the handler and the hook works or says `Reentrant`, on a queue that is
-/// mostly full.
+/// Every call on the threads of the handler and the hook works or returns `Reentrant`, on a queue
+/// that is mostly full.
 fn calls_from_inside() {
     let account = Account::new();
     let inside = Arc::new(Mutex::new(None::<crate::Producer<u32>>));

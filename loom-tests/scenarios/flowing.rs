@@ -1,10 +1,11 @@
-//! Sizes that change, permits that run out, policies that decide: nothing is slept through.
+//! Sizes that change, permits that run out, and policies that decide. The flusher sleeps through
+//! none of it.
 
 use super::account::assert_balanced;
 use super::{Account, LONG, SOON, builder, panic_quietly, scenario};
 use crate::{Batch, Cadence, Decision, Fixed, LoadFeedback, Policy, Setpoint, Window};
 
-/// Panics, then probes, then moves between two sizes, with each batch.
+/// Panics at first, then probes, and then alternates between two sizes.
 struct Restless(u32);
 
 impl Policy for Restless {
@@ -29,8 +30,8 @@ impl Policy for Restless {
     }
 }
 
-/// The size moves by the policy and by `reconfigure` while two producers add; whatever was in
-/// force, a last size of one hands everything over without a flush.
+/// The policy and `reconfigure` change the size while two producers add. Whatever was in force, a
+/// last size of one hands everything over without a flush.
 fn sizes_that_move() {
     let account = Account::new();
     let batcher = {
@@ -40,7 +41,7 @@ fn sizes_that_move() {
             .max_batch_size(3)
             .queue_capacity(8)
             .linger(LONG)
-            // The last wait is to find the flusher awake by the size alone.
+            // Only the size may wake the flusher for the last items.
             .wait_overrides_linger(false)
             .policy(Restless(0))
             .spawn(move |batch: &mut Batch<u32>| {
@@ -90,8 +91,8 @@ fn no_smaller_size_is_slept_through() {
     scenario("sizes that move", sizes_that_move);
 }
 
-/// Chunks larger than the permits from three threads, patient, hasty and with a deadline, against
-/// single adds and a close.
+/// Three threads add chunks larger than the permits: one waits forever, one never, one until a
+/// deadline. Single adds and a close run at the same time.
 fn permits_run_out() {
     let account = Account::new();
     let batcher = {
@@ -143,7 +144,7 @@ fn chunks_beyond_the_permits_wait_or_come_back() {
     scenario("permits run out", permits_run_out);
 }
 
-/// The same without a close that would wake whoever waits.
+/// The same without a close, which would wake all that wait.
 fn permits_forever() {
     let account = Account::new();
     let batcher = {

@@ -1,5 +1,5 @@
-//! Whole batchers: more threads and steps than loom can exhaust, with time that passes. The public
-//! face on the modelled parts, so what is tested is everything between them.
+//! Whole batchers: more threads and steps than loom can exhaust, with time that passes. The
+//! scenarios use the public API on the modelled parts, and so test everything in between.
 
 mod account;
 mod closing;
@@ -14,13 +14,13 @@ use super::sampled::scenario;
 use crate::{Batcher, Builder};
 use account::Account;
 
-/// Beyond what a scenario's clock reaches.
+/// Longer than the clock of any scenario runs.
 const LONG: Duration = Duration::from_secs(3_600);
-/// A deadline that may pass at any look.
+/// A deadline that may pass at any check.
 const SOON: Duration = Duration::from_millis(20);
 
-/// With a small feedback ring, which is some twenty atomics a sample, and no check of the load. No
-/// wait ends by a stall that never comes: it would hide a wake-up that is lost.
+/// With a small feedback ring, since a sample takes some twenty atomics, and without checks of the
+/// load. No wait ends to check for a stall, since that would hide a lost wake-up.
 fn builder() -> Builder<u32> {
     Batcher::builder()
         .feedback_capacity(2)
@@ -28,12 +28,12 @@ fn builder() -> Builder<u32> {
         .stall_timeout(LONG)
 }
 
-/// A handler's panic without the panic hook, which would print a schedule for each.
+/// A panic of the handler without the panic hook, which would print a schedule for each.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// A gate that a stuck handler waits at.
+/// A stuck handler waits for this gate.
 #[derive(Clone)]
 struct Gate(Arc<(shuttle::sync::Mutex<bool>, shuttle::sync::Condvar)>);
 
