@@ -199,13 +199,12 @@ fn a_batch_that_is_too_long_is_not_searched_down_to_its_rows() {
                 rows: 4_250,
                 limit,
                 fault,
-                retry: retry.clone(),
+                retry,
                 ..World::default()
             };
             let report = world.run();
             let parts = (4_250.0 / limit as f64).log2().ceil().exp2();
             assert_eq!(report.handled.len(), 4_250);
-            println!("{limit}: {} calls for {parts} parts", report.calls);
             assert!(
                 report.calls as f64 <= calls_a_part * parts,
                 "{fault:?}, at most {limit}: {} calls for {parts} parts",
