@@ -76,6 +76,7 @@ use crate::error::BatchError;
 use crate::flush::retry::Retry;
 use crate::observe::SearchCounts;
 
+mod groups;
 mod judge;
 mod outage;
 
