@@ -6,7 +6,7 @@
 //!
 //! Twice as many are tried first, then four times as many, then the most allowed: where commits share
 //! a flush, two calls at once bring nothing and four do. Larger batches need fewer calls at once: once
-//! the size has doubled since the last trial, half as many are tried soon. Between trials there is a
+//! the size is four times that of the last trial, half as many are tried soon. Between trials there is a
 //! rest, which doubles while trials change nothing. There is no trial while batches are not full, while calls at once
 //! are left unused, or while the backend complains.
 //!
@@ -53,7 +53,7 @@ const LATE_ERROR_MIN: f64 = 0.5;
 /// The number returns after this many clean calls for each call at once.
 const CLEAN_ROUNDS: usize = 4;
 /// A comparison of calls at once holds for sizes up to this many times larger or smaller.
-const COMPARED_SIZE_RATIO: usize = 2;
+const COMPARED_SIZE_RATIO: usize = 4;
 /// After this many calls, times a factor that doubles, a refused number may be tried again.
 const CEILING_CALLS: u32 = 200;
 const CEILING_WAIT_MAX: u32 = 64;

@@ -1,7 +1,7 @@
 //! Processes and servers that are killed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use load_aware_batcher_streams::redis;
 
@@ -122,20 +122,23 @@ fn a_frozen_consumer_that_wakes_after_its_entries_were_claimed_changes_nothing()
 fn freeze_outside_a_transaction(setup: &Setup, process: &Process) {
     let count = |states: &str| -> i64 {
         let sessions = "SELECT count(*) FROM pg_stat_activity \
-             WHERE datname = 'streams' AND pid <> pg_backend_pid() AND state";
+             WHERE datname = 'streams' AND pid <> pg_backend_pid() AND (state";
         let row = setup
             .client()
-            .query_one(&format!("{sessions} {states}"), &[]);
+            .query_one(&format!("{sessions} {states})"), &[]);
         row.expect("the sessions").get(0)
     };
-    loop {
+    until("it is frozen outside a transaction", || {
         process.signal("STOP");
-        until("its statement ends", || count("= 'active'") == 0);
-        if count("LIKE 'idle in transaction%'") == 0 {
-            return;
+        // A statement that waits for data of the frozen process does not end.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while count("= 'active'") > 0 && Instant::now() < deadline {}
+        if count("= 'active' OR state LIKE 'idle in transaction%'") == 0 {
+            return true;
         }
         process.signal("CONT");
-    }
+        false
+    });
 }
 
 #[test]

@@ -225,6 +225,7 @@ impl Process {
         let _ = self.guard.kill();
         let _ = self.guard.wait();
         if matches!(self.child.try_wait(), Ok(None)) {
+            self.stop_forking();
             let family = self.signal("KILL");
             let _ = self.child.wait();
             // A child in the middle of an fsync dies only when the disk is done.
@@ -232,6 +233,23 @@ impl Process {
             while family.iter().any(|pid| is_alive(*pid)) && begun.elapsed() < START {
                 std::thread::sleep(Duration::from_millis(1));
             }
+        }
+    }
+}
+
+impl Process {
+    /// Stops the server's own process. A child that it started after the others were listed would
+    /// outlive them, and hold the shared memory that the next server asks for.
+    fn stop_forking(&self) {
+        let pid = self.pid();
+        let _ = Command::new("sh")
+            .args(["-c", "kill -s STOP $1", "kill", &pid.to_string()])
+            .status();
+        let begun = Instant::now();
+        while !matches!(state(pid), None | Some('T' | 'Z' | 'X'))
+            && begun.elapsed() < Duration::from_secs(10)
+        {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -244,9 +262,13 @@ impl Drop for Process {
 
 /// Whether there is such a process, and not only its exit code that nobody has asked for.
 fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// The letter of a process's state; `None` if there is no such process.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// The end of a log, for a message.
