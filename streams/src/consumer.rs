@@ -22,6 +22,8 @@ const DEATHS: u64 = 2;
 const PAUSE: Duration = Duration::from_millis(5);
 /// Between two attempts at a source that does not answer, and before an entry is submitted again.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Why nothing is read meanwhile.
+const RECALLED: &str = "the log gives entries to another consumer";
 
 /// Reads a [`Source`], submits each entry to a [`Batcher`], and acknowledges an entry once its
 /// ticket says [`Handled`](Outcome::Handled).
@@ -228,7 +230,8 @@ where
                     }
                 }
             }
-            self.publish(halted.or_else(|| self.last_error.clone()));
+            let recalled = self.recalled_at.map(|_| RECALLED.to_owned());
+            self.publish(halted.or(recalled).or_else(|| self.last_error.clone()));
             if let Some(deadline) = deadline
                 && (self.ledger.in_hand() == 0 || Instant::now() >= deadline)
             {

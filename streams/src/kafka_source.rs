@@ -25,6 +25,9 @@ const POLL: usize = 500;
 /// Without room for so long, the partitions are paused. Shorter lacks of room are the rule where the
 /// database is the slower one, and a pause drops what librdkafka has read ahead.
 const FULL: Duration = Duration::from_millis(200);
+/// How long the members of a group may take to hear of a change. Until then a broker may refuse the
+/// commit of a partition that is given back, and take it when it is repeated.
+const CHANGE: Duration = Duration::from_secs(3);
 /// How long an end, or a partition that is given back, waits for the brokers to take a commit.
 const COMMIT: Duration = Duration::from_secs(10);
 
@@ -60,7 +63,9 @@ pub struct KafkaSource {
 #[derive(PartialEq)]
 enum Commit {
     Done,
-    /// The group is about to change. The same commit may be taken later.
+    /// The group is changing. The same commit may be taken in a moment.
+    Later,
+    /// This member has to join again, or is put out.
     Refused,
 }
 
@@ -190,10 +195,11 @@ impl KafkaSource {
                 self.prefixes.committed(&points);
                 Ok(Commit::Done)
             }
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) => {
+                Ok(Commit::Later)
+            }
             Err(KafkaError::ConsumerCommit(
-                RDKafkaErrorCode::RebalanceInProgress
-                | RDKafkaErrorCode::IllegalGeneration
-                | RDKafkaErrorCode::UnknownMemberId,
+                RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::UnknownMemberId,
             )) => Ok(Commit::Refused),
             Err(error) => Err(explain(error)),
         }
@@ -202,18 +208,21 @@ impl KafkaSource {
     /// Waits, within the time for it, until the brokers have taken the last commit.
     fn commit_at_the_end(&mut self) -> Result<(), SourceError> {
         let begun = Instant::now();
-        while self.commit()? == Commit::Refused {
+        loop {
+            let problem = match self.commit() {
+                Ok(Commit::Done) => return Ok(()),
+                Ok(_) => SourceError::new("Kafka took no last commit: the group is changing"),
+                Err(error) => error,
+            };
             if begun.elapsed() >= COMMIT {
-                let message = "Kafka took no last commit: the group is changing";
-                return Err(SourceError::new(message));
+                return Err(problem);
             }
-            // The group changes within the poll.
-            let _ = self.next(Duration::from_millis(100))?;
+            // The group changes within the poll. An error that lasts is one of the commit too.
+            let _ = self.next(Duration::from_millis(100));
             if self.is_recalling() {
-                self.give_back()?;
+                let _ = self.give_back();
             }
         }
-        Ok(())
     }
 }
 
@@ -341,8 +350,10 @@ impl Source for KafkaSource {
         let since = *self.recalled_at.get_or_insert_with(Instant::now);
         // Without a commit the next owner stores again what is stored. That is better than a group
         // that waits for this member for ever.
-        if !revoked.lost && since.elapsed() < COMMIT {
-            self.commit()?;
+        let waited = since.elapsed();
+        if !revoked.lost && waited < COMMIT && self.commit()? == Commit::Later && waited < CHANGE {
+            let message = "Kafka took no commit: the group is changing";
+            return Err(SourceError::new(message));
         }
         let consumer = self.consumer()?;
         consumer

@@ -21,8 +21,8 @@ pub struct Snapshot {
     pub resubmitted: u64,
     /// How often the source did not answer or refused.
     pub source_errors: u64,
-    /// Why nothing is read at present: the batcher retries or has stalled, or the source does not
-    /// answer. `None` while entries are read.
+    /// Why nothing is read at present: the batcher retries or has stalled, the source does not
+    /// answer, or the log wants entries back. `None` while entries are read.
     pub waiting_for: Option<String>,
 }
 

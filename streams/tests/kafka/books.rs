@@ -27,7 +27,9 @@ fn balanced(books: &Snapshot) {
 fn every_record_is_one_row_and_a_stop_commits_every_partition_to_its_end() {
     let setup = Setup::new();
     setup.produce(0..6_000);
-    let consumer = consumer(&setup.brokers(), &setup.database);
+    // No commit but the last.
+    let source = source(&setup.brokers()).commit_every(Duration::from_secs(3_600));
+    let consumer = consumer(source, &setup.database);
     until("all are stored", || {
         balanced(&consumer.snapshot());
         consumer.snapshot().acknowledged == 6_000
@@ -48,7 +50,7 @@ fn a_record_that_the_table_refuses_and_one_that_is_no_row_are_dead_letters_once(
     setup.add(1, &REFUSED.to_string());
     setup.add(2, "nonsense");
     setup.produce(400..800);
-    let consumer = consumer(&setup.brokers(), &setup.database);
+    let consumer = consumer(source(&setup.brokers()), &setup.database);
     until("all are read", || {
         let books = consumer.snapshot();
         books.acknowledged + books.buried == 802

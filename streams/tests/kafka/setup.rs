@@ -62,10 +62,10 @@ pub fn source(brokers: &str) -> KafkaSource {
         .commit_every(Duration::from_millis(50))
 }
 
-pub fn consumer(brokers: &str, database: &Path) -> Consumer {
+pub fn consumer(source: KafkaSource, database: &Path) -> Consumer {
     let batcher = Batcher::builder().queue_capacity(500).sink(sink(database));
     let batcher = batcher.expect("the table fits");
-    Consumer::start(source(brokers), batcher, options(), decode).expect("it starts")
+    Consumer::start(source, batcher, options(), decode).expect("it starts")
 }
 
 /// A mock cluster with the topic and that of the dead letters, and an empty table.

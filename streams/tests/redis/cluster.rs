@@ -279,6 +279,35 @@ fn a_stream_whose_master_is_killed_is_drained_on_the_replica_that_takes_its_plac
 }
 
 #[test]
+fn a_stream_that_moves_to_another_node_while_both_live_is_followed() {
+    let Some(mut setup) = Setup::new() else {
+        return;
+    };
+    let replica = setup.cluster.add_replica_of(0);
+    let consumers = setup.consumers();
+    let add = |setup: &Setup, numbers: std::ops::Range<i64>| {
+        let numbers: Vec<i64> = numbers.collect();
+        add(&mut setup.con(), &setup.streams, &numbers).expect("they answer");
+        until("the streams are drained", || setup.is_drained());
+    };
+    add(&setup, 0..600);
+    // In order: nothing is lost, and the old master answers that it is not the one any more.
+    setup.cluster.told(replica, "CLUSTER FAILOVER");
+    setup.cluster.wait("they have changed places", |cluster| {
+        let role = cluster.ask(0, "ROLE").unwrap_or_default();
+        role.contains("slave") && (0..=replica).all(|node| cluster.is_ok(node))
+    });
+    add(&setup, 600..1_200);
+    for consumer in consumers {
+        let report = consumer.stop(LONG);
+        assert!(report.is_clean && report.books.buried == 0, "{report:?}");
+    }
+    let stored = setup.stored();
+    assert_eq!(stored, setup.entries(), "each entry is one row");
+    assert_eq!(stored.len(), 1_200);
+}
+
+#[test]
 fn entries_whose_delivery_is_lost_on_the_way_are_stored_without_a_restart() {
     let Some(setup) = Setup::new() else { return };
     let stream = &setup.streams[0];
