@@ -157,10 +157,10 @@ fn add_beside_close(first: usize) {
 
 #[test]
 fn who_was_refused_by_a_closed_lane_is_refused_by_the_other() {
-    model("lanes: the last, then the first", 200, || {
+    model("lanes: the last, then the first", 190, || {
         add_beside_close(1)
     });
-    model("lanes: the first, then the last", 200, || {
+    model("lanes: the first, then the last", 190, || {
         add_beside_close(0)
     });
 }
