@@ -1,7 +1,7 @@
 //! Flush: everything added before the call has its outcome when it returns, and it returns.
 
 use super::parts::LONG;
-use super::{Parts, begin_close, model};
+use super::{Parts, begin_close, model, thread};
 use crate::batch::Batch;
 use crate::batcher::producer::{FailureCursor, flush};
 use crate::error::{BatchError, FlushError};
@@ -43,4 +43,26 @@ fn a_flush_returns_when_its_items_have_their_outcome() {
 #[test]
 fn a_flush_of_a_failed_batch_says_so() {
     model("flush: one item fails", 300, || flush_one(true));
+}
+
+/// An item that would wait for an hour comes as the flush begins: the flush hands it over or does
+/// not wait for it.
+fn flush_beside_an_add() {
+    let parts = Parts::<u32>::new(2, 2);
+    let (lane, lanes) = (Arc::clone(&parts.lane), Arc::clone(&parts.lanes));
+    let flusher = parts.start(|_: &mut Batch<u32>| Ok(LoadFeedback::new()));
+    let adding = {
+        let lane = Arc::clone(&lane);
+        thread::spawn(move || assert!(lane.add(1, Patience::Never).is_ok()))
+    };
+    thread::yield_now();
+    assert_eq!(flush(&lanes, &[FailureCursor::new(0)], LONG), Ok(()));
+    adding.join().unwrap();
+    begin_close(&lane);
+    flusher.join().unwrap();
+}
+
+#[test]
+fn a_flush_waits_for_nothing_that_it_does_not_hand_over() {
+    model("flush: an add alongside", 300, flush_beside_an_add);
 }

@@ -1,6 +1,7 @@
 //! Flushes of many threads over random failures: none says `Ok` over a failed item of its own span.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ fn adds_and_flushes(producer: &Producer<u64>, failed: &Failed, first: u64, burst
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_flush_of_many_threads_says_ok_over_a_failed_item_of_its_own_span(
@@ -139,34 +140,38 @@ proptest! {
         });
     }
 
-    /// What one thread was told of is not kept from another that waited for it too.
+    /// Through one handle, while others add: what fails behind a flush's position is told by a
+    /// later one.
     #[test]
-    fn threads_that_flush_through_one_handle_are_told_of_every_failure(
+    fn a_thread_that_flushes_while_others_add_is_told_of_every_failure_once(
         size in 1..9usize,
         deeds in prop::collection::vec(deed(), 1..12),
-        threads in prop::collection::vec(prop::collection::vec(1..12u64, 1..8), 2..5),
+        threads in prop::collection::vec(1..60u64, 1..4),
     ) {
         ends(move || {
             let deeds = [&deeds[..], &[Deed::Ok]].concat();
             let failed = Failed::default();
             let batcher = start(size, 1, deeds, &failed);
-            let told: u64 = std::thread::scope(|scope| {
-                let threads: Vec<_> = threads.iter().enumerate().map(|(thread, bursts)| {
-                    let batcher = &batcher;
+            let adding = AtomicUsize::new(threads.len());
+            let mut told = 0;
+            std::thread::scope(|scope| {
+                for (thread, rows) in threads.iter().enumerate() {
+                    let (batcher, adding) = (&batcher, &adding);
                     scope.spawn(move || {
-                        let mut row = thread as u64 * 1_000;
-                        let flush = |burst: &u64| {
-                            (row..row + burst).for_each(|row| batcher.add(row).unwrap());
-                            row += burst;
-                            said(batcher.flush(LONG))
-                        };
-                        bursts.iter().map(flush).sum::<u64>()
-                    })
-                }).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+                        let first = thread as u64 * 1_000;
+                        for row in first..first + rows {
+                            batcher.add(row).unwrap();
+                            std::thread::yield_now();
+                        }
+                        adding.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+                while adding.load(Ordering::SeqCst) > 0 {
+                    told += said(batcher.flush(LONG));
+                }
             });
-            let all = told + said(batcher.flush(LONG));
-            assert!(all >= failed.lock().unwrap().len() as u64, "{all} told of {failed:?}");
+            told += said(batcher.flush(LONG));
+            assert_eq!(told, failed.lock().unwrap().len() as u64, "{failed:?}");
         });
     }
 }

@@ -93,16 +93,19 @@ impl<T> Backlog<T> {
     }
 
     /// Asks for everything sent so far to be handed over without waiting. One pause or backoff is
-    /// cut: the present one, or the one after the running call.
-    pub(crate) fn request_flush(&mut self, now: Instant) {
-        self.barriers.request(self.incoming.end());
+    /// cut: the present one, or the one after the running call. Returns the position up to which
+    /// that is.
+    pub(crate) fn request_flush(&mut self, now: Instant) -> u64 {
+        let end = self.incoming.end();
+        self.barriers.request(end);
         self.in_progress.cut_wait(now);
+        end
     }
 
     /// Registers a flush; `None` if everything sent so far has its outcome.
     pub(crate) fn register_flush(&mut self, now: Instant) -> Option<u64> {
-        self.request_flush(now);
-        let target = self.incoming.end();
+        // Read once: adds need no lock, and what came after the request would linger.
+        let target = self.request_flush(now);
         let gathered = self.incoming.gathered;
         let done =
             !self.in_progress.is_busy() && self.dead_letters.hook_is_idle() && gathered >= target;
